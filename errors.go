@@ -1,0 +1,87 @@
+package multidb
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Errors of configuration.
+var (
+	// ErrInvalidOption is returned when an option, a pattern or a template is
+	// wrong; the message says what to write instead.
+	ErrInvalidOption = errors.New("invalid option")
+)
+
+// Errors of the Manager's life cycle.
+var (
+	// ErrNotStarted is returned when a method needs a Manager on which Start
+	// has succeeded.
+	ErrNotStarted = errors.New("manager not started")
+	// ErrClosed is returned when the Manager is closing or closed.
+	ErrClosed = errors.New("manager closed")
+	// ErrInUse is returned when another Manager holds the state directory, or
+	// when a database is leased and the operation needs it free.
+	ErrInUse = errors.New("in use")
+	// ErrNotDurable is returned by Close for every database that has commits
+	// which did not reach the replica.
+	ErrNotDurable = errors.New("not durable yet")
+)
+
+// Errors of one database.
+var (
+	// ErrNotFound is returned when no discoverer knows the database and no
+	// pattern allows creating it.
+	ErrNotFound = errors.New("database not found")
+	// ErrNotDatabase is returned when a file is not an SQLite database, or is
+	// encrypted with an extension that the driver does not have.
+	ErrNotDatabase = errors.New("not an SQLite database")
+	// ErrCorrupt is returned when SQLite finds the database malformed or cut.
+	ErrCorrupt = errors.New("database is corrupt")
+	// ErrReadOnly is returned when the database or its directory cannot be
+	// written, so that SQLite cannot open it in WAL mode.
+	ErrReadOnly = errors.New("database is read-only")
+)
+
+// Errors of replication.
+var (
+	// ErrConflict is returned when two databases expand to one replica prefix.
+	// The one known first goes on; the other is refused before its first write.
+	ErrConflict = errors.New("replica prefix belongs to another database")
+	// ErrFenced is returned when another writer has written to the prefix. The
+	// database is no longer replicated by this Manager; nothing is overwritten.
+	ErrFenced = errors.New("another writer owns the replica prefix")
+	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
+	ErrNoReplica = errors.New("no replica configured")
+	// ErrNoBackup is returned by Restore when the replica has nothing that
+	// answers the request.
+	ErrNoBackup = errors.New("no backup found")
+	// ErrExists is returned by Restore when the output path, or a WAL or
+	// journal left beside it, already exists.
+	ErrExists = errors.New("output path already exists")
+)
+
+// Error is a failure of one database.
+type Error struct {
+	Op  string // what was being done: "open", "sync", "restore", …
+	ID  ID     // the database
+	Err error  // the cause; use errors.Is and errors.As
+}
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("multidb: %s %q: %v", e.Op, string(e.ID), e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// opError wraps err, unless it is nil or already an *Error of this database.
+func opError(op string, id ID, err error) error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) && e.ID == id {
+		return err
+	}
+	return &Error{Op: op, ID: id, Err: err}
+}
