@@ -1,0 +1,29 @@
+// Package schedule decides which database gets the next step, and how often.
+// It is pure: it has no clock, does no I/O and starts no goroutine; the caller
+// passes the time in and runs what comes out. Nothing in it is safe for
+// concurrent use: one lock of the caller guards a Fleet and all its Items.
+//
+// # Tiers
+//
+// A Cold item is not polled and is in no queue: it costs its own bytes, nothing
+// more. An active item is Hot (a step every SyncInterval) or, when MaxHot
+// others were written more recently, Warm (a step every ColdSyncInterval).
+// There are Warm items only while every Hot place is taken.
+//
+// # Events and runs
+//
+// Events (Wrote, Seen, Accessed, Pin, Unpin, Request, Reset) make items due.
+// Next hands out the item that has waited longest, marks it running, and never
+// hands it out again before Done. An event that comes while an item runs is
+// kept and acted on by Done, because the run may have been too early to see it.
+// Every operation is O(log n) in the number of active items.
+//
+// # Time
+//
+// Every now should carry Go's monotonic reading. The Fleet counts only time that
+// passes forwards: a now slightly before the last one (callers that
+// read the clock before they took the lock) stands still; one more than
+// SyncInterval earlier starts counting from there. So a clock set back delays
+// work by less than one SyncInterval, and one set far ahead makes everything
+// due once and nothing wait for it afterwards.
+package schedule

@@ -1,0 +1,149 @@
+package schedule
+
+import "time"
+
+// Fleet is the schedule of many items. Not safe for concurrent use.
+type Fleet[T any] struct {
+	limits Limits
+	rand   func() float64
+	onTier func(it *Item[T], from, to Tier)
+
+	prev time.Time // the last now
+	v    int64     // the Fleet's own time at prev, in nanoseconds
+	seq  int64
+
+	due   heap[T] // by the time they are due
+	asked heap[T] // requested, by the time they were
+	hot   heap[T] // least recently written first
+	warm  heap[T] // most recently written first
+
+	askedLast                        bool // Next's last choice was a request
+	items, running, failing, stopped int
+}
+
+// New returns an empty Fleet. rand returns jitter in [0,1); nil means always
+// one half. onTier, if not nil, is called at every change of tier, in the middle of
+// the change: it must not call the Fleet. It is not called for an item that is
+// removed.
+func New[T any](l Limits, rand func() float64, onTier func(it *Item[T], from, to Tier)) *Fleet[T] {
+	if rand == nil {
+		rand = func() float64 { return 0.5 }
+	}
+	f := &Fleet[T]{limits: l.withDefaults(), rand: rand, onTier: onTier}
+	f.due.slot, f.asked.slot = inQueue, inQueue
+	f.hot.slot, f.warm.slot = inTier, inTier
+	return f
+}
+
+// Add returns a new Cold item. Until an event it is in no queue: the Fleet
+// counts it and holds no reference to it.
+func (f *Fleet[T]) Add(v T) *Item[T] {
+	f.items++
+	return &Item[T]{Value: v, f: f, last: never, lastWrite: never, active: never, accessed: never, modTime: never}
+}
+
+// Remove forgets the item. If it is running its run goes on, and the Done that
+// ends it must still come. Events for a removed item do nothing, nor does a
+// second Remove.
+func (f *Fleet[T]) Remove(it *Item[T]) {
+	if it.is(removed) {
+		return
+	}
+	f.dequeue(it)
+	f.setFailures(it, 0)
+	if it.is(stopped) {
+		f.stopped--
+	}
+	f.items--
+	if it.tier != Cold {
+		f.tierHeap(it.tier).remove(it)
+		it.tier = Cold
+		f.fill()
+	}
+	it.flags = it.flags&running | removed
+}
+
+// Counts returns how many items are in each tier, which together are all, and
+// how many of them are running, waiting after a failure, and stopped. A removed
+// item counts as running until its Done.
+func (f *Fleet[T]) Counts() (cold, warm, hot, running, backingOff, stopped int) {
+	warm, hot = f.warm.len(), f.hot.len()
+	return f.items - warm - hot, warm, hot, f.running, f.failing, f.stopped
+}
+
+// advance moves the Fleet's own time on by what has passed since the last call.
+// Own time never goes back, so whatever the clock does nothing is left waiting
+// for a time that does not come.
+func (f *Fleet[T]) advance(now time.Time) {
+	if f.prev.IsZero() {
+		f.prev = now
+		return
+	}
+	d := now.Sub(f.prev)
+	switch {
+	case d >= 0:
+		f.v = min(f.v+int64(min(d, maxDuration)), -never)
+	case d >= -f.limits.SyncInterval:
+		// Late by the time it took to get the lock. Counting from here would
+		// count the same moments twice.
+		return
+	}
+	f.prev = now
+}
+
+// when turns the Fleet's own time into the caller's.
+func (f *Fleet[T]) when(t int64) time.Time { return f.prev.Add(time.Duration(t - f.v)) }
+
+func (f *Fleet[T]) nextSeq() int64 {
+	f.seq++
+	return f.seq
+}
+
+// enqueue makes an item that is in no queue due at t.
+func (f *Fleet[T]) enqueue(it *Item[T], t int64) {
+	f.due.push(entry[T]{t, f.nextSeq(), it})
+}
+
+func (f *Fleet[T]) dequeue(it *Item[T]) {
+	switch {
+	case it.at[inQueue] == 0:
+	case it.is(asked):
+		f.asked.remove(it)
+	default:
+		f.due.remove(it)
+	}
+}
+
+// dueBy makes the item due at t if it is not due earlier.
+func (f *Fleet[T]) dueBy(it *Item[T], t int64) {
+	switch {
+	case it.at[inQueue] == 0:
+		f.enqueue(it, t)
+	case !it.is(asked) && f.due.key(it) > t:
+		f.due.rekey(it, t, f.nextSeq())
+	}
+}
+
+// ask makes an item that is not running due now, in the queue of requests. It
+// keeps the time since which it has been waiting.
+func (f *Fleet[T]) ask(it *Item[T]) {
+	t := f.v
+	if it.at[inQueue] != 0 {
+		if it.is(asked) {
+			return
+		}
+		t = min(t, f.due.key(it))
+		f.due.remove(it)
+	}
+	it.flags |= asked | mustStep | soon
+	f.asked.push(entry[T]{t, f.nextSeq(), it})
+}
+
+func (f *Fleet[T]) setFailures(it *Item[T], n uint16) {
+	if it.failures == 0 && n > 0 {
+		f.failing++
+	} else if it.failures > 0 && n == 0 {
+		f.failing--
+	}
+	it.failures = n
+}

@@ -1,0 +1,89 @@
+package schedule
+
+import "time"
+
+// never is the time of what has not happened. It is far enough from every real
+// time, and from the ends of int64, that differences do not overflow.
+const never = -1 << 61
+
+// The two kinds of heap an item can be in, at most one of each kind.
+const (
+	inQueue = iota // Fleet.due or Fleet.asked
+	inTier         // Fleet.hot or Fleet.warm
+	heapKinds
+)
+
+type flags uint16
+
+const (
+	running flags = 1 << iota
+	removed
+	stopped
+	asked    // Request: goes to the queue of requests
+	mustStep // an event wants a step before a demotion is thought of
+	soon     // due because of an event, so a change of tier leaves the time alone
+	again    // while running: a change came that the run may not have seen
+	keep     // while running: a reason to stay active came; a demotion is void
+)
+
+// Item is one database in a Fleet: 80 bytes with a pointer as Value. It is made
+// by Fleet.Add. Its methods read the Fleet's state and need the caller's lock,
+// as the Fleet's own do.
+type Item[T any] struct {
+	// Value is the caller's; the Fleet never looks at it.
+	Value T
+
+	f *Fleet[T]
+	// Times are in nanoseconds of the Fleet's own time, see Fleet.advance.
+	last      int64 // when the last step was due
+	lastWrite int64 // orders Hot and Warm items
+	active    int64 // the last reason to stay active; HotDuration counts from here
+	accessed  int64 // the first access counted
+	modTime   int64 // the last change known, in Unix nanoseconds; never if none
+	at        [heapKinds]int32
+	pins      int32
+	failures  uint16
+	accesses  uint16
+	flags     flags
+	tier      Tier
+}
+
+func (it *Item[T]) is(fl flags) bool { return it.flags&fl != 0 }
+
+// Tier returns the item's tier. A stopped item is Cold.
+func (it *Item[T]) Tier() Tier { return it.tier }
+
+// LastWrite returns when the item was last written, as far as is known; the
+// zero time if nothing is known.
+func (it *Item[T]) LastWrite() time.Time {
+	if it.lastWrite == never {
+		return time.Time{}
+	}
+	return it.f.when(it.lastWrite)
+}
+
+// Failures returns how many runs in a row have failed. It stops counting at
+// 65535, and is zero for a stopped item.
+func (it *Item[T]) Failures() int { return int(it.failures) }
+
+// NextDue returns when the item is next due, and false if it is running or if
+// nothing but an event will make it due.
+func (it *Item[T]) NextDue() (time.Time, bool) {
+	switch {
+	case it.at[inQueue] == 0:
+		return time.Time{}, false
+	case it.is(asked):
+		return it.f.when(it.f.asked.key(it)), true
+	default:
+		return it.f.when(it.f.due.key(it)), true
+	}
+}
+
+// Running reports whether Next has handed the item out and Done is to come.
+func (it *Item[T]) Running() bool { return it.is(running) }
+
+// Stopped reports whether a run said Stop and no Reset has come since.
+func (it *Item[T]) Stopped() bool { return it.is(stopped) }
+
+// Pinned reports whether the item has more Pins than Unpins.
+func (it *Item[T]) Pinned() bool { return it.pins > 0 }

@@ -1,0 +1,143 @@
+package schedule
+
+import "time"
+
+// Outcome is what a run has to say. The zero value: it went well and there was
+// nothing new.
+type Outcome struct {
+	// Moved: commits were seen that no earlier run had seen. It keeps an
+	// active item active; a Cold one stays Cold, so that one old change
+	// means one step.
+	Moved bool
+	// More: there is more to do at once. The item queues behind those that
+	// are due already.
+	More bool
+	// Demoted: all is shipped and sealed. The item becomes Cold, unless it
+	// was written, pinned or unpinned while it ran.
+	Demoted bool
+	// Stop: never due again until Reset (fenced, not a database). The item
+	// becomes Cold, and requests that came while it ran are dropped.
+	Stop bool
+	// Err: the run failed; the item is due again after its back-off. More
+	// and Demoted are ignored then.
+	Err error
+	// ModTime is the modification time that the run has taken into account:
+	// a Seen with the same time is no news. A demotion that wrote to the file itself must say
+	// it, or the next scan takes its own write for the application's. Zero:
+	// not known.
+	ModTime time.Time
+}
+
+// Next returns the item to run and what to do, and marks it running: the
+// longest-waiting request, or the item longest due; they take turns when there
+// are both, so that no flood of requests starves the rest. It returns false
+// when nothing is due.
+func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
+	f.advance(now)
+	ready := f.due.len() > 0 && f.due.e[0].key <= f.v
+	f.askedLast = f.asked.len() > 0 && (!ready || !f.askedLast)
+	var h *heap[T]
+	switch {
+	case f.askedLast:
+		h = &f.asked
+	case ready:
+		h = &f.due
+	default:
+		return nil, Step, false
+	}
+	it = h.e[0].it
+	it.last = h.e[0].key
+	h.remove(it)
+	if it.tier != Cold && it.pins == 0 && !it.is(mustStep) && f.quiet(it) {
+		a = Demote
+	}
+	it.flags = running
+	f.running++
+	return it, a, true
+}
+
+// Wake returns when the next item that is not running becomes due, a time in
+// the past if one is, and false if none will without an event: a Cold, idle
+// fleet. It changes with every event and every Done.
+func (f *Fleet[T]) Wake() (at time.Time, ok bool) {
+	switch {
+	case f.asked.len() > 0:
+		return f.when(f.asked.e[0].key), true
+	case f.due.len() > 0:
+		return f.when(f.due.e[0].key), true
+	}
+	return time.Time{}, false
+}
+
+// Done ends the run that Next began. It panics if the item is not running.
+func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
+	f.advance(now)
+	if !it.is(running) {
+		panic("schedule: Done without Next")
+	}
+	f.running--
+	during := it.flags // what came while it ran
+	it.flags &= removed
+	if it.is(removed) {
+		return
+	}
+	if !o.ModTime.IsZero() && during&(again|keep) == 0 {
+		it.modTime = o.ModTime.UnixNano()
+	}
+	if o.Stop {
+		f.setFailures(it, 0)
+		it.flags |= stopped
+		f.stopped++
+		f.deactivate(it)
+		return
+	}
+	if o.Moved && it.tier != Cold && (!o.Demoted || o.Err != nil) {
+		f.wrote(it, f.v)
+	}
+	if o.Err != nil {
+		f.setFailures(it, min(it.failures, 1<<16-2)+1)
+	} else {
+		f.setFailures(it, 0)
+		if o.Demoted && it.pins == 0 && during&keep == 0 {
+			f.deactivate(it)
+		}
+	}
+	f.afterRun(it, o, during)
+}
+
+// afterRun makes the item due again. The order is that of urgency.
+func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
+	it.flags |= during & mustStep
+	switch {
+	case during&asked != 0:
+		f.ask(it)
+	case it.failures > 0:
+		f.enqueue(it, f.v+f.backoff(it))
+	case o.More:
+		it.flags |= soon
+		f.enqueue(it, f.v)
+	case it.is(mustStep):
+		f.dueSoon(it)
+	case it.tier != Cold:
+		// On the beat while that can be kept; a late item does not catch up
+		// with a burst.
+		next := it.last + f.interval(it)
+		if next <= f.v {
+			next = f.v + f.interval(it)
+		}
+		f.enqueue(it, next)
+	case during&again != 0:
+		f.enqueue(it, f.spread())
+	}
+}
+
+// backoff doubles from BackoffMin to BackoffMax; half of it is jitter, so that
+// what failed together does not come back together.
+func (f *Fleet[T]) backoff(it *Item[T]) int64 {
+	d := f.limits.BackoffMin
+	for i := uint16(1); i < it.failures && d < f.limits.BackoffMax; i++ {
+		d *= 2
+	}
+	d = min(d, f.limits.BackoffMax)
+	return int64(d/2) + int64(f.rand()*float64(d-d/2))
+}

@@ -1,0 +1,109 @@
+package schedule
+
+// interval is the time between two steps of an active item.
+func (f *Fleet[T]) interval(it *Item[T]) int64 {
+	if it.tier == Hot {
+		return int64(f.limits.SyncInterval)
+	}
+	return int64(f.limits.ColdSyncInterval)
+}
+
+// quiet reports whether nothing has kept the item active for HotDuration.
+func (f *Fleet[T]) quiet(it *Item[T]) bool {
+	return f.v-it.active >= int64(f.limits.HotDuration)
+}
+
+func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
+	if t == Hot {
+		return &f.hot
+	}
+	return &f.warm
+}
+
+// tierEntry orders Hot items by the least recent write and Warm ones by the
+// most recent: the ends at which they are exchanged.
+func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
+	if it.tier == Hot {
+		return entry[T]{it.lastWrite, f.nextSeq(), it}
+	}
+	return entry[T]{-it.lastWrite, -f.nextSeq(), it}
+}
+
+// setTier moves the item and its next step to another tier, and nothing else.
+func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
+	from := it.tier
+	if from != Cold {
+		f.tierHeap(from).remove(it)
+	}
+	it.tier = to
+	if to != Cold {
+		f.tierHeap(to).push(f.tierEntry(it))
+	}
+	// What an event or a back-off has set is not a matter of cadence.
+	if it.at[inQueue] != 0 && !it.is(soon) && it.failures == 0 {
+		switch t := f.due.key(it); {
+		case to == Hot:
+			f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+		case from == Hot && to == Warm:
+			// Counted from the last step, not from now: items that change
+			// places all the time are still served.
+			if late := it.last + int64(f.limits.ColdSyncInterval); late > t {
+				f.due.rekey(it, late, f.nextSeq())
+			}
+		}
+	}
+	if f.onTier != nil {
+		f.onTier(it, from, to)
+	}
+}
+
+// activate gives a Cold item a place and its first step within SyncInterval. A
+// running one is made due by its Done, a failing one already is.
+func (f *Fleet[T]) activate(it *Item[T]) {
+	it.accesses = 0
+	switch {
+	case f.hot.len() < f.limits.MaxHot:
+		f.setTier(it, Hot)
+	case f.hot.len() > 0 && it.lastWrite != never && f.hot.e[0].key <= it.lastWrite:
+		f.setTier(f.hot.e[0].it, Warm)
+		f.setTier(it, Hot)
+	default:
+		f.setTier(it, Warm)
+	}
+	if !it.is(running) && it.failures == 0 {
+		f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+	}
+}
+
+// written puts an item whose lastWrite has changed where it belongs. A Warm one
+// takes a Hot place only from an item not written for a SyncInterval: among
+// many equally busy ones an exchange at every write would gain nothing.
+func (f *Fleet[T]) written(it *Item[T]) {
+	switch it.tier {
+	case Hot:
+		f.hot.rekey(it, it.lastWrite, f.nextSeq())
+	case Warm:
+		f.warm.rekey(it, -it.lastWrite, -f.nextSeq())
+		if f.hot.len() > 0 && f.hot.e[0].key+int64(f.limits.SyncInterval) <= it.lastWrite {
+			f.setTier(f.hot.e[0].it, Warm)
+			f.setTier(it, Hot)
+		}
+	}
+}
+
+// deactivate makes the item Cold and gives its place away. It stays in the
+// queue it is in.
+func (f *Fleet[T]) deactivate(it *Item[T]) {
+	it.accesses = 0
+	if it.tier != Cold {
+		f.setTier(it, Cold)
+		f.fill()
+	}
+}
+
+// fill gives free Hot places to the most recently written Warm items.
+func (f *Fleet[T]) fill() {
+	for f.hot.len() < f.limits.MaxHot && f.warm.len() > 0 {
+		f.setTier(f.warm.e[0].it, Hot)
+	}
+}
