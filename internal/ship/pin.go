@@ -1,0 +1,255 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/wal"
+)
+
+// pin is a read transaction together with the exact place in the WAL that it
+// sees.
+type pin struct {
+	reader   *sqlitedb.Conn
+	probe    *sqlitedb.Conn
+	path     string
+	main     Fingerprint // taken inside the transaction
+	pageSize uint32
+	pages    uint32
+
+	// The place in the WAL, if it holds anything that the reader needs.
+	inWAL bool
+	// shipped: nothing is needed from the WAL, but it still holds the generation
+	// of the shipped state, and nothing behind it.
+	shipped bool
+	hdr     wal.Header
+	pos     wal.Pos
+	slot    []byte
+}
+
+// pinAttempts bounds how often a busy database is tried without stopping its
+// writers; then the write lock is taken for an instant.
+const pinAttempts = 8
+
+// openPin begins a read transaction at a known place. It asks SQLite for the
+// number of frames (wal_checkpoint(NOOP)) just before and just after the
+// transaction begins: if they agree, so does the transaction. The file alone
+// cannot tell, as a commit frame stands in it before it becomes visible.
+func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
+	p = &pin{path: db.Path}
+	defer func() {
+		if err != nil {
+			p.close()
+			p = nil
+		}
+	}()
+	if p.reader, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
+		return p, err
+	}
+	if p.probe, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
+		return p, err
+	}
+	for i := 0; i < pinAttempts; i++ {
+		if ok, err := s.tryPin(ctx, db, p, p.probe); ok || err != nil {
+			return p, err
+		}
+	}
+	// A third connection keeps the writers out, so that one attempt will do.
+	lock, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := lock.BeginImmediate(ctx); err != nil {
+		return p, err
+	}
+	defer lock.End()
+	ok, err := s.tryPin(ctx, db, p, p.probe)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %s", ErrUnsettled, db.Path)
+	}
+	return p, err
+}
+
+// tryPin begins the transaction once. False means that the database moved.
+func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Conn) (ok bool, err error) {
+	h0, _, err := walHeader(db.Path)
+	if err != nil {
+		return false, err
+	}
+	before, _, _, err := probe.Checkpoint(ctx, "NOOP")
+	if err != nil {
+		return false, err
+	}
+	if err := p.reader.BeginRead(ctx); err != nil {
+		return false, err
+	}
+	defer func() {
+		if !ok {
+			p.reader.End()
+		}
+	}()
+	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
+	if err != nil || before != after {
+		return false, err
+	}
+	if p.main, err = Stat(db.Path); err != nil {
+		return false, err
+	}
+	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
+		return false, err
+	}
+	if err := p.reader.QueryRow(ctx, "PRAGMA page_count", &p.pages); err != nil {
+		return false, err
+	}
+	p.inWAL = after > 0
+	if !p.inWAL {
+		// Everything is in the file, and nobody can write to it while we read:
+		// a checkpoint needs the lock that a reader of the file alone holds.
+		p.shipped, err = s.atEnd(db)
+		return err == nil, err
+	}
+	f, size, err := openWAL(db.Path)
+	if err != nil || f == nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	h1, err := readHeader(f, size)
+	if err != nil || h0 == nil || *h0 != h1 {
+		return false, ignoreBadHeader(err)
+	}
+	from := h1.Start()
+	if st := &db.State; st.Salt1 == h1.Salt1 && st.Salt2 == h1.Salt2 && h1.Frames(st.pos()) <= after {
+		if same, err := sameGeneration(st, h1, f); err != nil {
+			return false, err
+		} else if same {
+			from = st.pos()
+		}
+	}
+	buf := s.getBuf(int(max(h1.FrameSize(), smallBuf)))
+	defer s.putBuf(buf)
+	p.hdr = h1
+	p.pos = from
+	if n := after - h1.Frames(from); n > 0 {
+		if p.pos, _, err = wal.CommittedEnd(f, h1, from, buf, n); err != nil {
+			return false, err
+		}
+	}
+	if h1.Frames(p.pos) != after {
+		return false, nil
+	}
+	if p.slot, err = readSlot(f, p.pos.Offset); err != nil {
+		return false, err
+	}
+	if h2, err := readHeader(f, size); err != nil || h2 != h1 {
+		return false, ignoreBadHeader(err)
+	}
+	return true, nil
+}
+
+// atEnd reports whether the log is still in the generation of the shipped state
+// and has no commit behind it.
+func (s *Shipper) atEnd(db *DB) (bool, error) {
+	f, size, err := openWAL(db.Path)
+	if err != nil || f == nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	h, err := readHeader(f, size)
+	if err != nil {
+		return false, ignoreBadHeader(err)
+	}
+	if same, err := sameGeneration(&db.State, h, f); err != nil || !same {
+		return false, err
+	}
+	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
+	defer s.putBuf(buf)
+	end, _, err := wal.CommittedEnd(f, h, db.State.pos(), buf, 0)
+	return err == nil && end == db.State.pos(), err
+}
+
+func ignoreBadHeader(err error) error {
+	if errors.Is(err, wal.ErrNoHeader) {
+		return nil
+	}
+	return err
+}
+
+// walHeader reads the header of a database's log; nil if there is none.
+func walHeader(path string) (*wal.Header, int64, error) {
+	f, size, err := openWAL(path)
+	if err != nil || f == nil {
+		return nil, 0, err
+	}
+	defer func() { _ = f.Close() }()
+	h, err := readHeader(f, size)
+	if err != nil {
+		return nil, size, ignoreBadHeader(err)
+	}
+	return &h, size, nil
+}
+
+// sealPrint returns the file's fingerprint, once its time stamps are older than
+// the clock's granularity, so that any later write must change them. Zero if
+// the file changed meanwhile or its stamps lie in the future. The caller holds
+// a lock that keeps everybody from writing to the file.
+func (s *Shipper) sealPrint(ctx context.Context, path string) (Fingerprint, error) {
+	for i := 0; i < 5; i++ {
+		p, err := Stat(path)
+		if err != nil {
+			return Fingerprint{}, err
+		}
+		age := p.age(s.cfg.Now())
+		if age > s.cfg.Tick {
+			return p, nil
+		}
+		if err := pause(ctx, s.cfg.Tick-max(age, 0)+time.Millisecond); err != nil {
+			return Fingerprint{}, err
+		}
+	}
+	return Fingerprint{}, nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// state is the State after shipping what the pin sees as the given file.
+func (p *pin) state(prev State) State {
+	st := prev
+	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
+	st.Print = Fingerprint{}
+	if p.inWAL {
+		st.at(p.hdr, p.pos, p.slot)
+	} else {
+		st.noWAL()
+	}
+	return st
+}
+
+func (p *pin) close() error {
+	var errs []error
+	for _, c := range []*sqlitedb.Conn{p.reader, p.probe} {
+		if c == nil {
+			continue
+		}
+		c.End()
+		if !p.inWAL {
+			// Nothing in the WAL is needed, so none need stay behind.
+			errs = append(errs, c.DropWAL())
+		}
+		errs = append(errs, c.Close())
+	}
+	p.reader, p.probe = nil, nil
+	return errors.Join(errs...)
+}

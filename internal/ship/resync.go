@@ -1,0 +1,187 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
+)
+
+// SnapshotLevel is litestream's level of full snapshots.
+const SnapshotLevel = 9
+
+// resync is R4: the whole state of the database as the next transaction.
+// Writers go on meanwhile.
+func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
+	p, err := s.openPin(ctx, db)
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() {
+		if e := p.close(); e != nil && err == nil {
+			d.close()
+			d, err = nil, e
+		}
+	}()
+	if p.pages == 0 {
+		return nil, true, nil
+	}
+	next := p.state(db.State)
+	next.TXID++
+	d = &delta{rule: RuleResync, next: next, txns: 1}
+	d.hdr = s.header(next)
+	if p.inWAL {
+		d.hdr.WALOffset = wal.HeaderSize
+		d.hdr.WALSize = p.pos.Offset - wal.HeaderSize
+		d.hdr.WALSalt1, d.hdr.WALSalt2 = p.hdr.Salt1, p.hdr.Salt2
+	}
+	if d.next.Print, err = s.dump(ctx, db, p, d); err != nil {
+		d.close()
+		return nil, false, err
+	}
+	if old := db.State.PageSize; old != 0 && old != p.pageSize {
+		// LTX files of two page sizes cannot be applied one after the other. A
+		// snapshot at the same TXID, written first, is where a restore begins.
+		if err := s.snapshotOf(ctx, db, d); err != nil {
+			d.close()
+			return nil, false, err
+		}
+	}
+	return d, false, nil
+}
+
+// dump encodes every page the pin sees. It returns the file's fingerprint if
+// the file alone is what was read.
+func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta) (Fingerprint, error) {
+	var print Fingerprint
+	if !p.inWAL {
+		var err error
+		if print, err = s.sealPrint(ctx, db.Path); err != nil {
+			return Fingerprint{}, err
+		}
+	}
+	d.ltx = &spool{dir: s.cfg.SpoolDir, limit: s.cfg.ChunkSize}
+	enc, err := newEncoder(d.ltx, d.hdr)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	lock, last := ltx.LockPgno(p.pageSize), uint32(0)
+	err = p.reader.Pages(ctx, func(pgno uint32, data []byte) error {
+		last = pgno
+		if pgno == lock || pgno > p.pages {
+			return nil
+		}
+		return enc.EncodePage(ltx.PageHeader{Pgno: pgno}, data)
+	})
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	if last != p.pages {
+		return Fingerprint{}, fmt.Errorf("ship: read %d pages of %d", last, p.pages)
+	}
+	if err := d.finish(enc); err != nil {
+		return Fingerprint{}, err
+	}
+	if after, err := Stat(db.Path); err != nil || after != print {
+		return Fingerprint{}, err // read consistently all the same, by its locks
+	}
+	return print, nil
+}
+
+// snapshotOf writes a resync's pages as a snapshot of its TXID.
+func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
+	snap := &delta{next: d.next, hdr: d.hdr}
+	snap.hdr.MinTXID = 1
+	snap.ltx = &spool{dir: s.cfg.SpoolDir, limit: s.cfg.ChunkSize}
+	defer snap.close()
+	enc, err := newEncoder(snap.ltx, snap.hdr)
+	if err != nil {
+		return err
+	}
+	dec := ltx.NewDecoder(d.ltx.reader())
+	if err := dec.DecodeHeader(); err != nil {
+		return err
+	}
+	var ph ltx.PageHeader
+	data := make([]byte, d.hdr.PageSize)
+	for {
+		err := dec.DecodePage(&ph, data)
+		if isEOF(err) {
+			break
+		} else if err != nil {
+			return err
+		}
+		if err := enc.EncodePage(ltx.PageHeader{Pgno: ph.Pgno}, data); err != nil {
+			return err
+		}
+	}
+	if err := snap.finish(enc); err != nil {
+		return err
+	}
+	return s.writeSnapshot(ctx, db, snap)
+}
+
+func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
+	info, err := db.Client.WriteLTXFile(ctx, SnapshotLevel, 1, d.next.TXID, d.ltx.reader())
+	if err != nil {
+		return fmt.Errorf("write snapshot %s: %w", d.next.TXID, err)
+	}
+	if db.OnWrite != nil {
+		db.OnWrite(info)
+	}
+	return nil
+}
+
+// Snapshot ships what is left and writes the state at the resulting TXID as a
+// full snapshot. Writers go on meanwhile.
+func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) {
+	for i := 0; i < pinAttempts; i++ {
+		for {
+			r, err := s.Step(ctx, db)
+			res = res.Add(r)
+			if err != nil || r.Empty {
+				return res, err
+			}
+			if !r.More {
+				break
+			}
+		}
+		p, err := s.openPin(ctx, db)
+		if err != nil {
+			return res, err
+		}
+		if !p.sees(db.State) {
+			if err := p.close(); err != nil {
+				return res, err
+			}
+			continue // somebody committed since
+		}
+		return res, s.snapshotPinned(ctx, db, p)
+	}
+	return res, fmt.Errorf("%w: %s", ErrUnsettled, db.Path)
+}
+
+func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error) {
+	defer func() { err = errors.Join(err, p.close()) }()
+	d := &delta{next: db.State}
+	defer d.close()
+	d.hdr = s.header(db.State)
+	d.hdr.MinTXID = 1
+	if _, err := s.dump(ctx, db, p, d); err != nil {
+		return err
+	}
+	return s.writeSnapshot(ctx, db, d)
+}
+
+// sees reports whether the transaction is at exactly the shipped state.
+func (p *pin) sees(st State) bool {
+	if p.main.Ino != st.Ino || p.pageSize != st.PageSize || p.pages != st.Commit {
+		return false
+	}
+	if p.inWAL {
+		return p.hdr.Salt1 == st.Salt1 && p.hdr.Salt2 == st.Salt2 && p.pos == st.pos()
+	}
+	return p.shipped || !st.Print.IsZero() && p.main == st.Print
+}

@@ -1,0 +1,449 @@
+// Package ship takes one database one step: it finds what was committed since
+// the last step, by reading the WAL file alone where that can be proved
+// complete, and writes it to the replica as one LTX file. DESIGN.md in this
+// folder has the rules and their proofs.
+//
+// A Shipper is shared by all databases and safe for concurrent use; a DB is
+// owned by one goroutine at a time.
+package ship
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
+)
+
+// Errors of a step.
+var (
+	// ErrFenced: the replica holds a file at our next TXID that we did not write.
+	ErrFenced = errors.New("another writer owns the replica prefix")
+	// ErrStale: the replica is ahead of the state, by a write of an earlier run
+	// of this process. Verify, then go on.
+	ErrStale = errors.New("ship: the replica is ahead of the local state")
+	// ErrMissing: the database file is gone.
+	ErrMissing = errors.New("database file does not exist")
+	// ErrUnsettled: the database moved on at every attempt; try again.
+	ErrUnsettled = errors.New("ship: the database did not stand still")
+)
+
+// Rule says why what was shipped continues what was shipped before.
+type Rule uint8
+
+// The rules of DESIGN.md, in the order in which they are tried.
+const (
+	RuleNone       Rule = iota // nothing was decided
+	RuleSame                   // R1: the same WAL generation
+	RuleRestart                // R2: one restart of the WAL, nothing missed
+	RuleCheckpoint             // R3: the file is what it was, the WAL has the rest
+	RuleResync                 // R4: the whole state
+)
+
+func (r Rule) String() string {
+	return [...]string{"none", "R1", "R2", "R3", "R4"}[r]
+}
+
+// Config is what all databases share.
+type Config struct {
+	// SpoolDir holds what is too large for memory. It must exist.
+	SpoolDir string
+	// ChunkSize bounds the memory of one step in bytes: WAL frames read at once,
+	// and again as many for the LTX file made of them. Default 1 MiB; at least
+	// one frame is always read.
+	ChunkSize int
+	// Node and Session go into every LTX header, to tell our own writes from
+	// those of another writer: Node is the state directory, Session this run.
+	Node, Session uint32
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Tick is the granularity of the file system's time stamps. Default 20 ms.
+	Tick time.Duration
+	// BusyTimeout is how long a step waits for another connection's lock.
+	// Default 1 s.
+	BusyTimeout time.Duration
+}
+
+// Shipper steps databases.
+type Shipper struct {
+	cfg     Config
+	started time.Time
+	bufs    sync.Pool
+}
+
+// New returns a Shipper.
+func New(cfg Config) *Shipper {
+	if cfg.ChunkSize == 0 {
+		cfg.ChunkSize = 1 << 20
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Tick == 0 {
+		cfg.Tick = 20 * time.Millisecond
+	}
+	if cfg.BusyTimeout == 0 {
+		cfg.BusyTimeout = time.Second
+	}
+	return &Shipper{cfg: cfg, started: cfg.Now()}
+}
+
+func (s *Shipper) nodeID() uint64 { return uint64(s.cfg.Node)<<32 | uint64(s.cfg.Session) }
+
+// DB is one database on its way to its replica.
+type DB struct {
+	Path   string
+	Client litestream.ReplicaClient
+	State  State
+	// OnWrite, if set, is told of every file that the replica has acknowledged.
+	OnWrite func(*ltx.FileInfo)
+
+	pending []attempt // writes whose answer was lost
+}
+
+// attempt is a write that may have been applied.
+type attempt struct {
+	txid ltx.TXID
+	sum  ltx.Checksum
+	next State
+}
+
+// Result is what a step did.
+type Result struct {
+	Rule  Rule
+	Txns  int   // transactions shipped (1 for a resync)
+	Bytes int64 // of LTX written
+	More  bool  // there is more to ship at once
+	Tail  bool  // an unfinished transaction stands at the end of the WAL
+	Empty bool  // the database has no page yet, so there is nothing to ship
+}
+
+// Add joins the results of two steps.
+func (r Result) Add(o Result) Result {
+	r.Rule = max(r.Rule, o.Rule)
+	r.Txns += o.Txns
+	r.Bytes += o.Bytes
+	r.More, r.Tail, r.Empty = o.More, o.Tail, o.Empty
+	return r
+}
+
+// delta is an LTX file ready to be written, and the state it leads to. A delta
+// without a file only moves the position.
+type delta struct {
+	rule Rule
+	next State
+	hdr  ltx.Header
+	sum  ltx.Checksum
+	ltx  *spool // nil: nothing to write
+	txns int
+	more bool
+	tail bool
+}
+
+func (d *delta) close() {
+	if d != nil && d.ltx != nil {
+		d.ltx.close()
+	}
+}
+
+// Step ships what was committed since the last step, at most one LTX file. The
+// state moves only when the replica has acknowledged. ctx bounds reading and
+// writing; on any error the state is what it was.
+func (s *Shipper) Step(ctx context.Context, db *DB) (Result, error) {
+	if err := s.settle(ctx, db); err != nil {
+		return Result{}, err
+	}
+	d, empty, err := s.capture(ctx, db)
+	if err != nil || empty {
+		return Result{Empty: empty}, err
+	}
+	defer d.close()
+	return s.apply(ctx, db, d)
+}
+
+// apply writes the delta's file, if it has one, and moves the state.
+func (s *Shipper) apply(ctx context.Context, db *DB, d *delta) (Result, error) {
+	res := Result{Rule: d.rule, Txns: d.txns, More: d.more, Tail: d.tail}
+	if d.ltx == nil {
+		db.State = d.next
+		return res, nil
+	}
+	n, err := s.write(ctx, db, d)
+	res.Bytes = n
+	return res, err
+}
+
+// capture decides which rule holds and prepares what is to be written.
+func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
+	main, err := Stat(db.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("%w: %s", ErrMissing, db.Path)
+	} else if err != nil {
+		return nil, false, err
+	}
+	f, size, err := openWAL(db.Path)
+	if err != nil {
+		return nil, false, err
+	}
+	if f != nil {
+		defer func() { _ = f.Close() }()
+	}
+	if main.Size == 0 { // SQLite ignores a WAL beside an empty file
+		return nil, true, nil
+	}
+	d, err = s.proved(db, main, f, size)
+	if err != nil || d != nil {
+		return d, false, err
+	}
+	return s.resync(ctx, db)
+}
+
+// proved tries R1 to R3. A nil delta means that none holds.
+func (s *Shipper) proved(db *DB, main Fingerprint, f *os.File, size int64) (*delta, error) {
+	st := &db.State
+	if st.TXID == 0 || main.Ino != st.Ino {
+		return nil, nil
+	}
+	hdr, err := readHeader(f, size)
+	if errors.Is(err, wal.ErrNoHeader) {
+		return s.proveNoWAL(st, main, f, size)
+	} else if err != nil {
+		return nil, err
+	}
+	if hdr.PageSize != st.PageSize {
+		return nil, nil
+	}
+	if ok, err := sameGeneration(st, hdr, f); err != nil {
+		return nil, err
+	} else if ok {
+		return s.fromWAL(db, RuleSame, hdr, st.pos(), f, size)
+	}
+	if ok, err := restartedOnce(st, hdr, f, size); err != nil {
+		return nil, err
+	} else if ok {
+		return s.fromWAL(db, RuleRestart, hdr, hdr.Start(), f, size)
+	}
+	if !st.Print.IsZero() && st.Print == main {
+		return s.fromCheckpoint(db, hdr, f, size)
+	}
+	return nil, nil
+}
+
+// proveNoWAL is R3 where the WAL holds nothing.
+func (s *Shipper) proveNoWAL(st *State, main Fingerprint, f *os.File, size int64) (*delta, error) {
+	if size >= wal.HeaderSize {
+		// A header of the right size but wrong: it is being written right now,
+		// or its writer died, which time will tell.
+		fi, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if fingerprint(fi).age(s.cfg.Now()).Abs() < time.Second {
+			return &delta{rule: RuleNone, next: *st, tail: true}, nil
+		}
+	}
+	if !st.Print.IsZero() && st.Print == main {
+		return &delta{rule: RuleCheckpoint, next: *st}, nil
+	}
+	return nil, nil
+}
+
+// sameGeneration is R1: the header's salts are ours, and the frame that ends at
+// our offset still carries our checksum.
+func sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
+	if st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
+		return false, nil
+	}
+	if st.Offset == wal.HeaderSize {
+		return h.Sum == st.Sum, nil
+	}
+	var b [wal.FrameHeaderSize]byte
+	n, err := f.ReadAt(b[:], st.Offset-h.FrameSize())
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	if n < len(b) {
+		return false, nil
+	}
+	fr := wal.ParseFrame(b[:])
+	return fr.Sum == st.Sum && fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2, nil
+}
+
+// restartedOnce is R2: exactly one restart since, and the slot where a commit
+// of our old generation would have gone was written by nobody. The header was
+// read before the slot, so the old generation is over.
+func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
+	if st.Offset == 0 || h.Salt1 != st.Salt1+1 || h.Seq != st.Seq+1 || size < st.Offset {
+		return false, nil
+	}
+	if st.SlotLen < wal.FrameHeaderSize {
+		// The file ended at the slot. A log that was cut to nothing and grew to
+		// the same size again would look the same, so our last frame must
+		// still be there too.
+		var b [wal.FrameHeaderSize]byte
+		last := st.Offset - h.FrameSize()
+		if last < wal.HeaderSize {
+			return false, nil
+		}
+		if n, err := f.ReadAt(b[:], last); n < len(b) {
+			return false, ignoreEOF(err)
+		}
+		fr := wal.ParseFrame(b[:])
+		if fr.Sum != st.Sum || fr.Salt1 != st.Salt1 || fr.Salt2 != st.Salt2 {
+			return false, nil
+		}
+	} else if fr := wal.ParseFrame(st.Slot[:]); fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2 ||
+		fr.Salt1 == 0 && fr.Salt2 == 0 {
+		// An unfinished frame of our generation stood there when we shipped. It
+		// may have been committed since without changing or, if it had no salts
+		// yet, been written again by an unfinished transaction of the new one.
+		return false, nil
+	}
+	slot, err := readSlot(f, st.Offset)
+	if err != nil {
+		return false, err
+	}
+	return string(slot) == string(st.Slot[:st.SlotLen]), nil
+}
+
+// fromCheckpoint is R3: the file is what it was when it was all of the
+// database, so everything since is in the WAL that is there now.
+func (s *Shipper) fromCheckpoint(db *DB, h wal.Header, f *os.File, size int64) (*delta, error) {
+	d, err := s.fromWAL(db, RuleCheckpoint, h, h.Start(), f, size)
+	if err != nil {
+		return nil, err
+	}
+	after, err := Stat(db.Path)
+	if err != nil || after != db.State.Print {
+		d.close()
+		return nil, ignoreNotExist(err)
+	}
+	if d.ltx == nil {
+		d.next.Print = after // still all of the database
+	}
+	return d, nil
+}
+
+// fromWAL makes a delta of the frames from a position on.
+func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.File, size int64) (*delta, error) {
+	b, err := s.readBatch(f, size, h, from)
+	if err != nil {
+		return nil, err
+	}
+	defer s.release(b)
+	slot, err := readSlot(f, b.end.Offset)
+	if err != nil {
+		return nil, err
+	}
+	again, err := readHeader(f, size)
+	if err != nil && !errors.Is(err, wal.ErrNoHeader) {
+		return nil, err
+	}
+	if err != nil || again != h {
+		// The log restarted meanwhile, and a restart writes the header first:
+		// the frames are good, but the slot may be of the new generation.
+		if rule != RuleSame || b.empty() {
+			return &delta{rule: RuleNone, next: db.State, more: true}, nil
+		}
+		slot = unknownSlot(h)
+	}
+	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail}
+	d.next.at(h, b.end, slot)
+	if b.empty() {
+		return d, nil
+	}
+	d.next.TXID++
+	d.next.Commit = b.commit
+	d.next.Print = Fingerprint{}
+	if err := s.encodeBatch(d, b, db.State.Commit); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// openWAL opens the log beside a database; nil if there is none. The WAL
+// carries no locks, so that opening and closing it is harmless.
+func openWAL(path string) (*os.File, int64, error) {
+	f, err := os.Open(path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, nil
+	} else if err != nil {
+		return nil, 0, err
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		_ = f.Close()
+		return nil, 0, err
+	}
+	return f, fi.Size(), nil
+}
+
+func readHeader(f *os.File, size int64) (wal.Header, error) {
+	if f == nil || size < wal.HeaderSize {
+		return wal.Header{}, wal.ErrNoHeader
+	}
+	var b [wal.HeaderSize]byte
+	n, err := f.ReadAt(b[:], 0)
+	if err != nil && err != io.EOF {
+		return wal.Header{}, err
+	}
+	return wal.ParseHeader(b[:n])
+}
+
+// readSlot reads what stands where the next frame's header goes.
+func readSlot(f io.ReaderAt, off int64) ([]byte, error) {
+	b := make([]byte, wal.FrameHeaderSize)
+	n, err := f.ReadAt(b, off)
+	return b[:n], ignoreEOF(err)
+}
+
+func ignoreNotExist(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func isEOF(err error) bool { return err == io.EOF }
+
+func ignoreEOF(err error) error {
+	if isEOF(err) {
+		return nil
+	}
+	return err
+}
+
+// unknownSlot is a slot that rule R2 never accepts.
+func unknownSlot(h wal.Header) []byte {
+	b := make([]byte, wal.FrameHeaderSize)
+	binary.BigEndian.PutUint32(b[8:], h.Salt1)
+	binary.BigEndian.PutUint32(b[12:], h.Salt2)
+	return b
+}
+
+const smallBuf = 64 << 10
+
+func (s *Shipper) getBuf(n int) []byte {
+	if n > smallBuf {
+		return make([]byte, n)
+	}
+	if b, ok := s.bufs.Get().(*[smallBuf]byte); ok {
+		return b[:n]
+	}
+	return new([smallBuf]byte)[:n]
+}
+
+func (s *Shipper) putBuf(b []byte) {
+	if cap(b) == smallBuf {
+		s.bufs.Put((*[smallBuf]byte)(b[:smallBuf]))
+	}
+}

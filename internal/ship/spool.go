@@ -1,0 +1,73 @@
+package ship
+
+import (
+	"fmt"
+	"io"
+	"os"
+)
+
+// spool holds bytes in memory up to a limit and in a temporary file from there
+// on. The file has no name, so that a crash leaves nothing behind.
+type spool struct {
+	dir   string
+	limit int
+	mem   []byte
+	f     *os.File
+	n     int64
+}
+
+// Write appends.
+func (s *spool) Write(b []byte) (int, error) {
+	if s.f == nil && len(s.mem)+len(b) > s.limit {
+		f, err := os.CreateTemp(s.dir, "spool-*")
+		if err != nil {
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		if err := os.Remove(f.Name()); err != nil {
+			_ = f.Close()
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		if _, err := f.Write(s.mem); err != nil {
+			_ = f.Close()
+			return 0, fmt.Errorf("spool: %w", err)
+		}
+		s.f, s.mem = f, nil
+	}
+	if s.f == nil {
+		s.mem = append(s.mem, b...)
+		s.n += int64(len(b))
+		return len(b), nil
+	}
+	n, err := s.f.Write(b)
+	s.n += int64(n)
+	if err != nil {
+		err = fmt.Errorf("spool: %w", err)
+	}
+	return n, err
+}
+
+// ReadAt reads what was written.
+func (s *spool) ReadAt(b []byte, off int64) (int, error) {
+	if s.f != nil {
+		return s.f.ReadAt(b, off)
+	}
+	if off >= int64(len(s.mem)) {
+		return 0, io.EOF
+	}
+	n := copy(b, s.mem[off:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// reader reads everything from the start, any number of times.
+func (s *spool) reader() *io.SectionReader { return io.NewSectionReader(s, 0, s.n) }
+
+// close frees the file. It was only a buffer: nothing can be lost by it.
+func (s *spool) close() {
+	if s.f != nil {
+		_ = s.f.Close()
+	}
+	s.f, s.mem = nil, nil
+}

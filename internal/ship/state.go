@@ -1,0 +1,146 @@
+package ship
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
+)
+
+// State is what the shipper knows of one database between steps. It is a plain
+// value of about 150 bytes that holds no resource. The zero value is a database
+// of which nothing was shipped.
+type State struct {
+	TXID     ltx.TXID // last one acknowledged by the replica
+	PageSize uint32   // of the database at TXID
+	Commit   uint32   // pages of the database at TXID
+	Ino      uint64   // of the database file that was shipped
+
+	// The WAL generation and the place in it up to which it was shipped. An
+	// Offset of 0 means that no generation is known.
+	Salt1, Salt2, Seq uint32
+	Offset            int64
+	Sum               wal.Sum
+
+	// Slot is what stood in the file at Offset, where the next frame's header
+	// goes, when it was shipped up to there: SlotLen bytes, fewer than a header
+	// if the file ended. It is what rule R2 rests on.
+	Slot    [wal.FrameHeaderSize]byte
+	SlotLen uint8
+
+	// Print is the database file's fingerprint, if the file alone was all of
+	// the database at TXID: what rule R3 rests on. Zero if it is not known.
+	Print Fingerprint
+}
+
+// Fingerprint identifies one content of a file by stat alone. No program can
+// set ctime back, so an old backup copied in with its old mtime differs too.
+type Fingerprint struct {
+	Ino                uint64
+	Size, Mtime, Ctime int64 // bytes, nanoseconds
+}
+
+// IsZero reports whether there is no fingerprint.
+func (p Fingerprint) IsZero() bool { return p == Fingerprint{} }
+
+// age is how long ago the file last changed, by its own stamps.
+func (p Fingerprint) age(now time.Time) time.Duration {
+	return now.Sub(time.Unix(0, max(p.Mtime, p.Ctime)))
+}
+
+// Stat takes the fingerprint of a file without opening it.
+func Stat(path string) (Fingerprint, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return Fingerprint{}, err
+	}
+	return fingerprint(fi), nil
+}
+
+func fingerprint(fi os.FileInfo) Fingerprint {
+	p := Fingerprint{Size: fi.Size(), Mtime: fi.ModTime().UnixNano()}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		p.Ino = st.Ino
+		p.Ctime = st.Ctim.Nano()
+	}
+	return p
+}
+
+const (
+	stateVersion = 1
+	stateSize    = 1 + 8 + 4 + 4 + 8 + 12 + 8 + 8 + wal.FrameHeaderSize + 1 + 32 + 4
+)
+
+// ErrBadState is returned when bytes are no State. It costs a look at the
+// replica, or a resync.
+var ErrBadState = errors.New("ship: unknown state format")
+
+// AppendBinary encodes the state with a version and a checksum.
+func (s State) AppendBinary(b []byte) ([]byte, error) {
+	start := len(b)
+	le := binary.LittleEndian
+	b = append(b, stateVersion)
+	b = le.AppendUint64(b, uint64(s.TXID))
+	b = le.AppendUint32(b, s.PageSize)
+	b = le.AppendUint32(b, s.Commit)
+	b = le.AppendUint64(b, s.Ino)
+	b = le.AppendUint32(b, s.Salt1)
+	b = le.AppendUint32(b, s.Salt2)
+	b = le.AppendUint32(b, s.Seq)
+	b = le.AppendUint64(b, uint64(s.Offset))
+	b = le.AppendUint32(b, s.Sum.S1)
+	b = le.AppendUint32(b, s.Sum.S2)
+	b = append(b, s.Slot[:]...)
+	b = append(b, s.SlotLen)
+	b = le.AppendUint64(b, s.Print.Ino)
+	b = le.AppendUint64(b, uint64(s.Print.Size))
+	b = le.AppendUint64(b, uint64(s.Print.Mtime))
+	b = le.AppendUint64(b, uint64(s.Print.Ctime))
+	return le.AppendUint32(b, crc32.ChecksumIEEE(b[start:])), nil
+}
+
+// UnmarshalBinary decodes what AppendBinary wrote.
+func (s *State) UnmarshalBinary(b []byte) error {
+	le := binary.LittleEndian
+	if len(b) != stateSize || b[0] != stateVersion ||
+		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) {
+		return ErrBadState
+	}
+	*s = State{
+		TXID: ltx.TXID(le.Uint64(b[1:])), PageSize: le.Uint32(b[9:]), Commit: le.Uint32(b[13:]),
+		Ino:   le.Uint64(b[17:]),
+		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]), Seq: le.Uint32(b[33:]),
+		Offset: int64(le.Uint64(b[37:])),
+		Sum:    wal.Sum{S1: le.Uint32(b[45:]), S2: le.Uint32(b[49:])},
+	}
+	copy(s.Slot[:], b[53:])
+	b = b[53+wal.FrameHeaderSize:]
+	s.SlotLen = b[0]
+	s.Print = Fingerprint{
+		Ino: le.Uint64(b[1:]), Size: int64(le.Uint64(b[9:])),
+		Mtime: int64(le.Uint64(b[17:])), Ctime: int64(le.Uint64(b[25:])),
+	}
+	if s.SlotLen > wal.FrameHeaderSize {
+		return ErrBadState
+	}
+	return nil
+}
+
+// at moves the state's WAL position.
+func (s *State) at(h wal.Header, p wal.Pos, slot []byte) {
+	s.Salt1, s.Salt2, s.Seq = h.Salt1, h.Salt2, h.Seq
+	s.Offset, s.Sum = p.Offset, p.Sum
+	s.Slot = [wal.FrameHeaderSize]byte{}
+	s.SlotLen = uint8(copy(s.Slot[:], slot))
+}
+
+// noWAL forgets the WAL position.
+func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, nil) }
+
+// pos is the state's place in its generation.
+func (s *State) pos() wal.Pos { return wal.Pos{Offset: s.Offset, Sum: s.Sum} }

@@ -1,0 +1,225 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/superfly/ltx"
+)
+
+// orphanGrace is how long after the start of this run a write of the run before
+// it may still arrive: a process that was killed does not take its requests
+// back.
+const orphanGrace = 2 * time.Minute
+
+// encodeBatch writes the batch as one LTX file.
+func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
+	b.sortPages()
+	d.hdr = s.header(d.next)
+	d.hdr.WALOffset = b.start.Offset
+	d.hdr.WALSize = b.end.Offset - b.start.Offset
+	d.hdr.WALSalt1, d.hdr.WALSalt2 = b.hdr.Salt1, b.hdr.Salt2
+	d.ltx = &spool{dir: s.cfg.SpoolDir, limit: s.cfg.ChunkSize}
+	enc, err := newEncoder(d.ltx, d.hdr)
+	if err != nil {
+		return err
+	}
+	// Pages that the file gained without being written are free pages, whose
+	// content is nobody's; a restore has no other place to take them from.
+	floor := min(prevCommit, b.minCommit)
+	zero := make([]byte, b.hdr.PageSize)
+	scratch := make([]byte, b.hdr.PageSize)
+	lock := ltx.LockPgno(b.hdr.PageSize)
+	fill := func(from, to uint32) error {
+		for pgno := max(from, floor+1); pgno < to; pgno++ {
+			if pgno == lock {
+				continue
+			}
+			if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, zero); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	prev := uint32(0)
+	for _, v := range b.frames {
+		pgno := uint32(v >> 32)
+		if err := fill(prev+1, pgno); err != nil {
+			return err
+		}
+		prev = pgno
+		if pgno == lock {
+			continue
+		}
+		page, err := b.page(int64(uint32(v)), scratch)
+		if err != nil {
+			return err
+		}
+		if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, page); err != nil {
+			return err
+		}
+	}
+	if err := fill(prev+1, b.commit+1); err != nil {
+		return err
+	}
+	return d.finish(enc)
+}
+
+// header is the LTX header of the transaction that a state is about to be.
+func (s *Shipper) header(next State) ltx.Header {
+	return ltx.Header{
+		Version:   ltx.Version,
+		Flags:     ltx.HeaderFlagNoChecksum,
+		PageSize:  next.PageSize,
+		Commit:    next.Commit,
+		MinTXID:   next.TXID,
+		MaxTXID:   next.TXID,
+		Timestamp: s.cfg.Now().UnixMilli(),
+		NodeID:    s.nodeID(),
+	}
+}
+
+func newEncoder(w io.Writer, h ltx.Header) (*ltx.Encoder, error) {
+	enc, err := ltx.NewEncoder(w)
+	if err != nil {
+		return nil, err
+	}
+	return enc, enc.EncodeHeader(h)
+}
+
+func (d *delta) finish(enc *ltx.Encoder) error {
+	if err := enc.Close(); err != nil {
+		return err
+	}
+	d.sum = enc.Trailer().FileChecksum
+	return nil
+}
+
+// write puts the delta's file at the replica and moves the state. It returns
+// the bytes written.
+func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
+	txid := d.next.TXID
+	info, err := db.Client.WriteLTXFile(ctx, 0, txid, txid, d.ltx.reader())
+	switch {
+	case err == nil:
+		s.acked(db, d.next, info)
+		return d.ltx.n, nil
+	case errors.Is(err, fs.ErrExist):
+		// The bytes count as ours if they are these ones.
+		return 0, s.judge(ctx, db, txid, append(db.pending, attempt{txid, d.sum, d.next}))
+	default:
+		// It may have been applied: the next step finds out.
+		db.pending = append(db.pending, attempt{txid, d.sum, d.next})
+		return 0, fmt.Errorf("write transaction %s: %w", txid, err)
+	}
+}
+
+func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo) {
+	db.State = next
+	db.pending = nil
+	if db.OnWrite != nil {
+		db.OnWrite(info)
+	}
+}
+
+// settle finds out what became of a write whose answer was lost, before
+// another one is tried in its place.
+func (s *Shipper) settle(ctx context.Context, db *DB) error {
+	if len(db.pending) == 0 {
+		return nil
+	}
+	txid := db.pending[0].txid
+	if txid != db.State.TXID+1 {
+		db.pending = nil
+		return nil
+	}
+	err := s.judge(ctx, db, txid, db.pending)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Not applied so far. It may still be under way, and is create-only like
+		// the next one: whichever arrives first, both are known.
+		return nil
+	}
+	return err
+}
+
+// maxPending bounds the attempts remembered for one TXID. Each needs a lost
+// answer of its own, and a probe that was answered, between them.
+const maxPending = 16
+
+// judge looks at the file that stands at our next TXID: one of our attempts, or
+// somebody else's.
+func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt) error {
+	if len(ours) > maxPending {
+		ours = ours[len(ours)-maxPending:]
+	}
+	db.pending = ours
+	hdr, sum, size, err := readStored(ctx, db, 0, txid, txid)
+	if err != nil {
+		return fmt.Errorf("look at transaction %s: %w", txid, err)
+	}
+	for _, a := range ours {
+		if a.sum == sum {
+			s.acked(db, a.next, &ltx.FileInfo{
+				MinTXID: txid, MaxTXID: txid, Size: size,
+				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
+			})
+			return nil
+		}
+	}
+	node, session := uint32(hdr.NodeID>>32), uint32(hdr.NodeID)
+	if node == s.cfg.Node && session != s.cfg.Session && s.cfg.Now().Sub(s.started) < orphanGrace {
+		return fmt.Errorf("%w: transaction %s", ErrStale, txid)
+	}
+	return fmt.Errorf("%w: transaction %s was written by node %08x/%08x at %s, we are %08x/%08x",
+		ErrFenced, txid, node, session,
+		time.UnixMilli(hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+}
+
+// readStored reads a file of the replica for its header, checksum and size.
+func readStored(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXID) (hdr ltx.Header, sum ltx.Checksum, size int64, err error) {
+	rc, err := db.Client.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
+	if err != nil {
+		return hdr, 0, 0, err
+	}
+	defer func() { _ = rc.Close() }()
+	var c countingReader
+	c.r = rc
+	hdr, rest, err := ltx.PeekHeader(&c)
+	if err != nil {
+		return hdr, 0, 0, fmt.Errorf("not an LTX file: %w", err)
+	}
+	tail := make([]byte, 0, ltx.TrailerSize+32<<10)
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := rest.Read(buf)
+		tail = append(tail, buf[:n]...)
+		if len(tail) > ltx.TrailerSize {
+			tail = append(tail[:0], tail[len(tail)-ltx.TrailerSize:]...)
+		}
+		if err == io.EOF {
+			break
+		} else if err != nil {
+			return hdr, 0, 0, err
+		}
+	}
+	var tr ltx.Trailer
+	if err := tr.UnmarshalBinary(tail); err != nil {
+		return hdr, 0, 0, fmt.Errorf("not a whole LTX file: %w", err)
+	}
+	return hdr, tr.FileChecksum, c.n, nil
+}
+
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n += int64(n)
+	return n, err
+}

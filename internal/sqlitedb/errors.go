@@ -1,0 +1,46 @@
+package sqlitedb
+
+import (
+	"errors"
+	"fmt"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// What SQLite's result codes mean to the owner of a database.
+var (
+	ErrNotDatabase = errors.New("not an SQLite database (or an encrypted one)")
+	ErrCorrupt     = errors.New("database is corrupt")
+	ErrReadOnly    = errors.New("database is read-only")
+	ErrBusy        = errors.New("database is locked by another connection")
+	ErrDiskFull    = errors.New("disk is full")
+	ErrNoFile      = errors.New("cannot open the database file")
+)
+
+// Classify wraps a driver error with the sentinel of its result code, so that
+// callers decide with errors.Is and never by text or number.
+func Classify(err error) error {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	var kind error
+	switch e.Code() & 0xff { // the primary code
+	case sqlite3.SQLITE_NOTADB:
+		kind = ErrNotDatabase
+	case sqlite3.SQLITE_CORRUPT:
+		kind = ErrCorrupt
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		kind = ErrReadOnly
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		kind = ErrBusy
+	case sqlite3.SQLITE_FULL:
+		kind = ErrDiskFull
+	case sqlite3.SQLITE_CANTOPEN:
+		kind = ErrNoFile
+	default:
+		return err
+	}
+	return fmt.Errorf("%w: %w", kind, err)
+}

@@ -1,0 +1,128 @@
+// Package sqlitedb opens SQLite databases with the settings that shipping
+// relies on. It is the only importer of the driver.
+//
+// Every connection of this process to a tenant's file must come from one SQLite
+// library: closing any other descriptor of the file would drop the process's
+// POSIX locks on it. So nothing here opens a database file by other means.
+package sqlitedb
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"modernc.org/sqlite"
+)
+
+// Options of the application's connections.
+type Options struct {
+	// BusyTimeout is how long a statement waits for another writer.
+	BusyTimeout time.Duration
+	// MaxConns bounds the connections of one database.
+	MaxConns int
+	// Create makes a missing file; otherwise it is an error.
+	Create bool
+}
+
+// Open opens a database for the application: in WAL mode (a rollback-journal
+// database is converted), never checkpointed by SQLite itself, and with its WAL
+// kept when the last connection closes. Checkpoints belong to the shipper: one
+// that it did not see costs a resync.
+func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
+	mode := "rw"
+	if o.Create {
+		mode = "rwc"
+	}
+	pragmas := []string{
+		fmt.Sprintf("busy_timeout(%d)", o.BusyTimeout.Milliseconds()),
+		"journal_mode(wal)",
+		"wal_autocheckpoint(0)",
+		"synchronous(normal)",
+	}
+	db, err := open(path, mode, pragmas)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(o.MaxConns)
+	db.SetMaxIdleConns(o.MaxConns)
+	var journal string
+	if err := db.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&journal); err != nil {
+		_ = db.Close()
+		return nil, Classify(err)
+	}
+	if journal != "wal" {
+		_ = db.Close()
+		return nil, fmt.Errorf("%w: it stays in %q journal mode", ErrReadOnly, journal)
+	}
+	return db, nil
+}
+
+// connector gives database/sql the driver's connections, each told to keep the
+// WAL file when it is the last to close.
+type connector struct {
+	driver.Connector
+}
+
+func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, Classify(err)
+	}
+	if err := persistWAL(conn, true); err != nil {
+		_ = conn.Close()
+		return nil, Classify(err)
+	}
+	return conn, nil
+}
+
+func persistWAL(conn any, on bool) error {
+	fc, ok := conn.(sqlite.FileControl)
+	if !ok {
+		return errors.New("sqlitedb: the driver has no file control")
+	}
+	mode := 0
+	if on {
+		mode = 1
+	}
+	_, err := fc.FileControlPersistWAL("main", mode)
+	return err
+}
+
+func open(path, mode string, pragmas []string) (*sql.DB, error) {
+	var b strings.Builder
+	b.WriteString("file:")
+	b.WriteString(escapePath(path))
+	b.WriteString("?mode=" + mode)
+	for _, p := range pragmas {
+		b.WriteString("&_pragma=" + p)
+	}
+	c, err := sqlite.NewConnector(b.String())
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c}), nil
+}
+
+// escapePath writes a path, of any bytes but NUL, as the path of an SQLite URI
+// (https://www.sqlite.org/uri.html).
+func escapePath(p string) string {
+	const hex = "0123456789abcdef"
+	var b strings.Builder
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9',
+			c == '/', c == '-', c == '_', c == '.':
+			b.WriteByte(c)
+		default:
+			b.WriteByte('%')
+			b.WriteByte(hex[c>>4])
+			b.WriteByte(hex[c&15])
+		}
+	}
+	return b.String()
+}
