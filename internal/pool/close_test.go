@@ -65,6 +65,46 @@ func TestAValueEvictedWhileItIsOpenedIsNotHandedOut(t *testing.T) {
 	})
 }
 
+func TestAKeyOpenedAnewKeepsItsRankInTheQueue(t *testing.T) {
+	t.Run("when its stale value was leased", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var o opener
+			p := o.pool(1, 0)
+			l := mustAcquire(t, p, "a")
+			p.Evict("a")
+			expectOrder(t, p, l.Release)
+			expectLog(t, &o, "aab", "aa")
+			mustClose(t, p)
+		})
+	})
+	t.Run("when it was evicted while it was opened", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			o := opener{openFor: time.Second}
+			p := o.pool(1, 0)
+			expectOrder(t, p, func() { p.Evict("a") })
+			expectLog(t, &o, "aab", "aa")
+			mustClose(t, p)
+		})
+	})
+}
+
+// expectOrder lets a wait, then b, then calls act, and expects a to be served
+// before b.
+func expectOrder(t *testing.T, p *Pool[string, *value], act func()) {
+	t.Helper()
+	a := acquireLater(t.Context(), p, "a")
+	b := acquireLater(t.Context(), p, "b")
+	act()
+	select {
+	case r := <-a:
+		r.lease.Release()
+	case <-b:
+		t.Fatal("the later caller was served first")
+	}
+	r := <-b
+	r.lease.Release()
+}
+
 func TestALeaverWhoWaitedForAStaleValueIsToldAndForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var o opener

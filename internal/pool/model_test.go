@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -28,7 +29,6 @@ type model struct {
 
 type thing struct {
 	leases int // as counted by those who hold them
-	stale  bool
 	closed bool
 }
 
@@ -116,6 +116,7 @@ func (m *model) lease(p *Pool[int, *thing], k int, nested bool) {
 	v.leases++
 	m.mu.Unlock()
 	m.pause(6)
+	m.audit(p)
 	if m.intn(2) == 0 {
 		m.lease(p, k, true) // a second lease of the same key, perhaps of another value
 	}
@@ -125,6 +126,49 @@ func (m *model) lease(p *Pool[int, *thing], k int, nested bool) {
 	l.Release()
 	if m.intn(2) == 0 {
 		l.Release()
+	}
+}
+
+// audit counts the entries and compares with what the pool keeps count of.
+func (m *model) audit(p *Pool[int, *thing]) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var used, opening, closing, claimed, idle, leases, waiting, queued int
+	for _, e := range p.entries {
+		for ; e != nil; e = e.prev {
+			waiting += len(e.waiters)
+			leases += e.refs
+			switch e.state {
+			case stateQueued:
+				if (e.elem == nil) != (e.prev != nil) || len(e.waiters) == 0 {
+					m.failf("key %d waits for nothing or for nobody", e.key)
+				}
+				if e.elem != nil {
+					queued++
+				}
+				continue
+			case stateOpening:
+				opening++
+			case stateOpen:
+				if e.refs == 0 {
+					idle++
+				}
+			case stateClosing:
+				closing++
+				if e.next != nil {
+					claimed++
+				}
+			}
+			used++
+		}
+	}
+	got := []int{used, opening, closing, claimed, idle, leases, waiting, queued}
+	kept := []int{p.used, p.opening, p.closing, p.claimed, p.idle, p.leases, p.waiting, p.queue.Len()}
+	if !slices.Equal(got, kept) {
+		m.failf("used, opening, closing, claimed, idle, leases, waiting, queued are %v, the pool counts %v", got, kept)
+	}
+	if queued > 0 && idle > 0 && closing-claimed < queued {
+		m.failf("%d keys wait for a place while %d values are idle", queued, idle)
 	}
 }
 
@@ -151,6 +195,7 @@ func (m *model) run() {
 				default:
 					m.lease(p, k, false)
 				}
+				m.audit(p)
 			}
 		})
 	}

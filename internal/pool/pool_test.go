@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -157,9 +158,14 @@ func TestReleaseCountsOnceForAllCopiesOfALease(t *testing.T) {
 	keep := mustAcquire(t, p, "a")
 	l := mustAcquire(t, p, "a")
 	var wg sync.WaitGroup
+	p.mu.Lock() // so that all of them find the lease out, and meet at the lock
 	for range 8 {
 		wg.Go(func() { l.Release() })
 	}
+	for range 1000 {
+		runtime.Gosched()
+	}
+	p.mu.Unlock()
 	wg.Wait()
 	if s := p.Stats(); s.Leases != 1 {
 		t.Fatalf("%d leases, want 1", s.Leases)
@@ -392,6 +398,63 @@ func TestIdleValuesLeaveAfterTheIdleTimeout(t *testing.T) {
 		}
 		mustAcquire(t, p, "c").Release()
 		mustClose(t, p) // with the timer set
+	})
+}
+
+func TestEachIdleValueHasItsOwnTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var o opener
+		p := o.pool(10, time.Minute)
+		start := time.Now()
+		at := func(d time.Duration) {
+			time.Sleep(d - time.Since(start))
+			synctest.Wait()
+		}
+		mustAcquire(t, p, "a").Release()
+		at(10 * time.Second)
+		mustAcquire(t, p, "b").Release()
+		at(20 * time.Second)
+		mustAcquire(t, p, "c").Release()
+		at(50 * time.Second)
+		mustAcquire(t, p, "b").Release()
+		at(60 * time.Second)
+		expectLog(t, &o, "abc", "a")
+		at(80 * time.Second)
+		expectLog(t, &o, "abc", "ac")
+		at(109 * time.Second)
+		expectLog(t, &o, "abc", "ac")
+		at(110 * time.Second)
+		expectLog(t, &o, "abc", "acb")
+		mustClose(t, p)
+	})
+}
+
+func TestOneValueIsClosedForEachKeyThatNeedsAPlaceAndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := opener{closeFor: time.Second}
+		p := o.pool(3, 0)
+		for _, k := range []string{"a", "b", "c"} {
+			mustAcquire(t, p, k).Release()
+		}
+		d, d2 := acquireLater(t.Context(), p, "d"), acquireLater(t.Context(), p, "d")
+		if s := p.Stats(); s.Closing != 1 {
+			t.Errorf("%d values being closed for one key, want 1", s.Closing)
+		}
+		// The place of a is spoken for by d: a needs that of b, and not later
+		// than now.
+		a := acquireLater(t.Context(), p, "a")
+		if s := p.Stats(); s.Closing != 2 {
+			t.Errorf("%d values being closed for two keys, want 2", s.Closing)
+		}
+		start := time.Now()
+		for _, c := range []<-chan result{d, d2, a} {
+			r := <-c
+			r.lease.Release()
+		}
+		if d := time.Since(start); d != time.Second {
+			t.Errorf("served after %v, want 1s", d)
+		}
+		mustClose(t, p)
 	})
 }
 
