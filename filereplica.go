@@ -1,0 +1,145 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/benbjohnson/litestream/file"
+)
+
+var (
+	_ ReplicaFactory  = (*FileReplica)(nil)
+	_ ReplicaPrefixer = (*FileReplica)(nil)
+	_ ReplicaVars     = (*FileReplica)(nil)
+	_ ReplicaChecker  = (*FileReplica)(nil)
+	_ ReplicaStats    = (*FileReplica)(nil)
+)
+
+// FileReplica keeps every database's LTX files below one directory, such as a
+// second disk or a mounted share, in the layout of litestream's file replica:
+//
+//	<dir>/<expanded template>/ltx/<level>/<min>-<max>.ltx
+//	<dir>/<expanded template>/metadata.json
+//
+// so that `litestream restore -o out.db file://<dir>/<expanded template>`
+// restores from it. (litestream percent-encodes a file URL's path once more: a
+// prefix with a space or another character that URLs encode is restored with
+// `path:` in a litestream configuration instead.) A file is on disk (fsync of the file and of its directory)
+// before its write returns. Level 0 is create-only, by a hard link: a file
+// system without hard links is refused by Check.
+//
+// It holds no descriptor between calls. It is safe for concurrent use, and so
+// are its clients, also those of several processes on one directory.
+type FileReplica struct {
+	dir      string
+	template *Template
+	stats    fileStats
+}
+
+// fileStats counts calls as RequestStats does requests.
+type fileStats struct {
+	put, get, list, remove, errors, bytesOut, bytesIn atomic.Int64
+}
+
+// NewFileReplica returns a FileReplica that keeps a database at pathTemplate,
+// expanded, below dir: NewFileReplica("/backup", "{{project}}/{{database}}").
+// dir may be relative to the working directory of this moment. It does no I/O:
+// dir is made by the first write. The error wraps ErrInvalidOption.
+func NewFileReplica(dir, pathTemplate string) (*FileReplica, error) {
+	if dir == "" {
+		return nil, fmt.Errorf("%w: file replica: no directory; write the one that backups shall be kept in", ErrInvalidOption)
+	}
+	if strings.ContainsRune(dir, 0) {
+		return nil, fmt.Errorf("%w: file replica: directory %q has a NUL byte", ErrInvalidOption, dir)
+	}
+	template, err := ParseTemplate(pathTemplate)
+	if err != nil {
+		return nil, fmt.Errorf("file replica: %w", err)
+	}
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w: file replica: directory %q: %w", ErrInvalidOption, dir, err)
+	}
+	return &FileReplica{dir: abs, template: template}, nil
+}
+
+// Prefix returns the absolute directory of the database's backup.
+func (r *FileReplica) Prefix(db Database) (string, error) {
+	path, err := r.template.Expand(db)
+	if err != nil {
+		return "", fmt.Errorf("file replica: %w", err)
+	}
+	return filepath.Join(r.dir, filepath.FromSlash(path)), nil
+}
+
+// Vars returns the variables of the path template.
+func (r *FileReplica) Vars() []string { return r.template.Vars() }
+
+// ReplicaClient returns the client of the database's directory. It does no I/O
+// and holds nothing. It implements FileLister and MetadataStore too.
+func (r *FileReplica) ReplicaClient(db Database) (litestream.ReplicaClient, error) {
+	prefix, err := r.Prefix(db)
+	if err != nil {
+		return nil, err
+	}
+	return &fileClient{
+		root:   r.dir,
+		prefix: prefix,
+		layout: file.NewReplicaClient(prefix),
+		stats:  &r.stats,
+	}, nil
+}
+
+// Check makes the directory if it is missing, and proves that a file can be
+// written, linked and removed in it.
+func (r *FileReplica) Check(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return fmt.Errorf("file replica: cannot make the directory: %w", err)
+	}
+	f, err := createTemp(r.dir, "check")
+	if err != nil {
+		return fmt.Errorf("file replica: the directory is not writable: %w", err)
+	}
+	linked := f.Name() + ".link"
+	defer func() { _ = os.Remove(f.Name()) }()
+	_, err = f.WriteString("multidb\n")
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("file replica: cannot write to the directory: %w", err)
+	}
+	if err := os.Link(f.Name(), linked); err != nil {
+		return fmt.Errorf("file replica: the file system has no hard links, which level 0 needs: %w", err)
+	}
+	if err := os.Remove(linked); err != nil {
+		return fmt.Errorf("file replica: cannot remove from the directory: %w", err)
+	}
+	return nil
+}
+
+// RequestStats counts the calls of all clients as if they were requests: a
+// listing of one level is one. Throttled is always zero.
+func (r *FileReplica) RequestStats() RequestStats {
+	s := &r.stats
+	return RequestStats{
+		Put: s.put.Load(), Get: s.get.Load(), List: s.list.Load(), Delete: s.remove.Load(),
+		Errors:   s.errors.Load(),
+		BytesOut: s.bytesOut.Load(), BytesIn: s.bytesIn.Load(),
+	}
+}
+
+// count returns err, counted unless it is an answer rather than a failure.
+func (s *fileStats) count(err error) error {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+		s.errors.Add(1)
+	}
+	return err
+}

@@ -1,0 +1,200 @@
+package multidb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/benbjohnson/litestream/file"
+	"github.com/superfly/ltx"
+)
+
+var (
+	_ litestream.ReplicaClient = (*fileClient)(nil)
+	_ FileLister               = (*fileClient)(nil)
+	_ MetadataStore            = (*fileClient)(nil)
+)
+
+const (
+	fileMetadataName = "metadata.json"
+	fileTempSuffix   = ".tmp" // listings know a file by its name, so they skip these
+	// fileTempAge is how old a temporary file is when no writer can still be at
+	// it, and a crash has left it.
+	fileTempAge = 24 * time.Hour
+)
+
+// fileClient is one database's directory. Names and listings are those of
+// litestream's client; writing is not, because that one overwrites, does not
+// know contexts, lets two writers share a temporary file, and sets the time of
+// a file (what restoring to a timestamp goes by) after it can be seen.
+type fileClient struct {
+	root   string // of the factory; fsynced upwards to here
+	prefix string
+	layout *file.ReplicaClient
+	stats  *fileStats
+
+	// ready tells of each level's directory, and last of the prefix, that it
+	// was there and durable; writes after the first need not ask again.
+	ready [litestream.SnapshotLevel + 2]atomic.Bool
+}
+
+const filePrefixSlot = litestream.SnapshotLevel + 1
+
+func (c *fileClient) Type() string { return file.ReplicaClientType }
+
+// SetLogger does nothing: there is nothing to say that an error does not.
+func (c *fileClient) SetLogger(*slog.Logger) {}
+
+// Init does nothing; directories are made by the first write.
+func (c *fileClient) Init(ctx context.Context) error { return ctx.Err() }
+
+func (c *fileClient) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.stats.list.Add(1)
+	itr, err := c.layout.LTXFiles(ctx, level, seek, useMetadata)
+	return itr, c.stats.count(err)
+}
+
+func (c *fileClient) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+	var all []*ltx.FileInfo
+	for level := range litestream.SnapshotLevel + 1 {
+		itr, err := c.LTXFiles(ctx, level, 0, useMetadata)
+		if err != nil {
+			return nil, err
+		}
+		infos, err := ltx.SliceFileIterator(itr)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, infos...)
+	}
+	return all, nil
+}
+
+func (c *fileClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.stats.get.Add(1)
+	rc, err := c.layout.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	if err != nil {
+		return nil, c.stats.count(err)
+	}
+	return &contextReader{ctx: ctx, r: rc, c: rc, n: &c.stats.bytesIn}, nil
+}
+
+func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if level < 0 || level > litestream.SnapshotLevel {
+		return nil, fmt.Errorf("write ltx file: there is no level %d", level)
+	}
+	hdr, body, err := ltx.PeekHeader(&contextReader{ctx: ctx, r: r})
+	if err != nil {
+		return nil, c.stats.count(fmt.Errorf("read LTX header: %w", err))
+	}
+	createdAt := time.UnixMilli(hdr.Timestamp).UTC()
+
+	size, err := c.publish(fileWrite{
+		slot:       level,
+		path:       c.layout.LTXFilePath(level, minTXID, maxTXID),
+		createOnly: level == 0,
+		modTime:    createdAt,
+		body:       body,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: size, CreatedAt: createdAt}, nil
+}
+
+func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) error {
+	for _, info := range infos {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := c.remove(c.layout.LTXFilePath(info.Level, info.MinTXID, info.MaxTXID)); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// DeleteAll removes what this client writes and nothing else: the prefix of
+// another database may lie below this one's.
+func (c *fileClient) DeleteAll(ctx context.Context) error {
+	for level := range litestream.SnapshotLevel + 1 {
+		if err := c.clearDir(ctx, level, c.layout.LTXLevelDir(level), func(name string) bool {
+			_, _, err := ltx.ParseFilename(name)
+			return err == nil
+		}); err != nil {
+			return err
+		}
+	}
+	if err := removeEmptyDir(litestream.LTXDir(c.prefix)); err != nil {
+		return c.stats.count(err)
+	}
+	return c.clearDir(ctx, filePrefixSlot, c.prefix, func(name string) bool { return name == fileMetadataName })
+}
+
+// clearDir removes the files of dir that are ours, and dir if it is then empty.
+func (c *fileClient) clearDir(ctx context.Context, slot int, dir string, ours func(name string) bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.ready[slot].Store(false)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return c.stats.count(err)
+	}
+	for _, e := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if e.IsDir() || !ours(e.Name()) && !isFileTemp(e.Name()) {
+			continue
+		}
+		if err := c.remove(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return c.stats.count(removeEmptyDir(dir))
+}
+
+func (c *fileClient) remove(path string) error {
+	c.stats.remove.Add(1)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return c.stats.count(err)
+	}
+	return nil
+}
+
+func (c *fileClient) WriteMetadata(ctx context.Context, data []byte) error {
+	_, err := c.publish(fileWrite{
+		slot: filePrefixSlot,
+		path: filepath.Join(c.prefix, fileMetadataName),
+		body: &contextReader{ctx: ctx, r: bytes.NewReader(data)},
+	})
+	return err
+}
+
+func (c *fileClient) ReadMetadata(ctx context.Context) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.stats.get.Add(1)
+	data, err := os.ReadFile(filepath.Join(c.prefix, fileMetadataName))
+	c.stats.bytesIn.Add(int64(len(data)))
+	return data, c.stats.count(err)
+}

@@ -1,0 +1,203 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// fileWrite is one file to publish.
+type fileWrite struct {
+	slot       int // of fileClient.ready
+	path       string
+	createOnly bool      // an existing file stays, and is an error
+	modTime    time.Time // zero: now
+	body       io.Reader
+}
+
+// publish writes a file so that it is seen whole or not at all, and is on disk
+// when publish returns nil.
+func (c *fileClient) publish(w fileWrite) (size int64, err error) {
+	c.stats.put.Add(1)
+	defer func() {
+		c.stats.bytesOut.Add(size)
+		err = c.stats.count(err)
+	}()
+
+	dir := filepath.Dir(w.path)
+	f, err := c.openTemp(w.slot, w.path)
+	if err != nil {
+		return 0, err
+	}
+	temp := f.Name()
+	size, err = io.Copy(f, w.body)
+	if err == nil && !w.modTime.IsZero() {
+		// Before the fsync: a crash must not leave a file with another time.
+		err = os.Chtimes(temp, w.modTime, w.modTime)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return size, errors.Join(err, os.Remove(temp))
+	}
+
+	if !w.createOnly {
+		if err := os.Rename(temp, w.path); err != nil {
+			return size, errors.Join(err, os.Remove(temp))
+		}
+		return size, syncDir(dir)
+	}
+	linkErr := os.Link(temp, w.path)
+	// Also when the file was there: the caller may find that it is his own,
+	// of a call that a crash ended before this fsync, and count on it.
+	err = errors.Join(os.Remove(temp), syncDir(dir))
+	if err != nil && errors.Is(linkErr, fs.ErrExist) {
+		return size, err
+	}
+	return size, errors.Join(linkErr, err)
+}
+
+// openTemp creates the temporary file for path, and the directories above it
+// if they are missing.
+func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
+	dir, name := filepath.Split(path)
+	for attempt := 1; ; attempt++ {
+		if !c.ready[slot].Load() {
+			if err := makeDirs(c.root, filepath.Clean(dir)); err != nil {
+				return nil, err
+			}
+			if err := sweepTemps(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			c.ready[slot].Store(true)
+		}
+		f, err := createTemp(dir, name)
+		if attempt == 3 || !errors.Is(err, fs.ErrNotExist) {
+			return f, err
+		}
+		// The directory was removed meanwhile, by DeleteAll or by hand.
+		c.ready[slot].Store(false)
+	}
+}
+
+// createTemp makes a file in dir that no listing shows and no other writer has:
+// <name>.<seconds since 1970>.<random>.tmp. The time is in the name because
+// that of the file becomes the LTX file's, long ago perhaps, before it is
+// published.
+func createTemp(dir, name string) (*os.File, error) {
+	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), fileTempSuffix))
+}
+
+func isFileTemp(name string) bool { return strings.HasSuffix(name, fileTempSuffix) }
+
+// tempTime returns when createTemp made a file of that name.
+func tempTime(name string) (time.Time, bool) {
+	parts := strings.Split(strings.TrimSuffix(name, fileTempSuffix), ".")
+	if !isFileTemp(name) || len(parts) < 3 {
+		return time.Time{}, false
+	}
+	sec, err := strconv.ParseInt(parts[len(parts)-2], 10, 64)
+	return time.Unix(sec, 0), err == nil
+}
+
+// sweepTemps removes what a crash left in dir long ago: it may be as large as a
+// snapshot, and a crash loop would fill the disk.
+func sweepTemps(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		at, ok := tempTime(e.Name())
+		if !ok || e.IsDir() || time.Since(at) < fileTempAge {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDirs makes dir, which is below root, and fsyncs every directory from the
+// one above it up to the one above root: a new directory is durable only when
+// its parent is. Those that exist are synced too, for their maker may have
+// crashed before he did it.
+func makeDirs(root, dir string) error {
+	top := filepath.Dir(root)
+	for {
+		if _, err := os.Stat(top); !errors.Is(err, fs.ErrNotExist) || top == filepath.Dir(top) {
+			break
+		}
+		top = filepath.Dir(top)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for d := filepath.Dir(dir); ; d = filepath.Dir(d) {
+		err := syncDir(d)
+		if d == top {
+			if errors.Is(err, fs.ErrPermission) {
+				return nil // not ours: it was there before, and may be unreadable
+			}
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// removeEmptyDir removes dir unless there is something in it.
+func removeEmptyDir(dir string) error {
+	err := os.Remove(dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) { // ErrExist: not empty
+		return nil
+	}
+	return err
+}
+
+// contextReader ends a reader with a context, and counts what was read.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+	c   io.Closer     // nil: nothing to close
+	n   *atomic.Int64 // nil: not counted
+}
+
+// Read fails at the end too if the context has ended: what was written so far
+// must then not be taken for the whole.
+func (r *contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.r.Read(p)
+	if r.n != nil {
+		r.n.Add(int64(n))
+	}
+	return n, err
+}
+
+func (r *contextReader) Close() error {
+	if r.c == nil {
+		return nil
+	}
+	return r.c.Close()
+}

@@ -1,0 +1,189 @@
+package multidbtest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// ErrInjected is the error of a fault that names none of its own.
+var ErrInjected = errors.New("injected fault")
+
+// Fault says which operations fail, and how. The zero value hits every
+// operation and changes nothing: a probe that tells when it was hit.
+//
+// An operation that is hit first waits (Delay, Until, Hang; the context ends
+// every wait and its error is returned), then fails with Err if there is one,
+// and is applied otherwise. With LostAnswer it is applied first.
+type Fault struct {
+	// Op is the kind of operation to hit; empty means every kind.
+	Op Op
+	// Prefix is the database to hit; empty means every database.
+	Prefix string
+	// Match narrows it down; nil means all. Err and At of the operation are not
+	// set yet. It is called without a lock held, and must be safe for
+	// concurrent use.
+	Match func(Operation) bool
+	// Times is how many operations are hit; 0 means all until Clear.
+	Times int
+
+	// Delay is how long to wait; 0 means not at all.
+	Delay time.Duration
+	// Until is waited for; nil means not at all.
+	Until <-chan struct{}
+	// Hang waits until the operation's context ends or Clear is called.
+	Hang bool
+	// Err is what the operation returns; nil means that it succeeds, or with
+	// LostAnswer ErrInjected.
+	Err error
+	// LostAnswer applies the operation before anything goes wrong: the storage
+	// did what it was asked, and the caller does not learn it.
+	LostAnswer bool
+}
+
+// Injection is a fault at work. It is safe for concurrent use.
+type Injection struct {
+	replica *Replica
+	fault   Fault
+	hit     chan struct{} // closed at the first hit
+	cleared chan struct{} // closed by Clear
+
+	// Guarded by replica.mu.
+	hits int
+	done bool
+}
+
+// Inject adds a fault. An operation meets at most one: of those that fit, the
+// one injected first.
+func (r *Replica) Inject(f Fault) *Injection {
+	in := &Injection{replica: r, fault: f, hit: make(chan struct{}), cleared: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = append(r.faults, in)
+	return in
+}
+
+// Clear takes the fault away. Operations that wait in it stop waiting, and end
+// as the fault says: with its error, if it has one. It may be called again.
+func (in *Injection) Clear() {
+	in.replica.mu.Lock()
+	defer in.replica.mu.Unlock()
+	select {
+	case <-in.cleared:
+	default:
+		close(in.cleared)
+	}
+	in.removeLocked()
+}
+
+// Hit returns a channel that is closed when the fault hits its first operation,
+// before that operation waits or fails.
+func (in *Injection) Hit() <-chan struct{} { return in.hit }
+
+// Hits returns how many operations were hit so far.
+func (in *Injection) Hits() int {
+	in.replica.mu.Lock()
+	defer in.replica.mu.Unlock()
+	return in.hits
+}
+
+// removeLocked ends the fault for operations that were not hit yet.
+func (in *Injection) removeLocked() {
+	in.done = true
+	r := in.replica
+	r.faults = slices.DeleteFunc(slices.Clone(r.faults), func(o *Injection) bool { return o == in })
+}
+
+// ClearFaults clears every fault.
+func (r *Replica) ClearFaults() {
+	r.mu.Lock()
+	faults := r.faults
+	r.mu.Unlock()
+	for _, in := range faults {
+		in.Clear()
+	}
+}
+
+// take returns the fault that hits op, or nil.
+func (r *Replica) take(op Operation) *Injection {
+	r.mu.Lock()
+	faults := r.faults // never changed in place
+	r.mu.Unlock()
+	for _, in := range faults {
+		if in.fits(op) && in.take() {
+			return in
+		}
+	}
+	return nil
+}
+
+func (in *Injection) fits(op Operation) bool {
+	f := &in.fault
+	return (f.Op == "" || f.Op == op.Op) &&
+		(f.Prefix == "" || f.Prefix == op.Prefix) &&
+		(f.Match == nil || f.Match(op))
+}
+
+// take counts a hit, unless another operation had the last one meanwhile.
+func (in *Injection) take() bool {
+	in.replica.mu.Lock()
+	defer in.replica.mu.Unlock()
+	if in.done {
+		return false
+	}
+	in.hits++
+	if in.hits == 1 {
+		close(in.hit)
+	}
+	if in.hits == in.fault.Times {
+		in.removeLocked()
+	}
+	return true
+}
+
+// run does one operation under the fault.
+func (in *Injection) run(ctx context.Context, apply func() error) error {
+	f := &in.fault
+	if f.LostAnswer {
+		// The answer is lost whatever it was, a refusal too.
+		_ = apply()
+	}
+	if err := in.wait(ctx); err != nil {
+		return err
+	}
+	switch {
+	case f.Err != nil:
+		return f.Err
+	case f.LostAnswer:
+		return ErrInjected
+	}
+	return apply()
+}
+
+func (in *Injection) wait(ctx context.Context) error {
+	f := &in.fault
+	if f.Delay > 0 {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-in.cleared:
+		case <-ctx.Done():
+		}
+	}
+	if f.Until != nil {
+		select {
+		case <-f.Until:
+		case <-in.cleared:
+		case <-ctx.Done():
+		}
+	}
+	if f.Hang {
+		select {
+		case <-in.cleared:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}

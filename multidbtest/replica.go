@@ -1,0 +1,147 @@
+package multidbtest
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"sync"
+
+	"github.com/benbjohnson/litestream"
+
+	"github.com/multidb-go/multidb"
+)
+
+var (
+	_ multidb.ReplicaFactory  = (*Replica)(nil)
+	_ multidb.ReplicaPrefixer = (*Replica)(nil)
+	_ multidb.ReplicaVars     = (*Replica)(nil)
+	_ multidb.ReplicaChecker  = (*Replica)(nil)
+	_ multidb.ReplicaStats    = (*Replica)(nil)
+)
+
+// Replica is a multidb.ReplicaFactory that keeps every LTX file in memory. It
+// is as strict as a store can be: level 0 writes are create-only, what is not
+// an LTX file of the TXIDs it is written as is refused, and a read that starts
+// at or after the end of a file is an error, as on S3.
+//
+// It is safe for concurrent use, and so are its clients. Make one with
+// NewReplica.
+type Replica struct {
+	template *multidb.Template // nil: the prefix is the ID
+	err      error             // of the template
+
+	mu       sync.Mutex
+	spaces   map[string]*space // by prefix
+	faults   []*Injection      // replaced, never changed in place
+	ops      []Operation
+	opsFirst int           // number of operations before ops[0]
+	changed  chan struct{} // closed and replaced at every operation
+	stats    multidb.RequestStats
+}
+
+// Option configures a Replica.
+type Option func(*Replica)
+
+// WithPathTemplate makes the prefix of a database what template expands to, as
+// S3Config.Path does ("litestream/{{project}}/{{database}}"). By default it is
+// the database's ID. A wrong template is reported by Prefix, ReplicaClient and
+// Check.
+func WithPathTemplate(template string) Option {
+	return func(r *Replica) { r.template, r.err = multidb.ParseTemplate(template) }
+}
+
+// NewReplica returns an empty replica.
+func NewReplica(opts ...Option) *Replica {
+	r := &Replica{spaces: make(map[string]*space), changed: make(chan struct{})}
+	for _, opt := range opts {
+		opt(r)
+	}
+	return r
+}
+
+// Prefix returns the database's place in the replica: its ID, or what the path
+// template expands to. The fault, the log and the helpers go by it.
+func (r *Replica) Prefix(db multidb.Database) (string, error) {
+	switch {
+	case r.err != nil:
+		return "", r.err
+	case r.template == nil:
+		return string(db.ID), nil
+	}
+	return r.template.Expand(db)
+}
+
+// Vars returns the variables of the path template, nil without one.
+func (r *Replica) Vars() []string {
+	if r.template == nil {
+		return nil
+	}
+	return r.template.Vars()
+}
+
+// Check returns the error of the path template, or that of a fault on OpCheck.
+func (r *Replica) Check(ctx context.Context) error {
+	if r.err != nil {
+		return r.err
+	}
+	return r.do(ctx, Operation{Op: OpCheck, Level: AllLevels}, func() error { return nil })
+}
+
+// ReplicaClient returns a client of the database's prefix. It also implements
+// multidb.FileLister and multidb.MetadataStore. Any number of clients may use
+// one prefix: the second is another writer, for tests of fencing.
+func (r *Replica) ReplicaClient(db multidb.Database) (litestream.ReplicaClient, error) {
+	prefix, err := r.Prefix(db)
+	if err != nil {
+		return nil, err
+	}
+	return &client{replica: r, prefix: prefix}, nil
+}
+
+// RequestStats counts the operations so far as requests to a store, those
+// included that a fault made fail. Init and Check count as none.
+func (r *Replica) RequestStats() multidb.RequestStats {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stats
+}
+
+func (r *Replica) countLocked(op Operation) {
+	s := &r.stats
+	switch op.Op {
+	case OpWrite, OpWriteMetadata:
+		s.Put++
+		s.BytesOut += op.Size
+	case OpOpen, OpReadMetadata:
+		s.Get++
+		s.BytesIn += op.Size
+	case OpList:
+		s.List++
+	case OpDelete, OpDeleteAll:
+		s.Delete++
+	default:
+		return
+	}
+	if op.Err != nil && !errors.Is(op.Err, fs.ErrNotExist) && !errors.Is(op.Err, fs.ErrExist) {
+		s.Errors++
+	}
+}
+
+// do is the way of every operation: context, fault, apply, log. apply may set
+// op.Size through the pointer its caller keeps.
+func (r *Replica) do(ctx context.Context, op Operation, apply func() error) error {
+	return r.doSized(ctx, &op, apply)
+}
+
+func (r *Replica) doSized(ctx context.Context, op *Operation, apply func() error) error {
+	err := ctx.Err()
+	if err == nil {
+		if in := r.take(*op); in != nil {
+			err = in.run(ctx, apply)
+		} else {
+			err = apply()
+		}
+	}
+	r.record(*op, err)
+	return err
+}
