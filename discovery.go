@@ -1,0 +1,171 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// Discoverer lists the databases of a Manager. It is called at Start and then
+// every scan interval. Safe for concurrent use.
+//
+// Every pair is a database or an error about a part of the listing. After an
+// error the listing goes on as far as it can, but it is partial: the Manager
+// adds the databases it names and removes none. So a Discoverer that cannot
+// tell "empty" from "not there" must yield an error. ctx ends the listing, and
+// its error is the last pair. No two databases of a listing have the same ID.
+//
+// A Discoverer must not open database files: when a process closes a
+// descriptor of a file, it loses its POSIX locks on it, SQLite's included.
+type Discoverer interface {
+	Discover(ctx context.Context) iter.Seq2[Database, error]
+}
+
+// DiscovererVars is an optional power of a Discoverer: CheckVars refuses, with
+// an error that wraps ErrInvalidOption, the template variables that some of its
+// databases would not have. New calls it, so it does no I/O.
+type DiscovererVars interface {
+	CheckVars(names []string) error
+}
+
+// DiscovererRoot is an optional power of a Discoverer: the directory that its
+// databases are under, for the default state directory. Empty if there is none.
+type DiscovererRoot interface {
+	Root() string
+}
+
+// DiscovererLocator is an optional power of a Discoverer: the Database that an
+// ID has, or would have if its file were created. ok is false if this
+// Discoverer could never list that ID. Locate does no I/O.
+type DiscovererLocator interface {
+	Locate(id ID) (db Database, ok bool)
+}
+
+// validator is what New asks of a Discoverer whose constructor returns no error.
+type validator interface {
+	validate() error
+}
+
+// excluder gives a copy of a Discoverer that never enters a directory: the
+// Manager's state directory holds SQLite files that are no tenant's.
+type excluder interface {
+	excluding(dir string) Discoverer
+}
+
+var (
+	_ Discoverer        = (*GlobDiscoverer)(nil)
+	_ DiscovererVars    = (*GlobDiscoverer)(nil)
+	_ DiscovererRoot    = (*GlobDiscoverer)(nil)
+	_ DiscovererLocator = (*GlobDiscoverer)(nil)
+	_ validator         = (*GlobDiscoverer)(nil)
+	_ excluder          = (*GlobDiscoverer)(nil)
+)
+
+// GlobDiscoverer lists the files that match patterns; see Glob. It is immutable
+// and safe for concurrent use.
+type GlobDiscoverer struct {
+	patterns []*Pattern
+	err      error
+	excluded string
+	open     func(path string) (directory, error)
+}
+
+// Glob returns a Discoverer of the files that match any of the patterns; see
+// Pattern for how they are written. A wrong pattern, or none, is reported by New.
+//
+// A listing reads only directories that can match. It opens no file: it knows
+// them by lstat. Directories are read in pieces, and databases come in no
+// particular order; ModTime is that of the file or of its WAL, the later one.
+//
+// Each file is listed once, also where symlinks, hard links or several patterns
+// lead to it: by its real path if a pattern matches that, and by the first
+// pattern that does; otherwise by a name that is the same in every listing. A
+// database that is a symlink to a file has the file's Path, because SQLite keeps
+// the WAL there, and the ID that the symlink gives it.
+//
+// These are errors, and so make the listing partial: a root directory that does
+// not exist (a volume that is not mounted must not look like databases
+// removed), or that is another one when the listing ends; a directory that
+// cannot be read; a symlink that leads nowhere; and two files that have one ID
+// by two patterns (ErrConflict). What merely vanished meanwhile is no error. The
+// mount point of an unmounted volume below the root is just an empty directory;
+// give such a volume a pattern of its own, with a root that is inside it.
+func Glob(patterns ...string) *GlobDiscoverer {
+	g := &GlobDiscoverer{open: openDirectory}
+	if len(patterns) == 0 {
+		g.err = fmt.Errorf(`%w: Glob has no pattern; write for example Glob("/data/{{project}}/{{database}}.db")`, ErrInvalidOption)
+	}
+	for _, s := range patterns {
+		p, err := ParsePattern(s)
+		g.err = errors.Join(g.err, err)
+		if err == nil {
+			g.patterns = append(g.patterns, p)
+		}
+	}
+	return g
+}
+
+// Discover lists the databases there are now.
+func (g *GlobDiscoverer) Discover(ctx context.Context) iter.Seq2[Database, error] {
+	return func(yield func(Database, error) bool) {
+		if g.err != nil {
+			yield(Database{}, g.err)
+			return
+		}
+		newWalk(ctx, g, yield).run()
+	}
+}
+
+// CheckVars refuses a variable that one of the patterns does not capture.
+func (g *GlobDiscoverer) CheckVars(names []string) error {
+	var errs []error
+	for _, p := range g.patterns {
+		if missing := missingVars(names, p.names); len(missing) > 0 {
+			errs = append(errs, fmt.Errorf("%w: pattern %q does not capture %s; there are %s",
+				ErrInvalidOption, p.source, strings.Join(missing, ", "), varList(p.names)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Root returns the root of the first pattern: the longest directory without
+// captures.
+func (g *GlobDiscoverer) Root() string {
+	if len(g.patterns) == 0 {
+		return ""
+	}
+	return g.patterns[0].root
+}
+
+// Locate returns the Database that the ID would have under the first pattern
+// that allows it.
+func (g *GlobDiscoverer) Locate(id ID) (Database, bool) {
+	for _, p := range g.patterns {
+		if db, ok := p.PathFor(id); ok {
+			return db, true
+		}
+	}
+	return Database{}, false
+}
+
+func (g *GlobDiscoverer) validate() error { return g.err }
+
+func (g *GlobDiscoverer) excluding(dir string) Discoverer {
+	c := *g
+	c.excluded = dir
+	return &c
+}
+
+// missingVars returns {{name}} for each of names that a database would not have.
+func missingVars(names, have []string) []string {
+	var missing []string
+	for _, name := range names {
+		if name != "name" && name != "path" && !slices.Contains(have, name) {
+			missing = append(missing, "{{"+name+"}}")
+		}
+	}
+	return missing
+}
