@@ -151,7 +151,8 @@ func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
 
 // Reset clears Stop and back-off, and makes an item that had either due at
 // once. A stopped one that is pinned, or was written within HotDuration,
-// becomes active again. On other items it does nothing.
+// becomes active again. A running one only has its failures forgotten. On other
+// items it does nothing.
 func (f *Fleet[T]) Reset(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.is(removed) || it.failures == 0 && !it.is(stopped) {
