@@ -1,0 +1,78 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+const (
+	checkTimeout  = 10 * time.Second
+	checkAttempts = 2
+	checkFile     = ".multidb-check"
+)
+
+// Check proves that the bucket is there and that objects under prefix can be
+// listed, created and deleted. It answers within 10 seconds, with one line that
+// says what to fix. It creates the empty object <prefix>/.multidb-check and
+// deletes it again, which leaves a delete marker in a versioned bucket.
+func (c *Client) Check(ctx context.Context, prefix string) error {
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	err := c.check(ctx, c.Prefix(prefix))
+	if err != nil && ctx.Err() != nil && caller.Err() == nil {
+		where := c.cfg.Endpoint
+		if a := c.loaded.Load(); a != nil {
+			where = a.where
+		}
+		kind, msg := ErrUnreachable, fmt.Sprintf("no answer from %s within %v: check the network and Endpoint", where, checkTimeout)
+		if errors.Is(err, ErrNoCredentials) {
+			kind, msg = ErrNoCredentials, "no credentials found: set AccessKeyID and SecretAccessKey, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or Anonymous"
+		}
+		return &Error{Op: "check", Msg: msg, Kind: kind, Err: err}
+	}
+	return err
+}
+
+func (c *Client) check(ctx context.Context, p *Prefix) error {
+	a, err := c.api(ctx)
+	if err != nil {
+		return c.wrap("check", "", err)
+	}
+	few := func(o *s3.Options) { o.RetryMaxAttempts = min(checkAttempts, c.cfg.MaxAttempts) }
+	if !c.cfg.Anonymous {
+		if _, err := a.Options().Credentials.Retrieve(ctx); err != nil {
+			return c.wrap("check", "", err)
+		}
+	}
+
+	// A HEAD would be cheaper, but its answer has no body that tells a wrong key
+	// from a wrong signature from a denied request.
+	prefix := p.key("")
+	_, err = a.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &c.cfg.Bucket, Prefix: &prefix, MaxKeys: aws.Int32(1)}, few)
+	if err != nil {
+		if statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket" {
+			return &Error{Op: "check", Kind: ErrNoBucket, Err: err,
+				Msg: fmt.Sprintf("%s answers 404 for bucket %q: it does not exist, or Endpoint is no S3 store", a.where, c.cfg.Bucket)}
+		}
+		return c.wrap("check", "", err)
+	}
+
+	key := p.key(checkFile)
+	put := c.putInput(key)
+	put.ContentLength = aws.Int64(0)
+	if _, err := a.PutObject(ctx, put, few); err != nil {
+		return c.wrap("check by writing", key, err)
+	}
+	_, err = a.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.cfg.Bucket, Key: &key}, few)
+	if err = c.wrap("check by deleting", key, err); !isMissing(err) {
+		return err
+	}
+	return nil
+}

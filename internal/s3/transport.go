@@ -1,0 +1,218 @@
+package s3
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/smithy-go/middleware"
+)
+
+// smallBody is read to its end while the request holds its place, so that its
+// connection is free again at once: a restore opens hundreds of small files
+// before it reads the first.
+const smallBody = 64 << 10
+
+// call follows one operation through its attempts.
+type call struct {
+	attempts int // by the operation's goroutine only
+}
+
+type callKey struct{}
+
+func withCall(ctx context.Context) (context.Context, *call) {
+	c := new(call)
+	return context.WithValue(ctx, callKey{}, c), c
+}
+
+// stallError is returned when an attempt made no progress for the request
+// timeout. It is retried.
+type stallError struct{ timeout time.Duration }
+
+func (e *stallError) Error() string   { return fmt.Sprintf("no byte moved for %v", e.timeout) }
+func (e *stallError) Timeout() bool   { return true }
+func (e *stallError) Temporary() bool { return true }
+
+// transport is what the SDK sends each attempt through: it waits for the gate,
+// counts, and fails an attempt that stalls. It follows no redirects: a signed
+// request is valid for one host only.
+type transport struct {
+	next    http.RoundTripper
+	gate    *gate
+	stats   *counters
+	timeout time.Duration
+}
+
+// Do implements the SDK's HTTPClient.
+func (t *transport) Do(req *http.Request) (*http.Response, error) {
+	caller := req.Context()
+	tk, err := t.gate.acquire(caller)
+	if err != nil {
+		return nil, err // the SDK closes the body
+	}
+	if c, ok := caller.Value(callKey{}).(*call); ok {
+		c.attempts++
+	}
+	t.stats.request(caller, req.Method)
+
+	ctx, cancel := context.WithCancel(caller)
+	w := &watchdog{timeout: t.timeout, cancel: cancel}
+	req = req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &requestBody{ReadCloser: req.Body, watch: w, n: &t.stats.bytesOut}
+	}
+	w.start()
+	resp, err := t.next.RoundTrip(req)
+	w.stop()
+	if err != nil {
+		cancel()
+		if w.fired.Load() && caller.Err() == nil {
+			err = &stallError{t.timeout}
+		}
+		if caller.Err() == nil {
+			t.stats.errors.Add(1)
+		}
+		t.gate.done(tk, neutral, 0)
+		return nil, err
+	}
+
+	result, retryAfter := t.judge(resp)
+	leave := sync.OnceFunc(func() { t.gate.done(tk, result, retryAfter) })
+	body := &responseBody{rc: resp.Body, watch: w, n: &t.stats.bytesIn, finish: func() { leave(); cancel() }}
+	resp.Body = body
+	switch {
+	case req.Method == http.MethodHead || resp.ContentLength == 0:
+		leave()
+	case middleware.GetOperationName(caller) != opGet || resp.StatusCode >= 300:
+		// Read and closed by the SDK.
+	case resp.ContentLength > 0 && resp.ContentLength <= smallBody:
+		b, err := io.ReadAll(body)
+		_ = body.Close() // nothing was written: no error of it matters
+		if err != nil {
+			if caller.Err() == nil {
+				t.stats.errors.Add(1)
+			}
+			return nil, err
+		}
+		resp.Body = io.NopCloser(bytes.NewReader(b))
+	default:
+		// A reader may hold the body for minutes, and needs other requests
+		// meanwhile: holding the place would be a deadlock.
+		leave()
+	}
+	return resp, nil
+}
+
+// judge counts an answer and says what it means for the gate.
+func (t *transport) judge(resp *http.Response) (outcome, time.Duration) {
+	switch code := resp.StatusCode; {
+	case code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests:
+		t.stats.errors.Add(1)
+		t.stats.throttled.Add(1)
+		seconds, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16)
+		if err != nil {
+			seconds = 0 // none, or a date
+		}
+		return throttled, time.Duration(seconds) * time.Second
+	case code < 300, code == http.StatusNotFound, code == http.StatusPreconditionFailed:
+		return succeeded, 0
+	default:
+		t.stats.errors.Add(1)
+		return neutral, 0
+	}
+}
+
+// watchdog cancels an attempt when nothing moved for timeout. Safe for
+// concurrent use: net/http may go on sending while the answer is read.
+type watchdog struct {
+	timeout time.Duration
+	cancel  context.CancelFunc
+	fired   atomic.Bool
+
+	mu      sync.Mutex
+	timer   *time.Timer
+	running bool
+}
+
+func (w *watchdog) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = true
+	if w.timer != nil {
+		w.timer.Reset(w.timeout)
+		return
+	}
+	w.timer = time.AfterFunc(w.timeout, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.running {
+			w.fired.Store(true)
+			w.cancel()
+		}
+	})
+}
+
+// progress puts the deadline off, if there is one.
+func (w *watchdog) progress() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.running {
+		w.timer.Reset(w.timeout)
+	}
+}
+
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = false
+	w.timer.Stop()
+}
+
+// requestBody counts what is sent and reports it as progress.
+type requestBody struct {
+	io.ReadCloser
+	watch *watchdog
+	n     *atomic.Int64
+}
+
+func (b *requestBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	b.watch.progress()
+	return n, err
+}
+
+// responseBody counts what is received. Only the time inside Read is watched: a
+// slow reader is no fault of the store.
+type responseBody struct {
+	rc     io.ReadCloser
+	watch  *watchdog
+	n      *atomic.Int64
+	finish func()
+}
+
+func (b *responseBody) Read(p []byte) (int, error) {
+	b.watch.start()
+	n, err := b.rc.Read(p)
+	b.watch.stop()
+	b.n.Add(int64(n))
+	if err != nil {
+		if err != io.EOF && b.watch.fired.Load() {
+			err = &stallError{b.watch.timeout}
+		}
+		b.finish()
+	}
+	return n, err
+}
+
+func (b *responseBody) Close() error {
+	// First, or closing would wait for a Read that is parked in the network.
+	b.finish()
+	return b.rc.Close()
+}
