@@ -1,0 +1,285 @@
+package catalog
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+const (
+	applicationID = 0x6d646263 // "mdbc": this file is a catalog
+	formatVersion = 1          // user_version
+
+	schema = `
+CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE databases (
+	id         TEXT PRIMARY KEY,
+	path       TEXT NOT NULL,
+	prefix     TEXT NOT NULL,
+	vars       BLOB NOT NULL,
+	state      BLOB NOT NULL,
+	files      BLOB NOT NULL,
+	dev        INTEGER NOT NULL,
+	ino        INTEGER NOT NULL,
+	last_write INTEGER NOT NULL,
+	txid       INTEGER NOT NULL,
+	flags      INTEGER NOT NULL,
+	sum        INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;`
+)
+
+// DamagedError tells that the catalog's file could not be used.
+type DamagedError struct {
+	MovedTo string // where the file is now, with its -wal and -shm if any
+	Err     error  // what was wrong with it
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("catalog damaged, begun anew; the old one is kept as %s: %v", e.MovedTo, e.Err)
+}
+
+// Unwrap returns what was wrong.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// errDamaged marks what only a new file can mend.
+var errDamaged = errors.New("not a usable catalog")
+
+// openFile opens the file, once more on a new one if it is damaged or missing.
+func (c *Catalog) openFile(ctx context.Context) error {
+	err := c.tryOpenFile(ctx)
+	if err == nil || !isDamage(err) {
+		return err
+	}
+	moved, moveErr := moveAside(c.path)
+	if moveErr != nil {
+		return errors.Join(err, moveErr)
+	}
+	if moved != "" { // else there was nothing: a new state directory
+		c.damage = &DamagedError{MovedTo: moved, Err: err}
+	}
+	if err := create(ctx, c.path); err != nil {
+		return err
+	}
+	return c.tryOpenFile(ctx)
+}
+
+func (c *Catalog) tryOpenFile(ctx context.Context) (err error) {
+	if _, err := os.Lstat(c.path); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	db, err := openDB(c.path)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, db.Close())
+		}
+	}()
+	if err := inspect(ctx, db); err != nil {
+		return err
+	}
+	var node, clean sql.NullInt64
+	if err := db.QueryRowContext(ctx, `SELECT
+		(SELECT value FROM meta WHERE key = 'node_id'),
+		(SELECT value FROM meta WHERE key = 'clean')`).Scan(&node, &clean); err != nil {
+		return err
+	}
+	if node.Int64 == 0 || !clean.Valid {
+		return fmt.Errorf("%w: it has no node ID", errDamaged)
+	}
+	// From here on the file is written to.
+	if _, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
+		return err
+	}
+	c.db, c.nodeID, c.clean = db, uint64(node.Int64), clean.Int64 == 1
+	return c.markClean(ctx, false)
+}
+
+// openDB opens the SQLite file at path.
+func openDB(path string) (*sql.DB, error) {
+	connector, err := sqlite.NewConnector(dsn(path))
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector), nil
+}
+
+// dsn names the file at path to the driver. The journal mode is not among the
+// pragmas: it is written to the file, and what that file is has yet to be seen.
+func dsn(path string) string {
+	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": {
+		"busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)",
+	}}.Encode()}
+	return u.String()
+}
+
+// inspect verifies the file before anything is written to it.
+func inspect(ctx context.Context, db *sql.DB) error {
+	var app, version int64
+	if err := db.QueryRowContext(ctx, `SELECT
+		(SELECT application_id FROM pragma_application_id),
+		(SELECT user_version FROM pragma_user_version)`).Scan(&app, &version); err != nil {
+		return err
+	}
+	switch {
+	case app != applicationID:
+		return fmt.Errorf("%w: an empty file or another program's (application_id %#x)", errDamaged, app)
+	case version > formatVersion:
+		return fmt.Errorf("%w: it has format %d, this one reads up to %d: use a newer version, or another state directory",
+			ErrNewerFormat, version, formatVersion)
+	case version < 1:
+		return fmt.Errorf("%w: format %d", errDamaged, version)
+	}
+	var verdict string
+	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, verdict)
+	}
+	// A table that is not as we create it would fail every Flush.
+	for _, q := range []string{"SELECT key, value FROM meta LIMIT 0", selectAll + " LIMIT 0"} {
+		rows, err := db.QueryContext(ctx, q)
+		if err == nil {
+			err = rows.Close()
+		}
+		var e *sqlite.Error
+		if errors.As(err, &e) && e.Code() == sqlite3.SQLITE_ERROR {
+			return fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// create makes an empty catalog at path, where nothing is. It appears there
+// complete, so that an empty file is always one that was truncated.
+func create(ctx context.Context, path string) error {
+	tmp := path + ".new"
+	for _, suffix := range []string{"", "-journal"} { // of a create that crashed
+		if err := os.Remove(tmp + suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	// SQLite would make it readable by all; -wal and -shm take the file's mode.
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	db, err := openDB(tmp)
+	if err != nil {
+		return err
+	}
+	err = fill(ctx, db)
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// fill writes what an empty catalog consists of.
+func fill(ctx context.Context, db *sql.DB) error {
+	var b [8]byte
+	var node uint64
+	for node == 0 {
+		rand.Read(b[:]) // never fails
+		node = binary.LittleEndian.Uint64(b[:])
+	}
+	_, err := db.ExecContext(ctx, "BEGIN;"+schema+
+		fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, formatVersion)+
+		fmt.Sprintf("INSERT INTO meta VALUES ('node_id', %d), ('clean', 0); COMMIT;", int64(node)))
+	return err
+}
+
+// markClean notes whether the catalog is closed. Synced, because otherwise a
+// power failure could bring back the note of the last clean close, and with it
+// positions that are older than what has been shipped since.
+func (c *Catalog) markClean(ctx context.Context, clean bool) (err error) {
+	conn, err := c.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
+		return err
+	}
+	_, err = conn.ExecContext(ctx, "UPDATE meta SET value = ? WHERE key = 'clean'", clean)
+	_, back := conn.ExecContext(context.WithoutCancel(ctx), "PRAGMA synchronous = NORMAL")
+	return errors.Join(err, back)
+}
+
+// isDamage reports whether err says that the file is not, or no longer, a
+// catalog, rather than that it cannot be read or written now.
+func isDamage(err error) bool {
+	if errors.Is(err, errDamaged) {
+		return true
+	}
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	}
+	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
+}
+
+// moveAside renames the file at path, and what SQLite keeps beside it, and
+// returns the new name; it is empty if there was nothing. A WAL without its
+// database is moved too: SQLite would replay it into the next file of the name.
+func moveAside(path string) (string, error) {
+	suffixes := []string{"", "-wal", "-shm", "-journal"}
+	taken := func(name string) bool {
+		return slices.ContainsFunc(suffixes, func(s string) bool {
+			_, err := os.Lstat(name + s)
+			return err == nil
+		})
+	}
+	base := path + ".corrupt-" + strconv.FormatInt(time.Now().Unix(), 10)
+	to := base
+	for n := 2; taken(to); n++ {
+		to = fmt.Sprintf("%s.%d", base, n)
+	}
+	moved := ""
+	for _, suffix := range suffixes {
+		err := os.Rename(path+suffix, to+suffix)
+		if err == nil {
+			moved = to
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return moved, syncDir(filepath.Dir(path))
+}
+
+// syncDir makes renames in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
