@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -77,8 +78,8 @@ func (c *Catalog) openFile(ctx context.Context) error {
 }
 
 func (c *Catalog) tryOpenFile(ctx context.Context) (err error) {
-	if _, err := os.Lstat(c.path); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %w", errDamaged, err)
+	if err := checkHeader(c.path); err != nil {
+		return err
 	}
 	db, err := openDB(c.path)
 	if err != nil {
@@ -107,6 +108,38 @@ func (c *Catalog) tryOpenFile(ctx context.Context) (err error) {
 	}
 	c.db, c.nodeID, c.clean = db, uint64(node.Int64), clean.Int64 == 1
 	return c.markClean(ctx, false)
+}
+
+// checkHeader looks for an SQLite header whose format SQLite would write to,
+// because it calls any other a read-only file, like one that merely has the
+// wrong permissions. Only for a file that this process does not have open: to
+// close it would drop SQLite's locks on it.
+func checkHeader(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %w", errDamaged, err)
+	}
+	if err != nil {
+		return err
+	}
+	var h [20]byte
+	_, err = io.ReadFull(f, h[:])
+	if err := errors.Join(ignoreEOF(err), f.Close()); err != nil {
+		return err
+	}
+	writeVersion, readVersion := h[18], h[19]
+	if string(h[:16]) != "SQLite format 3\x00" || writeVersion > 2 || readVersion > 2 {
+		return fmt.Errorf("%w: it has no SQLite header", errDamaged)
+	}
+	return nil
+}
+
+// ignoreEOF drops the error of a read that found less than it wanted.
+func ignoreEOF(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil
+	}
+	return err
 }
 
 // openDB opens the SQLite file at path.
@@ -156,10 +189,6 @@ func inspect(ctx context.Context, db *sql.DB) error {
 		rows, err := db.QueryContext(ctx, q)
 		if err == nil {
 			err = rows.Close()
-		}
-		var e *sqlite.Error
-		if errors.As(err, &e) && e.Code() == sqlite3.SQLITE_ERROR {
-			return fmt.Errorf("%w: %w", errDamaged, err)
 		}
 		if err != nil {
 			return err
@@ -242,6 +271,8 @@ func isDamage(err error) bool {
 	}
 	switch e.Code() & 0xff {
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return true
+	case sqlite3.SQLITE_ERROR: // our statements are right: it is the schema, or a format unknown to SQLite
 		return true
 	}
 	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ

@@ -107,6 +107,8 @@ func TestADamagedFileIsMovedAsideAndReplaced(t *testing.T) {
 		"the first page":           good[:4096],
 		"all but the last page":    good[:len(good)-4096],
 		"a broken header":          flipped(0, 16),
+		"an unknown write format":  flipped(18, 19),
+		"an unknown schema format": flipped(47, 48),
 		"a broken schema page":     flipped(100, 120),
 		"a broken page of a table": flipped(len(good)/2/4096*4096, len(good)/2/4096*4096+16),
 		"another program's":        foreign(t, "CREATE TABLE t (x)"),
