@@ -256,7 +256,7 @@ func (w *walk) readWALs(dir directory, first []fs.DirEntry) (map[uint64]struct{}
 		for _, name := range names {
 			add(name)
 		}
-		if err == io.EOF && small && len(names) == 0 {
+		if err == io.EOF && small {
 			return wals, first, io.EOF
 		}
 		if err == io.EOF {

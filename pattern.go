@@ -115,7 +115,7 @@ func (p *Pattern) PathFor(id ID) (db Database, ok bool) {
 	if len(p.names) > 0 {
 		values = strings.Split(string(id), "/")
 	}
-	if len(values) != len(p.names) || id.IsZero() {
+	if len(values) != len(p.names) {
 		return Database{}, false
 	}
 	var b strings.Builder
