@@ -3,6 +3,9 @@ package multidb
 import (
 	"errors"
 	"fmt"
+
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 // Errors of configuration.
@@ -34,12 +37,14 @@ var (
 	ErrNotFound = errors.New("database not found")
 	// ErrNotDatabase is returned when a file is not an SQLite database, or is
 	// encrypted with an extension that the driver does not have.
-	ErrNotDatabase = errors.New("not an SQLite database")
+	ErrNotDatabase = sqlitedb.ErrNotDatabase
 	// ErrCorrupt is returned when SQLite finds the database malformed or cut.
-	ErrCorrupt = errors.New("database is corrupt")
+	ErrCorrupt = sqlitedb.ErrCorrupt
 	// ErrReadOnly is returned when the database or its directory cannot be
 	// written, so that SQLite cannot open it in WAL mode.
-	ErrReadOnly = errors.New("database is read-only")
+	ErrReadOnly = sqlitedb.ErrReadOnly
+	// ErrMissing is returned when the database file has gone.
+	ErrMissing = ship.ErrMissing
 )
 
 // Errors of replication.
@@ -49,7 +54,7 @@ var (
 	ErrConflict = errors.New("replica prefix belongs to another database")
 	// ErrFenced is returned when another writer has written to the prefix. The
 	// database is no longer replicated by this Manager; nothing is overwritten.
-	ErrFenced = errors.New("another writer owns the replica prefix")
+	ErrFenced = ship.ErrFenced
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that

@@ -29,16 +29,16 @@ func (l Lease[K, V]) Value() V {
 }
 
 // Release returns the lease. Only the first call does something, whichever copy
-// of the lease it is made on.
-func (l Lease[K, V]) Release() {
+// of the lease it is made on; it reports whether it was this one.
+func (l Lease[K, V]) Release() bool {
 	if l.slot == nil || l.slot.gen.Load() != l.gen {
-		return
+		return false
 	}
 	p := l.slot.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if l.slot.gen.Load() != l.gen {
-		return // another copy was quicker
+		return false // another copy was quicker
 	}
 	l.slot.gen.Add(1)
 	l.slot.next, p.free = p.free, l.slot
@@ -48,6 +48,7 @@ func (l Lease[K, V]) Release() {
 		p.idle++
 		p.idleLocked(l.entry)
 	}
+	return true
 }
 
 // leaseLocked leases e, which is open.

@@ -1,0 +1,52 @@
+// Package multidb replicates a fleet of SQLite databases, one file per tenant,
+// to S3 from inside one Go process, and gets every one of them back.
+//
+// # Concepts
+//
+// A [Manager] discovers databases through one or more Discoverers: [Glob] for
+// paths such as /data/{{project}}/databases/{{database}}.db, [Static] for a
+// list, or your own. Each has an [ID], by default the values captured from its
+// path: project0/db0.
+//
+// It keeps the active ones hot: their WAL is followed and what was committed is
+// written to the replica about once a second. The rest are cold: known, sealed,
+// and not polled. A write through the pool, a recent change found by a scan, or
+// enough accesses make a database hot; five minutes without a write make it
+// cold again. See [WithPromotion], [WithHotDuration] and [WithMaxHot].
+//
+// The application gets at its databases by [Manager.Acquire] or [Manager.Do],
+// which share a bounded number of open ones.
+//
+// A replica is a [ReplicaFactory]: [NewS3Replica], [NewFileReplica],
+// [NewURLReplica], or multidbtest.NewReplica in memory for your tests. What is
+// written is litestream's own format (LTX files, level by level), so that the
+// stock "litestream restore" works on every tenant too.
+//
+// # What is promised
+//
+// A commit is durable once [Manager.Sync] has returned for it, and not before;
+// without Sync that is usually one sync interval after the commit. Every state
+// that the replica can restore is one that the source had at a commit. What
+// cannot be proved to continue the replica's history is shipped as a whole
+// state instead. Nothing is overwritten: not a local file by [Manager.Restore],
+// nor a transaction of another writer, which is reported as [ErrFenced].
+//
+// While the replica is away the WAL is the queue: the application's writes go
+// on and nothing is copied aside, up to [WithMaxWALSize].
+//
+// The databases themselves are never modified: no table, no file beside them
+// but SQLite's own.
+//
+// # Shutdown
+//
+// [Manager.Close] stops admitting, waits for handles, ships what is left, and
+// names what is not durable. A process that is killed loses nothing that was
+// committed: the next Start goes on from the files.
+//
+// # Limits
+//
+// One Manager owns a replica prefix and a state directory at a time. An
+// application in the same process must use the pool, or the same driver: see
+// [Manager.Acquire]. A database in rollback-journal mode is shipped whole at
+// every change; the pool converts those it opens to WAL. Linux and macOS.
+package multidb

@@ -1,0 +1,246 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/schedule"
+	"github.com/multidb-go/multidb/internal/ship"
+)
+
+// entry is one known database.
+type entry struct {
+	db     Database
+	item   *schedule.Item[*entry]
+	file   fileID // zero until the file exists
+	prefix string
+
+	// Guarded by Manager.mu.
+	source   int    // which discoverer it is of
+	seen     uint32 // the last scan that listed it
+	removed  bool
+	clash    bool  // refused because the prefix is another's
+	refused  error // why it is not replicated, for good
+	waiters  []chan<- syncResult
+	retainAt time.Time // when the replica has something to delete; zero: never
+	health   health
+
+	// Owned by the run in progress (one at a time), or by nobody.
+	work work
+}
+
+// health is what Status tells.
+type health struct {
+	txid       TXID
+	syncedAt   time.Time // when the replica last had everything
+	dirtySince time.Time // since when there is something it has not; zero: nothing
+	err        error
+	errSince   time.Time
+	walSize    int64
+}
+
+// work is what a run needs from the one before.
+type work struct {
+	state    ship.State
+	stat     fileStat // before the last run that found everything shipped
+	clean    bool     // nothing can have been written since, if the stat is the same
+	sealed   sealPoint
+	verified bool      // the replica was looked at in this process
+	files    []byte    // the inventory, while there is no replica below
+	rep      *replica  // while active
+	dirty    bool      // the catalog's record is old
+	modTime  time.Time // of what is shipped
+}
+
+// sealPoint is where the WAL was when it was last checkpointed.
+type sealPoint struct {
+	salt   uint32
+	offset int64
+}
+
+// refusal is a file that was taken for no database.
+type refusal struct {
+	source int
+	seen   uint32
+	path   string
+	id     fileID
+	size   int64
+	time   time.Time
+	err    error
+}
+
+type syncResult struct {
+	txid TXID
+	err  error
+}
+
+// fileStat is what stat says of a database and its WAL.
+type fileStat struct{ main, wal ship.Fingerprint }
+
+// statFiles takes no descriptor of either file.
+func statFiles(path string) (fileStat, error) {
+	var st fileStat
+	var err error
+	if st.main, err = ship.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return st, fmt.Errorf("%w: %s", ErrMissing, path)
+	} else if err != nil {
+		return st, err
+	}
+	if st.wal, err = ship.Stat(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return st, err
+	}
+	return st, nil
+}
+
+// modTime is when either was last written.
+func (s fileStat) modTime() time.Time { return time.Unix(0, max(s.main.Mtime, s.wal.Mtime)) }
+
+// clockTick bounds the granularity of a file system's time stamps.
+const clockTick = 20 * time.Millisecond
+
+// racy reports whether the stamps are too young for a later write to be sure to
+// change them: as in git's index.
+func (s fileStat) racy(now time.Time) bool {
+	return max(s.main.Mtime, s.wal.Mtime, s.main.Ctime, s.wal.Ctime) > now.Add(-clockTick).UnixNano()
+}
+
+func statID(path string) (fileID, os.FileInfo, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return fileID{}, nil, err
+	}
+	return identify(fi), fi, nil
+}
+
+// pathID is the file at a path; zero if there is none.
+func pathID(path string) fileID {
+	id, _, err := statID(path)
+	if err != nil {
+		return fileID{}
+	}
+	return id
+}
+
+// addLocked makes an entry known. The prefix is computed by the caller, since
+// the factory is user code.
+func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr error, source int) *entry {
+	e := &entry{db: db, file: file, prefix: prefix, source: source, seen: m.scans}
+	e.item = m.fleet.Add(e)
+	m.entries[db.ID] = e
+	if file != (fileID{}) {
+		m.files[file] = e
+	}
+	switch owner := m.prefixes[prefix]; {
+	case prefixErr != nil:
+		e.refused = prefixErr
+	case prefix == "":
+	case owner != nil:
+		e.clash, e.refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, owner.db.ID)
+		m.refusals++
+	default:
+		m.prefixes[prefix] = e
+	}
+	if e.refused != nil {
+		e.health.err, e.health.errSince = e.refused, m.cfg.now()
+		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.refused)})
+	}
+	return e
+}
+
+// removeLocked forgets an entry. Its replica stays, and so do its leases.
+func (m *Manager) removeLocked(e *entry) {
+	if e.removed {
+		return
+	}
+	e.removed = true
+	m.fleet.Remove(e.item)
+	delete(m.entries, e.db.ID)
+	if m.files[e.file] == e {
+		delete(m.files, e.file)
+	}
+	if e.clash {
+		m.refusals--
+	}
+	if m.prefixes[e.prefix] == e {
+		delete(m.prefixes, e.prefix)
+		m.inheritLocked(e.prefix)
+	}
+	m.failWaitersLocked(e, ErrNotFound)
+	m.catalog.Delete(string(e.db.ID))
+	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
+}
+
+// inheritLocked gives a prefix that became free to one that was refused it.
+func (m *Manager) inheritLocked(prefix string) {
+	if m.refusals == 0 {
+		return
+	}
+	for _, e := range m.entries {
+		if e.clash && e.prefix == prefix {
+			e.clash, e.refused = false, nil
+			m.refusals--
+			m.prefixes[prefix] = e
+			m.fleet.Reset(e.item, m.cfg.now())
+			m.fleet.Request(e.item, m.cfg.now())
+			return
+		}
+	}
+}
+
+func (m *Manager) failWaitersLocked(e *entry, err error) {
+	for _, w := range e.waiters {
+		w <- syncResult{err: err}
+	}
+	e.waiters = nil
+}
+
+// prefixOf asks the factory for the place of a database.
+func (m *Manager) prefixOf(db Database) (string, error) {
+	if p, ok := m.cfg.replica.(ReplicaPrefixer); ok {
+		return p.Prefix(db)
+	}
+	return "", nil
+}
+
+// lookup returns a known entry.
+func (m *Manager) lookup(id ID) (*entry, error) {
+	m.mu.Lock()
+	defer m.unlock()
+	if err := m.servingLocked(); err != nil {
+		return nil, err
+	}
+	e := m.entries[id]
+	if e == nil {
+		if r, ok := m.ignored[id]; ok {
+			return nil, r.err
+		}
+		return nil, ErrNotFound
+	}
+	return e, nil
+}
+
+func randFloat() float64 { return rand.Float64() }
+
+// source gives the worker pool the schedule's jobs.
+type source struct{ m *Manager }
+
+func (s source) Next(now time.Time) (func(context.Context), bool) {
+	s.m.mu.Lock()
+	it, action, ok := s.m.fleet.Next(now)
+	s.m.unlock()
+	if !ok {
+		return nil, false
+	}
+	return func(ctx context.Context) { s.m.run(ctx, it.Value, action) }, true
+}
+
+func (s source) Wake() (time.Time, bool) {
+	s.m.mu.Lock()
+	defer s.m.unlock()
+	return s.m.fleet.Wake()
+}

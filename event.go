@@ -1,0 +1,81 @@
+package multidb
+
+import "time"
+
+// EventType says what happened.
+type EventType uint8
+
+// The events. Those with an error carry it in Err.
+const (
+	EventAdded      EventType = iota + 1 // a database was found or created
+	EventRemoved                         // its file is gone; the replica stays
+	EventIgnored                         // a file was refused: no database, or a second name of one
+	EventTier                            // it changed tier: From, To
+	EventFailed                          // shipping began to fail
+	EventRecovered                       // shipping works again
+	EventFenced                          // another writer owns the prefix: replication has stopped
+	EventResync                          // its whole state was shipped, since nothing less was provable
+	EventSnapshot                        // a snapshot was written
+	EventWALLimit                        // its WAL passed the limit and was checkpointed unshipped
+	EventReplaced                        // another file stands at its path
+	EventScanFailed                      // a discoverer could not list everything; ID is empty
+	EventState                           // the state directory is in trouble; ID is empty
+)
+
+var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state"}
+
+func (t EventType) String() string {
+	if int(t) < len(eventNames) {
+		return eventNames[t]
+	}
+	return "unknown"
+}
+
+// Event is one change of state. See WithObserver.
+type Event struct {
+	Type     EventType
+	Time     time.Time
+	ID       ID     // empty where the event is the Manager's own
+	Path     string // of the file, if known
+	From, To Tier   // of EventTier
+	TXID     TXID   // of EventResync and EventSnapshot
+	Err      error  // what went wrong, if anything did
+}
+
+// emit tells the observer and the log. Never called with the lock held.
+func (m *Manager) emit(ev Event) {
+	ev.Time = m.cfg.now()
+	args := make([]any, 0, 10)
+	if ev.ID != "" {
+		args = append(args, "id", string(ev.ID))
+	}
+	if ev.Path != "" {
+		args = append(args, "path", ev.Path)
+	}
+	if ev.TXID != 0 {
+		args = append(args, "txid", ev.TXID)
+	}
+	if ev.Err != nil {
+		args = append(args, "err", ev.Err)
+	}
+	switch ev.Type {
+	case EventTier:
+		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState:
+		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
+	case EventSnapshot:
+		m.cfg.logger.Debug("multidb: snapshot", args...)
+	default:
+		m.cfg.logger.Info("multidb: "+ev.Type.String(), args...)
+	}
+	if m.cfg.observer != nil {
+		m.cfg.observer(ev)
+	}
+}
+
+func (m *Manager) emitAll(evs []Event) {
+	for _, ev := range evs {
+		m.emit(ev)
+	}
+}

@@ -1,0 +1,310 @@
+package multidb_test
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is a Manager over a tree like the demo's.
+type fleet struct {
+	t      *testing.T
+	root   string
+	state  string
+	m      *multidb.Manager
+	events *eventLog
+}
+
+type eventLog struct {
+	mu   sync.Mutex
+	all  []multidb.Event
+	more chan struct{}
+}
+
+func newEventLog() *eventLog { return &eventLog{more: make(chan struct{})} }
+
+func (l *eventLog) observe(ev multidb.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, ev)
+	close(l.more)
+	l.more = make(chan struct{})
+}
+
+// wait returns the first event that matches, now or later.
+func (l *eventLog) wait(t *testing.T, what string, match func(multidb.Event) bool) multidb.Event {
+	t.Helper()
+	deadline := time.NewTimer(20 * time.Second)
+	defer deadline.Stop()
+	for seen := 0; ; {
+		l.mu.Lock()
+		for ; seen < len(l.all); seen++ {
+			if match(l.all[seen]) {
+				defer l.mu.Unlock()
+				return l.all[seen]
+			}
+		}
+		more := l.more
+		l.mu.Unlock()
+		select {
+		case <-more:
+		case <-deadline.C:
+			t.Fatalf("no event: %s", what)
+		}
+	}
+}
+
+func newTree(t *testing.T, projects, dbs int) string {
+	t.Helper()
+	root := t.TempDir()
+	for p := range projects {
+		for d := range dbs {
+			path := filepath.Join(root, fmt.Sprintf("project%d/databases/db%d.db", p, d))
+			makeDB(t, path, 3)
+		}
+	}
+	return root
+}
+
+func makeDB(t *testing.T, path string, rows int) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, q := range []string{"PRAGMA journal_mode=wal", "CREATE TABLE t(k INTEGER PRIMARY KEY, v TEXT)"} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range rows {
+		if _, err := db.Exec("INSERT INTO t(v) VALUES(?)", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func pattern(root string) string {
+	return filepath.Join(root, "{{project}}/databases/{{database}}.db")
+}
+
+func start(t *testing.T, root string, opts ...multidb.Option) *fleet {
+	t.Helper()
+	f := &fleet{t: t, root: root, events: newEventLog()}
+	opts = append([]multidb.Option{
+		multidb.WithDiscoverer(multidb.Glob(pattern(root))),
+		multidb.WithSyncInterval(20 * time.Millisecond),
+		multidb.WithColdSyncInterval(50 * time.Millisecond),
+		multidb.WithScanInterval(50 * time.Millisecond),
+		multidb.WithObserver(f.events.observe),
+	}, opts...)
+	m, err := multidb.New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.m = m
+	t.Cleanup(func() { _ = f.close() })
+	return f
+}
+
+func (f *fleet) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	return f.m.Close(ctx)
+}
+
+func (f *fleet) insert(id multidb.ID, v string) {
+	f.t.Helper()
+	err := f.m.Do(f.t.Context(), id, func(db *sql.DB) error {
+		_, err := db.Exec("INSERT INTO t(v) VALUES(?)", v)
+		return err
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fleet) sync(id multidb.ID) multidb.Pos {
+	f.t.Helper()
+	pos, err := f.m.Sync(f.t.Context(), id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return pos
+}
+
+func (f *fleet) restored(id multidb.ID, opt multidb.RestoreOptions) []string {
+	f.t.Helper()
+	if opt.OutputPath == "" {
+		opt.OutputPath = filepath.Join(f.t.TempDir(), "out.db")
+	}
+	if err := f.m.Restore(f.t.Context(), id, opt); err != nil {
+		f.t.Fatal(err)
+	}
+	return rows(f.t, opt.OutputPath)
+}
+
+func rows(t *testing.T, path string) []string {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rs, err := db.Query("SELECT v FROM t ORDER BY k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rs.Close()
+	var out []string
+	for rs.Next() {
+		var s string
+		if err := rs.Scan(&s); err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func TestAWriteThroughThePoolIsRestoredAfterSync(t *testing.T) {
+	f := start(t, newTree(t, 2, 2), multidb.WithReplica(multidbtest.NewReplica()))
+	f.insert("project0/db1", "hello")
+	f.sync("project0/db1")
+	if got := fmt.Sprint(f.restored("project0/db1", multidb.RestoreOptions{})); got != "[0 1 2 hello]" {
+		t.Errorf("restored %v", got)
+	}
+	f.sync("project1/db0")
+	if got := fmt.Sprint(f.restored("project1/db0", multidb.RestoreOptions{})); got != "[0 1 2]" {
+		t.Errorf("restored %v", got)
+	}
+}
+
+func TestADatabaseThatNobodyHasYetIsCreatedByAcquire(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithOpenHook(func(ctx context.Context, _ multidb.Database, db *sql.DB) error {
+			_, err := db.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v TEXT)")
+			return err
+		}))
+	f.insert("new/tenant", "first")
+	f.sync("new/tenant")
+	if got := fmt.Sprint(f.restored("new/tenant", multidb.RestoreOptions{})); got != "[first]" {
+		t.Errorf("restored %v", got)
+	}
+	if _, err := f.m.Acquire(t.Context(), "../x"); !errors.Is(err, multidb.ErrNotFound) {
+		t.Errorf("an ID that no pattern allows: %v", err)
+	}
+}
+
+func TestCloseShipsWhatIsLeftAndTheNextStartGoesOn(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 3)
+	f := start(t, root, multidb.WithReplica(rep), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))
+	for i := range 3 {
+		f.insert(multidb.ID(fmt.Sprintf("project0/db%d", i)), "last")
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, root, multidb.WithReplica(rep))
+	for i := range 3 {
+		id := multidb.ID(fmt.Sprintf("project0/db%d", i))
+		if got := fmt.Sprint(g.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 last]" {
+			t.Errorf("%s restored %v", id, got)
+		}
+		g.insert(id, "again")
+		g.sync(id)
+		if got := fmt.Sprint(g.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 last again]" {
+			t.Errorf("%s restored %v", id, got)
+		}
+	}
+	if n := g.m.Stats().Resyncs; n != 0 {
+		t.Errorf("%d resyncs after a clean close", n)
+	}
+}
+
+func TestAnIdleDatabaseGoesColdAndAWriteMakesItHotAgain(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithHotDuration(100*time.Millisecond), multidb.WithPromotion(0, 0))
+	const id = "project0/db0"
+	for i := range 3 {
+		f.insert(id, fmt.Sprint("round", i))
+		f.events.wait(t, "hot", nth(i+1, func(ev multidb.Event) bool {
+			return ev.Type == multidb.EventTier && ev.To == multidb.Hot
+		}))
+		f.events.wait(t, "cold", nth(i+1, func(ev multidb.Event) bool {
+			return ev.Type == multidb.EventTier && ev.To == multidb.Cold
+		}))
+		if fi, err := os.Stat(filepath.Join(f.root, "project0/databases/db0.db-wal")); err == nil && fi.Size() != 0 {
+			t.Errorf("the WAL of a cold database has %d bytes", fi.Size())
+		}
+	}
+	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 round0 round1 round2]" {
+		t.Errorf("restored %v", got)
+	}
+	if n := f.m.Stats().Resyncs; n != 0 {
+		t.Errorf("%d resyncs, although every tier change was ours", n)
+	}
+}
+
+// nth matches the n-th event that match takes.
+func nth(n int, match func(multidb.Event) bool) func(multidb.Event) bool {
+	return func(ev multidb.Event) bool {
+		if match(ev) {
+			n--
+		}
+		return n == 0
+	}
+}
+
+func TestTheLoggerGetsNoLinePerSync(t *testing.T) {
+	var buf syncBuffer
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithLogger(slog.New(slog.NewTextHandler(&buf, nil))))
+	for range 20 {
+		f.insert("project0/db0", "x")
+		f.sync("project0/db0")
+	}
+	if n := bytes.Count(buf.Bytes(), []byte("\n")); n > 3 {
+		t.Errorf("%d lines for 20 syncs:\n%s", n, buf.Bytes())
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) Bytes() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return bytes.Clone(b.b.Bytes())
+}

@@ -1,0 +1,346 @@
+package multidb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Option configures a Manager. Each validates itself; New joins the errors.
+type Option func(*config) error
+
+// config is what the options say. Every default stands in defaults.
+type config struct {
+	discoverers []Discoverer
+	replica     ReplicaFactory
+	stateDir    string
+
+	syncInterval     time.Duration
+	coldSyncInterval time.Duration
+	scanInterval     time.Duration
+	maxHot           int
+	hotDuration      time.Duration
+	recentModify     time.Duration
+	accessCount      int
+
+	maxOpen     int
+	idleTimeout time.Duration
+	maxConns    int
+	busyTimeout time.Duration
+	openHook    func(context.Context, Database, *sql.DB) error
+
+	uploadConcurrency int
+	snapshotInterval  time.Duration
+	retention         time.Duration
+	retentionInterval time.Duration
+	l0Retention       time.Duration
+	checkpointPages   int
+	maxWALSize        int64
+
+	logger   *slog.Logger
+	observer func(Event)
+	now      func() time.Time
+}
+
+func defaults() config {
+	return config{
+		syncInterval:      time.Second,
+		coldSyncInterval:  30 * time.Second,
+		scanInterval:      30 * time.Second,
+		maxHot:            1000,
+		hotDuration:       5 * time.Minute,
+		recentModify:      5 * time.Minute,
+		accessCount:       10,
+		maxOpen:           256,
+		idleTimeout:       time.Minute,
+		maxConns:          4,
+		busyTimeout:       5 * time.Second,
+		uploadConcurrency: 64,
+		snapshotInterval:  24 * time.Hour,
+		retention:         24 * time.Hour,
+		retentionInterval: time.Hour,
+		l0Retention:       5 * time.Minute,
+		checkpointPages:   1000,
+		maxWALSize:        64 << 20,
+		logger:            slog.New(slog.DiscardHandler),
+		now:               time.Now,
+	}
+}
+
+func invalid(option, format string, args ...any) error {
+	return fmt.Errorf("multidb: %s: %w: %s", option, ErrInvalidOption, fmt.Sprintf(format, args...))
+}
+
+func positive(option string, d time.Duration, set func(*config, time.Duration)) Option {
+	return func(c *config) error {
+		if d <= 0 {
+			return invalid(option, "%v; want a duration above zero", d)
+		}
+		set(c, d)
+		return nil
+	}
+}
+
+func atLeastOne(option string, n int, set func(*config, int)) Option {
+	return func(c *config) error {
+		if n < 1 {
+			return invalid(option, "%d; want at least 1", n)
+		}
+		set(c, n)
+		return nil
+	}
+}
+
+// WithDiscoverer adds a source of databases; at least one is required. Where
+// two report the same database, the one given first counts.
+func WithDiscoverer(d Discoverer) Option {
+	return func(c *config) error {
+		if d == nil {
+			return invalid("WithDiscoverer", "nil; want for example multidb.Glob(\"/data/{{project}}/databases/{{database}}.db\")")
+		}
+		c.discoverers = append(c.discoverers, d)
+		return nil
+	}
+}
+
+// WithReplica sets where databases are replicated. Without a replica the
+// Manager only discovers, tiers and pools.
+func WithReplica(f ReplicaFactory) Option {
+	return func(c *config) error {
+		if f == nil {
+			return invalid("WithReplica", "nil factory")
+		}
+		if c.replica != nil {
+			return invalid("WithReplica", "a replica is set already; a Manager has one")
+		}
+		c.replica = f
+		return nil
+	}
+}
+
+// WithS3 is WithReplica(NewS3Replica(cfg)).
+func WithS3(cfg S3Config) Option {
+	return func(c *config) error {
+		f, err := NewS3Replica(cfg)
+		if err != nil {
+			return err
+		}
+		return WithReplica(f)(c)
+	}
+}
+
+// WithStateDir sets the directory of the catalog and of temporary files, which
+// one Manager at a time may use. Losing it costs at most one resync per
+// database. Default: .multidb under the first discovery root.
+func WithStateDir(dir string) Option {
+	return func(c *config) error {
+		if dir == "" {
+			return invalid("WithStateDir", "empty path")
+		}
+		c.stateDir = dir
+		return nil
+	}
+}
+
+// WithSyncInterval sets how often a hot database is shipped while its WAL
+// moves. Default 1s.
+func WithSyncInterval(d time.Duration) Option {
+	return positive("WithSyncInterval", d, func(c *config, d time.Duration) { c.syncInterval = d })
+}
+
+// WithColdSyncInterval sets how often a database is shipped that is active
+// while MaxHot others are more so, and how soon an old change found in a cold
+// one is. Default 30s.
+func WithColdSyncInterval(d time.Duration) Option {
+	return positive("WithColdSyncInterval", d, func(c *config, d time.Duration) { c.coldSyncInterval = d })
+}
+
+// WithScanInterval sets how often the discoverers are asked. Default 30s.
+func WithScanInterval(d time.Duration) Option {
+	return positive("WithScanInterval", d, func(c *config, d time.Duration) { c.scanInterval = d })
+}
+
+// WithMaxHot bounds how many databases stream at the sync interval; more active
+// ones are served at the cold sync interval: slower, never dropped. Default 1000.
+func WithMaxHot(n int) Option {
+	return atLeastOne("WithMaxHot", n, func(c *config, n int) { c.maxHot = n })
+}
+
+// WithHotDuration sets how long after its last write a database stays hot.
+// Default 5m.
+func WithHotDuration(d time.Duration) Option {
+	return positive("WithHotDuration", d, func(c *config, d time.Duration) { c.hotDuration = d })
+}
+
+// WithPromotion sets what makes a cold database hot besides a write through the
+// pool: a change found by a scan that is younger than recentModify (default 5m;
+// 0: never), or accessCount calls of Acquire within the hot duration (default
+// 10; 0: never).
+func WithPromotion(recentModify time.Duration, accessCount int) Option {
+	return func(c *config) error {
+		if recentModify < 0 || accessCount < 0 || accessCount > 65535 {
+			return invalid("WithPromotion", "(%v, %d); want a duration and a count of 0 to 65535", recentModify, accessCount)
+		}
+		c.recentModify, c.accessCount = recentModify, accessCount
+		return nil
+	}
+}
+
+// WithMaxOpen bounds how many databases the pool has open at once. Default 256.
+func WithMaxOpen(n int) Option {
+	return atLeastOne("WithMaxOpen", n, func(c *config, n int) { c.maxOpen = n })
+}
+
+// WithIdleTimeout sets how long a database that nobody uses stays open.
+// Default 1m; 0: until its place is needed.
+func WithIdleTimeout(d time.Duration) Option {
+	return func(c *config) error {
+		if d < 0 {
+			return invalid("WithIdleTimeout", "%v; want 0 or a duration above zero", d)
+		}
+		c.idleTimeout = d
+		return nil
+	}
+}
+
+// WithMaxConns bounds the connections of one open database; each costs about
+// three descriptors. Default 4.
+func WithMaxConns(n int) Option {
+	return atLeastOne("WithMaxConns", n, func(c *config, n int) { c.maxConns = n })
+}
+
+// WithBusyTimeout sets how long a statement of the application waits for
+// another writer. Default 5s.
+func WithBusyTimeout(d time.Duration) Option {
+	return positive("WithBusyTimeout", d, func(c *config, d time.Duration) { c.busyTimeout = d })
+}
+
+// WithOpenHook is called once each time the pool opens a database, before
+// anybody gets it: for the schema, or to check its version. An error fails the
+// Acquire. Its context ends when the Manager closes. Pragmas that belong to a
+// connection must not be set here, since a database has several.
+func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error) Option {
+	return func(c *config) error {
+		if fn == nil {
+			return invalid("WithOpenHook", "nil function")
+		}
+		c.openHook = fn
+		return nil
+	}
+}
+
+// WithUploadConcurrency bounds how many databases are worked on at once, which
+// bounds uploads, memory (2 MiB each) and CPU. Default 64.
+func WithUploadConcurrency(n int) Option {
+	return atLeastOne("WithUploadConcurrency", n, func(c *config, n int) { c.uploadConcurrency = n })
+}
+
+// WithSnapshotInterval sets how old the last snapshot of a changing database may
+// become. Default 24h. One that does not change gets none.
+func WithSnapshotInterval(d time.Duration) Option {
+	return positive("WithSnapshotInterval", d, func(c *config, d time.Duration) { c.snapshotInterval = d })
+}
+
+// WithRetention sets how far back a restore can reach. Default 24h. The newest
+// state is always kept.
+func WithRetention(d time.Duration) Option {
+	return positive("WithRetention", d, func(c *config, d time.Duration) { c.retention = d })
+}
+
+// WithRetentionInterval sets how often what is older than the retention is
+// looked for. Default 1h.
+func WithRetentionInterval(d time.Duration) Option {
+	return positive("WithRetentionInterval", d, func(c *config, d time.Duration) { c.retentionInterval = d })
+}
+
+// WithL0Retention sets how long every single transaction file is kept after it
+// was compacted; older states are restored at the granularity of compaction.
+// Default 5m.
+func WithL0Retention(d time.Duration) Option {
+	return positive("WithL0Retention", d, func(c *config, d time.Duration) { c.l0Retention = d })
+}
+
+// WithCheckpointPages sets the size of a WAL, in pages, from which it is
+// checkpointed once it is shipped. Default 1000, as in SQLite.
+func WithCheckpointPages(n int) Option {
+	return atLeastOne("WithCheckpointPages", n, func(c *config, n int) { c.checkpointPages = n })
+}
+
+// WithMaxWALSize bounds, in bytes, the WAL of a database that the replica does
+// not take. Past it the WAL is checkpointed: the local data stays whole, the
+// states in between are missing from the replica, and the database is shipped
+// whole when the replica is back. Default 64 MiB.
+func WithMaxWALSize(n int64) Option {
+	return func(c *config) error {
+		if n < 1<<16 {
+			return invalid("WithMaxWALSize", "%d; want at least 65536 bytes", n)
+		}
+		c.maxWALSize = n
+		return nil
+	}
+}
+
+// WithLogger sets the logger. It gets one line per change of state, never one
+// per sync. Default: none.
+func WithLogger(l *slog.Logger) Option {
+	return func(c *config) error {
+		if l == nil {
+			return invalid("WithLogger", "nil logger")
+		}
+		c.logger = l
+		return nil
+	}
+}
+
+// WithObserver is called for every Event, in no particular order between
+// databases, from the Manager's goroutines: it must be quick and may be called
+// concurrently. It must not call the Manager's Close.
+func WithObserver(fn func(Event)) Option {
+	return func(c *config) error {
+		if fn == nil {
+			return invalid("WithObserver", "nil function")
+		}
+		c.observer = fn
+		return nil
+	}
+}
+
+// withClock sets the clock, for tests.
+func withClock(now func() time.Time) Option {
+	return func(c *config) error { c.now = now; return nil }
+}
+
+// build applies the options and checks them against each other.
+func build(opts []Option) (config, error) {
+	c := defaults()
+	var errs []error
+	for _, o := range opts {
+		if o == nil {
+			errs = append(errs, invalid("New", "nil option"))
+			continue
+		}
+		errs = append(errs, o(&c))
+	}
+	if len(c.discoverers) == 0 {
+		errs = append(errs, invalid("New", "no discoverer; add multidb.WithDiscoverer(multidb.Glob(\"/data/{{project}}/databases/{{database}}.db\"))"))
+	}
+	if c.coldSyncInterval < c.syncInterval {
+		errs = append(errs, invalid("WithColdSyncInterval", "%v is shorter than the sync interval of %v", c.coldSyncInterval, c.syncInterval))
+	}
+	for _, d := range c.discoverers {
+		if v, ok := d.(validator); ok {
+			errs = append(errs, v.validate())
+		}
+	}
+	if vars, ok := c.replica.(ReplicaVars); ok {
+		for _, d := range c.discoverers {
+			if dv, ok := d.(DiscovererVars); ok {
+				errs = append(errs, dv.CheckVars(vars.Vars()))
+			}
+		}
+	}
+	return c, errors.Join(errs...)
+}

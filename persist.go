@@ -1,0 +1,135 @@
+package multidb
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/levels"
+)
+
+// load makes entries of the catalog's records.
+func (m *Manager) load(ctx context.Context) error {
+	for rec, err := range m.catalog.Load(ctx) {
+		if err != nil {
+			return err
+		}
+		db := Database{ID: ID(rec.ID), Path: rec.Path}
+		if db.Vars, db.RelPath, err = decodeVars(rec.Vars); err != nil {
+			continue // the scan finds it again
+		}
+		prefix, prefixErr := m.prefixOf(db)
+		var inv levels.Inventory
+		var retainAt time.Time
+		if len(rec.Files) > 0 && prefix == rec.Prefix && inv.UnmarshalBinary(rec.Files) == nil {
+			retainAt = inv.NextRetention(m.policy())
+		}
+		m.mu.Lock()
+		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, int(rec.Flags))
+		e.retainAt = retainAt
+		if prefix == rec.Prefix {
+			if err := e.work.state.UnmarshalBinary(rec.State); err == nil {
+				e.health.txid = e.work.state.TXID
+				e.work.modTime = time.Unix(0, rec.LastWrite)
+				if rec.LastWrite != 0 {
+					m.fleet.Known(e.item, e.work.modTime)
+				}
+			}
+		}
+		m.unlock()
+	}
+	return nil
+}
+
+// persist queues what the catalog should know of a database. The caller owns
+// e.work.
+func (m *Manager) persist(e *entry) {
+	w := &e.work
+	state, err := w.state.AppendBinary(nil)
+	if err != nil {
+		return // unreachable: encoding a fixed-size struct
+	}
+	rec := catalog.Record{
+		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db),
+		Dev: e.file.dev, Ino: e.file.ino,
+		TXID: uint64(w.state.TXID), State: state, Files: w.files,
+		Prefix: e.prefix, Flags: uint32(e.source),
+	}
+	if !w.modTime.IsZero() {
+		rec.LastWrite = w.modTime.UnixNano()
+	}
+	m.mu.Lock()
+	gone := e.removed
+	rec.Flags = uint32(e.source)
+	rec.Dev, rec.Ino = e.file.dev, e.file.ino
+	if !gone {
+		m.catalog.Put(rec)
+	}
+	m.unlock()
+	w.dirty = false
+}
+
+// persistAll writes the final positions and inventories. Nothing runs any more.
+func (m *Manager) persistAll() {
+	m.mu.Lock()
+	var all []*entry
+	for _, e := range m.entries {
+		all = append(all, e)
+	}
+	m.unlock()
+	for _, e := range all {
+		m.deactivate(e)
+		if e.work.dirty {
+			m.persist(e)
+		}
+	}
+}
+
+var errVars = errors.New("multidb: unknown format of a database's variables")
+
+// encodeVars packs the values of a database for the catalog.
+func encodeVars(db Database) []byte {
+	b := binary.AppendUvarint(nil, uint64(len(db.Vars)))
+	put := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, v := range db.Vars {
+		put(v.Name)
+		put(v.Value)
+	}
+	put(db.RelPath)
+	return b
+}
+
+func decodeVars(b []byte) (vars []Var, rel string, err error) {
+	num := func() uint64 {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > uint64(len(b)) {
+			err = errVars
+			return 0
+		}
+		b = b[k:]
+		return n
+	}
+	str := func() string {
+		n := num()
+		if err != nil || n > uint64(len(b)) {
+			err = errVars
+			return ""
+		}
+		s := string(b[:n])
+		b = b[n:]
+		return s
+	}
+	for n := num(); n > 0 && err == nil; n-- {
+		vars = append(vars, Var{Name: str(), Value: str()})
+	}
+	rel = str()
+	if err == nil && len(b) != 0 {
+		err = errVars
+	}
+	return vars, rel, err
+}

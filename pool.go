@@ -1,0 +1,215 @@
+package multidb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// tenant is what the pool keeps open.
+type tenant struct{ db *sql.DB }
+
+// Handle is the right to use one open database until Release. It is a small
+// value; copies are the same handle. The zero Handle is a released one. Safe
+// for concurrent use.
+type Handle struct {
+	m     *Manager
+	e     *entry
+	lease pool.Lease[*entry, *tenant]
+}
+
+// DB is the database, good until Release; it panics after that. It is in WAL
+// mode, and its checkpoints are the Manager's: do not run PRAGMA wal_checkpoint
+// or journal_mode on it. Do not close it.
+func (h Handle) DB() *sql.DB { return h.lease.Value().db }
+
+// ID is the database's.
+func (h Handle) ID() ID {
+	if h.e == nil {
+		return ""
+	}
+	return h.e.db.ID
+}
+
+// Release gives the handle back. What was written through it is shipped within
+// the sync interval. Only the first call does something.
+func (h Handle) Release() {
+	if h.e == nil || !h.lease.Release() {
+		return
+	}
+	m := h.m
+	m.mu.Lock()
+	m.fleet.Unpin(h.e.item, m.cfg.now())
+	m.unlock()
+	m.workers.Poke()
+}
+
+// Acquire opens a database, or shares it if it is open, and pins it: it is not
+// closed before Release. One that no discoverer has listed yet is opened, and
+// created if need be, where a pattern allows its ID.
+//
+// An application in the same process must open its databases here, or with the
+// same driver (modernc.org/sqlite): two SQLite libraries in one process drop
+// each other's POSIX locks, which corrupts databases. Other processes are free.
+//
+// If MaxOpen databases are leased, Acquire waits until one is released. ctx
+// bounds the waiting, not the opening, which goes on for others.
+//
+// Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrClosed, that
+// of the open hook, or that of ctx; all as *Error.
+func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
+	h, err := m.acquire(ctx, id)
+	return h, opError("acquire", id, err)
+}
+
+func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
+	e, err := m.lookup(id)
+	if errors.Is(err, ErrNotFound) {
+		e, err = m.create(ctx, id)
+	}
+	if err != nil {
+		return Handle{}, err
+	}
+	lease, err := m.pool.Acquire(ctx, e)
+	if errors.Is(err, pool.ErrClosed) {
+		return Handle{}, ErrClosed
+	} else if err != nil {
+		return Handle{}, err
+	}
+	now := m.cfg.now()
+	m.mu.Lock()
+	m.fleet.Accessed(e.item, now)
+	m.fleet.Pin(e.item)
+	m.unlock()
+	m.workers.Poke()
+	return Handle{m: m, e: e, lease: lease}, nil
+}
+
+// Do acquires a database, calls fn with it and releases it. The errors are
+// those of Acquire, and fn's as it is.
+func (m *Manager) Do(ctx context.Context, id ID, fn func(*sql.DB) error) error {
+	h, err := m.Acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer h.Release()
+	return fn(h.DB())
+}
+
+// locate asks the discoverers where an ID is, or would be.
+func (m *Manager) locate(id ID) (db Database, source int, ok bool) {
+	for i, d := range m.discovered {
+		if l, can := d.(DiscovererLocator); can {
+			if db, ok := l.Locate(id); ok {
+				return db, i, true
+			}
+		}
+	}
+	return Database{}, 0, false
+}
+
+// create makes an entry of an ID that no scan has listed.
+func (m *Manager) create(ctx context.Context, id ID) (*entry, error) {
+	db, source, ok := m.locate(id)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	prefix, prefixErr := m.prefixOf(db)
+	for {
+		m.mu.Lock()
+		if err := m.servingLocked(); err != nil {
+			m.unlock()
+			return nil, err
+		}
+		if e := m.entries[id]; e != nil {
+			m.unlock()
+			return e, nil
+		}
+		if busy := m.sniffing[id]; busy != nil {
+			m.unlock()
+			select {
+			case <-busy:
+				continue
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+		if r, ok := m.ignored[id]; ok {
+			m.unlock()
+			return nil, r.err
+		}
+		e := m.addLocked(db, fileID{}, prefix, prefixErr, source)
+		m.fleet.Pin(e.item) // no listing that began earlier may remove it
+		m.events = append(m.events, Event{Type: EventAdded, ID: id, Path: db.Path})
+		m.unlock()
+
+		err := m.makeFile(e)
+		m.mu.Lock()
+		m.fleet.Unpin(e.item, m.cfg.now())
+		if err != nil {
+			m.removeLocked(e)
+		}
+		m.unlock()
+		return e, err
+	}
+}
+
+// makeFile creates an empty file, and its directories, unless it exists.
+func (m *Manager) makeFile(e *entry) error {
+	if err := os.MkdirAll(filepath.Dir(e.db.Path), 0o755); err != nil {
+		return err
+	}
+	// Only a file that is new is opened here, so that no lock can be lost.
+	f, err := os.OpenFile(e.db.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = f.Close()
+	} else if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	id := pathID(e.db.Path)
+	m.mu.Lock()
+	defer m.unlock()
+	if other := m.files[id]; other != nil && other != e && other.db.Path != e.db.Path {
+		return fmt.Errorf("%w: it is the same file as %s", ErrConflict, other.db.Path)
+	}
+	e.file = id
+	m.files[id] = e
+	return nil
+}
+
+func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {
+	return pool.New(pool.Config[*entry, *tenant]{
+		Max:         m.cfg.maxOpen,
+		IdleTimeout: m.cfg.idleTimeout,
+		Open:        m.openTenant,
+		Close:       func(_ *entry, t *tenant) error { return sqlitedb.Classify(t.db.Close()) },
+		OnCloseError: func(e *entry, err error) {
+			m.emit(Event{Type: EventState, ID: e.db.ID, Path: e.db.Path, Err: opError("close", e.db.ID, err)})
+		},
+	})
+}
+
+func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
+	db, err := sqlitedb.Open(ctx, e.db.Path, sqlitedb.Options{
+		BusyTimeout: m.cfg.busyTimeout,
+		MaxConns:    m.cfg.maxConns,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if m.cfg.openHook != nil {
+		if err := m.cfg.openHook(ctx, e.db, db); err != nil {
+			return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
+		}
+	}
+	return &tenant{db: db}, nil
+}

@@ -1,0 +1,142 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+)
+
+// RestoreOptions says what to restore, and where to. With neither TXID nor
+// Timestamp it is the newest state.
+type RestoreOptions struct {
+	// OutputPath is the database file to make. Required; it must not exist, and
+	// neither must a WAL or a journal beside it. Missing directories are made.
+	OutputPath string
+	// TXID restores the state at exactly this transaction, if the replica still
+	// has a file that ends there.
+	TXID TXID
+	// Timestamp restores the newest state written before it.
+	Timestamp time.Time
+	// SkipIntegrityCheck leaves out SQLite's integrity_check of the result,
+	// which reads all of it.
+	SkipIntegrityCheck bool
+}
+
+// restoreView is an optional power of a replica client: a client that answers
+// everything a restore asks from one listing.
+type restoreView interface {
+	RestoreClient(ctx context.Context, exactTimes bool) (litestream.ReplicaClient, error)
+}
+
+// Restore makes a database file from the replica, of any ID that a pattern
+// allows, whether or not it exists here: also on a new machine, and also from a
+// prefix that litestream wrote itself. The file appears under its name only when
+// it is complete, checked and on disk; nothing is ever overwritten.
+//
+// It may run at any time after Start, beside replication. ctx bounds all of it.
+// Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
+func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error {
+	return opError("restore", id, m.restore(ctx, id, opt))
+}
+
+func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) (err error) {
+	if m.cfg.replica == nil {
+		return ErrNoReplica
+	}
+	switch {
+	case opt.OutputPath == "":
+		return fmt.Errorf("%w: RestoreOptions.OutputPath is empty", ErrInvalidOption)
+	case opt.TXID != 0 && !opt.Timestamp.IsZero():
+		return fmt.Errorf("%w: RestoreOptions has both a TXID and a Timestamp", ErrInvalidOption)
+	}
+	var db Database
+	if e, err := m.lookup(id); err == nil {
+		db = e.db
+	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) {
+		return err
+	} else if at, _, ok := m.locate(id); ok {
+		db = at
+	} else {
+		return ErrNotFound
+	}
+	client, err := m.cfg.replica.ReplicaClient(db)
+	if err != nil {
+		return err
+	}
+	if v, ok := client.(restoreView); ok {
+		if client, err = v.RestoreClient(ctx, !opt.Timestamp.IsZero()); err != nil {
+			return err
+		}
+	}
+	out, err := filepath.Abs(opt.OutputPath)
+	if err != nil {
+		return err
+	}
+	if err := vacant(out); err != nil {
+		return err
+	}
+	dir := filepath.Dir(out)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	// A directory of its own beside the target: no discoverer takes what is in
+	// it for a database, and it is on the same file system.
+	tmp, err := os.MkdirTemp(dir, ".multidb-restore-*")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+
+	ropt := litestream.NewRestoreOptions()
+	ropt.OutputPath = filepath.Join(tmp, "db")
+	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
+	ropt.IntegrityCheck = litestream.IntegrityCheckFull
+	if opt.SkipIntegrityCheck {
+		ropt.IntegrityCheck = litestream.IntegrityCheckNone
+	}
+	client.SetLogger(m.cfg.logger)
+	err = litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
+	switch {
+	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
+		return fmt.Errorf("%w: %w", ErrNoBackup, err)
+	case err != nil:
+		return err
+	}
+	return publish(ropt.OutputPath, out)
+}
+
+// vacant makes sure that nothing stands at a path or belongs to it. A WAL left
+// by a deleted database would be applied to the new one.
+func vacant(path string) error {
+	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return fmt.Errorf("%w: %s", ErrExists, path+suffix)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish gives a finished file its name, if nobody has taken it meanwhile.
+func publish(tmp, out string) error {
+	if err := vacant(out); err != nil {
+		return err
+	}
+	if err := os.Link(tmp, out); errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", ErrExists, out)
+	} else if err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(out))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

@@ -1,0 +1,356 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/schedule"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// filesPerRun bounds how many LTX files one run writes before others get their
+// turn.
+const filesPerRun = 32
+
+// runState is what one run of one database finds out.
+type runState struct {
+	e       *entry
+	before  fileStat // taken before anything was read
+	outcome schedule.Outcome
+	drained bool // everything that stood there at before is at the replica
+	shipped int  // transactions
+	started time.Time
+
+	looked   bool      // the inventory was at hand, and retainAt is what it says
+	retainAt time.Time // when the replica has something to delete
+}
+
+// run is one job of the worker pool: it owns e.work until it returns.
+func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
+	m.mu.Lock()
+	waiters := e.waiters
+	e.waiters = nil
+	refused, retainAt, removed := e.refused, e.retainAt, e.removed
+	cold := e.item.Tier() == schedule.Cold
+	m.unlock()
+
+	r := &runState{e: e, started: m.cfg.now()}
+	var err error
+	switch {
+	case removed:
+		err = ErrNotFound
+		r.outcome.Stop = true
+	case refused != nil && m.cfg.replica != nil:
+		err = refused
+		r.outcome.Stop = true
+	default:
+		err = m.step(ctx, r)
+	}
+	waiters = m.answer(r, waiters, err)
+	if err == nil && m.cfg.replica != nil && !r.outcome.More && !r.outcome.Stop {
+		err = m.upkeep(ctx, r, retainAt)
+	}
+	if err == nil && action == schedule.Demote && !r.outcome.More {
+		err = m.demote(ctx, r)
+	}
+	if rep := e.work.rep; rep != nil {
+		r.looked, r.retainAt = true, rep.inv.NextRetention(m.policy())
+		if err == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
+			m.deactivate(e)
+		}
+	}
+	m.finish(r, waiters, err)
+}
+
+// step ships what is new, if anything can be.
+func (m *Manager) step(ctx context.Context, r *runState) error {
+	e, w := r.e, &r.e.work
+	var err error
+	if r.before, err = statFiles(e.db.Path); err != nil {
+		return err
+	}
+	racy := r.before.racy(r.started)
+	if w.clean && r.before == w.stat {
+		r.drained = true
+		r.outcome.ModTime = w.modTime
+		return nil
+	}
+	if ino := w.state.Ino; ino != 0 && ino != r.before.main.Ino {
+		m.replaced(e)
+	}
+	w.clean = false
+	if m.cfg.replica == nil {
+		r.outcome.Moved = w.stat != fileStat{} && r.before != w.stat
+		r.drained = true
+		w.state.Ino = r.before.main.Ino
+	} else if err := m.shipNew(ctx, r); err != nil {
+		return err
+	}
+	if r.drained {
+		w.stat, w.clean = r.before, !racy
+		w.modTime = r.before.modTime()
+		r.outcome.ModTime = w.modTime
+		w.dirty = w.dirty || r.shipped > 0
+	}
+	return nil
+}
+
+// shipNew writes LTX files until nothing is left, or the run has had its share.
+func (m *Manager) shipNew(ctx context.Context, r *runState) error {
+	e := r.e
+	rep, err := m.activate(ctx, e)
+	if err != nil {
+		return err
+	}
+	for range filesPerRun {
+		old := rep.db.State
+		res, err := m.ship.Step(ctx, &rep.db)
+		e.work.state = rep.db.State
+		if err == nil || rep.db.State.TXID != old.TXID {
+			m.count(res)
+		}
+		if errors.Is(err, ship.ErrStale) {
+			m.deactivate(e)
+			e.work.verified = false
+			r.outcome.More = true
+			return nil
+		} else if err != nil {
+			return m.overflow(ctx, r, err)
+		}
+		r.shipped += res.Txns
+		if res.Rule == ship.RuleResync {
+			m.resynced(e, rep, old)
+		}
+		if res.Txns > 0 {
+			r.outcome.Moved = true
+		}
+		if !res.More {
+			r.drained = res.Rule != ship.RuleNone || res.Empty
+			r.outcome.More = !r.drained && !res.Tail
+			return nil
+		}
+	}
+	r.outcome.More = true
+	return nil
+}
+
+// resynced notes a full state in the inventory and tells of it.
+func (m *Manager) resynced(e *entry, rep *replica, old ship.State) {
+	if old.PageSize != 0 && old.PageSize != rep.db.State.PageSize {
+		rep.inv.Cut(old.TXID) // files of two page sizes are never compacted together
+	}
+	if old.TXID != 0 {
+		m.counters.resyncs.Add(1)
+		m.emit(Event{Type: EventResync, ID: e.db.ID, Path: e.db.Path, TXID: rep.db.State.TXID})
+	}
+}
+
+// overflow keeps a WAL that the replica does not take within its limit.
+func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error {
+	e := r.e
+	if r.before.wal.Size <= m.cfg.maxWALSize || errors.Is(cause, ErrFenced) || isLocal(cause) {
+		return cause
+	}
+	rep := e.work.rep
+	if err := m.ship.Relieve(ctx, &rep.db); err != nil {
+		return errors.Join(cause, err)
+	}
+	e.work.state = rep.db.State
+	e.work.dirty = true
+	m.emit(Event{Type: EventWALLimit, ID: e.db.ID, Path: e.db.Path, Err: cause})
+	return cause
+}
+
+// isLocal reports whether an error is of the local file, not of the replica.
+func isLocal(err error) bool {
+	for _, target := range []error{ErrMissing, ErrCorrupt, ErrNotDatabase, ErrReadOnly,
+		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// replaced drops the handles of a file that another one has taken the place of.
+func (m *Manager) replaced(e *entry) {
+	id := pathID(e.db.Path)
+	m.pool.Evict(e)
+	m.mu.Lock()
+	if m.files[e.file] == e {
+		delete(m.files, e.file)
+	}
+	e.file = id
+	m.files[id] = e
+	m.events = append(m.events, Event{Type: EventReplaced, ID: e.db.ID, Path: e.db.Path})
+	m.unlock()
+}
+
+// upkeep is what a shipped database needs now and then: a checkpoint of its
+// WAL, compaction, a snapshot, retention. None of it holds up a Sync.
+func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt time.Time) error {
+	w := &r.e.work
+	if w.rep != nil {
+		if err := m.checkpoint(ctx, r); err != nil {
+			return err
+		}
+		if r.shipped > 0 || w.rep.due {
+			if err := m.compact(ctx, r.e, false); err != nil {
+				return err
+			}
+		}
+	}
+	if !retainAt.IsZero() && !r.started.Before(retainAt) {
+		if _, err := m.activate(ctx, r.e); err != nil {
+			return err
+		}
+		return m.retain(ctx, r.e)
+	}
+	return nil
+}
+
+// checkpoint moves a long WAL that is shipped into the database file.
+func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
+	w := &r.e.work
+	st := w.state
+	if st.Offset == 0 || st.PageSize == 0 || (st.Offset-32)/int64(st.PageSize+24) < int64(m.cfg.checkpointPages) {
+		return nil
+	}
+	point := sealPoint{st.Salt2, st.Offset}
+	if w.sealed == point {
+		return nil // done; the next commit restarts the WAL
+	}
+	res, err := m.ship.Checkpoint(ctx, &w.rep.db)
+	w.state = w.rep.db.State
+	m.count(res.Result)
+	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
+		return nil // somebody is writing: the next run tries again
+	} else if err != nil {
+		return err
+	}
+	w.dirty = true
+	if res.Complete {
+		w.sealed = sealPoint{w.state.Salt2, w.state.Offset}
+	}
+	return nil
+}
+
+// demote ships the rest, seals, and gives up what a cold database does not need.
+func (m *Manager) demote(ctx context.Context, r *runState) error {
+	w := &r.e.work
+	if m.cfg.replica == nil {
+		r.outcome.Demoted = true
+		return nil
+	}
+	rep, err := m.activate(ctx, r.e)
+	if err != nil {
+		return err
+	}
+	before, err := statFiles(r.e.db.Path)
+	if err != nil {
+		return err
+	}
+	res, err := m.ship.Seal(ctx, &rep.db)
+	w.state = rep.db.State
+	m.count(res.Result)
+	w.dirty = true
+	if err != nil {
+		return err
+	}
+	if err := m.compact(ctx, r.e, true); err != nil {
+		return err
+	}
+	after, err := statFiles(r.e.db.Path)
+	if err != nil {
+		return err
+	}
+	// What was written after the seal must be seen while cold, so the time that
+	// counts as known is only taken where nothing was.
+	quiet := after.main == w.state.Print && after.wal.Size == 0 ||
+		after.wal == before.wal && !before.racy(r.started)
+	if !quiet && !res.Empty {
+		r.outcome.Moved = true
+		return nil
+	}
+	w.stat, w.clean = after, !after.racy(m.cfg.now())
+	w.modTime = after.modTime()
+	r.outcome.ModTime = w.modTime
+	r.outcome.Demoted = true
+	return nil
+}
+
+// answer tells the callers of Sync, before upkeep. It returns those who must
+// wait for another run.
+func (m *Manager) answer(r *runState, waiters []chan<- syncResult, err error) []chan<- syncResult {
+	if len(waiters) == 0 || err == nil && !r.drained {
+		return waiters
+	}
+	for _, w := range waiters {
+		w <- syncResult{txid: r.e.work.state.TXID, err: err}
+	}
+	return nil
+}
+
+// finish ends the run: the schedule, the status, the catalog.
+func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
+	e, w := r.e, &r.e.work
+	now := m.cfg.now()
+	fenced := errors.Is(err, ErrFenced)
+	if w.dirty {
+		m.persist(e)
+	}
+	if r.shipped > 0 && err == nil {
+		m.counters.lag.observe(now.Sub(r.before.modTime()), now)
+	}
+
+	m.mu.Lock()
+	if r.looked {
+		e.retainAt = r.retainAt
+	}
+	h := &e.health
+	h.txid = w.state.TXID
+	h.walSize = r.before.wal.Size
+	if r.drained {
+		h.syncedAt, h.dirtySince = now, time.Time{}
+	} else if h.dirtySince.IsZero() {
+		h.dirtySince = r.started
+	}
+	if err != nil && !e.removed {
+		if fenced {
+			e.refused = err
+			r.outcome.Stop = true
+		}
+		if h.err == nil {
+			h.errSince = now
+			t := EventFailed
+			if fenced {
+				t = EventFenced
+			}
+			m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, err)})
+		}
+		h.err = err
+		m.counters.failures.Add(1)
+	} else if h.err != nil && r.drained {
+		h.err, h.errSince = nil, time.Time{}
+		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+	}
+	r.outcome.Err = err
+	if r.outcome.Stop {
+		r.outcome.Err = nil
+	}
+	if len(waiters) > 0 {
+		if err != nil {
+			for _, c := range waiters {
+				c <- syncResult{err: err}
+			}
+		} else {
+			e.waiters = append(waiters, e.waiters...)
+			m.fleet.Request(e.item, now)
+		}
+	}
+	m.fleet.Done(e.item, now, r.outcome)
+	m.unlock()
+	m.workers.Poke()
+}

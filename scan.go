@@ -1,0 +1,222 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// scanLoop asks the discoverers every scan interval, and looks for what the
+// replica may forget every retention interval.
+func (m *Manager) scanLoop(ctx context.Context) {
+	scan := time.NewTicker(m.cfg.scanInterval)
+	defer scan.Stop()
+	retain := time.NewTicker(m.cfg.retentionInterval)
+	defer retain.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-scan.C:
+			if err := m.scan(ctx); err != nil && ctx.Err() == nil {
+				m.emit(Event{Type: EventScanFailed, Err: err})
+			}
+		case <-retain.C:
+			m.requestRetention()
+		}
+	}
+}
+
+// scan lists every discoverer once. Only a listing without an error removes
+// anything.
+func (m *Manager) scan(ctx context.Context) error {
+	m.mu.Lock()
+	m.scans++
+	seq := m.scans
+	m.mu.Unlock()
+	for i, d := range m.discovered {
+		complete := true
+		var failed []error
+		for db, err := range d.Discover(ctx) {
+			if err != nil {
+				complete = false
+				failed = append(failed, err)
+				continue
+			}
+			m.found(db, i, seq)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m.scanned(i, errors.Join(failed...))
+		if complete {
+			m.forget(i, seq)
+		}
+	}
+	m.workers.Poke()
+	return nil
+}
+
+// scanned tells a discoverer's trouble once, until it changes.
+func (m *Manager) scanned(i int, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	if m.scanErr[i] == text {
+		return
+	}
+	m.scanErr[i] = text
+	if err != nil {
+		m.events = append(m.events, Event{Type: EventScanFailed, Err: err})
+	}
+}
+
+// forget lets go of the databases of a discoverer that a whole listing lacks.
+func (m *Manager) forget(source int, seq uint32) {
+	var gone []*entry
+	m.mu.Lock()
+	for _, e := range m.entries {
+		if e.source == source && e.seen != seq && !e.item.Pinned() {
+			gone = append(gone, e)
+		}
+	}
+	for _, e := range gone {
+		m.removeLocked(e)
+	}
+	for id, r := range m.ignored {
+		if r.source == source && r.seen != seq {
+			delete(m.ignored, id)
+		}
+	}
+	m.unlock()
+	for _, e := range gone {
+		m.pool.Evict(e)
+	}
+}
+
+// found takes in one database of a listing.
+func (m *Manager) found(db Database, source int, seq uint32) {
+	if db.ID == "" || !filepath.IsAbs(db.Path) {
+		m.emit(Event{Type: EventScanFailed, ID: db.ID, Path: db.Path,
+			Err: fmt.Errorf("%w: a discoverer gave a database without an ID or an absolute path", ErrInvalidOption)})
+		return
+	}
+	if db.ModTime.IsZero() {
+		if st, err := statFiles(db.Path); err == nil {
+			db.ModTime = st.modTime()
+		}
+	}
+	now := m.cfg.now()
+	m.mu.Lock()
+	if e := m.entries[db.ID]; e != nil && e.db.Path == db.Path {
+		e.seen, e.source = seq, source
+		m.fleet.Seen(e.item, db.ModTime, now)
+		m.unlock()
+		return
+	}
+	m.unlock()
+	m.foundNew(db, source, seq)
+}
+
+// foundNew decides whether a file that is not known is a new database.
+func (m *Manager) foundNew(db Database, source int, seq uint32) {
+	id, fi, err := statID(db.Path)
+	if err != nil {
+		return // gone already, or the next scan says why
+	}
+	m.mu.Lock()
+	if r, ok := m.ignored[db.ID]; ok && r.path == db.Path && r.id == id && r.size == fi.Size() && r.time.Equal(fi.ModTime()) {
+		r.seen = seq
+		m.ignored[db.ID] = r
+		m.unlock()
+		return
+	}
+	delete(m.ignored, db.ID)
+	rival, twin := m.entries[db.ID], m.files[id]
+	m.unlock()
+
+	// Does the ID's old file still stand, or the file's old name?
+	var clash error
+	if rival != nil && pathID(rival.db.Path) != (fileID{}) {
+		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, db.ID)
+	} else if twin != nil && twin != rival && id != (fileID{}) && pathID(twin.db.Path) == id {
+		clash = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path)
+	}
+	m.mu.Lock()
+	if clash != nil {
+		m.refuseLocked(db, source, id, fi, clash)
+		m.unlock()
+		return
+	}
+	if rival != nil {
+		m.removeLocked(rival) // the ID has moved to another file
+	}
+	done := make(chan struct{})
+	m.sniffing[db.ID] = done // keeps the pool from opening it meanwhile
+	m.unlock()
+
+	err = sniff(db.Path, fi.Size())
+	prefix, prefixErr := m.prefixOf(db)
+
+	m.mu.Lock()
+	defer m.unlock()
+	delete(m.sniffing, db.ID)
+	close(done)
+	if err != nil {
+		m.refuseLocked(db, source, id, fi, err)
+		return
+	}
+	if m.phase >= phaseClosing || m.entries[db.ID] != nil {
+		return
+	}
+	e := m.addLocked(db, id, prefix, prefixErr, source)
+	e.seen = seq
+	m.events = append(m.events, Event{Type: EventAdded, ID: db.ID, Path: db.Path})
+	now := m.cfg.now()
+	m.fleet.Seen(e.item, db.ModTime, now)
+	if m.cfg.replica != nil {
+		m.fleet.Request(e.item, now) // not protected yet
+	}
+}
+
+func (m *Manager) refuseLocked(db Database, source int, id fileID, fi os.FileInfo, err error) {
+	m.ignored[db.ID] = refusal{source: source, seen: m.scans, path: db.Path, id: id, size: fi.Size(), time: fi.ModTime(), err: err}
+	m.events = append(m.events, Event{Type: EventIgnored, ID: db.ID, Path: db.Path, Err: opError("discover", db.ID, err)})
+}
+
+const sqliteMagic = "SQLite format 3\x00"
+
+// sniff reads the first bytes of a file that this process does not have open:
+// closing a descriptor drops the process's locks on the file, so it is done
+// once per file, and not at all where a WAL, a journal or a shared-memory file
+// beside it says that somebody uses it as a database.
+func sniff(path string, size int64) error {
+	if size == 0 {
+		return nil // a database to be
+	}
+	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return nil
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	var b [len(sqliteMagic)]byte
+	if _, err := io.ReadFull(f, b[:]); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
+		return err
+	}
+	if string(b[:]) != sqliteMagic {
+		return ErrNotDatabase
+	}
+	return nil
+}

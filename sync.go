@@ -1,0 +1,147 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/superfly/ltx"
+)
+
+// TXID is a transaction of a replica: the n-th LTX file that was written to it.
+// It is litestream's.
+type TXID = ltx.TXID
+
+// Pos is how far a replica has come.
+type Pos struct{ TXID TXID }
+
+// Sync returns when every commit made before the call is at the replica: they
+// are durable from then on, whatever happens to this machine. Calls for one
+// database at the same time share one upload.
+//
+// ctx bounds the waiting; the upload goes on. A failing replica is tried once,
+// whatever its back-off; the error says why it failed.
+func (m *Manager) Sync(ctx context.Context, id ID) (Pos, error) {
+	if m.cfg.replica == nil {
+		return Pos{}, opError("sync", id, ErrNoReplica)
+	}
+	e, err := m.lookup(id)
+	if err != nil {
+		return Pos{}, opError("sync", id, err)
+	}
+	txid, err := m.syncEntry(ctx, e)
+	return Pos{TXID: txid}, opError("sync", id, err)
+}
+
+func (m *Manager) syncEntry(ctx context.Context, e *entry) (TXID, error) {
+	done := make(chan syncResult, 1)
+	m.mu.Lock()
+	switch {
+	case e.removed:
+		m.unlock()
+		return 0, ErrNotFound
+	case e.refused != nil:
+		defer m.unlock()
+		return e.health.txid, e.refused
+	}
+	e.waiters = append(e.waiters, done)
+	m.fleet.Request(e.item, m.cfg.now())
+	m.unlock()
+	m.workers.Poke()
+	select {
+	case r := <-done:
+		return r.txid, r.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// Close's attempts at a replica that refuses.
+const (
+	closeAttempts = 3
+	closePause    = 250 * time.Millisecond
+)
+
+// shipAll ships every database that may have something left. It returns those
+// that are not durable.
+func (m *Manager) shipAll(ctx context.Context) error {
+	if m.cfg.replica == nil {
+		return nil
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	slots := make(chan struct{}, m.cfg.uploadConcurrency)
+	for _, e := range m.unshipped() {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return m.undurable(context.Cause(ctx))
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := m.shipLast(ctx, e); err != nil {
+				mu.Lock()
+				errs = append(errs, opError("close", e.db.ID, fmt.Errorf("%w: %w", ErrNotDurable, err)))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (m *Manager) shipLast(ctx context.Context, e *entry) error {
+	for i := 1; ; i++ {
+		_, err := m.syncEntry(ctx, e)
+		if err == nil || ctx.Err() != nil || i == closeAttempts || isLocal(err) ||
+			errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			return err
+		}
+		t := time.NewTimer(closePause)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// unshipped is who may have something that the replica has not.
+func (m *Manager) unshipped() []*entry {
+	m.mu.Lock()
+	defer m.unlock()
+	var out []*entry
+	for _, e := range m.entries {
+		if m.mayOweLocked(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// mayOweLocked reports whether a database may have commits that are not at the
+// replica: it is active, being worked on or due, never shipped, or in trouble.
+func (m *Manager) mayOweLocked(e *entry) bool {
+	_, due := e.item.NextDue()
+	return due || e.item.Running() || e.item.Tier() != 0 || !e.health.dirtySince.IsZero() || e.refused != nil
+}
+
+// undurable names the databases that may not be durable, for a Close that ran
+// out of time.
+func (m *Manager) undurable(cause error) error {
+	if m.cfg.replica == nil {
+		return nil
+	}
+	var errs []error
+	for _, e := range m.unshipped() {
+		errs = append(errs, opError("close", e.db.ID, fmt.Errorf("%w: %w", ErrNotDurable, cause)))
+	}
+	return errors.Join(errs...)
+}

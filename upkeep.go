@@ -1,0 +1,231 @@
+package multidb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+// replica is what an active database has that a cold one does not.
+type replica struct {
+	db     ship.DB
+	inv    levels.Inventory
+	due    bool // compaction or a snapshot is owed from an earlier run
+	needed bool // nothing restores the prefix without a new snapshot
+}
+
+func (m *Manager) policy() levels.Policy {
+	return levels.Policy{
+		L0Retention:      m.cfg.l0Retention,
+		Retention:        m.cfg.retention,
+		SnapshotInterval: m.cfg.snapshotInterval,
+	}
+}
+
+// activate makes the replica's side of a database ready. Once in the life of
+// the process it compares what is known with what the replica holds: a state
+// directory may be lost, old, or a copy.
+func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
+	w := &e.work
+	if w.rep != nil {
+		return w.rep, nil
+	}
+	client, err := m.cfg.replica.ReplicaClient(e.db)
+	if err != nil {
+		return nil, err
+	}
+	rep := &replica{db: ship.DB{Path: e.db.Path, Client: client, State: w.state}}
+	rep.db.OnWrite = rep.inv.Add
+	if w.verified {
+		if err := rep.inv.UnmarshalBinary(w.files); err == nil {
+			w.rep, w.files = rep, nil
+			return rep, nil
+		}
+	}
+	files, err := listAll(ctx, client)
+	if err != nil {
+		return nil, fmt.Errorf("list the replica: %w", err)
+	}
+	if err := m.claim(ctx, e, client, len(files) == 0, w.state.TXID); err != nil {
+		return nil, err
+	}
+	if err := m.ship.Verify(ctx, &rep.db, files); err != nil {
+		return nil, err
+	}
+	rep.inv.Reset(files)
+	if len(files) > 0 && rep.inv.Restorable() != nil {
+		rep.needed, rep.due = true, true
+	}
+	w.state, w.files = rep.db.State, nil
+	w.rep, w.verified = rep, true
+	return rep, nil
+}
+
+// deactivate keeps of the replica's side only what a cold database needs.
+func (m *Manager) deactivate(e *entry) {
+	w := &e.work
+	if w.rep == nil {
+		return
+	}
+	w.state = w.rep.db.State
+	b, err := w.rep.inv.AppendBinary(nil)
+	if err != nil {
+		w.verified = false // listed again when it is needed
+	}
+	w.files, w.rep, w.dirty = b, nil, true
+}
+
+// listAll returns every LTX file of a prefix.
+func listAll(ctx context.Context, client litestream.ReplicaClient) ([]*ltx.FileInfo, error) {
+	if l, ok := client.(FileLister); ok {
+		return l.AllLTXFiles(ctx, false)
+	}
+	var all []*ltx.FileInfo
+	for level := 0; level <= litestream.SnapshotLevel; level++ {
+		itr, err := client.LTXFiles(ctx, level, 0, false)
+		if err != nil {
+			return nil, err
+		}
+		a, err := ltx.SliceFileIterator(itr)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a...)
+	}
+	return all, nil
+}
+
+// metadata is the object that tells whose prefix it is.
+type metadata struct {
+	Format    int               `json:"format"`
+	ID        string            `json:"id"`
+	Vars      map[string]string `json:"vars,omitempty"`
+	Path      string            `json:"path"`
+	CreatedAt time.Time         `json:"created_at"`
+}
+
+const metadataFormat = 1
+
+// claim writes metadata.json to an empty prefix, and reads it where the prefix
+// has a history that is not known here.
+func (m *Manager) claim(ctx context.Context, e *entry, client litestream.ReplicaClient, empty bool, known ltx.TXID) error {
+	store, ok := client.(MetadataStore)
+	if !ok {
+		return nil
+	}
+	if empty {
+		md := metadata{Format: metadataFormat, ID: string(e.db.ID), Path: e.db.Path,
+			CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
+		for _, v := range e.db.Vars {
+			md.Vars[v.Name] = v.Value
+		}
+		b, err := json.MarshalIndent(md, "", "  ")
+		if err != nil {
+			return err
+		}
+		return store.WriteMetadata(ctx, append(b, '\n'))
+	}
+	if known != 0 {
+		return nil
+	}
+	b, err := store.ReadMetadata(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // written by litestream itself
+	} else if err != nil {
+		return err
+	}
+	var md metadata
+	if err := json.Unmarshal(b, &md); err != nil {
+		return fmt.Errorf("metadata.json: %w", err)
+	}
+	if md.Format > metadataFormat {
+		return fmt.Errorf("metadata.json has format %d: use a newer multidb", md.Format)
+	}
+	if md.ID != "" && md.ID != string(e.db.ID) {
+		return fmt.Errorf("%w: its metadata.json says %q", ErrConflict, md.ID)
+	}
+	return nil
+}
+
+// compact merges small files into larger ones and writes a snapshot if one is
+// due. all: whatever is left, before going cold.
+func (m *Manager) compact(ctx context.Context, e *entry, all bool) error {
+	rep := e.work.rep
+	p := m.policy()
+	rep.due = true // until done
+	if rep.needed || rep.inv.SnapshotDue(p, m.cfg.now()) {
+		if err := m.snapshot(ctx, e); err != nil {
+			return err
+		}
+	}
+	if all || rep.inv.CompactionDue(p) {
+		report, err := levels.Compact(ctx, rep.db.Client, &rep.inv, p, all, m.cfg.logger)
+		m.counters.compactions.Add(int64(report.Compactions))
+		switch {
+		case errors.Is(err, levels.ErrPageSize):
+			// Older files than this process knows of had another page size.
+			rep.inv.Cut(rep.db.State.TXID)
+			return m.snapshot(ctx, e)
+		case errors.Is(err, levels.ErrInventory):
+			m.deactivate(e)
+			e.work.verified = false
+			return fmt.Errorf("compact: %w", err)
+		case err != nil:
+			return fmt.Errorf("compact: %w", err)
+		}
+		e.work.dirty = e.work.dirty || report.Compactions > 0
+	}
+	rep.due = false
+	return nil
+}
+
+func (m *Manager) snapshot(ctx context.Context, e *entry) error {
+	rep := e.work.rep
+	res, err := m.ship.Snapshot(ctx, &rep.db)
+	e.work.state = rep.db.State
+	e.work.dirty = true
+	m.count(res)
+	if errors.Is(err, ship.ErrUnsettled) {
+		return nil // it changes too fast right now; still due
+	} else if err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	if res.Empty {
+		return nil
+	}
+	rep.needed = false
+	m.counters.snapshots.Add(1)
+	m.emit(Event{Type: EventSnapshot, ID: e.db.ID, Path: e.db.Path, TXID: rep.db.State.TXID})
+	return nil
+}
+
+// retain deletes what no restore within the retention needs.
+func (m *Manager) retain(ctx context.Context, e *entry) error {
+	rep := e.work.rep
+	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.cfg.now()); err != nil {
+		return fmt.Errorf("retention: %w", err)
+	}
+	e.work.dirty = true
+	return nil
+}
+
+// requestRetention makes those due whose replica has something to delete.
+func (m *Manager) requestRetention() {
+	now := m.cfg.now()
+	m.mu.Lock()
+	for _, e := range m.entries {
+		if !e.retainAt.IsZero() && !now.Before(e.retainAt) {
+			m.fleet.Request(e.item, now)
+		}
+	}
+	m.unlock()
+	m.workers.Poke()
+}
