@@ -15,7 +15,7 @@ import (
 type pin struct {
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
-	path     string
+	release  func()
 	main     Fingerprint // taken inside the transaction
 	pageSize uint32
 	pages    uint32
@@ -39,10 +39,13 @@ const pinAttempts = 8
 // transaction begins: if they agree, so does the transaction. The file alone
 // cannot tell, as a commit frame stands in it before it becomes visible.
 func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
-	p = &pin{path: db.Path}
+	if err := take(ctx, s.pins); err != nil {
+		return nil, err
+	}
+	p = &pin{release: func() { <-s.pins }}
 	defer func() {
 		if err != nil {
-			p.close()
+			err = errors.Join(err, p.close())
 			p = nil
 		}
 	}()
@@ -251,5 +254,6 @@ func (p *pin) close() error {
 		errs = append(errs, c.Close())
 	}
 	p.reader, p.probe = nil, nil
+	p.release()
 	return errors.Join(errs...)
 }

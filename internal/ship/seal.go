@@ -55,6 +55,10 @@ func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err 
 		out.Complete = sealed
 		return out, err
 	}
+	if err := take(ctx, s.seals); err != nil {
+		return out, err
+	}
+	defer func() { <-s.seals }()
 	conn, err := s.openSealer(ctx, db.Path)
 	if err != nil {
 		return out, err
@@ -199,4 +203,25 @@ func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, 
 	}
 	db.State.Print, err = s.sealPrint(ctx, db.Path)
 	return err
+}
+
+// Relieve checkpoints a WAL that grew past its limit while the replica could
+// not take it, and cuts it. Nothing local is lost; the next step resyncs, so that
+// the states in between are missing from the replica's history.
+func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
+	if err := take(ctx, s.seals); err != nil {
+		return err
+	}
+	defer func() { <-s.seals }()
+	c, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
+	if err != nil {
+		return err
+	}
+	db.State.noWAL()
+	db.State.Print = Fingerprint{}
+	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
+	if busy && err == nil {
+		err = fmt.Errorf("%w: a reader keeps the WAL", sqlitedb.ErrBusy)
+	}
+	return errors.Join(err, c.Close())
 }

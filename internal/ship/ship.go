@@ -70,6 +70,9 @@ type Config struct {
 	// BusyTimeout is how long a step waits for another connection's lock.
 	// Default 1 s.
 	BusyTimeout time.Duration
+	// MaxPins and MaxSeals bound how many databases are read through SQLite, and
+	// how many are sealed, at once: two connections each. Default 8.
+	MaxPins, MaxSeals int
 }
 
 // Shipper steps databases.
@@ -77,6 +80,8 @@ type Shipper struct {
 	cfg     Config
 	started time.Time
 	bufs    sync.Pool
+	pins    chan struct{} // taken after seals, never before
+	seals   chan struct{}
 }
 
 // New returns a Shipper.
@@ -93,7 +98,26 @@ func New(cfg Config) *Shipper {
 	if cfg.BusyTimeout == 0 {
 		cfg.BusyTimeout = time.Second
 	}
-	return &Shipper{cfg: cfg, started: cfg.Now()}
+	if cfg.MaxPins == 0 {
+		cfg.MaxPins = 8
+	}
+	if cfg.MaxSeals == 0 {
+		cfg.MaxSeals = 8
+	}
+	return &Shipper{
+		cfg: cfg, started: cfg.Now(),
+		pins: make(chan struct{}, cfg.MaxPins), seals: make(chan struct{}, cfg.MaxSeals),
+	}
+}
+
+// take waits for a place in a bounded set; giving it back is receiving from it.
+func take(ctx context.Context, places chan struct{}) error {
+	select {
+	case places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (s *Shipper) nodeID() uint64 { return uint64(s.cfg.Node)<<32 | uint64(s.cfg.Session) }
