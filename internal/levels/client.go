@@ -1,0 +1,123 @@
+package levels
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync/atomic"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+)
+
+// readAhead is the size up to which a source is read when it is opened, so that
+// a compaction of many small files holds no connection for each of them.
+const readAhead = 64 << 10
+
+// compactClient is the replica as one compaction sees it: it lists the run from
+// memory, watches what is opened and records what is written.
+type compactClient struct {
+	litestream.ReplicaClient
+	v       *Inventory
+	dst     int
+	sources []*ltx.FileInfo
+
+	opened   int    // sources opened so far; the compactor opens them in order
+	pageSize uint32 // of the sources
+	written  int64
+
+	// A compactor that failed may go on reading for a moment in the background.
+	read    atomic.Int64
+	missing atomic.Bool
+}
+
+func (c *compactClient) LTXFiles(_ context.Context, level int, seek ltx.TXID, _ bool) (ltx.FileIterator, error) {
+	if level != c.dst-1 || seek > c.sources[0].MinTXID {
+		return nil, fmt.Errorf("levels: unexpected listing of level %d from %s", level, seek)
+	}
+	return ltx.NewFileInfoSliceIterator(c.sources), nil
+}
+
+func (c *compactClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			c.missing.Store(true)
+		}
+		return nil, err
+	}
+	rc = &countedReader{rc, &c.read}
+	if c.opened == len(c.sources) { // opened again, after a broken connection
+		return rc, nil
+	}
+	checked, err := c.check(rc, c.sources[c.opened])
+	if err != nil {
+		_ = rc.Close()
+		return nil, fmt.Errorf("level %d %s: %w", level, ltx.FormatFilename(minTXID, maxTXID), err)
+	}
+	c.opened++
+	return checked, nil
+}
+
+// check reads the header, which the compactor would do too late to tell what is
+// wrong other than by text.
+func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadCloser, error) {
+	var r io.Reader = rc
+	if info.Size <= readAhead {
+		data, err := io.ReadAll(rc)
+		if err != nil {
+			return nil, err
+		}
+		r = bytes.NewReader(data)
+	}
+	hdr, r, err := ltx.PeekHeader(r)
+	if err != nil {
+		return nil, fmt.Errorf("read LTX header: %w", err)
+	}
+	if hdr.MinTXID != info.MinTXID || hdr.MaxTXID != info.MaxTXID {
+		return nil, fmt.Errorf("file holds TXIDs %s to %s", hdr.MinTXID, hdr.MaxTXID)
+	}
+	if c.opened > 0 && hdr.PageSize != c.pageSize {
+		return nil, fmt.Errorf("%w: from %d to %d bytes", ErrPageSize, c.pageSize, hdr.PageSize)
+	}
+	c.pageSize = hdr.PageSize
+	if info.Size > readAhead {
+		return struct {
+			io.Reader
+			io.Closer
+		}{r, rc}, nil
+	}
+	return io.NopCloser(r), rc.Close()
+}
+
+func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	var n atomic.Int64
+	c.v.Doubt(level, minTXID, maxTXID)
+	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, &countedReader{io.NopCloser(r), &n})
+	c.written = n.Load()
+	if err != nil {
+		return nil, err
+	}
+	created := c.sources[len(c.sources)-1].CreatedAt
+	if info != nil && !info.CreatedAt.IsZero() {
+		created = info.CreatedAt
+	}
+	info = &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: c.written, CreatedAt: created}
+	c.v.Add(info)
+	return info, nil
+}
+
+// countedReader adds what is read to n.
+type countedReader struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.n.Add(int64(n))
+	return n, err
+}

@@ -1,0 +1,90 @@
+package levels
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+)
+
+// Report is what Compact or Retain did, also where it failed.
+type Report struct {
+	Compactions  int   // files written
+	Deleted      int   // files deleted, strays included
+	FilesRead    int   // files compacted
+	BytesRead    int64 // from the replica
+	BytesWritten int64 // to the replica
+}
+
+// Add adds another report.
+func (r *Report) Add(o Report) {
+	r.Compactions += o.Compactions
+	r.Deleted += o.Deleted
+	r.FilesRead += o.FilesRead
+	r.BytesRead += o.BytesRead
+	r.BytesWritten += o.BytesWritten
+}
+
+// Compact merges the files of each level into the next where that is due or, if
+// all is set, wherever two files or more are left: for a database that goes to
+// rest. It makes one request for each file read and each written, and no listing.
+//
+// The inventory gains a file when the replica has acknowledged it. On an error
+// the compactions before it are done; calling again goes on. See ErrInventory
+// and ErrPageSize for what calling again does not mend. ctx bounds all requests.
+// A nil logger discards.
+//
+// Calls for different inventories may run at once.
+func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, all bool, logger *slog.Logger) (Report, error) {
+	p = p.withDefaults()
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	var rep Report
+	for dst := 1; dst <= p.MaxLevel; dst++ {
+		for _, run := range v.dueRuns(dst-1, p, all) {
+			for _, piece := range pieces(run, p.files(dst-1)) {
+				one, err := compactRun(ctx, client, v, dst, piece, logger)
+				rep.Add(one)
+				if err != nil {
+					return rep, err
+				}
+			}
+		}
+	}
+	return rep, nil
+}
+
+// compactRun writes the files of a run as one file of level dst.
+func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Inventory, dst int, run []file, logger *slog.Logger) (Report, error) {
+	c := &compactClient{ReplicaClient: client, v: v, dst: dst}
+	var reached ltx.TXID
+	for _, f := range run {
+		if f.max > reached { // what another file contains adds nothing
+			c.sources = append(c.sources, f.info(dst-1))
+			reached = f.max
+		}
+	}
+
+	compactor := litestream.NewCompactor(c, logger)
+	// Where to begin is decided here: the level may have a gap before the run.
+	before := &ltx.FileInfo{Level: dst, MaxTXID: run[0].min - 1}
+	compactor.CacheGetter = func(int) (*ltx.FileInfo, bool) { return before, true }
+
+	_, err := compactor.Compact(ctx, dst)
+	rep := Report{BytesRead: c.read.Load(), BytesWritten: c.written}
+	if err == nil {
+		rep.Compactions, rep.FilesRead = 1, len(c.sources)
+		return rep, nil
+	}
+	switch {
+	case c.missing.Load():
+		err = fmt.Errorf("%w: %w", ErrInventory, err)
+	case errors.Is(err, ErrPageSize):
+		v.Cut(c.sources[c.opened-1].MaxTXID)
+	}
+	return rep, fmt.Errorf("compact %d files to level %d: %w", len(c.sources), dst, err)
+}

@@ -1,0 +1,278 @@
+package levels
+
+import (
+	"cmp"
+	"iter"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+)
+
+const levelCount = litestream.SnapshotLevel + 1
+
+// Inventory is what a prefix holds: the LTX files that are known to be there,
+// by level, each in TXID order. Times are kept to the millisecond, checksums are
+// not kept. The zero value is an empty prefix. Not safe for concurrent use.
+type Inventory struct {
+	levels [levelCount]list
+	cuts   []ltx.TXID // sorted, see Cut
+	strays []key      // sorted; not among the files
+}
+
+// list is one level.
+type list struct {
+	files []file   // sorted by min, then by max
+	max   ltx.TXID // the greatest max: not always the last file's
+}
+
+// file is one LTX file, in 32 bytes.
+type file struct {
+	min, max ltx.TXID
+	size     int64
+	created  int64 // ms since the epoch; unknownTime
+}
+
+// key names a file.
+type key struct {
+	level    int
+	min, max ltx.TXID
+}
+
+// unknownTime stands for a zero CreatedAt. Such a file is never old.
+const unknownTime = math.MinInt64
+
+func keyOf(info *ltx.FileInfo) key { return key{info.Level, info.MinTXID, info.MaxTXID} }
+
+func (k key) valid() bool {
+	return k.level >= 0 && k.level < levelCount && k.min > 0 && k.min <= k.max
+}
+
+func (k key) info() *ltx.FileInfo {
+	return &ltx.FileInfo{Level: k.level, MinTXID: k.min, MaxTXID: k.max}
+}
+
+func compareKeys(a, b key) int {
+	return cmp.Or(cmp.Compare(a.level, b.level), cmp.Compare(a.min, b.min), cmp.Compare(a.max, b.max))
+}
+
+func (f file) info(level int) *ltx.FileInfo {
+	info := &ltx.FileInfo{Level: level, MinTXID: f.min, MaxTXID: f.max, Size: f.size}
+	if f.created != unknownTime {
+		info.CreatedAt = time.UnixMilli(f.created).UTC()
+	}
+	return info
+}
+
+func (f file) contains(g file) bool { return f.min <= g.min && f.max >= g.max }
+
+func compareFiles(a, b file) int {
+	return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.max, b.max))
+}
+
+// Add records a file that is at the replica, in place of what is known under
+// its level and TXIDs. One that no restore could use (a level outside 0 to 9, a
+// MinTXID of 0 or above MaxTXID) is left out.
+func (v *Inventory) Add(info *ltx.FileInfo) {
+	k := keyOf(info)
+	if !k.valid() {
+		return
+	}
+	f := file{min: info.MinTXID, max: info.MaxTXID, size: max(0, info.Size), created: unknownTime}
+	if ms := info.CreatedAt.UnixMilli(); !info.CreatedAt.IsZero() && -maxTime <= ms && ms <= maxTime {
+		f.created = ms
+	}
+	v.levels[k.level].add(f)
+	v.settle(k)
+}
+
+// Remove forgets a file that is no longer at the replica.
+func (v *Inventory) Remove(info *ltx.FileInfo) {
+	if k := keyOf(info); k.valid() {
+		v.levels[k.level].remove(k.min, k.max)
+		v.settle(k)
+	}
+}
+
+// Doubt records that a file may be at the replica or not, after a write or a
+// deletion that failed. It is a stray until it is added again; see the package
+// comment.
+func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
+	k := key{level, minTXID, maxTXID}
+	if !k.valid() {
+		return
+	}
+	v.levels[level].remove(minTXID, maxTXID)
+	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); !ok {
+		v.strays = slices.Insert(v.strays, i, k)
+	}
+}
+
+// settle ends the doubt about a file.
+func (v *Inventory) settle(k key) {
+	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); ok {
+		v.strays = slices.Delete(v.strays, i, i+1)
+	}
+	if len(v.strays) == 0 {
+		v.strays = nil
+	}
+}
+
+// Reset replaces all files by those of a listing, in any order, and forgets
+// strays, of which the listing tells. Cuts stay.
+func (v *Inventory) Reset(files []*ltx.FileInfo) {
+	*v = Inventory{cuts: v.cuts}
+	var n [levelCount]int
+	for _, info := range files {
+		if keyOf(info).valid() {
+			n[info.Level]++
+		}
+	}
+	for level := range v.levels {
+		v.levels[level].files = make([]file, 0, n[level])
+	}
+	sorted := slices.SortedFunc(slices.Values(files), func(a, b *ltx.FileInfo) int { return compareKeys(keyOf(a), keyOf(b)) })
+	for _, info := range sorted {
+		v.Add(info)
+	}
+}
+
+// Cut begins an epoch: files that end at txid or before are never compacted
+// together with later ones, and no restore goes from them to later ones. It is
+// for a change of the page size and for TXIDs that are lost.
+func (v *Inventory) Cut(txid ltx.TXID) {
+	if i, ok := slices.BinarySearch(v.cuts, txid); !ok {
+		v.cuts = slices.Insert(v.cuts, i, txid)
+	}
+}
+
+// cutBetween reports whether an epoch begins after a, by b at the latest.
+func (v *Inventory) cutBetween(a, b file) bool {
+	i, _ := slices.BinarySearch(v.cuts, a.max)
+	return i < len(v.cuts) && v.cuts[i] < b.max
+}
+
+// pruneCuts forgets the cuts that have no file before them any more.
+func (v *Inventory) pruneCuts() {
+	first := ltx.TXID(math.MaxUint64) // the lowest end of a file
+	for level := range v.levels {
+		for _, f := range v.levels[level].files {
+			first = min(first, f.max)
+		}
+	}
+	i, _ := slices.BinarySearch(v.cuts, first)
+	if v.cuts = slices.Delete(v.cuts, 0, i); len(v.cuts) == 0 {
+		v.cuts = nil
+	}
+}
+
+// Files yields the files of a level in TXID order. The inventory must not be
+// changed meanwhile.
+func (v *Inventory) Files(level int) iter.Seq[*ltx.FileInfo] {
+	return func(yield func(*ltx.FileInfo) bool) {
+		if level < 0 || level >= levelCount {
+			return
+		}
+		for _, f := range v.levels[level].files {
+			if !yield(f.info(level)) {
+				return
+			}
+		}
+	}
+}
+
+// All yields all files by level, then in TXID order. The inventory must not be
+// changed meanwhile.
+func (v *Inventory) All() iter.Seq[*ltx.FileInfo] {
+	return func(yield func(*ltx.FileInfo) bool) {
+		for level := range v.levels {
+			for info := range v.Files(level) {
+				if !yield(info) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// MaxTXID is the newest TXID of any file, 0 if there is none.
+func (v *Inventory) MaxTXID() ltx.TXID {
+	var txid ltx.TXID
+	for level := range v.levels {
+		txid = max(txid, v.levels[level].max)
+	}
+	return txid
+}
+
+// Len is the number of files.
+func (v *Inventory) Len() int {
+	n := 0
+	for level := range v.levels {
+		n += len(v.levels[level].files)
+	}
+	return n
+}
+
+// Bytes is the size of all files at the replica, in bytes.
+func (v *Inventory) Bytes() int64 {
+	var n int64
+	for level := range v.levels {
+		n += size(v.levels[level].files)
+	}
+	return n
+}
+
+// Strays is the number of files that may be at the replica or not.
+func (v *Inventory) Strays() int { return len(v.strays) }
+
+func size(files []file) int64 {
+	var n int64
+	for _, f := range files {
+		n += f.size
+	}
+	return n
+}
+
+func (l *list) add(f file) {
+	i := len(l.files)
+	if i > 0 && compareFiles(l.files[i-1], f) >= 0 { // rarely: files come in order
+		var ok bool
+		if i, ok = slices.BinarySearchFunc(l.files, f, compareFiles); ok {
+			l.files[i] = f
+			return
+		}
+	}
+	if n := len(l.files); n == cap(l.files) {
+		l.resize(n + n/4 + 4) // append would double a short list
+	}
+	l.files = slices.Insert(l.files, i, f)
+	l.max = max(l.max, f.max)
+}
+
+func (l *list) has(minTXID, maxTXID ltx.TXID) bool {
+	_, ok := slices.BinarySearchFunc(l.files, file{min: minTXID, max: maxTXID}, compareFiles)
+	return ok
+}
+
+func (l *list) remove(minTXID, maxTXID ltx.TXID) {
+	i, ok := slices.BinarySearchFunc(l.files, file{min: minTXID, max: maxTXID}, compareFiles)
+	if !ok {
+		return
+	}
+	l.files = slices.Delete(l.files, i, i+1)
+	if n := len(l.files); cap(l.files) > n+n/2+8 {
+		l.resize(n + n/4)
+	}
+	if maxTXID == l.max {
+		l.max = 0
+		for _, f := range l.files {
+			l.max = max(l.max, f.max)
+		}
+	}
+}
+
+func (l *list) resize(capacity int) {
+	l.files = append(make([]file, 0, capacity), l.files...)
+}

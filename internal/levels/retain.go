@@ -1,0 +1,154 @@
+package levels
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+)
+
+// deleteBatch is the most files in one request: what S3 takes.
+const deleteBatch = 1000
+
+const never = math.MaxInt64
+
+// RetentionDue reports whether Retain has something to delete at now.
+func (v *Inventory) RetentionDue(p Policy, now time.Time) bool {
+	next := v.NextRetention(p)
+	return !next.IsZero() && !now.Before(next)
+}
+
+// NextRetention returns when the first file becomes deletable, which may be
+// past, or the zero time if none ever does. The answer holds until the inventory
+// changes; it costs a walk over all files, so remember it. With strays it is the
+// Unix epoch: at once.
+func (v *Inventory) NextRetention(p Policy) time.Time {
+	if len(v.strays) > 0 {
+		return time.Unix(0, 0).UTC()
+	}
+	next := int64(never)
+	v.eachDeletable(p.withDefaults(), func(_ key, at int64) { next = min(next, at) })
+	if next == never {
+		return time.Time{}
+	}
+	return time.UnixMilli(next).UTC()
+}
+
+// eachDeletable calls fn with every file that the rules of the package comment
+// let go, and the time from which they do, in ms.
+func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
+	snapshots := v.snapshots()
+	// oldest[i] is the age that snapshot i or a later one has reached first.
+	oldest := make([]int64, len(snapshots)+1)
+	oldest[len(snapshots)] = never
+	for i, s := range slices.Backward(snapshots) {
+		oldest[i] = min(oldest[i+1], past(s.created, p.Retention))
+	}
+	for level := range v.levels {
+		files := v.levels[level].files
+		for i := range max(0, len(files)-1) { // the last one stays
+			f := files[i]
+			var at int64
+			if level == litestream.SnapshotLevel {
+				at = oldest[firstEnding(snapshots, f.max+1)]
+			} else {
+				at = min(oldest[firstEnding(snapshots, f.max)], v.containedAt(p, level, f))
+			}
+			if at != never {
+				fn(key{level, f.min, f.max}, at)
+			}
+		}
+	}
+}
+
+// containedAt is when a file may go because one of a higher level contains it.
+func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
+	at := int64(never)
+	for above := level + 1; above < litestream.SnapshotLevel; above++ {
+		files := v.levels[above].files
+		i := sort.Search(len(files), func(i int) bool { return files[i].min > f.min }) - 1
+		if i < 0 || !files[i].contains(f) {
+			continue
+		}
+		at = min(at, past(files[i].created, p.Retention))
+		if level == 0 && (p.Granularity <= 0 || files[i].created-f.created <= p.Granularity.Milliseconds()) {
+			at = min(at, past(f.created, p.L0Retention))
+		}
+	}
+	return at
+}
+
+// past is the first millisecond in which a time lies further back than d.
+func past(created int64, d time.Duration) int64 {
+	if created == unknownTime {
+		return never
+	}
+	return created + int64((d+time.Millisecond-1)/time.Millisecond) + 1
+}
+
+// Retain deletes what p no longer keeps at now, and strays, in batches. It makes
+// no listing. It deletes nothing, and returns ErrNotRestorable, where the newest
+// TXID could not be restored from what stays.
+//
+// Files leave the inventory before the request that deletes them. After an error
+// they are strays, and the next call deletes them. ctx bounds all requests.
+func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, now time.Time) (Report, error) {
+	doomed := make(map[key]bool)
+	v.eachDeletable(p.withDefaults(), func(k key, at int64) {
+		if now.UnixMilli() >= at {
+			doomed[k] = true
+		}
+	})
+	if len(doomed) == 0 && len(v.strays) == 0 {
+		return Report{}, nil
+	}
+	kept := v.without(doomed)
+	if err := kept.Restorable(); err != nil {
+		return Report{}, fmt.Errorf("retention: %w", err)
+	}
+	kept.pruneCuts()
+	*v = *kept
+
+	// Highest level first: cut short in the middle, what is left of the past before
+	// the window has no snapshot to begin with, rather than one and then a hole.
+	order := slices.SortedFunc(slices.Values(v.strays), func(a, b key) int {
+		return cmp.Or(-cmp.Compare(a.level, b.level), compareKeys(a, b))
+	})
+	var rep Report
+	for batch := range slices.Chunk(order, deleteBatch) {
+		infos := make([]*ltx.FileInfo, len(batch))
+		for i, k := range batch {
+			infos[i] = k.info()
+		}
+		if err := client.DeleteLTXFiles(ctx, infos); err != nil {
+			return rep, fmt.Errorf("retention: delete %d files: %w", len(batch), err)
+		}
+		for _, k := range batch {
+			v.settle(k)
+		}
+		rep.Deleted += len(batch)
+	}
+	return rep, nil
+}
+
+// without returns the inventory in which the doomed files are strays.
+func (v *Inventory) without(doomed map[key]bool) *Inventory {
+	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays)}
+	for level := range v.levels {
+		for _, f := range v.levels[level].files {
+			if k := (key{level, f.min, f.max}); doomed[k] {
+				w.strays = append(w.strays, k)
+			} else {
+				w.levels[level].add(f)
+			}
+		}
+	}
+	slices.SortFunc(w.strays, compareKeys)
+	return w
+}
