@@ -1,0 +1,87 @@
+# Bare `make` lists the targets. Everything that CI runs is here, so that it can
+# be run by hand; .ci/run only adds the order and a time limit for each.
+
+include tools/versions.env
+
+GO      ?= go
+BIN     := $(CURDIR)/bin
+# Packages with tests that need versitygw, the litestream CLI and sqlite3.
+INTEROP := ./test/interop/...
+
+VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
+LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## compile every package, examples and tests included
+	$(GO) build ./...
+	$(GO) test -run '^$$' -exec true ./... > /dev/null
+
+.PHONY: test
+test: ## run the tests; needs nothing but Go
+	$(GO) test ./...
+
+.PHONY: race
+race: ## run the shorter tests under the race detector; needs a C compiler
+	$(GO) test -race -short ./...
+
+.PHONY: bench
+bench: ## run the benchmarks once
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: cover
+cover: ## measure coverage across packages, into cover.out
+	$(GO) test -short -coverpkg=./... -coverprofile=cover.out ./...
+	$(GO) tool cover -func=cover.out | tail -n 1
+
+.PHONY: fmt-check
+fmt-check: ## fail if a file is not as gofmt writes it
+	@files=$$(gofmt -l .); test -z "$$files" || { printf 'not gofmt-clean:\n%s\n' "$$files" >&2; exit 1; }
+
+.PHONY: vet
+vet: ## run go vet, the interoperability tests included
+	$(GO) vet -tags interop ./...
+
+.PHONY: lint
+lint: linters ## run staticcheck and errcheck
+	$(BIN)/staticcheck -tags interop ./...
+	$(BIN)/errcheck -tags interop -ignoretests -exclude tools/errcheck.txt ./...
+
+.PHONY: tidy-check
+tidy-check: ## fail if go.mod or go.sum, here or in tools, is not tidy
+	$(GO) mod tidy -diff
+	cd tools && $(GO) mod tidy -diff
+
+.PHONY: tools
+tools: linters $(VERSITYGW) $(LITESTREAM) ## build the linters and test programs into bin/
+
+# `go build` rewrites a binary only when it is out of date.
+.PHONY: linters
+linters:
+	cd tools && $(GO) build -o $(BIN)/ tool
+
+# The version is part of the path: what is there is what is wanted.
+$(VERSITYGW):
+	GOBIN=$(@D) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
+
+$(LITESTREAM):
+	GOBIN=$(@D) $(GO) install github.com/benbjohnson/litestream/cmd/litestream@$(LITESTREAM_VERSION)
+
+.PHONY: interop
+interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3
+	@command -v sqlite3 > /dev/null || { echo 'make interop needs the sqlite3 command: apt-get install sqlite3' >&2; exit 1; }
+	MULTIDB_VERSITYGW=$(VERSITYGW) MULTIDB_LITESTREAM=$(LITESTREAM) \
+		$(GO) test -count=1 -tags interop $(INTEROP)
+
+.PHONY: ci
+ci: ## everything that CI runs, in its order
+	bash .ci/run
+
+.PHONY: clean
+clean: ## remove what the targets above made
+	rm -rf $(BIN) cover.out
