@@ -3,6 +3,7 @@ package multidbtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"sync"
 
@@ -65,6 +66,8 @@ func (r *Replica) Prefix(db multidb.Database) (string, error) {
 	switch {
 	case r.err != nil:
 		return "", r.err
+	case r.template == nil && db.ID.IsZero():
+		return "", fmt.Errorf("the database at %q has no ID", db.Path)
 	case r.template == nil:
 		return string(db.ID), nil
 	}
@@ -127,12 +130,12 @@ func (r *Replica) countLocked(op Operation) {
 	}
 }
 
-// do is the way of every operation: context, fault, apply, log. apply may set
-// op.Size through the pointer its caller keeps.
+// do is the way of every operation: context, fault, apply, log.
 func (r *Replica) do(ctx context.Context, op Operation, apply func() error) error {
 	return r.doSized(ctx, &op, apply)
 }
 
+// doSized is do for an apply that sets op.Size.
 func (r *Replica) doSized(ctx context.Context, op *Operation, apply func() error) error {
 	err := ctx.Err()
 	if err == nil {

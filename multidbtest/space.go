@@ -101,22 +101,32 @@ func (r *Replica) Metadata(prefix string) []byte {
 // nil flips one bit in the middle. A missing file is an error that wraps
 // fs.ErrNotExist.
 func (r *Replica) Corrupt(prefix string, level int, minTXID, maxTXID ltx.TXID, change func([]byte) []byte) error {
-	key := fileKey{level, minTXID, maxTXID}
 	if change == nil {
-		change = func(b []byte) []byte {
-			b[len(b)/2] ^= 1
-			return b
-		}
+		change = flipBit
 	}
+	data, err := r.ReadFile(prefix, level, minTXID, maxTXID)
+	if err != nil {
+		return err
+	}
+	data = change(data) // without the lock: it may use the replica
+
+	key := fileKey{level, minTXID, maxTXID}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s, f, err := r.fileLocked("corrupt", prefix, key)
 	if err != nil {
 		return err
 	}
-	f.data = change(bytes.Clone(f.data))
+	f.data = data
 	s.files[key] = f
 	return nil
+}
+
+func flipBit(b []byte) []byte {
+	if len(b) > 0 {
+		b[len(b)/2] ^= 1
+	}
+	return b
 }
 
 // Delete removes a file. A missing one is an error that wraps fs.ErrNotExist.
