@@ -203,6 +203,8 @@ func (c *Catalog) Run(ctx context.Context, interval time.Duration) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-c.gone:
+			return
 		case <-timer.C:
 		}
 		err := c.Flush(ctx)

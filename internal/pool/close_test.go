@@ -72,7 +72,7 @@ func TestAKeyOpenedAnewKeepsItsRankInTheQueue(t *testing.T) {
 			p := o.pool(1, 0)
 			l := mustAcquire(t, p, "a")
 			p.Evict("a")
-			expectOrder(t, p, l.Release)
+			expectOrder(t, p, func() { l.Release() })
 			expectLog(t, &o, "aab", "aa")
 			mustClose(t, p)
 		})

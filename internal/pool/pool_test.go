@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,15 +159,23 @@ func TestReleaseCountsOnceForAllCopiesOfALease(t *testing.T) {
 	keep := mustAcquire(t, p, "a")
 	l := mustAcquire(t, p, "a")
 	var wg sync.WaitGroup
+	var returned atomic.Int32
 	p.mu.Lock() // so that all of them find the lease out, and meet at the lock
 	for range 8 {
-		wg.Go(func() { l.Release() })
+		wg.Go(func() {
+			if l.Release() {
+				returned.Add(1)
+			}
+		})
 	}
 	for range 1000 {
 		runtime.Gosched()
 	}
 	p.mu.Unlock()
 	wg.Wait()
+	if n := returned.Load(); n != 1 {
+		t.Errorf("%d calls say that they returned the lease, want 1", n)
+	}
 	if s := p.Stats(); s.Leases != 1 {
 		t.Fatalf("%d leases, want 1", s.Leases)
 	}
