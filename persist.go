@@ -32,8 +32,8 @@ func (m *Manager) load(ctx context.Context) error {
 		if prefix == rec.Prefix {
 			if err := e.work.state.UnmarshalBinary(rec.State); err == nil {
 				e.health.txid = e.work.state.TXID
-				e.work.modTime = time.Unix(0, rec.LastWrite)
 				if rec.LastWrite != 0 {
+					e.work.modTime = time.Unix(0, rec.LastWrite)
 					m.fleet.Known(e.item, e.work.modTime)
 				}
 			}
@@ -53,9 +53,8 @@ func (m *Manager) persist(e *entry) {
 	}
 	rec := catalog.Record{
 		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db),
-		Dev: e.file.dev, Ino: e.file.ino,
 		TXID: uint64(w.state.TXID), State: state, Files: w.files,
-		Prefix: e.prefix, Flags: uint32(e.source),
+		Prefix: e.prefix,
 	}
 	if !w.modTime.IsZero() {
 		rec.LastWrite = w.modTime.UnixNano()

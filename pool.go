@@ -120,7 +120,10 @@ func (m *Manager) create(ctx context.Context, id ID) (*entry, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
-	prefix, prefixErr := m.prefixOf(db)
+	prefix, err := m.prefixOf(db)
+	if err != nil {
+		return nil, err // it could never be replicated
+	}
 	for {
 		m.mu.Lock()
 		if err := m.servingLocked(); err != nil {
@@ -144,7 +147,7 @@ func (m *Manager) create(ctx context.Context, id ID) (*entry, error) {
 			m.unlock()
 			return nil, r.err
 		}
-		e := m.addLocked(db, fileID{}, prefix, prefixErr, source)
+		e := m.addLocked(db, fileID{}, prefix, nil, source)
 		m.fleet.Pin(e.item) // no listing that began earlier may remove it
 		m.events = append(m.events, Event{Type: EventAdded, ID: id, Path: db.Path})
 		m.unlock()
