@@ -73,10 +73,21 @@ func (l *eventLog) wait(t *testing.T, what string, match func(multidb.Event) boo
 func newTree(t *testing.T, projects, dbs int) string {
 	t.Helper()
 	root := t.TempDir()
+	template := filepath.Join(t.TempDir(), "template.db")
+	makeDB(t, template, 3)
+	b, err := os.ReadFile(template)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for p := range projects {
+		dir := filepath.Join(root, fmt.Sprintf("project%d/databases", p))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		for d := range dbs {
-			path := filepath.Join(root, fmt.Sprintf("project%d/databases/db%d.db", p, d))
-			makeDB(t, path, 3)
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("db%d.db", d)), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return root

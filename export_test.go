@@ -1,0 +1,4 @@
+package multidb
+
+// WithClock sets the Manager's clock.
+var WithClock = withClock
