@@ -87,7 +87,7 @@ func parseURLReplica(urlTemplate string) (*URLReplica, error) {
 }
 
 // checkReplicaURL refuses the parts that would be ignored, or expand to the
-// same text for every database.
+// same text for every database. Braces in host and user are no URL at all.
 func checkReplicaURL(u *url.URL) error {
 	switch {
 	case u.Scheme == "":
@@ -96,7 +96,7 @@ func checkReplicaURL(u *url.URL) error {
 		return fmt.Errorf("no // after %s:; write %s://…", u.Scheme, u.Scheme)
 	case u.Fragment != "":
 		return fmt.Errorf("it has a fragment; write %%23 for a # in the path")
-	case strings.Contains(u.RawQuery, "{{"), u.User != nil && strings.Contains(u.User.String(), "%7B%7B"):
+	case strings.Contains(u.RawQuery, "{{"):
 		return fmt.Errorf("variables are expanded in the path only")
 	case u.Scheme == "file" && u.Host != "":
 		return fmt.Errorf("a file URL has no host; write file:///%s%s", u.Host, u.Path)
