@@ -91,6 +91,16 @@ func TestValuesReachAURLReplicaAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestAPasswordMayHaveBraces(t *testing.T) {
+	req := registerSpy(t, "spybraces", nil)
+	if _, err := multidb.NewURLReplica("spybraces://me:%7B%7Bx%7D%7D@bucket/{{project}}"); err != nil {
+		t.Fatal(err)
+	}
+	if password, _ := req.user.Password(); password != "{{x}}" {
+		t.Errorf("the password is %q", password)
+	}
+}
+
 func TestASchemeWithoutAClientNamesTheImport(t *testing.T) {
 	for scheme, want := range map[string]string{
 		"gs":      `_ "github.com/benbjohnson/litestream/gs"`,
@@ -121,6 +131,7 @@ func TestAWrongReplicaURLIsRefusedAndKeepsItsSecrets(t *testing.T) {
 		"spywrong://bucket/../{{project}}",
 		"spywrong://{{project}}/x",
 		"spywrong://me:hunter2@{{project}}/x",
+		"spywrong://me:hunter2{{project}}@bucket/x",
 		"spywrong://{{project}}:hunter2@bucket/x",
 		"spywrong://me:hun/ter2@bucket/{{project}}",
 		"spywrong://me:hunter2@bucket/{{project}}#fragment",
