@@ -107,8 +107,10 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalBinary decodes what AppendBinary wrote.
 func (s *State) UnmarshalBinary(b []byte) error {
 	le := binary.LittleEndian
+	const slot = 53
 	if len(b) != stateSize || b[0] != stateVersion ||
-		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) {
+		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) ||
+		b[slot+wal.FrameHeaderSize] > wal.FrameHeaderSize {
 		return ErrBadState
 	}
 	*s = State{
@@ -118,15 +120,12 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		Offset: int64(le.Uint64(b[37:])),
 		Sum:    wal.Sum{S1: le.Uint32(b[45:]), S2: le.Uint32(b[49:])},
 	}
-	copy(s.Slot[:], b[53:])
-	b = b[53+wal.FrameHeaderSize:]
+	copy(s.Slot[:], b[slot:])
+	b = b[slot+wal.FrameHeaderSize:]
 	s.SlotLen = b[0]
 	s.Print = Fingerprint{
 		Ino: le.Uint64(b[1:]), Size: int64(le.Uint64(b[9:])),
 		Mtime: int64(le.Uint64(b[17:])), Ctime: int64(le.Uint64(b[25:])),
-	}
-	if s.SlotLen > wal.FrameHeaderSize {
-		return ErrBadState
 	}
 	return nil
 }
