@@ -60,12 +60,14 @@ func TestALogIsReadAsLitestreamReadsIt(t *testing.T) {
 
 func TestAHeaderIsDecodedFieldByField(t *testing.T) {
 	log := sqliteLog(t, 65536)
+	log[15] = 3 // the sequence number
+	log = resum(log, false)
 	h, err := ParseHeader(log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	be := binary.BigEndian
-	want := Header{PageSize: 65536, Seq: be.Uint32(log[12:]), Salt1: be.Uint32(log[16:]), Salt2: be.Uint32(log[20:]),
+	want := Header{PageSize: 65536, Seq: 3, Salt1: be.Uint32(log[16:]), Salt2: be.Uint32(log[20:]),
 		Sum: Sum{be.Uint32(log[24:]), be.Uint32(log[28:])}}
 	if h != want {
 		t.Fatalf("got %+v, want %+v", h, want)
