@@ -50,6 +50,7 @@ type work struct {
 	stat     fileStat // before the last run that found everything shipped
 	clean    bool     // nothing can have been written since, if the stat is the same
 	sealed   sealPoint
+	nextSeal time.Time // not before this
 	verified bool      // the replica was looked at in this process
 	files    []byte    // the inventory, while there is no replica below
 	rep      *replica  // while active

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -45,6 +46,12 @@ func (l *eventLog) observe(ev multidb.Event) {
 	l.all = append(l.all, ev)
 	close(l.more)
 	l.more = make(chan struct{})
+}
+
+func (l *eventLog) has(typ multidb.EventType) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.all, func(ev multidb.Event) bool { return ev.Type == typ })
 }
 
 // wait returns the first event that matches, now or later.
@@ -323,4 +330,49 @@ func (b *syncBuffer) Bytes() []byte {
 
 func contextWithTimeout(t *testing.T, d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), d)
+}
+
+func TestWithoutAReplicaAWALIsStillKeptShort(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithCheckpointPages(50), multidb.WithHotDuration(200*time.Millisecond), multidb.WithPromotion(0, 0))
+	const id = "project0/db0"
+	wal := filepath.Join(f.root, "project0/databases/db0.db-wal")
+	for range 300 {
+		f.insert(id, "x")
+	}
+	f.events.wait(t, "cold", func(ev multidb.Event) bool { return ev.Type == multidb.EventTier && ev.To == multidb.Cold })
+	if fi, err := os.Stat(wal); err == nil && fi.Size() > 0 {
+		t.Errorf("the WAL of a cold database has %d bytes", fi.Size())
+	}
+	if n := len(rows(t, filepath.Join(f.root, "project0/databases/db0.db"))); n != 303 {
+		t.Errorf("%d rows", n)
+	}
+	if _, err := f.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrNoReplica) {
+		t.Errorf("sync: %v", err)
+	}
+}
+
+func TestAWALThatTheReplicaDoesNotTakeStaysWithinItsLimit(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithMaxWALSize(1<<20))
+	const id = "project0/db0"
+	f.insert(id, "before")
+	f.sync(id)
+	down := rep.Inject(multidbtest.Fault{Err: errors.New("down")})
+	big := string(bytes.Repeat([]byte("x"), 2000))
+	n := 0
+	for !f.events.has(multidb.EventWALLimit) {
+		for range 20 {
+			f.insert(id, big)
+			n++
+		}
+		_, _ = f.m.Sync(t.Context(), id) // tries at once, whatever the back-off
+	}
+	if fi, err := os.Stat(filepath.Join(f.root, "project0/databases/db0.db-wal")); err != nil || fi.Size() > 4<<20 {
+		t.Errorf("the WAL: %v, %v", fi, err)
+	}
+	down.Clear()
+	f.sync(id)
+	if got := len(f.restored(id, multidb.RestoreOptions{})); got != 3+1+n {
+		t.Errorf("restored %d rows of %d", got, 4+n)
+	}
 }

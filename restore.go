@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 // RestoreOptions says what to restore, and where to. With neither TXID nor
@@ -96,10 +97,6 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) (err e
 	ropt := litestream.NewRestoreOptions()
 	ropt.OutputPath = filepath.Join(tmp, "db")
 	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
-	ropt.IntegrityCheck = litestream.IntegrityCheckFull
-	if opt.SkipIntegrityCheck {
-		ropt.IntegrityCheck = litestream.IntegrityCheckNone
-	}
 	client.SetLogger(m.cfg.logger)
 	err = litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
 	switch {
@@ -107,6 +104,11 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) (err e
 		return fmt.Errorf("%w: %w", ErrNoBackup, err)
 	case err != nil:
 		return err
+	}
+	if !opt.SkipIntegrityCheck {
+		if err := sqlitedb.CheckIntegrity(ctx, ropt.OutputPath); err != nil {
+			return fmt.Errorf("the restored database: %w", err)
+		}
 	}
 	return publish(ropt.OutputPath, out)
 }

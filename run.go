@@ -85,8 +85,13 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 		r.outcome.Moved = w.stat != fileStat{} && r.before != w.stat
 		r.drained = true
 		w.state.Ino = r.before.main.Ino
+		if r.before.wal.Size > int64(m.cfg.checkpointPages)*assumedPage {
+			if err := m.trim(ctx, e); err != nil {
+				return err
+			}
+		}
 	} else if err := m.shipNew(ctx, r); err != nil {
-		return err
+		return m.overflow(ctx, r, err)
 	}
 	if r.drained {
 		w.stat, w.clean = r.before, !racy
@@ -117,7 +122,7 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 			r.outcome.More = true
 			return nil
 		} else if err != nil {
-			return m.overflow(ctx, r, err)
+			return err
 		}
 		r.shipped += res.Txns
 		if res.Rule == ship.RuleResync {
@@ -153,14 +158,31 @@ func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error 
 	if r.before.wal.Size <= m.cfg.maxWALSize || errors.Is(cause, ErrFenced) || isLocal(cause) {
 		return cause
 	}
-	rep := e.work.rep
-	if err := m.ship.Relieve(ctx, &rep.db); err != nil {
+	db := &ship.DB{Path: e.db.Path, State: e.work.state}
+	if e.work.rep != nil {
+		db = &e.work.rep.db
+	}
+	if err := m.ship.Relieve(ctx, db); err != nil {
 		return errors.Join(cause, err)
 	}
-	e.work.state = rep.db.State
+	e.work.state = db.State
 	e.work.dirty = true
 	m.emit(Event{Type: EventWALLimit, ID: e.db.ID, Path: e.db.Path, Err: cause})
 	return cause
+}
+
+// assumedPage is SQLite's default page size, for limits in pages where the real
+// one is not known.
+const assumedPage = 4096
+
+// trim checkpoints a WAL that nobody ships: SQLite does not do it on the pool's
+// connections.
+func (m *Manager) trim(ctx context.Context, e *entry) error {
+	err := m.ship.Relieve(ctx, &ship.DB{Path: e.db.Path})
+	if errors.Is(err, sqlitedb.ErrBusy) {
+		return nil // somebody reads or writes: the next run tries again
+	}
+	return err
 }
 
 // isLocal reports whether an error is of the local file, not of the replica.
@@ -219,9 +241,10 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 		return nil
 	}
 	point := sealPoint{st.Salt2, st.Offset}
-	if w.sealed == point {
-		return nil // done; the next commit restarts the WAL
+	if w.sealed == point || r.started.Before(w.nextSeal) {
+		return nil // done, and the next commit restarts the WAL; or tried just now
 	}
+	w.nextSeal = r.started.Add(sealPause)
 	res, err := m.ship.Checkpoint(ctx, &w.rep.db)
 	w.state = w.rep.db.State
 	m.count(res.Result)
@@ -232,17 +255,24 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 	}
 	w.dirty = true
 	if res.Complete {
-		w.sealed = sealPoint{w.state.Salt2, w.state.Offset}
+		w.sealed, w.nextSeal = sealPoint{w.state.Salt2, w.state.Offset}, time.Time{}
 	}
 	return nil
 }
+
+// sealPause is how long after a checkpoint that a reader or writer kept from
+// completing the next one is tried.
+const sealPause = 5 * time.Second
 
 // demote ships the rest, seals, and gives up what a cold database does not need.
 func (m *Manager) demote(ctx context.Context, r *runState) error {
 	w := &r.e.work
 	if m.cfg.replica == nil {
 		r.outcome.Demoted = true
-		return nil
+		if r.before.wal.Size == 0 {
+			return nil
+		}
+		return m.trim(ctx, r.e)
 	}
 	rep, err := m.activate(ctx, r.e)
 	if err != nil {
