@@ -27,7 +27,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fleet struct {
 	t      *testing.T
 	root   string
-	state  string
 	m      *multidb.Manager
 	events *eventLog
 }
