@@ -1,0 +1,262 @@
+package levels_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+
+	"github.com/multidb-go/multidb/internal/levels"
+)
+
+// wantDue checks that retention is due at a time, and not a millisecond before.
+func (d *tenant) wantDue(p levels.Policy, at time.Time) {
+	d.t.Helper()
+	if got := d.v.NextRetention(p); !got.Equal(at) {
+		d.t.Fatalf("next retention %v, want %v\n%s", got, at, d.dump())
+	}
+	if d.v.RetentionDue(p, at.Add(-time.Nanosecond)) || !d.v.RetentionDue(p, at) {
+		d.t.Fatal("RetentionDue and NextRetention differ")
+	}
+	d.now = at.Add(-time.Millisecond)
+	if rep := d.retain(p); rep.Deleted != 0 {
+		d.t.Fatalf("deleted %d files too early", rep.Deleted)
+	}
+	d.now = at
+}
+
+func TestLevelZeroStaysForAWhileAfterItsCompaction(t *testing.T) {
+	p := levels.Policy{L0Retention: 10 * time.Second}
+	d := newTenant(t, 1)
+	d.commits(30)
+	if at := d.v.NextRetention(p); !at.IsZero() {
+		t.Fatalf("next retention %v before any compaction", at)
+	}
+	d.compact(p, true)
+	d.wantDue(p, d.times[1].Add(10*time.Second+time.Millisecond))
+	d.now = d.times[20].Add(10*time.Second + time.Millisecond)
+	if rep := d.retain(p); rep.Deleted != 20 || d.b.deletes != 1 {
+		t.Fatalf("report %+v, %d deletions", rep, d.b.deletes)
+	}
+	d.now = d.now.Add(time.Hour)
+	if rep := d.retain(p); rep.Deleted != 9 || d.names(0) != "30-30" {
+		t.Fatalf("report %+v, level 0: %s", rep, d.names(0))
+	}
+	d.wantLatest()
+	d.wantSame()
+	if !d.v.NextRetention(p).IsZero() {
+		t.Fatal("something is left to delete")
+	}
+}
+
+func TestLevelZeroThatIsNotCompactedStays(t *testing.T) {
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.now = d.now.Add(100 * 24 * time.Hour)
+	if rep := d.retain(levels.Policy{}); rep.Deleted != 0 {
+		t.Fatalf("report %+v", rep)
+	}
+	d.wantLatest()
+}
+
+func TestGranularityKeepsLevelZeroWhereLevelOneIsCoarse(t *testing.T) {
+	p := levels.Policy{L0Retention: time.Second, Granularity: 10 * time.Second, Retention: time.Hour}
+	d := newTenant(t, 1)
+	d.commits(30)
+	d.compact(p, true)
+	d.now = d.now.Add(time.Minute)
+	if rep := d.retain(p); rep.Deleted != 10 {
+		t.Fatalf("report %+v", rep)
+	}
+	d.wantRestore(litestream.RestoreOptions{Timestamp: d.times[15].Add(1)}, 15)
+	d.wantRestore(litestream.RestoreOptions{Timestamp: d.times[25]}, 19)
+	d.wantDue(p, d.times[30].Add(time.Hour+time.Millisecond))
+	if rep := d.retain(p); rep.Deleted != 19 || d.names(0) != "30-30" {
+		t.Fatalf("report %+v", rep)
+	}
+	d.wantLatest()
+}
+
+func TestTheSnapshotBeforeTheWindowStays(t *testing.T) {
+	p := levels.Policy{Retention: time.Hour, L0Files: 5, Fanout: 100}
+	d := newTenant(t, 1)
+	for range 3 { // snapshots at 5, 10, 15
+		d.now = d.now.Add(30 * time.Minute)
+		d.commits(5)
+		d.compact(p, false)
+		d.snapshot()
+	}
+	d.now = d.now.Add(10 * time.Minute)
+	d.retain(p)
+	if d.names(9) != "1-5 1-10 1-15" || d.names(1) != "6-10 11-15" || d.names(0) != "15-15" {
+		t.Fatal(d.dump())
+	}
+	// The second snapshot becomes the base when it leaves the window.
+	d.wantDue(p, d.times[10].Add(time.Hour+time.Millisecond))
+	d.retain(p)
+	if d.names(9) != "1-10 1-15" || d.names(1) != "11-15" {
+		t.Fatal(d.dump())
+	}
+	d.wantRestore(litestream.RestoreOptions{Timestamp: d.now.Add(-time.Hour)}, 10)
+	d.wantRestore(litestream.RestoreOptions{Timestamp: d.times[15]}, 10)
+	d.wantLatest()
+	d.wantDue(p, d.times[15].Add(time.Hour+time.Millisecond))
+	d.retain(p)
+	if d.names(9) != "1-15" || d.names(1) != "11-15" || d.names(0) != "15-15" {
+		t.Fatal(d.dump())
+	}
+	if !d.v.NextRetention(p).IsZero() {
+		t.Fatal("the last files of the levels are to be deleted")
+	}
+	d.wantLatest()
+	d.wantSame()
+}
+
+func TestWithoutASnapshotTheFileFromTheFirstTXIDStays(t *testing.T) {
+	p := levels.Policy{Retention: time.Hour, L0Files: 3, Fanout: 3}
+	d := newTenant(t, 1)
+	for range 10 {
+		d.commits(3)
+		d.compact(p, false)
+	}
+	d.now = d.now.Add(1000 * time.Hour)
+	d.retain(p)
+	if d.names(3) != "1-27" || d.names(2) != "19-27" || d.names(1) != "28-30" || d.names(0) != "30-30" {
+		t.Fatal(d.dump())
+	}
+	d.wantLatest()
+	d.wantSame()
+}
+
+func TestALowerLevelStaysUntilTheHigherOneServesTheWholeWindow(t *testing.T) {
+	p := levels.Policy{Retention: time.Hour, L0Files: 3, Fanout: 3}
+	d := newTenant(t, 1)
+	for range 3 {
+		d.now = d.now.Add(20 * time.Minute)
+		d.commits(3)
+		d.compact(p, false)
+	} // 1-3 4-6 7-9 in 1-9, over 40 minutes
+	d.now = d.now.Add(10 * time.Minute)
+	d.retain(p)
+	d.wantDue(p, d.times[9].Add(time.Hour+time.Millisecond))
+	d.wantRestore(litestream.RestoreOptions{Timestamp: d.times[9]}, 6)
+	d.retain(p)
+	if d.names(1) != "7-9" || d.names(2) != "1-9" {
+		t.Fatal(d.dump())
+	}
+}
+
+func TestNothingIsDeletedWhereTheNewestStateCannotBeRestored(t *testing.T) {
+	p := levels.Policy{Retention: time.Hour, L0Retention: time.Second}
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.compact(p, true)
+	d.commits(5)
+	gone := &ltx.FileInfo{MinTXID: 8, MaxTXID: 8}
+	d.v.Remove(gone)
+	d.now = d.now.Add(48 * time.Hour)
+	if !d.v.RetentionDue(p, d.now) {
+		t.Fatal("nothing due")
+	}
+	if _, err := levels.Retain(ctx, d.b, d.v, p, d.now); !errors.Is(err, levels.ErrNotRestorable) || d.b.deletes != 0 {
+		t.Fatalf("error %v, %d deletions", err, d.b.deletes)
+	}
+	d.snapshot()
+	d.retain(p)
+	d.wantLatest()
+}
+
+func TestDeletionsGoInBatches(t *testing.T) {
+	p := levels.Policy{L0Files: 50, L0Retention: time.Second}
+	d := newTenant(t, 1)
+	d.commits(2500)
+	d.compact(p, false)
+	d.now = d.now.Add(time.Minute)
+	if rep := d.retain(p); rep.Deleted != 2499 || d.b.deletes != 3 {
+		t.Fatalf("report %+v, %d requests", rep, d.b.deletes)
+	}
+	d.wantLatest()
+	d.wantSame()
+}
+
+func TestADeletionThatFailedIsDoneAgain(t *testing.T) {
+	p := levels.Policy{L0Retention: time.Second}
+	for _, fault := range []error{errBefore, errAfter} {
+		t.Run(fault.Error(), func(t *testing.T) {
+			d := newTenant(t, 1)
+			d.commits(10)
+			d.compact(p, true)
+			d.now = d.now.Add(time.Minute)
+			d.b.fault, d.b.rng = failOn("delete", fault), d.rng // half is deleted
+			if _, err := levels.Retain(ctx, d.b, d.v, p, d.now); !errors.Is(err, fault) {
+				t.Fatalf("error %v", err)
+			}
+			if d.v.Strays() != 9 || d.names(0) != "10-10" {
+				t.Fatal(d.dump())
+			}
+			d.wantLatest()
+			d.b.fault = nil
+			d.now = d.now.Add(-24 * time.Hour) // whatever the clock says
+			if !d.v.RetentionDue(p, d.now) {
+				t.Fatal("strays are not due")
+			}
+			if rep := d.retain(p); rep.Deleted != 9 {
+				t.Fatalf("report %+v", rep)
+			}
+			d.wantSame()
+		})
+	}
+}
+
+func TestAFileOfUnknownAgeIsNeverOld(t *testing.T) {
+	p := levels.Policy{Retention: time.Hour, L0Retention: time.Second}
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.snapshot()
+	d.commits(5)
+	d.snapshot()
+	infos := d.b.infos()
+	for _, info := range infos {
+		info.CreatedAt = time.Time{}
+	}
+	d.v.Reset(infos)
+	d.now = d.now.Add(1000 * time.Hour)
+	if rep := d.retain(p); rep.Deleted != 0 {
+		t.Fatalf("report %+v", rep)
+	}
+}
+
+func TestASnapshotIsDueOncePerIntervalAndOnlyAfterAChange(t *testing.T) {
+	p := levels.Policy{SnapshotInterval: time.Hour}
+	d := newTenant(t, 1)
+	due := func(want bool) {
+		t.Helper()
+		if got := d.v.SnapshotDue(p, d.now); got != want {
+			t.Fatalf("due: %v\n%s", got, d.dump())
+		}
+	}
+	due(false) // nothing there
+	d.commits(3)
+	d.compact(p, true)
+	due(false) // level 1 begins at TXID 1 and is young
+	d.now = d.now.Add(2 * time.Hour)
+	due(false) // nothing changed since
+	d.commits(1)
+	due(true)
+	d.snapshot()
+	due(false)
+	d.commits(1)
+	due(false)
+	d.now = d.now.Add(time.Hour)
+	due(true)
+	d.now = d.now.Add(-3 * time.Hour) // the clock was ahead when the snapshot was taken
+	due(true)
+	d.snapshot()
+	due(false)
+
+	all := d.b.infos()
+	d.v.Reset([]*ltx.FileInfo{all[2]}) // TXID 3 alone
+	due(true)
+}
