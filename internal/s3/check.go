@@ -57,7 +57,7 @@ func (c *Client) check(ctx context.Context, p *Prefix) error {
 	prefix := p.key("")
 	_, err = a.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &c.cfg.Bucket, Prefix: &prefix, MaxKeys: aws.Int32(1)}, few)
 	if err != nil {
-		if statusOf(err) == http.StatusNotFound && codeOf(err) != "NoSuchBucket" {
+		if code := codeOf(err); statusOf(err) == http.StatusNotFound && (code == "" || code == "NotFound" || code == "UnknownError") {
 			return &Error{Op: "check", Kind: ErrNoBucket, Err: err,
 				Msg: fmt.Sprintf("%s answers 404 for bucket %q: it does not exist, or Endpoint is no S3 store", a.where, c.cfg.Bucket)}
 		}

@@ -115,7 +115,7 @@ func (c *Client) explainAnswer(err error, status int, where string) (error, stri
 		return ErrNoBucket, fmt.Sprintf("bucket %q does not exist at %s: create it, or correct Bucket", bucket, where)
 	case "InvalidBucketName":
 		return ErrNoBucket, fmt.Sprintf("%q is not a valid bucket name: correct Bucket", bucket)
-	case "InvalidAccessKeyId":
+	case "InvalidAccessKeyId", "XAdminUserNotFound": // the second is versitygw's, with status 404
 		return ErrAccessDenied, fmt.Sprintf("the access key is not known at %s: correct AccessKeyID", where)
 	case "SignatureDoesNotMatch":
 		return ErrAccessDenied, fmt.Sprintf("%s refuses the signature: correct SecretAccessKey", where)

@@ -59,7 +59,7 @@ func TestAStormOf503BacksOffAndRecovers(t *testing.T) {
 	c := newClient(t, cfg)
 	var answered atomic.Int64
 	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if answered.Add(1) <= 100 {
+		if answered.Add(1) <= 20 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = io.WriteString(w, `<Error><Code>SlowDown</Code></Error>`)
 			return
@@ -76,8 +76,8 @@ func TestAStormOf503BacksOffAndRecovers(t *testing.T) {
 	}
 	wg.Wait()
 	s := c.Stats()
-	if s.Throttled != 100 || s.Errors != 100 || s.Put != 164 {
-		t.Errorf("stats %+v, want 164 puts of which 100 throttled", s)
+	if s.Throttled != 20 || s.Errors != 20 || s.Put != 84 {
+		t.Errorf("stats %+v, want 84 puts of which 20 throttled", s)
 	}
 	c.gate.mu.Lock()
 	defer c.gate.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 
 const (
 	gateBackoffMin = 100 * time.Millisecond
-	gateBackoffMax = 5 * time.Second
+	gateBackoffMax = 2 * time.Second
 	retryAfterMax  = 30 * time.Second // whatever the store asks for
 )
 

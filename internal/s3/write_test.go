@@ -193,9 +193,13 @@ func TestALargeFileGoesInParts(t *testing.T) {
 		}
 	})
 	t.Run("level 0 stays create-only", func(t *testing.T) {
+		before := len(f.seen())
 		_, err := p.WriteLTXFile(t.Context(), 0, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 9, minPartSize))})
 		if !errors.Is(err, fs.ErrExist) {
 			t.Errorf("want fs.ErrExist, got %v", err)
+		}
+		if n := len(f.seen()) - before; n != 1 {
+			t.Errorf("%d requests, want only the one that finds it", n)
 		}
 	})
 	t.Run("a completion whose answer was lost", func(t *testing.T) {

@@ -1,0 +1,152 @@
+//go:build versitygw
+
+// These tests need a real S3 server, which checks signatures:
+//
+//	ROOT_ACCESS_KEY=multidb ROOT_SECRET_KEY=multidb-secret versitygw --port 127.0.0.1:7070 posix DIR
+//	mkdir DIR/backups
+//	MULTIDB_TEST_S3_ENDPOINT=http://127.0.0.1:7070 go test -tags versitygw -run Versitygw ./internal/s3
+package s3
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/superfly/ltx"
+)
+
+func versitygw(t *testing.T) Config {
+	t.Helper()
+	endpoint := os.Getenv("MULTIDB_TEST_S3_ENDPOINT")
+	if endpoint == "" {
+		t.Skip("MULTIDB_TEST_S3_ENDPOINT is not set")
+	}
+	return Config{Bucket: testBucket, Endpoint: endpoint, AccessKeyID: "multidb", SecretAccessKey: "multidb-secret", PartSize: minPartSize}
+}
+
+// versitygwPrefix is a prefix of its own, empty again when the test ends.
+func versitygwPrefix(t *testing.T, c *Client) *Prefix {
+	t.Helper()
+	p := c.Prefix("test-" + strconv.FormatUint(rand.Uint64(), 36) + "/a b")
+	t.Cleanup(func() {
+		if err := p.DeleteAll(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func TestVersitygwRestores(t *testing.T) {
+	c := newClient(t, versitygw(t))
+	p := versitygwPrefix(t, c)
+	tenant(t, p)
+	before := c.Stats()
+	client, err := p.RestoreClient(t.Context(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantPages(t, restore(t, client, litestream.RestoreOptions{}), 'a', 'b'+11)
+	if s := c.Stats(); s.List-before.List != 1 || s.Get-before.Get != 11 || s.Errors != 0 {
+		t.Errorf("%+v before, %+v after", before, s)
+	}
+	files, err := p.AllLTXFiles(t.Context(), true)
+	if err != nil || len(files) != 11 || !files[1].CreatedAt.Equal(testTime.Add(3*1e9)) {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	if err := p.DeleteLTXFiles(t.Context(), files[:5]); err != nil {
+		t.Fatal(err)
+	}
+	itr, err := p.LTXFiles(t.Context(), 0, 9, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := ltx.SliceFileIterator(itr); err != nil || len(rest) != 3 {
+		t.Errorf("from 9: %d files, %v", len(rest), err)
+	}
+	if err := p.DeleteAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := p.AllLTXFiles(t.Context(), false); err != nil || len(files) != 0 {
+		t.Errorf("after DeleteAll: %d files, %v", len(files), err)
+	}
+}
+
+func TestVersitygwCreatesOnlyOnce(t *testing.T) {
+	cfg := versitygw(t)
+	var puts atomic.Int64
+	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			resp, err := next.RoundTrip(r)
+			if r.Method == http.MethodPut && err == nil && puts.Add(1) == 1 {
+				_ = resp.Body.Close()
+				return nil, errors.New("the answer is lost")
+			}
+			return resp, err
+		})
+	}
+	p := versitygwPrefix(t, newClient(t, cfg))
+	mustWrite(t, p, 0, 1, 1, ltxBytes(t, 1, 300)) // recognizes its own object
+	if n := puts.Load(); n != 2 {
+		t.Errorf("%d puts, want 2", n)
+	}
+	if _, err := p.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(ltxBytes(t, 2, 300))); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("got %v", err)
+	}
+	big := ltxBytes(t, 3, minPartSize+5)
+	for level, want := range []error{fs.ErrExist, nil} {
+		mustWrite(t, p, level, 3, 3, ltxBytes(t, 3, 300))
+		_, err := p.WriteLTXFile(t.Context(), level, 3, 3, onlyReader{bytes.NewReader(big)})
+		if !errors.Is(err, want) {
+			t.Errorf("in parts, level %d: %v, want %v", level, err, want)
+		}
+	}
+	rc, err := p.OpenLTXFile(t.Context(), 1, 3, 3, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(rc)
+	if err := errors.Join(err, rc.Close(), p.DeleteAll(t.Context())); err != nil || !bytes.Equal(got, big) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+func TestVersitygwIsChecked(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*Config)
+		want   string
+		kind   error
+	}{
+		"all is well":    {change: func(*Config) {}},
+		"no bucket":      {func(c *Config) { c.Bucket = "missing" }, "create it, or correct Bucket", ErrNoBucket},
+		"an unknown key": {func(c *Config) { c.AccessKeyID = "nobody" }, "correct AccessKeyID", ErrAccessDenied},
+		"a wrong secret": {func(c *Config) { c.SecretAccessKey = "wrong" }, "correct SecretAccessKey", ErrAccessDenied},
+		"no signature": {func(c *Config) { c.AccessKeyID, c.SecretAccessKey, c.Anonymous = "", "", true },
+			"denies access", ErrAccessDenied},
+		"a wrong region": {func(c *Config) { c.Region = "eu-west-9" }, "correct Region", ErrWrongRegion},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := versitygw(t)
+			tc.change(&cfg)
+			err := newClient(t, cfg).Check(t.Context(), "some where")
+			if tc.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if !errors.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
