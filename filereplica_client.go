@@ -15,6 +15,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/superfly/ltx"
 )
 
@@ -125,6 +126,7 @@ func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) 
 		if err := c.remove(c.layout.LTXFilePath(info.Level, info.MinTXID, info.MaxTXID)); err != nil {
 			return err
 		}
+		failpoint.Hit("file.delete.after")
 	}
 	return ctx.Err()
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
 // fileWrite is one file to publish.
@@ -50,6 +52,7 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 		return size, errors.Join(err, os.Remove(temp))
 	}
 
+	failpoint.Hit("file.publish.before")
 	if !w.createOnly {
 		if err := os.Rename(temp, w.path); err != nil {
 			return size, errors.Join(err, os.Remove(temp))
@@ -57,6 +60,7 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 		return size, syncDir(dir)
 	}
 	linkErr := os.Link(temp, w.path)
+	failpoint.Hit("file.link.after")
 	// Also when the file was there: the caller may find that it is his own,
 	// of a call that a crash ended before this fsync, and count on it.
 	err = errors.Join(os.Remove(temp), syncDir(dir))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -46,7 +47,7 @@ func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	return opError("restore", id, m.restore(ctx, id, opt))
 }
 
-func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) (err error) {
+func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error {
 	if m.cfg.replica == nil {
 		return ErrNoReplica
 	}
@@ -75,6 +76,11 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) (err e
 			return err
 		}
 	}
+	return m.restoreFrom(ctx, client, opt)
+}
+
+// restoreFrom makes the database file from one client.
+func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) (err error) {
 	out, err := filepath.Abs(opt.OutputPath)
 	if err != nil {
 		return err
@@ -131,11 +137,13 @@ func publish(tmp, out string) error {
 	if err := vacant(out); err != nil {
 		return err
 	}
+	failpoint.Hit("restore.link.before")
 	if err := os.Link(tmp, out); errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w: %s", ErrExists, out)
 	} else if err != nil {
 		return err
 	}
+	failpoint.Hit("restore.link.after")
 	d, err := os.Open(filepath.Dir(out))
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
 const (
@@ -128,7 +130,9 @@ func (c *Catalog) write(ctx context.Context, ids []string, batch map[string]chan
 		return err
 	}
 	if err = c.writeRows(ctx, conn, ids, batch); err == nil {
+		failpoint.Hit("catalog.commit.before")
 		_, err = conn.ExecContext(run, "COMMIT")
+		failpoint.Hit("catalog.commit.after")
 	}
 	if err == nil {
 		return nil

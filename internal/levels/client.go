@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/superfly/ltx"
 )
 
@@ -96,7 +97,9 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	var n atomic.Int64
 	c.v.Doubt(level, minTXID, maxTXID)
+	failpoint.Hit("compact.put.before")
 	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, &countedReader{io.NopCloser(r), &n})
+	failpoint.Hit("compact.put.after")
 	c.written = n.Load()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/superfly/ltx"
 )
 
@@ -126,6 +127,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 		for i, k := range batch {
 			infos[i] = k.info()
 		}
+		failpoint.Hit("retain.delete.before")
 		if err := client.DeleteLTXFiles(ctx, infos); err != nil {
 			return rep, fmt.Errorf("retention: delete %d files: %w", len(batch), err)
 		}
@@ -133,6 +135,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 			v.settle(k)
 		}
 		rep.Deleted += len(batch)
+		failpoint.Hit("retain.delete.after")
 	}
 	return rep, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -41,6 +42,7 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 		d.close()
 		return nil, false, err
 	}
+	failpoint.Hit("resync.dump.after")
 	if old := db.State.PageSize; old != 0 && old != p.pageSize {
 		// LTX files of two page sizes cannot be applied one after the other. A
 		// snapshot at the same TXID, written first, is where a restore begins.
@@ -124,7 +126,9 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 }
 
 func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
+	failpoint.Hit("snapshot.put.before")
 	info, err := db.Client.WriteLTXFile(ctx, SnapshotLevel, 1, d.next.TXID, d.ltx.reader())
+	failpoint.Hit("snapshot.put.after")
 	if err != nil {
 		return fmt.Errorf("write snapshot %s: %w", d.next.TXID, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -87,6 +88,7 @@ func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err 
 	if !cold || db.State.Print.IsZero() {
 		return out, nil
 	}
+	failpoint.Hit("seal.truncate.before")
 	// Whoever commits from here on changes the file if this checkpoint takes
 	// the commit with it, and R3 will see that.
 	if _, _, busy, err := conn.work.Checkpoint(ctx, "TRUNCATE"); err != nil && !errors.Is(err, sqlitedb.ErrBusy) {
@@ -94,6 +96,7 @@ func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err 
 	} else if busy || err != nil {
 		return out, nil // somebody reads; the WAL stays as it is, checkpointed
 	}
+	failpoint.Hit("seal.truncate.after")
 	conn.drop = true
 	return out, nil
 }
@@ -174,6 +177,7 @@ func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bo
 
 // sealLocked checkpoints under the write lock.
 func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, out *Sealed) error {
+	failpoint.Hit("seal.checkpoint.before")
 	log, _, _, err := c.work.Checkpoint(ctx, "NOOP")
 	if err != nil {
 		return err
@@ -197,6 +201,7 @@ func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, 
 			return nil
 		}
 	}
+	failpoint.Hit("seal.checkpoint.after")
 	out.Complete = true
 	if !cold {
 		return nil
@@ -219,7 +224,9 @@ func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	}
 	db.State.noWAL()
 	db.State.Print = Fingerprint{}
+	failpoint.Hit("relieve.truncate.before")
 	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
+	failpoint.Hit("relieve.truncate.after")
 	if busy && err == nil {
 		err = fmt.Errorf("%w: a reader keeps the WAL", sqlitedb.ErrBusy)
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/superfly/ltx"
 )
 
@@ -103,7 +104,10 @@ func (d *delta) finish(enc *ltx.Encoder) error {
 // the bytes written.
 func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 	txid := d.next.TXID
+	failpoint.Hit("ship.put.before")
 	info, err := db.Client.WriteLTXFile(ctx, 0, txid, txid, d.ltx.reader())
+	failpoint.Hit("ship.put.after")
+	err = failpoint.Err("ship.put.lost", err)
 	switch {
 	case err == nil:
 		s.acked(db, d.next, info)
