@@ -23,6 +23,7 @@ type entry struct {
 	// Guarded by Manager.mu.
 	source   int    // which discoverer it is of
 	seen     uint32 // the last scan that listed it
+	held     int    // Acquires that are about to open it
 	removed  bool
 	clash    bool  // refused because the prefix is another's
 	refused  error // why it is not replicated, for good
@@ -172,8 +173,27 @@ func (m *Manager) removeLocked(e *entry) {
 		m.inheritLocked(e.prefix)
 	}
 	m.failWaitersLocked(e, ErrNotFound)
-	m.catalog.Delete(string(e.db.ID))
+	if !m.rememberLocked(e) {
+		m.catalog.Delete(string(e.db.ID))
+	}
 	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
+}
+
+// rememberLocked keeps what a restore on open needs, if nobody owns it.
+func (m *Manager) rememberLocked(e *entry) bool {
+	w := &e.work
+	if !m.cfg.restoreOpen || e.item.Running() || w.state.TXID == 0 {
+		return false
+	}
+	if w.rep != nil {
+		files, err := w.rep.inv.AppendBinary(nil)
+		if err != nil {
+			return false
+		}
+		w.files = files
+	}
+	m.absent[e.db.ID] = absent{state: w.state, files: w.files}
+	return true
 }
 
 // inheritLocked gives a prefix that became free to one that was refused it.

@@ -48,6 +48,7 @@ type Manager struct {
 	prefixes map[string]*entry
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
+	absent   map[ID]absent
 	sniffing map[ID]chan struct{}
 	fleet    *schedule.Fleet[*entry]
 	events   []Event
@@ -78,6 +79,7 @@ func New(opts ...Option) (*Manager, error) {
 		files:    map[fileID]*entry{},
 		prefixes: map[string]*entry{},
 		ignored:  map[ID]refusal{},
+		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]string{},
 	}

@@ -30,6 +30,7 @@ type config struct {
 	idleTimeout time.Duration
 	maxConns    int
 	busyTimeout time.Duration
+	restoreOpen bool
 	openHook    func(context.Context, Database, *sql.DB) error
 
 	uploadConcurrency int
@@ -230,6 +231,15 @@ func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error)
 		c.openHook = fn
 		return nil
 	}
+}
+
+// WithRestoreOnOpen makes Acquire restore a database whose file is missing from
+// the replica, once for any number of callers; a new one is made when the
+// replica has nothing. It is at most a handful of requests, and no listing for a
+// database whose file went while this Manager knew it. Default: off, a missing
+// file is made anew and its history goes on in the replica.
+func WithRestoreOnOpen() Option {
+	return func(c *config) error { c.restoreOpen = true; return nil }
 }
 
 // WithUploadConcurrency bounds how many databases are worked on at once, which

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
@@ -32,6 +33,9 @@ func (m *Manager) load(ctx context.Context) error {
 		if prefix == rec.Prefix {
 			if err := e.work.state.UnmarshalBinary(rec.State); err == nil {
 				e.health.txid = e.work.state.TXID
+				if m.catalog.ClosedCleanly() {
+					e.work.files = slices.Clone(rec.Files)
+				}
 				if rec.LastWrite != 0 {
 					e.work.modTime = time.Unix(0, rec.LastWrite)
 					m.fleet.Known(e.item, e.work.modTime)

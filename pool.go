@@ -69,13 +69,11 @@ func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
 }
 
 func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
-	e, err := m.lookup(id)
-	if errors.Is(err, ErrNotFound) {
-		e, err = m.create(ctx, id)
-	}
+	e, err := m.hold(ctx, id)
 	if err != nil {
 		return Handle{}, err
 	}
+	defer m.letGo(e)
 	lease, err := m.pool.Acquire(ctx, e)
 	if errors.Is(err, pool.ErrClosed) {
 		return Handle{}, ErrClosed
@@ -114,23 +112,20 @@ func (m *Manager) locate(id ID) (db Database, source int, ok bool) {
 	return Database{}, 0, false
 }
 
-// create makes an entry of an ID that no scan has listed.
-func (m *Manager) create(ctx context.Context, id ID) (*entry, error) {
-	db, source, ok := m.locate(id)
-	if !ok {
-		return nil, ErrNotFound
-	}
-	prefix, err := m.prefixOf(db)
-	if err != nil {
-		return nil, err // it could never be replicated
-	}
-	for {
+// hold finds a database, or makes an entry of an ID that no scan has listed, and
+// keeps scans from forgetting it until letGo.
+func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
+	var db Database
+	var source int
+	var prefix string
+	for located := false; ; {
 		m.mu.Lock()
 		if err := m.servingLocked(); err != nil {
 			m.unlock()
 			return nil, err
 		}
 		if e := m.entries[id]; e != nil {
+			e.held++
 			m.unlock()
 			return e, nil
 		}
@@ -147,20 +142,54 @@ func (m *Manager) create(ctx context.Context, id ID) (*entry, error) {
 			m.unlock()
 			return nil, r.err
 		}
+		if !located {
+			m.unlock()
+			var err error
+			if db, source, located = m.locate(id); !located {
+				return nil, ErrNotFound
+			}
+			if prefix, err = m.prefixOf(db); err != nil {
+				return nil, err // it could never be replicated
+			}
+			continue
+		}
 		e := m.addLocked(db, fileID{}, prefix, nil, source)
-		m.fleet.Pin(e.item) // no listing that began earlier may remove it
+		e.held++
 		m.events = append(m.events, Event{Type: EventAdded, ID: id, Path: db.Path})
 		m.unlock()
-
-		err := m.makeFile(e)
-		m.mu.Lock()
-		m.fleet.Unpin(e.item, m.cfg.now())
-		if err != nil {
-			m.removeLocked(e)
-		}
-		m.unlock()
-		return e, err
+		return e, nil
 	}
+}
+
+// letGo ends a hold. An entry that never got a file is forgotten.
+func (m *Manager) letGo(e *entry) {
+	m.mu.Lock()
+	defer m.unlock()
+	if e.held--; e.held == 0 && e.file == (fileID{}) && !e.item.Pinned() {
+		m.removeLocked(e)
+	}
+}
+
+// ensureFile makes a missing file: from the replica, if that is wanted and it
+// has one, or empty.
+func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
+	if _, err := os.Stat(e.db.Path); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	m.mu.Lock()
+	known := e.file != fileID{}
+	m.unlock()
+	if known && !m.cfg.restoreOpen {
+		// It stood here when it was last looked at. Should it really be gone, the
+		// next scan says so, and then an empty one may take its place.
+		return fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
+	}
+	if m.cfg.restoreOpen && m.cfg.replica != nil {
+		if err := m.hydrate(ctx, e); err != nil && !errors.Is(err, ErrNoBackup) {
+			return fmt.Errorf("restore on open: %w", err)
+		}
+	}
+	return m.makeFile(e)
 }
 
 // makeFile creates an empty file, and its directories, unless it exists.
@@ -181,11 +210,10 @@ func (m *Manager) makeFile(e *entry) error {
 	id := pathID(e.db.Path)
 	m.mu.Lock()
 	defer m.unlock()
-	if other := m.files[id]; other != nil && other != e && other.db.Path != e.db.Path {
-		return fmt.Errorf("%w: it is the same file as %s", ErrConflict, other.db.Path)
+	if other := m.files[id]; other == nil || other.removed {
+		m.files[id] = e
 	}
 	e.file = id
-	m.files[id] = e
 	return nil
 }
 
@@ -202,6 +230,9 @@ func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {
 }
 
 func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
+	if err := m.ensureFile(ctx, e); err != nil {
+		return nil, err
+	}
 	db, err := sqlitedb.Open(ctx, e.db.Path, sqlitedb.Options{
 		BusyTimeout: m.cfg.busyTimeout,
 		MaxConns:    m.cfg.maxConns,

@@ -81,6 +81,9 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 		m.replaced(e)
 	}
 	w.clean = false
+	if m.cfg.replica != nil {
+		m.owes(r)
+	}
 	if m.cfg.replica == nil {
 		r.outcome.Moved = w.stat != fileStat{} && r.before != w.stat
 		r.drained = true
@@ -100,6 +103,16 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 		w.dirty = w.dirty || r.shipped > 0
 	}
 	return nil
+}
+
+// owes notes since when there is something to ship, so that a replica that does
+// not answer shows as lag while it is waited for.
+func (m *Manager) owes(r *runState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if h := &r.e.health; h.dirtySince.IsZero() {
+		h.dirtySince = r.started
+	}
 }
 
 // shipNew writes LTX files until nothing is left, or the run has had its share.

@@ -83,7 +83,7 @@ func (m *Manager) forget(source int, seq uint32) {
 	var gone []*entry
 	m.mu.Lock()
 	for _, e := range m.entries {
-		if e.source == source && e.seen != seq && !e.item.Pinned() {
+		if e.source == source && e.seen != seq && !e.item.Pinned() && e.held == 0 {
 			gone = append(gone, e)
 		}
 	}

@@ -1,7 +1,9 @@
 package multidb
 
 import (
+	"cmp"
 	"iter"
+	"slices"
 	"time"
 )
 
@@ -14,8 +16,8 @@ type Status struct {
 	// SyncedAt is when the replica was last known to have everything; zero if
 	// not since Start.
 	SyncedAt time.Time
-	// Lag is how long there has been something that the replica lacks; zero if
-	// there is nothing, as far as is known.
+	// Lag is how long there has been something that the replica lacks, or how
+	// long the database has been overdue to be looked at; zero if neither.
 	Lag       time.Duration
 	LastWrite time.Time // zero if unknown
 	WALSize   int64     // bytes, when it was last looked at
@@ -46,10 +48,58 @@ func (m *Manager) statusLocked(e *entry) Status {
 		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: h.errSince,
 		Failures: e.item.Failures(),
 	}
-	if !h.dirtySince.IsZero() {
-		s.Lag = m.cfg.now().Sub(h.dirtySince)
-	}
+	s.Lag = m.lagLocked(e, m.cfg.now())
 	return s
+}
+
+// lagLocked is how long there has been something to ship, or how long the
+// database has waited for its turn to be looked at.
+func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
+	var lag time.Duration
+	if !e.health.dirtySince.IsZero() {
+		lag = now.Sub(e.health.dirtySince)
+	}
+	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
+		lag = max(lag, now.Sub(due))
+	}
+	return max(lag, 0)
+}
+
+// sickest is how many databases Healthy names at most.
+const sickest = 10
+
+// Healthy reports whether every database is at the replica but for the last
+// maxLag, and names the worst ten that are not: those that fail, are fenced or
+// refused, wait for a replica that does not answer, or for their turn. It looks
+// at every database, in a few milliseconds for 100,000.
+func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
+	m.mu.Lock()
+	defer m.unlock()
+	now := m.cfg.now()
+	for _, e := range m.entries {
+		if e.health.err == nil && m.lagLocked(e, now) <= maxLag {
+			continue
+		}
+		worst = append(worst, m.statusLocked(e))
+		if len(worst) > 20*sickest {
+			worst = trimWorst(worst)
+		}
+	}
+	return len(worst) == 0, trimWorst(worst)
+}
+
+// trimWorst keeps those with the most lag, errors first.
+func trimWorst(a []Status) []Status {
+	slices.SortFunc(a, func(x, y Status) int {
+		if (x.Err != nil) != (y.Err != nil) {
+			if x.Err != nil {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(y.Lag, x.Lag)
+	})
+	return a[:min(len(a), sickest)]
 }
 
 // All returns the status of every database, in no order. It does not hold up

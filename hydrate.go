@@ -1,0 +1,142 @@
+package multidb
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+// absent is what is kept of a database whose file is gone, for RestoreOnOpen.
+type absent struct {
+	state ship.State
+	files []byte // its inventory, as it was when nothing more was written
+}
+
+// hydrate makes the missing file of a database from the replica. It returns
+// ErrNoBackup if there is nothing to make it from. The pool calls it once for
+// any number of callers.
+func (m *Manager) hydrate(ctx context.Context, e *entry) error {
+	client, err := m.cfg.replica.ReplicaClient(e.db)
+	if err != nil {
+		return err
+	}
+	inv, err := m.inventoryOf(ctx, e, client)
+	if err != nil {
+		return err
+	}
+	opt := RestoreOptions{OutputPath: e.db.Path}
+	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
+		if v, ok := client.(restoreView); ok {
+			if client, err = v.RestoreClient(ctx, false); err != nil {
+				return err
+			}
+		}
+		return m.restoreFrom(ctx, client, opt)
+	}
+	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
+	if err != nil {
+		return err
+	}
+	if err := m.restoreFrom(ctx, inventoryClient{client, inv}, opt); err != nil {
+		return err
+	}
+	return m.adopt(ctx, e, inv, plan[len(plan)-1].MaxTXID)
+}
+
+// inventoryOf is what the replica holds of a database: what was known when its
+// file went, if nobody has written since, or else one listing.
+func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.ReplicaClient) (*levels.Inventory, error) {
+	inv := new(levels.Inventory)
+	m.mu.Lock()
+	gone, known := m.absent[e.db.ID]
+	m.unlock()
+	if known && inv.UnmarshalBinary(gone.files) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.state.TXID {
+		next := gone.state.TXID + 1
+		rc, err := client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			return inv, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if err := rc.Close(); err != nil {
+			return nil, err
+		}
+	}
+	files, err := listAll(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	inv.Reset(files)
+	return inv, nil
+}
+
+// adopt notes that the file is exactly the replica's state, so that shipping
+// goes on from there without a resync.
+func (m *Manager) adopt(ctx context.Context, e *entry, inv *levels.Inventory, txid TXID) error {
+	st := ship.State{TXID: txid}
+	var err error
+	if st.PageSize, err = pageSize(e.db.Path); err != nil {
+		return err
+	}
+	if st.Print, err = m.ship.Print(ctx, e.db.Path); err != nil {
+		return err
+	}
+	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
+	files, err := inv.AppendBinary(nil)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.unlock()
+	delete(m.absent, e.db.ID)
+	// Not running under the lock means that nobody owns e.work.
+	if w := &e.work; !e.item.Running() && !st.Print.IsZero() {
+		*w = work{state: st, files: files, verified: true, dirty: true}
+		e.health.txid = txid
+	}
+	return nil
+}
+
+// pageSize reads it from the header of a file that was just made, and that
+// nobody has open yet.
+func pageSize(path string) (uint32, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }()
+	var b [18]byte
+	if _, err := io.ReadFull(f, b[:]); err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrNotDatabase, err)
+	}
+	if n := uint32(binary.BigEndian.Uint16(b[16:])); n != 1 {
+		return n, nil
+	}
+	return 65536, nil
+}
+
+// inventoryClient answers listings from an inventory.
+type inventoryClient struct {
+	litestream.ReplicaClient
+	inv *levels.Inventory
+}
+
+func (c inventoryClient) LTXFiles(_ context.Context, level int, seek ltx.TXID, _ bool) (ltx.FileIterator, error) {
+	var a []*ltx.FileInfo
+	for f := range c.inv.Files(level) {
+		if f.MinTXID >= seek {
+			a = append(a, f)
+		}
+	}
+	return ltx.NewFileInfoSliceIterator(a), nil
+}

@@ -1,0 +1,152 @@
+package multidb_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+func TestAMissingFileIsRestoredOnceByAcquire(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 2)
+	f := start(t, root, multidb.WithReplica(rep))
+	const id = "project0/db0"
+	for i := range 5 {
+		f.insert(id, fmt.Sprint("v", i))
+		f.sync(id)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	// Another machine, with nothing but the replica.
+	empty := t.TempDir()
+	g := start(t, empty, multidb.WithReplica(rep), multidb.WithRestoreOnOpen())
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			h, err := g.m.Acquire(t.Context(), id)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer h.Release()
+			var n int
+			if err := h.DB().QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 8 {
+				t.Errorf("%d rows, %v", n, err)
+			}
+		})
+	}
+	wg.Wait()
+	g.insert(id, "here")
+	g.sync(id)
+	if got := fmt.Sprint(g.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 v0 v1 v2 v3 v4 here]" {
+		t.Errorf("restored %v", got)
+	}
+	if n := g.m.Stats().Resyncs; n != 0 {
+		t.Errorf("%d resyncs after a restore that is the replica's state", n)
+	}
+	if entries, _ := filepath.Glob(filepath.Join(empty, "project0/databases/.multidb*")); len(entries) != 0 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+func TestATenantThatWentIsRestoredInFourRequestsWithoutAListing(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 2), multidb.WithReplica(rep), multidb.WithRestoreOnOpen(),
+		multidb.WithHotDuration(100*time.Millisecond), multidb.WithPromotion(0, 0))
+	const id = "project0/db0"
+	for i := range 10 {
+		f.insert(id, fmt.Sprint("v", i))
+		f.sync(id)
+	}
+	f.events.wait(t, "cold", func(ev multidb.Event) bool { return ev.Type == multidb.EventTier && ev.To == multidb.Cold })
+	path := filepath.Join(f.root, "project0/databases/db0.db")
+	for _, s := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(path + s)
+	}
+	f.events.wait(t, "removed", func(ev multidb.Event) bool { return ev.Type == multidb.EventRemoved && ev.ID == id })
+	before := rep.RequestStats()
+	h, err := f.m.Acquire(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after := rep.RequestStats()
+	var n int
+	if err := h.DB().QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 13 {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	h.Release()
+	if lists, all := after.List-before.List, after.Total()-before.Total(); lists != 0 || all > 4 {
+		t.Errorf("%d requests, %d of them listings: %v", all, lists, rep.Operations())
+	}
+}
+
+func TestANewTenantIsMadeWhereTheReplicaHasNothing(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithRestoreOnOpen())
+	h, err := f.m.Acquire(t.Context(), "project0/new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Release()
+}
+
+func TestAReplicaThatDoesNotAnswerFailsTheOpenAndMakesNoEmptyFile(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithRestoreOnOpen())
+	f.sync("project0/db0")
+	down := errors.New("down")
+	fault := rep.Inject(multidbtest.Fault{Err: down})
+	if _, err := f.m.Acquire(t.Context(), "project0/other"); !errors.Is(err, down) {
+		t.Fatalf("acquire: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(f.root, "project0/databases/other.db")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file was made: %v", err)
+	}
+	if _, err := f.m.Status("project0/other"); !errors.Is(err, multidb.ErrNotFound) {
+		t.Errorf("status: %v", err)
+	}
+	fault.Clear()
+}
+
+func TestHealthyNamesAStuckDatabaseAndClearsWhenItIsWellAgain(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep))
+	for i := range 3 {
+		f.sync(multidb.ID(fmt.Sprintf("project0/db%d", i)))
+	}
+	healthy := func(want bool) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			ok, worst := f.m.Healthy(300 * time.Millisecond)
+			if ok == want {
+				if !ok && (len(worst) != 1 || worst[0].ID != "project0/db1") {
+					t.Errorf("named %v", worst)
+				}
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("healthy %v within 10 s, want %v: %+v", ok, want, worst)
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	}
+	healthy(true)
+	for _, fault := range []multidbtest.Fault{
+		{Op: multidbtest.OpWrite, Prefix: "project0/db1", Hang: true},
+		{Prefix: "project0/db1", Err: errors.New("refused")},
+	} {
+		in := rep.Inject(fault)
+		f.insert("project0/db1", "x")
+		healthy(false)
+		in.Clear()
+		healthy(true)
+	}
+}
