@@ -29,8 +29,9 @@ usage: setup_versitygw.sh start [-p PORT] [-b BUCKET] [-r REGION]
   -r REGION  region of the server    (default: us-east-1)
 
 environment:
-  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY  credentials to use, if VERSITYGW_KEEP_KEYS=1;
-                     otherwise new ones are made up, so that real ones stay out of it
+  VERSITYGW_KEEP_KEYS  1: the server takes AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+                     as its credentials; otherwise start makes up new ones, so that
+                     real ones stay out of it
   VERSITYGW          path of a versitygw to use instead of installing one
   VERSITYGW_DIR      folder for objects, log and pid (default: bin/versitygw-run)
   VERSITYGW_VERSION  version to install (default: the one in tools/versions.env)
@@ -189,7 +190,7 @@ stop() {
 		kill -KILL "$pid"
 	fi
 	rm -f "$pidfile" "$envfile"
-	say "versitygw (pid $pid) stopped; its objects stay in $objects"
+	say "versitygw (pid $pid) stopped; its objects are in $objects"
 }
 
 case ${1:-} in
@@ -206,6 +207,7 @@ status)
 clean)
 	stop
 	rm -rf -- "$objects" "$sidecar" "$logfile"
+	say "objects removed"
 	;;
 install)
 	install
