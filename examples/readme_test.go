@@ -72,7 +72,7 @@ func TestTheReadmesProgramWorksPastedIntoAFreshModule(t *testing.T) {
 		t.Errorf("not formatted as gofmt does: %s", unformatted)
 	}
 	run("go", "build", "-ldflags=-s -w", "-o", "program", ".") // it links faster so
-	for i := range 2 { // it can be run again
+	for i := range 2 {                                         // it can be run again
 		if out := run("./program"); out != "" {
 			t.Errorf("run %d wrote %s", i+1, out)
 		}
