@@ -21,7 +21,7 @@ type entry struct {
 	prefix string
 
 	// Guarded by Manager.mu.
-	source   int    // which discoverer it is of
+	source   int    // which discoverer it is of; fromCatalog until one lists it
 	seen     uint32 // the last scan that listed it
 	held     int    // Acquires that are about to open it
 	removed  bool
@@ -34,6 +34,9 @@ type entry struct {
 	// Owned by the run in progress (one at a time), or by nobody.
 	work work
 }
+
+// fromCatalog is the source of what no discoverer has listed since Start.
+const fromCatalog = -1
 
 // health is what Status tells.
 type health struct {
@@ -52,6 +55,7 @@ type work struct {
 	clean    bool     // nothing can have been written since, if the stat is the same
 	sealed   sealPoint
 	nextSeal time.Time // not before this
+	retained time.Time // when the replica was last cleared of what is old
 	verified bool      // the replica was looked at in this process
 	files    []byte    // the inventory, while there is no replica below
 	rep      *replica  // while active

@@ -76,7 +76,7 @@ func (l *eventLog) wait(t *testing.T, what string, match func(multidb.Event) boo
 	}
 }
 
-func newTree(t *testing.T, projects, dbs int) string {
+func newTree(t testing.TB, projects, dbs int) string {
 	t.Helper()
 	root := t.TempDir()
 	template := filepath.Join(t.TempDir(), "template.db")
@@ -99,7 +99,7 @@ func newTree(t *testing.T, projects, dbs int) string {
 	return root
 }
 
-func makeDB(t *testing.T, path string, rows int) {
+func makeDB(t testing.TB, path string, rows int) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)

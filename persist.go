@@ -28,7 +28,7 @@ func (m *Manager) load(ctx context.Context) error {
 			retainAt = inv.NextRetention(m.policy())
 		}
 		m.mu.Lock()
-		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, int(rec.Flags))
+		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
 		e.retainAt = retainAt
 		if prefix == rec.Prefix {
 			if err := e.work.state.UnmarshalBinary(rec.State); err == nil {
@@ -65,7 +65,6 @@ func (m *Manager) persist(e *entry) {
 	}
 	m.mu.Lock()
 	gone := e.removed
-	rec.Flags = uint32(e.source)
 	rec.Dev, rec.Ino = e.file.dev, e.file.ino
 	if !gone {
 		m.catalog.Put(rec)

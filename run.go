@@ -23,6 +23,7 @@ type runState struct {
 	shipped int  // transactions
 	started time.Time
 
+	acked    time.Time // when the last of them was acknowledged
 	looked   bool      // the inventory was at hand, and retainAt is what it says
 	retainAt time.Time // when the replica has something to delete
 }
@@ -56,7 +57,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		err = m.demote(ctx, r)
 	}
 	if rep := e.work.rep; rep != nil {
-		r.looked, r.retainAt = true, rep.inv.NextRetention(m.policy())
+		r.looked, r.retainAt = true, m.nextRetention(&e.work)
 		if err == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
 			m.deactivate(e)
 		}
@@ -143,6 +144,9 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 		}
 		if res.Txns > 0 {
 			r.outcome.Moved = true
+			if old.TXID != 0 { // the first time has no lag that means anything
+				r.acked = m.cfg.now()
+			}
 		}
 		if !res.More {
 			r.drained = res.Rule != ship.RuleNone || res.Empty
@@ -299,7 +303,10 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 	w.state = rep.db.State
 	m.count(res.Result)
 	w.dirty = true
-	if err != nil {
+	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
+		r.outcome.Moved = true // somebody is writing, so it is not idle
+		return nil
+	} else if err != nil {
 		return err
 	}
 	if err := m.compact(ctx, r.e, true); err != nil {
@@ -344,8 +351,8 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 	if w.dirty {
 		m.persist(e)
 	}
-	if r.shipped > 0 && err == nil {
-		m.counters.lag.observe(now.Sub(r.before.modTime()), now)
+	if !r.acked.IsZero() {
+		m.counters.lag.observe(r.acked.Sub(r.before.modTime()), now)
 	}
 
 	m.mu.Lock()

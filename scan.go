@@ -38,6 +38,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	m.scans++
 	seq := m.scans
 	m.mu.Unlock()
+	whole := true
 	for i, d := range m.discovered {
 		complete := true
 		var failed []error
@@ -56,6 +57,10 @@ func (m *Manager) scan(ctx context.Context) error {
 		if complete {
 			m.forget(i, seq)
 		}
+		whole = whole && complete
+	}
+	if whole {
+		m.forget(fromCatalog, seq)
 	}
 	m.workers.Poke()
 	return nil

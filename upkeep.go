@@ -214,7 +214,21 @@ func (m *Manager) retain(ctx context.Context, e *entry) error {
 		return fmt.Errorf("retention: %w", err)
 	}
 	e.work.dirty = true
+	e.work.retained = m.cfg.now()
 	return nil
+}
+
+// nextRetention is when there is something to delete. Single transaction files
+// become old one by one, and are deleted together.
+func (m *Manager) nextRetention(w *work) time.Time {
+	next := w.rep.inv.NextRetention(m.policy())
+	if next.IsZero() || w.retained.IsZero() {
+		return next
+	}
+	if gap := w.retained.Add(min(m.cfg.retentionInterval, m.cfg.l0Retention)); next.Before(gap) {
+		return gap
+	}
+	return next
 }
 
 // requestRetention makes those due whose replica has something to delete.
