@@ -1,0 +1,5 @@
+package torture
+
+import "fmt"
+
+func runChild(job string) error { return fmt.Errorf("unknown job %q", job) }

@@ -1,0 +1,100 @@
+package torture
+
+import (
+	"fmt"
+	"iter"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	_ "modernc.org/sqlite"
+)
+
+const (
+	timeEnv  = "MULTIDB_TORTURE_TIME"
+	seedEnv  = "MULTIDB_TORTURE_SEED"
+	childEnv = "MULTIDB_TORTURE_CHILD" // what a child process is to do
+)
+
+func TestMain(m *testing.M) {
+	isolateAWS()
+	if job := os.Getenv(childEnv); job != "" {
+		if err := runChild(job); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// longForm is how long each test is to run; 0: the short form.
+func longForm(t testing.TB) time.Duration {
+	s := os.Getenv(timeEnv)
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		t.Fatalf("%s=%q: want a duration such as 2h", timeEnv, s)
+	}
+	return d
+}
+
+// seeds yields the seeds to run: n in the short form, in the long form as many
+// as the time allows, and ends at the first failure.
+func seeds(t *testing.T, n int) iter.Seq[uint64] {
+	first, only := rand.Uint64()>>16, false
+	if s := os.Getenv(seedEnv); s != "" {
+		v, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatalf("%s=%q: want a number", seedEnv, s)
+		}
+		first, only = v, true
+	}
+	long := longForm(t)
+	began := time.Now()
+	return func(yield func(uint64) bool) {
+		for i := 0; ; i++ {
+			seed := first + uint64(i)
+			switch {
+			case long > 0 && time.Since(began) >= long:
+				t.Logf("%d seeds in %v; to go on: %s=%d", i, time.Since(began).Round(time.Second), seedEnv, seed)
+				return
+			case long == 0 && (i == n || only && i == 1):
+				return
+			}
+			ok := yield(seed)
+			if t.Failed() {
+				t.Logf("replay: %s=%d go test ./test/torture -count=1 -run '^%s$'", seedEnv, seed, t.Name())
+				return
+			}
+			if !ok {
+				return
+			}
+		}
+	}
+}
+
+// eventually polls until cond returns "" and reports its last answer after the
+// limit.
+func eventually(t testing.TB, limit time.Duration, cond func() string) bool {
+	t.Helper()
+	end := time.Now().Add(limit)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		missing := cond()
+		if missing == "" {
+			return true
+		}
+		if time.Now().After(end) {
+			t.Errorf("after %v: %s", limit, missing)
+			return false
+		}
+		<-tick.C
+	}
+}
