@@ -2,18 +2,21 @@ package ship
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
+
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 // TestWritersOfThisProcessGoOnWhileTheirDatabaseIsShipped polls a database
 // without a pause while it is written through the pool's kind of connections.
 func TestWritersOfThisProcessGoOnWhileTheirDatabaseIsShipped(t *testing.T) {
 	for _, c := range []struct{ pageSize, writers, each, spill int }{
-		{4096, 3, 300, 0},
-		{512, 2, 120, 8},
+		{4096, 3, 100, 0},
+		{512, 2, 40, 4},
 	} {
 		t.Run(fmt.Sprintf("%d of them, pages of %d", c.writers, c.pageSize), func(t *testing.T) {
 			seed := rand.Uint64()
@@ -42,40 +45,42 @@ func TestWritersOfThisProcessGoOnWhileTheirDatabaseIsShipped(t *testing.T) {
 	}
 }
 
-// bankWriter commits n transfers, and rolls some more back. With spill every
-// transaction is preceded by that much work in a cache that does not hold it.
+// bankWriter commits or rolls back n transfers. With spill each is preceded by
+// that much work in a cache that does not hold it.
 func bankWriter(db *sql.DB, rng *rand.Rand, n, spill int) error {
-	for range n {
-		tx, err := db.Begin()
-		if err != nil {
+	for n > 0 {
+		err := bankTransaction(db, rng, spill)
+		if errors.Is(sqlitedb.Classify(err), sqlitedb.ErrBusy) {
+			continue // SQLite's locks are not fair
+		} else if err != nil {
 			return err
 		}
-		if _, err := tx.Exec("UPDATE counter SET n = n"); err != nil { // the write lock first
-			return err
-		}
-		if spill > 0 {
-			if _, err := tx.Exec("PRAGMA cache_size=5"); err != nil {
-				return err
-			}
-		}
-		for range spill {
-			if _, err := tx.Exec("UPDATE account SET pad = randomblob(700)"); err != nil {
-				return err
-			}
-		}
-		for _, q := range transfer(1+rng.IntN(bankAccounts), 1+rng.IntN(bankAccounts), rng.IntN(50), rng.IntN(900)) {
-			if _, err := tx.Exec(q); err != nil {
-				return err
-			}
-		}
-		if rng.IntN(4) == 0 {
-			err = tx.Rollback()
-		} else {
-			err = tx.Commit()
-		}
-		if err != nil {
+		n--
+	}
+	return nil
+}
+
+func bankTransaction(db *sql.DB, rng *rand.Rand, spill int) error {
+	tx, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()       // unless it was committed
+	qs := []string{"UPDATE counter SET n = n"} // the write lock first
+	if spill > 0 {
+		qs = append(qs, "PRAGMA cache_size=5")
+	}
+	for range spill {
+		qs = append(qs, "UPDATE account SET pad = randomblob(700)")
+	}
+	qs = append(qs, transfer(1+rng.IntN(bankAccounts), 1+rng.IntN(bankAccounts), rng.IntN(50), rng.IntN(900))...)
+	for _, q := range qs {
+		if _, err := tx.Exec(q); err != nil {
 			return err
 		}
 	}
-	return nil
+	if rng.IntN(4) == 0 {
+		return tx.Rollback()
+	}
+	return tx.Commit()
 }

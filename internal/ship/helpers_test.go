@@ -241,5 +241,5 @@ func (c *discardClient) WriteLTXFile(_ context.Context, level int, minTXID, maxT
 	return &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: n}, err
 }
 
-// giantList is a JSON list's inside, of 60 elements.
-var giantList = strings.TrimSuffix(strings.Repeat("1,", 60), ",")
+// giantList is a JSON list's inside, of 30 elements.
+var giantList = strings.TrimSuffix(strings.Repeat("1,", 30), ",")

@@ -196,16 +196,22 @@ func (r *rig) ops() map[string]func() error {
 
 func TestAnEmptyFileHasNothingToShip(t *testing.T) {
 	r := newRig(t, 4096)
+	r.insert(3, 100)
+	r.ship(RuleResync)
+	st := r.db.State
 	r.closeApp()
-	if err := os.Truncate(r.path, 0); err != nil {
+	if err := os.Truncate(r.path, 0); err != nil { // the log stays
 		t.Fatal(err)
+	}
+	if res := r.ship(RuleNone); !res.Empty {
+		t.Errorf("%+v", res)
 	}
 	for name, f := range r.ops() {
 		if err := f(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if res := r.ship(RuleNone); !res.Empty || len(r.client.list()) != 0 {
+	if res := r.ship(RuleNone); !res.Empty || len(r.client.list()) != 1 || r.db.State != st {
 		t.Errorf("%+v, %d files", res, len(r.client.list()))
 	}
 	if fi, err := os.Stat(r.path); err != nil || fi.Size() != 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 func TestEveryPageSizeIsShippedAndRestored(t *testing.T) {
-	for _, size := range []int{512, 1024, 2048, 4096, 8192, 16384, 32768, 65536} {
+	for _, size := range []int{512, 4096, 16384, 65536} {
 		t.Run(fmt.Sprintf("of %d bytes", size), func(t *testing.T) {
 			r := newRig(t, size)
 			h := history{}
@@ -69,13 +69,13 @@ func TestVacuumIsShipped(t *testing.T) {
 				r.ship(rule)
 				h.note(r)
 			}
-			r.insert(60, 1500)
+			r.insert(24, 1500)
 			ship(RuleResync)
 			r.exec("DELETE FROM t WHERE k % 3 <> 0")
 			ship(RuleSame)
 			r.exec("PRAGMA incremental_vacuum(20)")
 			ship(RuleSame)
-			r.insert(30, 1500)
+			r.insert(12, 1500)
 			ship(RuleSame)
 			pages := r.db.State.Commit
 			r.exec("DELETE FROM t WHERE k % 2 = 0", "VACUUM")
@@ -83,7 +83,7 @@ func TestVacuumIsShipped(t *testing.T) {
 			if r.db.State.Commit >= pages {
 				t.Errorf("still %d pages", r.db.State.Commit)
 			}
-			r.insert(80, 1500)
+			r.insert(30, 1500)
 			ship(RuleSame)
 			r.exec("DELETE FROM t", "VACUUM")
 			r.insert(5, 10)
@@ -280,7 +280,7 @@ func TestManyTransactionsMakeSeveralFilesOfBoundedSize(t *testing.T) {
 	r.contiguous()
 }
 
-// TestOneGiantTransactionIsOneFileInBoundedMemory writes 6 MB in one
+// TestOneGiantTransactionIsOneFileInBoundedMemory writes 3 MB in one
 // transaction through 64 KiB of buffer.
 func TestOneGiantTransactionIsOneFileInBoundedMemory(t *testing.T) {
 	r := newRig(t, 4096)
@@ -307,10 +307,10 @@ func TestOneGiantTransactionIsOneFileInBoundedMemory(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	// What was allocated in all, freed or not, bounds what was held at once.
-	if got := after.TotalAlloc - before.TotalAlloc; got > 3<<20 {
+	if got := after.TotalAlloc - before.TotalAlloc; got > 2<<20 {
 		t.Errorf("%d bytes were allocated", got)
 	}
-	if len(sizes) != 3 || sizes[1] < 6_000_000 {
+	if len(sizes) != 3 || sizes[1] < 3_000_000 {
 		t.Errorf("the files have %v bytes, want a giant one between two small ones", sizes)
 	}
 

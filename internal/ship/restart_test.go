@@ -152,16 +152,19 @@ func TestASlotWithoutSaltsMakesARestartUnprovable(t *testing.T) {
 	mustExec(t, c, "INSERT INTO t(v) VALUES(randomblob(60000))")
 	mustExec(t, c, "ROLLBACK")
 	r.close(c)
-	for i := 0; ; i++ {
-		r.exec("UPDATE t SET v = randomblob(900) WHERE k = 1")
-		r.ship(RuleSame)
-		f := wal.ParseFrame(r.db.State.Slot[:])
-		if r.db.State.SlotLen == wal.FrameHeaderSize && f.Salt1 == 0 && f.Salt2 == 0 {
-			break
-		}
-		if i > 400 {
+	log, fs := r.log(), int64(wal.FrameHeaderSize+1024)
+	at := r.db.State.Offset
+	for f := wal.ParseFrame(log[at:]); f.Salt1 != 0 || f.Salt2 != 0; f = wal.ParseFrame(log[at:]) {
+		if at += fs; at+fs > int64(len(log)) {
 			t.Fatal("SQLite left no frame without salts")
 		}
+	}
+	for range (at - r.db.State.Offset) / fs { // up to there, a frame each
+		r.exec("UPDATE t SET v = randomblob(900) WHERE k = 1")
+	}
+	drain(t, r.s, r.db)
+	if f := wal.ParseFrame(r.db.State.Slot[:]); r.db.State.Offset != at || f.Pgno == 0 || f.Salt1 != 0 || f.Salt2 != 0 {
+		t.Fatalf("not the situation: at %d of %d, slot %+v", r.db.State.Offset, at, f)
 	}
 	st := r.db.State
 	r.exec("UPDATE t SET v = 'missed' WHERE k = 2")

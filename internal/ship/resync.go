@@ -38,9 +38,19 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 		d.hdr.WALSize = p.pos.Offset - wal.HeaderSize
 		d.hdr.WALSalt1, d.hdr.WALSalt2 = p.hdr.Salt1, p.hdr.Salt2
 	}
-	if d.next.Print, err = s.dump(ctx, db, p, d); err != nil {
+	var known *Pages
+	if db.Pages.usable(db.State) && db.Pages.PageSize == p.pageSize {
+		known = db.Pages
+	}
+	if d.next.Print, err = s.dump(ctx, db, p, d, known); err != nil {
 		d.close()
 		return nil, false, err
+	}
+	if d.same { // only the position moves
+		d.close()
+		d.ltx, d.txns = nil, 0
+		d.next.TXID = db.State.TXID
+		return d, false, nil
 	}
 	failpoint.Hit("resync.dump.after")
 	if old := db.State.PageSize; old != 0 && old != p.pageSize {
@@ -54,9 +64,10 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 	return d, false, nil
 }
 
-// dump encodes every page the pin sees. It returns the file's fingerprint if
-// the file alone is what was read.
-func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta) (Fingerprint, error) {
+// dump encodes every page the pin sees, or where the hashes of the state before
+// are known, every one that differs. It returns the file's fingerprint if the
+// file alone is what was read.
+func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (Fingerprint, error) {
 	var print Fingerprint
 	if !p.inWAL {
 		var err error
@@ -69,12 +80,27 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta) (Fingerpri
 	if err != nil {
 		return Fingerprint{}, err
 	}
-	lock, last := ltx.LockPgno(p.pageSize), uint32(0)
+	d.hash = int(p.pages) <= s.cfg.MaxPages
+	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
 	err = p.reader.Pages(ctx, func(pgno uint32, data []byte) error {
 		last = pgno
-		if pgno == lock || pgno > p.pages {
+		if pgno > p.pages {
 			return nil
 		}
+		if d.hash {
+			sum := uint64(0)
+			if pgno != lock {
+				sum = sumPage(data)
+			}
+			d.all = append(d.all, sum)
+			if old, ok := known.at(pgno); ok && old == sum {
+				return nil
+			}
+		}
+		if pgno == lock {
+			return nil
+		}
+		written++
 		return enc.EncodePage(ltx.PageHeader{Pgno: pgno}, data)
 	})
 	if err != nil {
@@ -83,6 +109,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta) (Fingerpri
 	if last != p.pages {
 		return Fingerprint{}, fmt.Errorf("ship: read %d pages of %d", last, p.pages)
 	}
+	d.same = known != nil && written == 0 && p.pages == db.State.Commit
 	if err := d.finish(enc); err != nil {
 		return Fingerprint{}, err
 	}
@@ -173,10 +200,14 @@ func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error
 	defer d.close()
 	d.hdr = s.header(db.State)
 	d.hdr.MinTXID = 1
-	if _, err := s.dump(ctx, db, p, d); err != nil {
+	if _, err := s.dump(ctx, db, p, d, nil); err != nil {
 		return err
 	}
-	return s.writeSnapshot(ctx, db, d)
+	if err := s.writeSnapshot(ctx, db, d); err != nil {
+		return err
+	}
+	s.note(db, db.State, d)
+	return nil
 }
 
 // sees reports whether the transaction is at exactly the shipped state.

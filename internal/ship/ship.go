@@ -73,6 +73,9 @@ type Config struct {
 	// MaxPins and MaxSeals bound how many databases are read through SQLite, and
 	// how many are sealed, at once: two connections each. Default 8.
 	MaxPins, MaxSeals int
+	// MaxPages is the size of database, in pages, up to which the hashes of its
+	// pages are kept, in 8 bytes each. Default 131,072 (512 MiB of 4 KiB pages).
+	MaxPages int
 }
 
 // Shipper steps databases.
@@ -97,6 +100,9 @@ func New(cfg Config) *Shipper {
 	}
 	if cfg.BusyTimeout == 0 {
 		cfg.BusyTimeout = time.Second
+	}
+	if cfg.MaxPages == 0 {
+		cfg.MaxPages = 1 << 17
 	}
 	if cfg.MaxPins == 0 {
 		cfg.MaxPins = 8
@@ -127,6 +133,8 @@ type DB struct {
 	Path   string
 	Client litestream.ReplicaClient
 	State  State
+	// Pages is the hashes of the pages at State, or nil if they are not known.
+	Pages *Pages
 	// OnWrite, if set, is told of every file that the replica has acknowledged.
 	OnWrite func(*ltx.FileInfo)
 
@@ -170,6 +178,11 @@ type delta struct {
 	txns int
 	more bool
 	tail bool
+
+	hash    bool      // the hashes of the pages are wanted
+	changed []pageSum // of the file's pages
+	all     []uint64  // of every page, after a resync
+	same    bool      // a resync found every page as it was shipped
 }
 
 func (d *delta) close() {
@@ -379,7 +392,7 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 		}
 		slot = unknownSlot(h)
 	}
-	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail}
+	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail, hash: db.Pages.usable(db.State)}
 	d.next.at(h, b.end, slot)
 	if b.empty() {
 		return d, nil

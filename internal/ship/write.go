@@ -17,7 +17,8 @@ import (
 // back.
 const orphanGrace = 2 * time.Minute
 
-// encodeBatch writes the batch as one LTX file.
+// encodeBatch writes the batch as one LTX file, and notes the hashes of its
+// pages if they are wanted.
 func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	b.sortPages()
 	d.hdr = s.header(d.next)
@@ -43,6 +44,9 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 			if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, zero); err != nil {
 				return err
 			}
+			if d.hash {
+				d.changed = append(d.changed, pageSum{pgno, sumPage(zero)})
+			}
 		}
 		return nil
 	}
@@ -62,6 +66,9 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 		}
 		if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, page); err != nil {
 			return err
+		}
+		if d.hash {
+			d.changed = append(d.changed, pageSum{pgno, sumPage(page)})
 		}
 	}
 	if err := fill(prev+1, b.commit+1); err != nil {
@@ -110,7 +117,9 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 	err = failpoint.Err("ship.put.lost", err)
 	switch {
 	case err == nil:
+		before := db.State
 		s.acked(db, d.next, info)
+		s.note(db, before, d)
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
 		// The bytes count as ours if they are these ones.
@@ -167,6 +176,7 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	}
 	for _, a := range ours {
 		if a.sum == sum {
+			db.Pages = nil // which of its pages it changed is not known any more
 			s.acked(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
