@@ -24,6 +24,7 @@ type Manager struct {
 	cfg config
 
 	// Made by Start, not changed afterwards.
+	dir     string // the state directory
 	catalog *catalog.Catalog
 	ship    *ship.Shipper
 	workers *worker.Pool
@@ -104,6 +105,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("multidb: start: %w", err)
 	}
+	m.dir = dir
 	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) {
 		m.emit(Event{Type: EventState, Path: dir, Err: err})
 	}})

@@ -139,7 +139,7 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 			return err
 		}
 		r.shipped += res.Txns
-		if res.Rule == ship.RuleResync {
+		if res.Rule == ship.RuleResync && res.Txns > 0 {
 			m.resynced(e, rep, old)
 		}
 		if res.Txns > 0 {

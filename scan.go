@@ -103,6 +103,9 @@ func (m *Manager) forget(source int, seq uint32) {
 	m.unlock()
 	for _, e := range gone {
 		m.pool.Evict(e)
+		if err := m.savePages(e.db.ID, nil); err != nil {
+			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
+		}
 	}
 }
 

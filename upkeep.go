@@ -44,6 +44,9 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	}
 	rep := &replica{db: ship.DB{Path: e.db.Path, Client: client, State: w.state}}
 	rep.db.OnWrite = rep.inv.Add
+	if w.state.Commit > fewPages {
+		rep.db.Pages = m.loadPages(e.db.ID)
+	}
 	if w.verified {
 		if err := rep.inv.UnmarshalBinary(w.files); err == nil {
 			w.rep, w.files = rep, nil
@@ -76,6 +79,9 @@ func (m *Manager) deactivate(e *entry) {
 		return
 	}
 	w.state = w.rep.db.State
+	if err := m.savePages(e.db.ID, w.rep.db.Pages); err != nil {
+		m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
+	}
 	b, err := w.rep.inv.AppendBinary(nil)
 	if err != nil {
 		w.verified = false // listed again when it is needed
