@@ -194,6 +194,30 @@ func TestOnlyContiguousFilesAreCompacted(t *testing.T) {
 	})
 }
 
+func TestAFileThatBeginsInTheNextLevelIsPassed(t *testing.T) {
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.compact(levels.Policy{}, true)
+	d.commits(2)
+	d.put(0, 4, 7, d.file(4, 7, d.allPages())) // as others may have left it
+	for _, txid := range []ltx.TXID{6, 7} {
+		delete(d.b.objects, name{0, txid, txid})
+		d.v.Remove(&ltx.FileInfo{MinTXID: txid, MaxTXID: txid})
+	}
+	d.commits(2)
+	d.compact(levels.Policy{MaxLevel: 1}, true)
+	if d.names(1) != "1-5 8-9" {
+		t.Fatal(d.dump())
+	}
+	d.now = d.now.Add(1000 * time.Hour)
+	d.retain(levels.Policy{})
+	if d.names(0) != "4-7 9-9" {
+		t.Fatal(d.dump())
+	}
+	d.wantLatest()
+	d.wantSame()
+}
+
 func TestAFileThatVanishedAsksForAListing(t *testing.T) {
 	d := newTenant(t, 1)
 	d.commits(5)
@@ -258,9 +282,9 @@ func TestAChangeOfThePageSizeThatNobodyToldIsFoundAndPassed(t *testing.T) {
 func TestAFileOfOtherTXIDsIsNotCompacted(t *testing.T) {
 	d := newTenant(t, 1)
 	d.commits(5)
-	d.b.objects[name{0, 3, 3}] = object{d.b.objects[name{0, 3, 3}].info, d.b.objects[name{0, 4, 4}].data}
-	if _, err := levels.Compact(ctx, d.b, d.v, levels.Policy{}, true, nil); err == nil || d.v.Len() != 5 {
-		t.Fatalf("error %v, %d files", err, d.v.Len())
+	d.b.objects[name{0, 5, 5}] = object{d.b.objects[name{0, 5, 5}].info, d.file(5, 6, d.allPages())}
+	if _, err := levels.Compact(ctx, d.b, d.v, levels.Policy{}, true, nil); err == nil || d.v.Len() != 5 || d.b.puts > 0 {
+		t.Fatalf("error %v, %d files, %d written", err, d.v.Len(), d.b.puts)
 	}
 }
 

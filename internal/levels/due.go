@@ -29,15 +29,13 @@ func (p Policy) due(level int, run []file) bool {
 }
 
 // runs yields the files of a level that are not in the next one, in parts that
-// may be compacted into one file: no TXID is missing inside, no epoch begins.
+// may be compacted into one file: no TXID is missing inside, no epoch begins. As
+// for litestream, a file that begins in the next level is in it.
 func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 	return func(yield func(run []file) bool) {
 		done := v.levels[level+1].max
 		files := v.levels[level].files
 		i := sort.Search(len(files), func(i int) bool { return files[i].min > done })
-		for i > 0 && files[i-1].max > done {
-			i--
-		}
 		for files = files[i:]; len(files) > 0; {
 			n, last := 1, files[0]
 			for ; n < len(files); n++ {

@@ -93,10 +93,32 @@ func TestAnEncodingThatWasChangedIsRefused(t *testing.T) {
 		c[i] ^= 0x10
 		refused(c)
 	}
-	refused(sealed(append([]byte{2}, b[1:len(b)-4]...)))                                      // another version
-	refused(sealed(append(slices.Clone(b[:len(b)-4]), 0)))                                    // more than there is
-	refused(sealed(binary.AppendUvarint([]byte{1}, 1<<40)))                                   // a count that no bytes follow
-	refused(sealed([]byte{1, 2, 4, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})) // files out of order
+	refused(sealed(append([]byte{2}, b[1:len(b)-4]...)))                                        // another version
+	refused(sealed(append(slices.Clone(b[:len(b)-4]), 0)))                                      // more than there is
+	refused(sealed(binary.AppendUvarint([]byte{1}, 1<<40)))                                     // a count that no bytes follow
+	noFiles := make([]byte, 9)                                                                  // of the other levels
+	refused(sealed(slices.Concat([]byte{1, 2, 4, 0, 0, 0, 1, 0, 0, 0}, noFiles, []byte{0, 0}))) // files out of order
+	refused(sealed(slices.Concat([]byte{1, 1, 2, 0, 0, 0}, noFiles, []byte{0, 1, 0, 1, 0})))    // a stray that is a file
+}
+
+func TestAnEpochIsForgottenWithTheLastFileBeforeIt(t *testing.T) {
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.changePageSize()
+	d.commits(5)
+	d.snapshot()
+	withCut := encode(t, d.v)
+	d.v.Reset(d.b.infos())
+	if !bytes.Equal(withCut, encode(t, d.v)) {
+		t.Fatal("a listing changed what is known of epochs")
+	}
+	d.now = d.now.Add(1000 * time.Hour)
+	d.retain(levels.Policy{})
+	without := new(levels.Inventory)
+	without.Reset(d.b.infos())
+	if !bytes.Equal(encode(t, d.v), encode(t, without)) {
+		t.Fatal("the epoch is still known")
+	}
 }
 
 // sealed appends the checksum.

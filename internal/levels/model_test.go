@@ -26,9 +26,9 @@ type model struct {
 }
 
 func TestRandomCompactionAndRetentionNeverLoseAPointInTime(t *testing.T) {
-	seeds := uint64(20)
+	seeds := uint64(10)
 	if testing.Short() {
-		seeds = 5
+		seeds = 4
 	}
 	var seen struct{ compactions, deleted, faults, retained int }
 	for seed := range seeds {

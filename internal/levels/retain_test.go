@@ -260,3 +260,58 @@ func TestASnapshotIsDueOncePerIntervalAndOnlyAfterAChange(t *testing.T) {
 	d.v.Reset([]*ltx.FileInfo{all[2]}) // TXID 3 alone
 	due(true)
 }
+
+func TestAnEpochAfterTheNewestSnapshotMakesOneDue(t *testing.T) {
+	d := newTenant(t, 1)
+	d.commits(5)
+	d.snapshot()
+	d.v.Cut(5)
+	d.v.Reset(d.b.infos()) // cuts are not at the replica
+	if d.v.SnapshotDue(levels.Policy{}, d.now) || d.v.Restorable() != nil {
+		t.Fatal("a snapshot is due with nothing after the cut")
+	}
+	d.commits(1)
+	if !d.v.SnapshotDue(levels.Policy{}, d.now) || !errors.Is(d.v.Restorable(), levels.ErrNotRestorable) {
+		t.Fatal("no snapshot is due after the cut")
+	}
+	d.snapshot()
+	if d.v.SnapshotDue(levels.Policy{}, d.now) {
+		t.Fatal("a snapshot is due again")
+	}
+	d.wantLatest()
+}
+
+func TestASnapshotLevelFileFromTheMiddleIsNotASnapshot(t *testing.T) {
+	v := new(levels.Inventory)
+	v.Add(&ltx.FileInfo{Level: 9, MinTXID: 5, MaxTXID: 9, CreatedAt: time.UnixMilli(1)})
+	if err := v.Restorable(); !errors.Is(err, levels.ErrNotRestorable) {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestAFileThatIsOnlyPartlyInAHigherLevelStays(t *testing.T) {
+	v := new(levels.Inventory)
+	for _, f := range [][3]ltx.TXID{{0, 2, 5}, {0, 6, 6}, {1, 1, 4}} {
+		v.Add(&ltx.FileInfo{Level: int(f[0]), MinTXID: f[1], MaxTXID: f[2], CreatedAt: time.UnixMilli(1)})
+	}
+	if at := v.NextRetention(levels.Policy{}); !at.IsZero() {
+		t.Fatalf("deletable at %v", at)
+	}
+}
+
+func TestALaterSnapshotWithAnEarlierTimeIsABaseToo(t *testing.T) {
+	v := new(levels.Inventory)
+	at := time.UnixMilli(1_700_000_000_000).UTC()
+	v.Add(&ltx.FileInfo{Level: 9, MinTXID: 1, MaxTXID: 5, CreatedAt: at.Add(10 * time.Hour)}) // the clock was ahead
+	v.Add(&ltx.FileInfo{Level: 9, MinTXID: 1, MaxTXID: 8, CreatedAt: at})
+	v.Add(&ltx.FileInfo{Level: 1, MinTXID: 1, MaxTXID: 4, CreatedAt: at})
+	v.Add(&ltx.FileInfo{Level: 1, MinTXID: 5, MaxTXID: 9, CreatedAt: at})
+	doomed := v.NextRetention(levels.Policy{Retention: time.Hour})
+	if want := at.Add(time.Hour + time.Millisecond); !doomed.Equal(want) {
+		t.Fatalf("next retention %v, want %v", doomed, want)
+	}
+	b := newBucket()
+	if rep, err := levels.Retain(ctx, b, v, levels.Policy{Retention: time.Hour}, doomed); err != nil || rep.Deleted != 2 {
+		t.Fatalf("report %+v, error %v", rep, err)
+	}
+}
