@@ -45,7 +45,7 @@ func followProcesses(t *testing.T, seed uint64) {
 	}
 	go func() { wg.Wait(); close(done) }()
 	pollUntil(t, r, done, func() {
-		if r.app != nil && posixLocks(t, r.path) == 0 {
+		if r.app != nil && !lockHeld(t, r.path) {
 			t.Fatal("the lock of our open connection is gone")
 		}
 	})
