@@ -187,7 +187,7 @@ func (a *app) statement(ctx context.Context, c querier) error {
 
 // transaction runs one, with savepoints, that is committed or rolled back.
 // huge: larger than any buffer on the way.
-func (a *app) transaction(ctx context.Context, c querier, huge bool) error {
+func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error) {
 	before := append([]table(nil), a.tables...)
 	n := pick(a.rng, 0, 1, 1, 2, 5, 30)
 	rollback := a.rng.IntN(4) == 0
@@ -195,9 +195,20 @@ func (a *app) transaction(ctx context.Context, c querier, huge bool) error {
 	if err := a.exec(ctx, c, fmt.Sprintf("PRAGMA cache_size = %d", pick(a.rng, 5, 5, -2000))); err != nil { // 5: spills
 		return err
 	}
-	if err := a.exec(ctx, c, pick(a.rng, "BEGIN", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE")); err != nil {
+	begin := pick(a.rng, "BEGIN", "BEGIN IMMEDIATE", "BEGIN EXCLUSIVE")
+	if err := a.exec(ctx, c, begin); err != nil {
 		return err
 	}
+	defer func() {
+		var e *sqlite.Error
+		if begin == "BEGIN" && errors.As(err, &e) && e.Code() == sqlite3.SQLITE_BUSY {
+			// It had read before it wrote: SQLite does not wait then, whoever has
+			// the lock, here a checkpoint of the Manager's.
+			a.log("refused upgrade", "")
+			a.tables = before
+			err = a.exec(ctx, c, "ROLLBACK")
+		}
+	}()
 	for i := range n {
 		if a.rng.IntN(6) == 0 {
 			inner := append([]table(nil), a.tables...)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -98,9 +99,23 @@ func foreignDB(t testing.TB, path string) *sql.DB {
 	return openDB(t, path, fmt.Sprintf("_pragma=busy_timeout(%d)", (10*time.Second).Milliseconds()))
 }
 
+// integrity is SQLite's own opinion.
+func integrity(db *sql.DB) error {
+	var result string
+	if err := db.QueryRow("PRAGMA integrity_check(1)").Scan(&result); err != nil {
+		return err
+	} else if result != "ok" {
+		return errors.New(result)
+	}
+	return nil
+}
+
 // fileHash is the content hash of a database file that nobody uses.
 func fileHash(t testing.TB, path string) (string, error) {
 	db := openDB(t, path, "immutable=1")
 	defer db.Close()
+	if err := integrity(db); err != nil {
+		return "", err
+	}
 	return contentHash(context.Background(), db)
 }

@@ -68,8 +68,7 @@ func listFiles(client litestream.ReplicaClient) ([]*ltx.FileInfo, error) {
 	return all, nil
 }
 
-// restoreFile restores one TXID (0: the newest) with litestream, checked by
-// SQLite. The file is the caller's to remove.
+// restoreFile restores one TXID (0: the newest) with litestream. The file is the caller's to remove.
 func restoreFile(client litestream.ReplicaClient, dir string, txid ltx.TXID) (string, error) {
 	sub, err := os.MkdirTemp(dir, "restore-*")
 	if err != nil {
@@ -77,7 +76,6 @@ func restoreFile(client litestream.ReplicaClient, dir string, txid ltx.TXID) (st
 	}
 	opt := litestream.NewRestoreOptions()
 	opt.OutputPath, opt.TXID = filepath.Join(sub, "db"), txid
-	opt.IntegrityCheck = litestream.IntegrityCheckFull
 	client.SetLogger(slog.New(slog.DiscardHandler))
 	err = litestream.NewReplicaWithClient(nil, client).Restore(context.Background(), opt)
 	if err != nil {

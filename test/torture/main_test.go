@@ -2,7 +2,6 @@ package torture
 
 import (
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"os"
 	"strconv"
@@ -44,9 +43,10 @@ func longForm(t testing.TB) time.Duration {
 	return d
 }
 
-// seeds yields the seeds to run: n in the short form, in the long form as many
-// as the time allows, and ends at the first failure.
-func seeds(t *testing.T, n int) iter.Seq[uint64] {
+// eachSeed runs fn for n seeds in the short form, in the long form for as many
+// as the time allows, some of them at once, and ends at the first failure.
+func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
+	t.Helper()
 	first, only := rand.Uint64()>>16, false
 	if s := os.Getenv(seedEnv); s != "" {
 		v, err := strconv.ParseUint(s, 10, 64)
@@ -56,25 +56,34 @@ func seeds(t *testing.T, n int) iter.Seq[uint64] {
 		first, only = v, true
 	}
 	long := longForm(t)
+	if long == 0 && only {
+		n = 1
+	}
 	began := time.Now()
-	return func(yield func(uint64) bool) {
-		for i := 0; ; i++ {
-			seed := first + uint64(i)
-			switch {
-			case long > 0 && time.Since(began) >= long:
-				t.Logf("%d seeds in %v; to go on: %s=%d", i, time.Since(began).Round(time.Second), seedEnv, seed)
-				return
-			case long == 0 && (i == n || only && i == 1):
-				return
+	for i := 0; ; {
+		if long > 0 && time.Since(began) >= long {
+			t.Logf("%d seeds in %v; to go on: %s=%d", i, time.Since(began).Round(time.Second), seedEnv, first+uint64(i))
+			return
+		} else if long == 0 && i >= n {
+			return
+		}
+		t.Run("seeds", func(group *testing.T) {
+			for range min(atOnce, n) {
+				seed := first + uint64(i)
+				i++
+				group.Run(fmt.Sprint(seed), func(st *testing.T) {
+					st.Parallel()
+					defer func() {
+						if st.Failed() {
+							st.Logf("replay: %s=%d go test ./test/torture -count=1 -run '^%s$'", seedEnv, seed, t.Name())
+						}
+					}()
+					fn(st, seed)
+				})
 			}
-			ok := yield(seed)
-			if t.Failed() {
-				t.Logf("replay: %s=%d go test ./test/torture -count=1 -run '^%s$'", seedEnv, seed, t.Name())
-				return
-			}
-			if !ok {
-				return
-			}
+		})
+		if t.Failed() {
+			return
 		}
 	}
 }

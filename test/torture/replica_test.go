@@ -1,6 +1,8 @@
 package torture
 
 import (
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -74,13 +76,15 @@ func newFakeS3(t testing.TB) *fakeS3 {
 		t.Fatal(err)
 	}
 	fake := gofakes3.New(f.store).Server()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if fault := f.fault.Load(); fault != nil {
 			(*fault)(w, r, fake)
 			return
 		}
 		fake.ServeHTTP(w, r)
 	}))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // clients die in mid-request
+	srv.Start()
 	t.Cleanup(srv.Close)
 	f.url = srv.URL
 	return f

@@ -23,16 +23,19 @@ import (
 // with the Manager, and restores everything that was shipped meanwhile. P1, P2,
 // P3 and P5 without crashes.
 func TestEveryTXIDIsAStateOfTheSource(t *testing.T) {
+	var mu sync.Mutex
 	restored, commits, kinds := 0, 0, map[string]int{}
-	for seed := range seeds(t, 3) {
+	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
 		w := newWorkload(t, seed)
-		w.run(60)
+		w.run(50)
+		mu.Lock()
+		defer mu.Unlock()
 		restored += w.restored
 		commits += len(w.app.hist.states)
 		for k, v := range w.app.counts {
 			kinds[k] += v
 		}
-	}
+	})
 	t.Logf("%d commits, %d TXIDs restored; %v", commits, restored, kinds)
 }
 
