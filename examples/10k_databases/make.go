@@ -69,8 +69,21 @@ func makeFleet(ctx context.Context, tree tenant.Tree, n int, out io.Writer) erro
 			}
 		})
 	}
-	err = progress(ctx, out, "Databases", n, &wg, func() int { return int(done.Load()) })
-	if err != nil {
+	finished := make(chan struct{})
+	go func() { wg.Wait(); close(finished) }()
+	line := term.NewLine(out)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for working := true; working; {
+		select {
+		case <-finished:
+			working = false
+		case <-tick.C:
+			line.Show("%s", progress("Databases", int(done.Load()), n))
+		}
+	}
+	line.End("%s", progress("Databases", int(done.Load()), n))
+	if err := context.Cause(ctx); err != nil {
 		return err
 	}
 	say(out, "%s databases of %s in %s, %s of them made now in %s.\n", term.Count(n), term.Bytes(int64(len(data))),
@@ -96,23 +109,6 @@ func copyTo(path string, data []byte) (isNew bool, err error) {
 	return true, nil
 }
 
-// progress shows a bar until wg is done.
-func progress(ctx context.Context, out io.Writer, what string, total int, wg *sync.WaitGroup, done func() int) error {
-	line := term.NewLine(out)
-	finished := make(chan struct{})
-	go func() { wg.Wait(); close(finished) }()
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	text := func() string {
-		return fmt.Sprintf("%-12s %s %s of %s", what, term.Bar(done(), total, 40), term.Count(done()), term.Count(total))
-	}
-	for {
-		select {
-		case <-finished:
-			line.End("%s", text())
-			return context.Cause(ctx)
-		case <-tick.C:
-			line.Show("%s", text())
-		}
-	}
+func progress(what string, done, total int) string {
+	return fmt.Sprintf("%-12s %s %s of %s", what, term.Bar(done, total, 40), term.Count(done), term.Count(total))
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -16,42 +17,76 @@ import (
 
 const writers = 16
 
+// patience is how long firstCopies goes on without a database getting there.
+const patience = 30 * time.Second
+
 // firstCopies waits until every database is at the replica as it was found.
 func (f *fleet) firstCopies(ctx context.Context) error {
 	began := time.Now()
-	var wg sync.WaitGroup
-	var done atomic.Int64
-	ids := make(chan int)
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	for range 64 {
-		wg.Go(func() {
-			for i := range ids {
-				if _, err := f.m.Sync(ctx, f.tree.ID(i)); err != nil {
-					stop(err)
-				}
-				done.Add(1)
-			}
-		})
-	}
-	wg.Go(func() {
-		defer close(ids)
-		for i := range f.options.n {
-			select {
-			case ids <- i:
-			case <-ctx.Done():
-				return
+	line := term.NewLine(f.out)
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for last, moved := 0, began; ; {
+		done := 0
+		var trouble error
+		for st := range f.m.All() {
+			if !st.SyncedAt.IsZero() || st.TXID != 0 { // the latter since an earlier run
+				done++
+			} else if trouble == nil {
+				trouble = st.Err
 			}
 		}
-	})
-	err := progress(ctx, f.out, "First copies", f.options.n, &wg, func() int { return int(done.Load()) })
-	if err != nil {
+		text := progress("First copies", done, f.options.n)
+		if done >= f.options.n {
+			line.End("%s", text)
+			break
+		}
+		line.Show("%s", text)
+		if done > last {
+			last, moved = done, time.Now()
+		}
+		if time.Since(moved) > patience {
+			line.End("%s", text)
+			return errors.Join(fmt.Errorf("no database has reached S3 for %v", patience), trouble)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			line.End("%s", text)
+			return ctx.Err()
+		}
+	}
+	if err := f.syncAll(ctx); err != nil {
 		return err
 	}
 	s := f.m.Stats()
 	say(f.out, "All are at S3 after %s: %s requests, %s. Memory: %s.\n", term.Duration(time.Since(began)),
 		term.Count(s.Requests.Total()), term.Bytes(s.Requests.BytesOut), term.ReadMemory())
 	return nil
+}
+
+// syncAll makes sure that every database is at S3 now: the embedded server, for
+// one, has forgotten what an earlier run wrote.
+func (f *fleet) syncAll(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	var next atomic.Int64
+	for range 64 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= f.options.n {
+					return
+				}
+				if _, err := f.m.Sync(ctx, f.tree.ID(i)); err != nil {
+					stop(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
 }
 
 // load is the writing, and what was seen of it.

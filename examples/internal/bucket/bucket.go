@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/johannesboyne/gofakes3"
-	"github.com/johannesboyne/gofakes3/backend/s3mem"
 	"github.com/multidb-go/multidb"
 )
 
@@ -50,8 +49,8 @@ func Open(getenv func(string) string) (*Bucket, error) {
 }
 
 func embed() (*Bucket, error) {
-	store := s3mem.New()
-	if err := store.CreateBucket(embeddedBucket); err != nil {
+	store, err := newStore(embeddedBucket)
+	if err != nil {
 		return nil, fmt.Errorf("embedded S3 server: %w", err)
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
