@@ -63,11 +63,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // demo is one run. Whatever it started is stopped and removed when it returns.
 func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	opts := []multidb.Option{multidb.WithHotDuration(hotDuration)}
+	f := &fleet{options: o, out: out}
 	if o.s3 {
 		store, err := bucket.Open(os.Getenv)
 		if err != nil {
 			return err
 		}
+		f.held = store.Held
 		defer func() { err = errors.Join(err, store.Close()) }()
 		say(out, "%s\n", store)
 		replica, err := store.Replica(ctx, pathTemplate)
@@ -90,7 +92,7 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	f := &fleet{m: m, tree: tree, options: o, out: out}
+	f.m, f.tree = m, tree
 	err = f.live(ctx)
 	began := time.Now()
 	err = errors.Join(err, cli.Close(m, closeLimit)) // harmless if it has not started
@@ -106,6 +108,18 @@ type fleet struct {
 	tree    tenant.Tree
 	options options
 	out     io.Writer
+	held    func() int64 // bytes of objects in the S3 server of this process
+}
+
+// memory tells what is used, apart from the objects that the embedded server
+// holds: they are S3's, and grow with every write.
+func (f *fleet) memory() string {
+	mem := term.ReadMemory()
+	live := term.Bytes(mem.Live) + " live"
+	if f.held != nil && f.held() > 0 {
+		live += " with " + term.Bytes(f.held()) + " of S3 objects"
+	}
+	return live + ", " + mem.String()
 }
 
 // live is everything between Start and Close.
@@ -115,7 +129,7 @@ func (f *fleet) live(ctx context.Context) error {
 		return err
 	}
 	say(f.out, "Discovery found %s databases in %s. Memory: %s.\n",
-		term.Count(f.m.Stats().Databases), term.Duration(time.Since(began)), term.ReadMemory())
+		term.Count(f.m.Stats().Databases), term.Duration(time.Since(began)), f.memory())
 	if f.options.s3 {
 		if err := f.firstCopies(ctx); err != nil {
 			return err

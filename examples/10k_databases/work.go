@@ -61,7 +61,7 @@ func (f *fleet) firstCopies(ctx context.Context) error {
 	}
 	s := f.m.Stats()
 	say(f.out, "All are at S3 after %s: %s requests, %s. Memory: %s.\n", term.Duration(time.Since(began)),
-		term.Count(s.Requests.Total()), term.Bytes(s.Requests.BytesOut), term.ReadMemory())
+		term.Count(s.Requests.Total()), term.Bytes(s.Requests.BytesOut), f.memory())
 	return nil
 }
 
@@ -102,15 +102,14 @@ type load struct {
 	wrote  map[int]bool
 
 	before     multidb.Stats // at the start
-	start, end term.Memory
-	peak       int64         // of memory mapped by Go
+	start, end string        // memory
 	worstLag   time.Duration // the highest p99 shown
 }
 
 // work writes at random, and shows the totals, for the duration or until ctx
 // ends. It returns an error only if ctx ended before the duration.
 func (f *fleet) work(ctx context.Context) (*load, error) {
-	l := &load{began: time.Now(), before: f.m.Stats(), start: term.ReadMemory(), wrote: map[int]bool{}}
+	l := &load{began: time.Now(), before: f.m.Stats(), start: f.memory(), wrote: map[int]bool{}}
 	limited := ctx
 	if f.options.duration > 0 {
 		var cancel context.CancelFunc
@@ -129,7 +128,7 @@ func (f *fleet) work(ctx context.Context) (*load, error) {
 	say(f.out, "Writing %s transactions a second, %s.\n", term.Count(f.options.active), f.until())
 	f.watch(limited, l)
 	wg.Wait()
-	l.end = term.ReadMemory()
+	l.end = f.memory()
 	if f.options.duration > 0 {
 		return l, ctx.Err()
 	}
@@ -205,12 +204,11 @@ func (f *fleet) watch(ctx context.Context, l *load) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
-		s, mem := f.m.Stats(), term.ReadMemory()
-		l.peak = max(l.peak, mem.Go)
+		s := f.m.Stats()
 		l.worstLag = max(l.worstLag, s.LagP99)
 		text := fmt.Sprintf("%5.0fs  %s dbs: %d hot, %d warm, %s cold | %s promoted, %s demoted | pool %d open, %d leased | %s",
 			time.Since(l.began).Seconds(), term.Count(s.Databases), s.Hot, s.Warm, term.Count(s.Cold),
-			term.Count(s.Promotions), term.Count(s.Demotions), s.Pool.Open, s.Pool.Leased, mem)
+			term.Count(s.Promotions), term.Count(s.Demotions), s.Pool.Open, s.Pool.Leased, f.memory())
 		if f.options.s3 {
 			text += fmt.Sprintf(" | lag p50 %s p99 %s | %s requests, %d errors",
 				term.Duration(s.LagP50), term.Duration(s.LagP99), term.Count(s.Requests.Total()), s.Requests.Errors)
@@ -240,7 +238,8 @@ func (f *fleet) summary(l *load) {
 			term.Count(s.Promotions-l.before.Promotions), term.Count(s.Demotions-l.before.Demotions))},
 		{"pool", fmt.Sprintf("%d open; %s opens, %s hits, %s evictions", s.Pool.Open,
 			term.Count(s.Pool.Opens), term.Count(s.Pool.Hits), term.Count(s.Pool.Evictions))},
-		{"memory", fmt.Sprintf("%s at the start, %s at the end (%s Go at most)", l.start, l.end, term.Bytes(l.peak))},
+		{"memory", l.start + " at the start"},
+		{"", l.end + " at the end"},
 	}
 	if f.options.s3 {
 		r, b := s.Requests, l.before.Requests

@@ -29,6 +29,7 @@ const embeddedBucket = "demo"
 type Bucket struct {
 	cfg    multidb.S3Config
 	server *http.Server // nil if the environment named a store
+	store  *store       // of the server
 	joined sync.WaitGroup
 	served error
 }
@@ -62,6 +63,7 @@ func embed() (*Bucket, error) {
 			Bucket: embeddedBucket, Region: "us-east-1", Endpoint: "http://" + ln.Addr().String(),
 			AccessKeyID: "demo", SecretAccessKey: "demo", // any will do
 		},
+		store:  store,
 		server: &http.Server{Handler: gofakes3.New(store).Server(), ReadHeaderTimeout: 10 * time.Second},
 	}
 	b.joined.Go(func() {
@@ -75,6 +77,14 @@ func embed() (*Bucket, error) {
 // Embedded reports whether the bucket is inside this process, and gone after
 // Close.
 func (b *Bucket) Embedded() bool { return b.server != nil }
+
+// Held is how many bytes of objects this process keeps in memory as a server.
+func (b *Bucket) Held() int64 {
+	if b.store == nil {
+		return 0
+	}
+	return b.store.size()
+}
 
 // Name is the bucket's.
 func (b *Bucket) Name() string { return b.cfg.Bucket }

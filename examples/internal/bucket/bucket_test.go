@@ -33,7 +33,7 @@ func TestWithoutAnEnvironmentTheBucketIsInThisProcess(t *testing.T) {
 
 func TestTheEnvironmentNamesABucket(t *testing.T) {
 	b, err := Open(env(map[string]string{EnvBucket: "b"}))
-	if err != nil || b.Embedded() || b.Name() != "b" || b.String() != `S3: bucket "b" at AWS` || b.cfg.ForcePathStyle {
+	if err != nil || b.Embedded() || b.Name() != "b" || b.String() != `S3: bucket "b" at AWS` || b.Held() != 0 || b.cfg.ForcePathStyle {
 		t.Errorf("%s, %v", b, err)
 	}
 	b, err = Open(env(map[string]string{EnvBucket: "b", EnvEndpoint: "http://127.0.0.1:9"}))

@@ -19,11 +19,13 @@ type store struct {
 
 	mu   sync.RWMutex
 	keys []key // sorted; may have some whose object is gone
+	held int64 // sum of their sizes
 }
 
 type key struct {
 	name     string
 	modified time.Time
+	size     int64
 }
 
 func newStore(bucket string) (*store, error) {
@@ -43,8 +45,10 @@ func (s *store) PutObject(bucket, name string, meta map[string]string, in io.Rea
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := key{name, time.Now()}
+	k := key{name, time.Now(), size}
+	s.held += size
 	if i, found := s.search(name); found {
+		s.held -= s.keys[i].size
 		s.keys[i] = k
 	} else {
 		s.keys = slices.Insert(s.keys, i, k)
@@ -76,8 +80,16 @@ func (s *store) forget(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if i, found := s.search(name); found {
+		s.held -= s.keys[i].size
 		s.keys = slices.Delete(s.keys, i, i+1)
 	}
+}
+
+// size is how many bytes the objects have.
+func (s *store) size() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.held
 }
 
 func (s *store) ListBucket(bucket string, prefix *gofakes3.Prefix, page gofakes3.ListBucketPage) (*gofakes3.ObjectList, error) {

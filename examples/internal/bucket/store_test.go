@@ -45,6 +45,17 @@ func TestTheStoreListsWhatTheServersOwnDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	all, err := plain.ListBucket("b", &gofakes3.Prefix{}, gofakes3.ListBucketPage{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := int64(0)
+	for _, o := range all.Contents {
+		want += o.Size
+	}
+	if got := indexed.size(); got != want || got == 0 {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
 	for _, prefix := range []string{"", "p", "p0/", "p1/d1/", "p1/c", "q", "zz", "zzz", "p2/d2/0038"} {
 		for _, maxKeys := range []int64{0, 1, 3, 1000} {
 			var lists [2][]string

@@ -9,8 +9,9 @@ import (
 
 // Memory is what this process uses, in bytes.
 type Memory struct {
-	Go  int64 // mapped by the Go runtime and not given back
-	RSS int64 // resident, SQLite's and the kernel's pages included; 0 if unknown
+	Live int64 // on the Go heap, in use when it was last collected
+	Go   int64 // mapped by the Go runtime and not given back
+	RSS  int64 // resident, SQLite's own and the program's pages included; 0 if unknown
 }
 
 // ReadMemory reads it without stopping the program.
@@ -18,9 +19,10 @@ func ReadMemory() Memory {
 	s := []metrics.Sample{
 		{Name: "/memory/classes/total:bytes"},
 		{Name: "/memory/classes/heap/released:bytes"},
+		{Name: "/gc/heap/live:bytes"},
 	}
 	metrics.Read(s)
-	m := Memory{Go: int64(s[0].Value.Uint64() - s[1].Value.Uint64())}
+	m := Memory{Live: int64(s[2].Value.Uint64()), Go: int64(s[0].Value.Uint64() - s[1].Value.Uint64())}
 	if b, err := os.ReadFile("/proc/self/statm"); err == nil { // Linux only
 		if f := strings.Fields(string(b)); len(f) > 1 {
 			if pages, err := strconv.ParseInt(f[1], 10, 64); err == nil {
