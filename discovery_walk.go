@@ -41,6 +41,7 @@ type walk struct {
 	g     *GlobDiscoverer
 	yield func(Database, error) bool
 	done  bool // the caller or ctx ended the listing; yield must not be called
+	fresh bool // of directories that were just made
 
 	seen     map[fileID]struct{} // files reported
 	ids      map[ID]string       // paths reported; nil with one pattern, where IDs differ by construction
@@ -89,6 +90,11 @@ func (w *walk) run() {
 	for i := range w.g.patterns {
 		w.root(i)
 	}
+	w.settle()
+}
+
+// settle judges what had to wait.
+func (w *walk) settle() {
 	for len(w.waiting) > 0 && w.alive() {
 		round := w.waiting
 		w.waiting = nil
@@ -185,6 +191,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 		}
 		w.followed[v] = struct{}{}
 	}
+	w.g.watches.directory(at.path, w.fresh)
 	next := place{at.pattern, at.segment + 1, at.path}
 	seg := w.segment(next)
 	if !seg.literal() {
@@ -207,7 +214,7 @@ func (w *walk) read(at place) {
 		w.failUnlessGone(err)
 		return
 	}
-	defer dir.Close() // nothing was written; there is nothing to lose
+	defer func() { _ = dir.Close() }() // nothing was written; there is nothing to lose
 	seg, file := w.segment(at), w.isFile(at)
 	entries, err := dir.ReadDir(readChunk)
 	var wals map[uint64]struct{}
@@ -332,6 +339,7 @@ func (w *walk) judge(it waiting) {
 		}
 		w.directory(it.place, info)
 	case file && isDatabaseFile(real, info):
+		w.g.watches.linked(real)
 		w.report(it.place, real, info, true)
 	}
 }

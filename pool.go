@@ -58,6 +58,10 @@ func (h Handle) Release() {
 // same driver (modernc.org/sqlite): two SQLite libraries in one process drop
 // each other's POSIX locks, which corrupts databases. Other processes are free.
 //
+// A transaction that will write should begin with BEGIN IMMEDIATE. One that
+// begins by reading cannot wait for a writer, or for a checkpoint of the
+// Manager's, when it comes to write: SQLite fails it with SQLITE_BUSY at once.
+//
 // If MaxOpen databases are leased, Acquire waits until one is released. ctx
 // bounds the waiting, not the opening, which goes on for others.
 //

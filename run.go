@@ -57,7 +57,9 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		err = m.demote(ctx, r)
 	}
 	if rep := e.work.rep; rep != nil {
-		r.looked, r.retainAt = true, m.nextRetention(&e.work)
+		if r.shipped > 0 || e.work.dirty || cold {
+			r.looked, r.retainAt = true, m.nextRetention(&e.work)
+		}
 		if err == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
 			m.deactivate(e)
 		}

@@ -25,6 +25,7 @@ type replica struct {
 func (m *Manager) policy() levels.Policy {
 	return levels.Policy{
 		L0Retention:      m.cfg.l0Retention,
+		Granularity:      m.cfg.l0Retention,
 		Retention:        m.cfg.retention,
 		SnapshotInterval: m.cfg.snapshotInterval,
 	}
@@ -177,9 +178,12 @@ func (m *Manager) compact(ctx context.Context, e *entry, all bool) error {
 		m.counters.compactions.Add(int64(report.Compactions))
 		switch {
 		case errors.Is(err, levels.ErrPageSize):
-			// Older files than this process knows of had another page size.
-			rep.inv.Cut(rep.db.State.TXID)
-			return m.snapshot(ctx, e)
+			// Files of before this process had another page size. They are cut
+			// off now; what is left is compacted by the next run.
+			if rep.inv.Restorable() != nil {
+				return m.snapshot(ctx, e)
+			}
+			return nil
 		case errors.Is(err, levels.ErrInventory):
 			m.deactivate(e)
 			e.work.verified = false
@@ -202,6 +206,7 @@ func (m *Manager) snapshot(ctx context.Context, e *entry) error {
 	if errors.Is(err, ship.ErrUnsettled) {
 		return nil // it changes too fast right now; still due
 	} else if err != nil {
+		rep.inv.Doubt(litestream.SnapshotLevel, 1, rep.db.State.TXID) // it may be there
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	if res.Empty {

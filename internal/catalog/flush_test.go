@@ -159,7 +159,7 @@ func TestRunFlushesOnceAnIntervalAndTriesAgainWithBackoff(t *testing.T) {
 		if n := c.Pending(); n != 2 {
 			t.Errorf("%d pending within the interval, want 2", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if n := c.Pending(); n != 0 {
 			t.Errorf("%d pending after the interval", n)

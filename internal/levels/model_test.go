@@ -174,8 +174,11 @@ func (m *model) tryRetain() {
 func (m *model) giveUp() {
 	old := m.now.Add(-m.p.L0Retention)
 	for f := range m.oracle.Files(0) {
-		for level := 1; level <= 8 && f.CreatedAt.Before(old); level++ {
+		for level := 1; level <= 8; level++ {
 			for c := range m.oracle.Files(level) {
+				if !c.CreatedAt.Before(old) {
+					continue
+				}
 				fine := m.p.Granularity == 0 || c.CreatedAt.Sub(f.CreatedAt) <= m.p.Granularity
 				if fine && c.MinTXID <= f.MinTXID && f.MaxTXID <= c.MaxTXID {
 					defer m.oracle.Remove(f)

@@ -35,8 +35,8 @@ type Policy struct {
 	Fanout int
 	// MaxLevel is the highest level that is compacted into. Default 3, at most 8.
 	MaxLevel int
-	// L0Retention is how long level 0 files stay once they are in level 1, for
-	// replicas that follow them. Default 5 minutes.
+	// L0Retention is how old the newest transaction of a level 1 file is when the
+	// level 0 files that it was made of go, all together. Default 5 minutes.
 	L0Retention time.Duration
 	// Granularity is how much time inside a level 1 file may be given up for
 	// restores to a point in time: level 0 files stay for the whole Retention

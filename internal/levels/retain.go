@@ -79,7 +79,9 @@ func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
 		}
 		at = min(at, past(files[i].created, p.Retention))
 		if level == 0 && (p.Granularity <= 0 || files[i].created-f.created <= p.Granularity.Milliseconds()) {
-			at = min(at, past(f.created, p.L0Retention))
+			// All of one level 1 file go together: what is left of it could not be
+			// restored without the others.
+			at = min(at, past(files[i].created, p.L0Retention))
 		}
 	}
 	return at

@@ -35,14 +35,11 @@ func TestLevelZeroStaysForAWhileAfterItsCompaction(t *testing.T) {
 		t.Fatalf("next retention %v before any compaction", at)
 	}
 	d.compact(p, true)
-	d.wantDue(p, d.times[1].Add(10*time.Second+time.Millisecond))
-	d.now = d.times[20].Add(10*time.Second + time.Millisecond)
-	if rep := d.retain(p); rep.Deleted != 20 || d.b.deletes != 1 {
-		t.Fatalf("report %+v, %d deletions", rep, d.b.deletes)
-	}
-	d.now = d.now.Add(time.Hour)
-	if rep := d.retain(p); rep.Deleted != 9 || d.names(0) != "30-30" {
-		t.Fatalf("report %+v, level 0: %s", rep, d.names(0))
+	// All of a level 1 file go together, when its newest is old enough.
+	d.wantDue(p, d.times[30].Add(10*time.Second+time.Millisecond))
+	d.now = d.times[30].Add(10*time.Second + time.Millisecond)
+	if rep := d.retain(p); rep.Deleted != 29 || d.names(0) != "30-30" || d.b.deletes != 1 {
+		t.Fatalf("report %+v, level 0: %s, %d deletions", rep, d.names(0), d.b.deletes)
 	}
 	d.wantLatest()
 	d.wantSame()

@@ -400,7 +400,7 @@ func TestIdleValuesLeaveAfterTheIdleTimeout(t *testing.T) {
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
 		expectLog(t, &o, "hab", "a")
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if s := p.Stats(); s.Open != 0 || s.IdleCloses != 3 {
 			t.Errorf("stats: %+v", s)

@@ -86,6 +86,7 @@ func exists(op, bucket, key string) error {
 	return &fs.PathError{Op: "s3: " + op, Path: "s3://" + bucket + "/" + key, Err: fs.ErrExist}
 }
 
+//lint:ignore ST1008 the error is what was classified, not a failure of this function
 func (c *Client) explain(err error) (kind error, msg string) {
 	where := c.cfg.Endpoint
 	if a := c.loaded.Load(); a != nil {
@@ -103,6 +104,8 @@ func (c *Client) explain(err error) (kind error, msg string) {
 
 // explainAnswer explains an error the store answered with. A HEAD request's
 // answer has no code, only a status.
+//
+//lint:ignore ST1008 the error is what was classified, not a failure of this function
 func (c *Client) explainAnswer(err error, status int, where string) (error, string) {
 	code, text := codeOf(err), ""
 	var api smithy.APIError
@@ -170,6 +173,8 @@ func (c *Client) wrongRegion(err error, text string) string {
 }
 
 // explainNetwork explains a request that got no answer.
+//
+//lint:ignore ST1008 the error is what was classified, not a failure of this function
 func (c *Client) explainNetwork(err error, where string) (error, string) {
 	var (
 		dns    *net.DNSError

@@ -16,6 +16,7 @@ type pin struct {
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
+	why      string      // the last attempt that failed did
 	main     Fingerprint // taken inside the transaction
 	pageSize uint32
 	pages    uint32
@@ -70,11 +71,16 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 		return p, err
 	}
 	defer lock.End()
-	ok, err := s.tryPin(ctx, db, p, p.probe)
-	if err == nil && !ok {
-		err = fmt.Errorf("%w: %s", ErrUnsettled, db.Path)
+	// Nobody commits now, but a log may still be restarting, or closing.
+	for i := 0; i < pinAttempts; i++ {
+		if ok, err := s.tryPin(ctx, db, p, p.probe); ok || err != nil {
+			return p, err
+		}
+		if err := pause(ctx, time.Millisecond<<i); err != nil {
+			return p, err
+		}
 	}
-	return p, err
+	return p, fmt.Errorf("%w: %s: %s", ErrUnsettled, db.Path, p.why)
 }
 
 // tryPin begins the transaction once. False means that the database moved.
@@ -97,6 +103,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	}()
 	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
 	if err != nil || before != after {
+		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
 		return false, err
 	}
 	if p.main, err = Stat(db.Path); err != nil {
@@ -122,6 +129,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	defer func() { _ = f.Close() }()
 	h1, err := readHeader(f, size)
 	if err != nil || h0 == nil || *h0 != h1 {
+		p.why = fmt.Sprintf("%d frames in use, but the log's header changes: %v", after, err)
 		return false, ignoreBadHeader(err)
 	}
 	from := h1.Start()
@@ -142,6 +150,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 		}
 	}
 	if h1.Frames(p.pos) != after {
+		p.why = fmt.Sprintf("%d frames in use, %d valid in the log", after, h1.Frames(p.pos))
 		return false, nil
 	}
 	if p.slot, err = readSlot(f, p.pos.Offset); err != nil {

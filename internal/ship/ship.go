@@ -314,11 +314,12 @@ func sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 	return fr.Sum == st.Sum && fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2, nil
 }
 
-// restartedOnce is R2: exactly one restart since, and the slot where a commit
-// of our old generation would have gone was written by nobody. The header was
-// read before the slot, so the old generation is over.
+// restartedOnce is R2: exactly one restart since, which raises salt 1 by one, and
+// the slot where a commit of our old generation would have gone was written by
+// nobody. The header was read before the slot, so the old generation is over.
+// The header's sequence number says nothing: each connection counts for itself.
 func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
-	if st.Offset == 0 || h.Salt1 != st.Salt1+1 || h.Seq != st.Seq+1 || size < st.Offset {
+	if st.Offset == 0 || h.Salt1 != st.Salt1+1 || size < st.Offset {
 		return false, nil
 	}
 	if st.SlotLen < wal.FrameHeaderSize {

@@ -23,9 +23,9 @@ type State struct {
 
 	// The WAL generation and the place in it up to which it was shipped. An
 	// Offset of 0 means that no generation is known.
-	Salt1, Salt2, Seq uint32
-	Offset            int64
-	Sum               wal.Sum
+	Salt1, Salt2 uint32
+	Offset       int64
+	Sum          wal.Sum
 
 	// Slot is what stood in the file at Offset, where the next frame's header
 	// goes, when it was shipped up to there: SlotLen bytes, fewer than a header
@@ -73,7 +73,7 @@ func fingerprint(fi os.FileInfo) Fingerprint {
 
 const (
 	stateVersion = 1
-	stateSize    = 1 + 8 + 4 + 4 + 8 + 12 + 8 + 8 + wal.FrameHeaderSize + 1 + 32 + 4
+	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + wal.FrameHeaderSize + 1 + 32 + 4
 )
 
 // ErrBadState is returned when bytes are no State. It costs a look at the
@@ -91,7 +91,6 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, s.Ino)
 	b = le.AppendUint32(b, s.Salt1)
 	b = le.AppendUint32(b, s.Salt2)
-	b = le.AppendUint32(b, s.Seq)
 	b = le.AppendUint64(b, uint64(s.Offset))
 	b = le.AppendUint32(b, s.Sum.S1)
 	b = le.AppendUint32(b, s.Sum.S2)
@@ -107,7 +106,7 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalBinary decodes what AppendBinary wrote.
 func (s *State) UnmarshalBinary(b []byte) error {
 	le := binary.LittleEndian
-	const slot = 53
+	const slot = 49
 	if len(b) != stateSize || b[0] != stateVersion ||
 		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) ||
 		b[slot+wal.FrameHeaderSize] > wal.FrameHeaderSize {
@@ -116,9 +115,9 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	*s = State{
 		TXID: ltx.TXID(le.Uint64(b[1:])), PageSize: le.Uint32(b[9:]), Commit: le.Uint32(b[13:]),
 		Ino:   le.Uint64(b[17:]),
-		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]), Seq: le.Uint32(b[33:]),
-		Offset: int64(le.Uint64(b[37:])),
-		Sum:    wal.Sum{S1: le.Uint32(b[45:]), S2: le.Uint32(b[49:])},
+		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]),
+		Offset: int64(le.Uint64(b[33:])),
+		Sum:    wal.Sum{S1: le.Uint32(b[41:]), S2: le.Uint32(b[45:])},
 	}
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
@@ -132,7 +131,7 @@ func (s *State) UnmarshalBinary(b []byte) error {
 
 // at moves the state's WAL position.
 func (s *State) at(h wal.Header, p wal.Pos, slot []byte) {
-	s.Salt1, s.Salt2, s.Seq = h.Salt1, h.Salt2, h.Seq
+	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
 	s.Slot = [wal.FrameHeaderSize]byte{}
 	s.SlotLen = uint8(copy(s.Slot[:], slot))

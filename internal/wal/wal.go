@@ -32,7 +32,8 @@ const (
 var ErrNoHeader = errors.New("wal: no valid header")
 
 // Header is the header of a log. A log that restarts gets a new one with salt1
-// increased by one, a new random salt2 and the next sequence number.
+// increased by one and a new random salt2. Seq is the number of restarts by the
+// connection that made this one, not by all.
 type Header struct {
 	BigEndian    bool // byte order of the checksum's words
 	PageSize     uint32
