@@ -266,9 +266,9 @@ func WithRetentionInterval(d time.Duration) Option {
 	return positive("WithRetentionInterval", d, func(c *config, d time.Duration) { c.retentionInterval = d })
 }
 
-// WithL0Retention sets how long every single transaction file is kept after it
-// was compacted; older states are restored at the granularity of compaction.
-// Default 5m.
+// WithL0Retention sets for how long every single transaction can be restored.
+// Further back, within the retention, a restore to a point in time may miss it
+// by as much at most. Default 5m.
 func WithL0Retention(d time.Duration) Option {
 	return positive("WithL0Retention", d, func(c *config, d time.Duration) { c.l0Retention = d })
 }
