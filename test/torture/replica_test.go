@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/johannesboyne/gofakes3"
@@ -39,7 +40,8 @@ func (p place) open() (multidb.ReplicaFactory, error) {
 		return multidb.NewFileReplica(p.dir, "{{database}}")
 	}
 	return multidb.NewS3Replica(multidb.S3Config{Bucket: bucket, Path: "t/{{database}}/", Endpoint: p.url,
-		Region: "us-east-1", AccessKeyID: "key", SecretAccessKey: "secret", ForcePathStyle: true})
+		Region: "us-east-1", AccessKeyID: "key", SecretAccessKey: "secret", ForcePathStyle: true,
+		RequestTimeout: 3 * time.Second})
 }
 
 // client is a view of one database's prefix, apart from any Manager's.

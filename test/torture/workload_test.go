@@ -148,7 +148,7 @@ func (w *workload) session(n int) error {
 	if w.rng.IntN(4) == 0 {
 		db := foreignDB(w.t, w.path)
 		defer db.Close()
-		if w.rng.IntN(3) == 0 {
+		if len(w.app.tables) > 0 && w.rng.IntN(3) == 0 {
 			if err := w.app.journal(ctx, db, w.retry); err != nil {
 				return err
 			}
