@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -28,6 +29,10 @@ type RestoreOptions struct {
 	// SkipIntegrityCheck leaves out SQLite's integrity_check of the result,
 	// which reads all of it.
 	SkipIntegrityCheck bool
+	// TempDir is where the unfinished file is kept, in a directory of its own:
+	// an existing directory on the file system of OutputPath. Empty: beside
+	// OutputPath. Whoever sets it can clean up after a crash.
+	TempDir string
 }
 
 // restoreView is an optional power of a replica client: a client that answers
@@ -51,12 +56,6 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	if m.cfg.replica == nil {
 		return ErrNoReplica
 	}
-	switch {
-	case opt.OutputPath == "":
-		return fmt.Errorf("%w: RestoreOptions.OutputPath is empty", ErrInvalidOption)
-	case opt.TXID != 0 && !opt.Timestamp.IsZero():
-		return fmt.Errorf("%w: RestoreOptions has both a TXID and a Timestamp", ErrInvalidOption)
-	}
 	var db Database
 	if e, err := m.lookup(id); err == nil {
 		db = e.db
@@ -67,7 +66,23 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	} else {
 		return ErrNotFound
 	}
-	client, err := m.cfg.replica.ReplicaClient(db)
+	return restoreDatabase(ctx, m.cfg.replica, db, opt, m.cfg.logger)
+}
+
+// restoreDatabase makes the database file from what the factory keeps of db.
+// logger may be nil.
+func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, opt RestoreOptions, logger *slog.Logger) error {
+	switch {
+	case opt.OutputPath == "":
+		return fmt.Errorf("%w: RestoreOptions.OutputPath is empty", ErrInvalidOption)
+	case opt.TXID != 0 && !opt.Timestamp.IsZero():
+		return fmt.Errorf("%w: RestoreOptions has both a TXID and a Timestamp", ErrInvalidOption)
+	}
+	// Before the listing, which costs a request.
+	if err := vacant(opt.OutputPath); err != nil {
+		return err
+	}
+	client, err := factory.ReplicaClient(db)
 	if err != nil {
 		return err
 	}
@@ -76,11 +91,15 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 			return err
 		}
 	}
-	return m.restoreFrom(ctx, client, opt)
+	return restoreClient(ctx, client, opt, logger)
 }
 
 // restoreFrom makes the database file from one client.
-func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) (err error) {
+func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) error {
+	return restoreClient(ctx, client, opt, m.cfg.logger)
+}
+
+func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
 	out, err := filepath.Abs(opt.OutputPath)
 	if err != nil {
 		return err
@@ -91,6 +110,9 @@ func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClie
 	dir := filepath.Dir(out)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
+	}
+	if opt.TempDir != "" {
+		dir = opt.TempDir
 	}
 	// A directory of its own beside the target: no discoverer takes what is in
 	// it for a database, and it is on the same file system.
@@ -103,7 +125,10 @@ func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClie
 	ropt := litestream.NewRestoreOptions()
 	ropt.OutputPath = filepath.Join(tmp, "db")
 	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
-	client.SetLogger(m.cfg.logger)
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	client.SetLogger(logger)
 	err = litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):

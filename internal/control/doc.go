@@ -1,0 +1,12 @@
+// Package control is how operators' commands ask a running multidb what it
+// knows: HTTP over a unix socket in its state directory. It carries statuses and
+// no secret, and can change nothing.
+//
+//	GET /v1/fleet?max_lag=1m   one Fleet
+//	GET /v1/tenants            one Tenant a line
+//	GET /v1/tenant?id=a/b      one Tenant; 404 with an Error if there is none
+//
+// The socket may be used by its owner and by root only. A directory that others
+// can write is refused on both sides: they could put a socket of their own
+// there, and tell an operator that all is well.
+package control

@@ -1,0 +1,126 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// idleTimeout ends what a client has opened and forgotten.
+const idleTimeout = 30 * time.Second
+
+// Server serves one directory. Made by Serve.
+type Server struct {
+	http   *http.Server
+	path   string
+	joined sync.WaitGroup
+	err    error // of Serve; read after joined
+}
+
+// Serve makes the socket in dir and answers on it until Close. The caller must
+// hold dir against other processes: a socket that stands there is taken to be
+// left from a crash. logger gets what the HTTP server cannot answer. The error
+// wraps ErrUnsafe where others can write to dir.
+func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
+	if err := CheckDir(dir); err != nil {
+		return nil, err
+	}
+	// Not seen under its name before only the owner can use it.
+	fresh := Socket + ".new"
+	path, done, err := reach(dir, fresh)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := os.Remove(filepath.Join(dir, fresh)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false) // its name changes
+	s := &Server{path: filepath.Join(dir, Socket), http: &http.Server{
+		Handler: handler(source), ReadHeaderTimeout: idleTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}}
+	err = os.Chmod(filepath.Join(dir, fresh), 0o600)
+	if err == nil {
+		err = os.Rename(filepath.Join(dir, fresh), s.path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
+	}
+	s.joined.Go(func() {
+		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			s.err = err
+		}
+	})
+	return s, nil
+}
+
+// Close removes the socket and waits for the answers being given, until ctx
+// ends; then it cuts them.
+func (s *Server) Close(ctx context.Context) error {
+	err := os.Remove(s.path)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	if s.http.Shutdown(ctx) != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	s.joined.Wait()
+	return errors.Join(err, s.err)
+}
+
+func handler(source Source) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/fleet", func(w http.ResponseWriter, r *http.Request) {
+		maxLag, err := time.ParseDuration(r.FormValue("max_lag"))
+		if err != nil || maxLag < 0 {
+			fail(w, http.StatusBadRequest, fmt.Errorf("max_lag is %q: want a duration", r.FormValue("max_lag")))
+			return
+		}
+		answer(w, source.Fleet(maxLag))
+	})
+	mux.HandleFunc("GET /v1/tenant", func(w http.ResponseWriter, r *http.Request) {
+		t, err := source.Tenant(r.FormValue("id"))
+		switch {
+		case errors.Is(err, ErrNotFound):
+			fail(w, http.StatusNotFound, err)
+		case err != nil:
+			fail(w, http.StatusInternalServerError, err)
+		default:
+			answer(w, t)
+		}
+	})
+	mux.HandleFunc("GET /v1/tenants", func(w http.ResponseWriter, r *http.Request) {
+		enc := json.NewEncoder(w)
+		for t := range source.Tenants() {
+			if enc.Encode(t) != nil {
+				return // the client has gone
+			}
+		}
+	})
+	return mux
+}
+
+// answer writes v. An error means that the client has gone.
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func fail(w http.ResponseWriter, status int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(Error{err.Error()})
+}

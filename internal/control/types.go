@@ -1,0 +1,70 @@
+package control
+
+import (
+	"errors"
+	"iter"
+	"time"
+)
+
+// Socket is the name of the socket in the state directory.
+const Socket = "control.sock"
+
+// ErrNotFound is returned for a tenant that the process does not know.
+var ErrNotFound = errors.New("no such database")
+
+// ErrNotRunning is returned by Dial when nobody serves the directory.
+var ErrNotRunning = errors.New("no multidb replicate is running")
+
+// ErrUnsafe is returned when a directory can be written by others.
+var ErrUnsafe = errors.New("others can write to it")
+
+// Tenant is the status of one database. Durations are in nanoseconds.
+type Tenant struct {
+	ID        string        `json:"id"`
+	Path      string        `json:"path"`
+	Replica   string        `json:"replica,omitempty"`
+	Tier      string        `json:"tier"`
+	TXID      string        `json:"txid,omitempty"`
+	SyncedAt  time.Time     `json:"synced_at,omitzero"`
+	LastWrite time.Time     `json:"last_write,omitzero"`
+	Lag       time.Duration `json:"lag_ns"`
+	WALSize   int64         `json:"wal_size"`
+	Error     string        `json:"error,omitempty"`
+	ErrSince  time.Time     `json:"error_since,omitzero"`
+	Failures  int           `json:"failures,omitempty"`
+}
+
+// Fleet is the sum of all.
+type Fleet struct {
+	PID          int           `json:"pid"`
+	Version      string        `json:"version"`
+	Started      time.Time     `json:"started"`
+	Replica      string        `json:"replica"`
+	Healthy      bool          `json:"healthy"`
+	Worst        []Tenant      `json:"worst,omitempty"` // those that are not well, ten at most
+	Databases    int           `json:"databases"`
+	Hot          int           `json:"hot"`
+	Warm         int           `json:"warm"`
+	Cold         int           `json:"cold"`
+	Failing      int           `json:"failing"`
+	Stopped      int           `json:"stopped"`
+	Transactions int64         `json:"transactions"`
+	Bytes        int64         `json:"bytes"`
+	Requests     int64         `json:"requests"`
+	LagP50       time.Duration `json:"lag_p50_ns"`
+	LagP99       time.Duration `json:"lag_p99_ns"`
+}
+
+// Source is what a process serves. Safe for concurrent use.
+type Source interface {
+	// Fleet's Healthy and Worst count a lag up to maxLag as well.
+	Fleet(maxLag time.Duration) Fleet
+	Tenants() iter.Seq[Tenant]
+	// Tenant returns an error that wraps ErrNotFound if there is none.
+	Tenant(id string) (Tenant, error)
+}
+
+// Error is the body of an answer that is not 200.
+type Error struct {
+	Error string `json:"error"`
+}

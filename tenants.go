@@ -1,0 +1,178 @@
+package multidb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// TenantLister is an optional power of a ReplicaFactory: which databases the
+// replica holds, from the replica alone. It is what a new machine begins with.
+//
+// Every pair is a database or an error about a part of the listing, after which
+// it goes on as far as it can. With an error about one database, ID names it.
+// The order is any. ctx ends the listing, and its error is the last pair.
+//
+// A database is told by its metadata.json, or, where litestream wrote the
+// prefix itself, by its LTX files: its ID is then made of the template's values
+// in their order. Path is where the database was on the machine that wrote it,
+// empty if that is not known. The factory expands every database that is
+// yielded to the prefix it was found at, so that RestoreFrom restores it.
+type TenantLister interface {
+	Tenants(ctx context.Context) iter.Seq2[Database, error]
+}
+
+// Match is the reverse of Expand: the values of a replica path. Of several
+// readings (two variables in one segment) it takes the one in which the first
+// values are the shortest. ok is false if Expand could not have made the path.
+func (t *Template) Match(path string) (values []Var, ok bool) {
+	m := t.pattern().FindStringSubmatch(path)
+	if m == nil {
+		return nil, false
+	}
+	for i, value := range m[1:] {
+		p := t.variable(i)
+		if slices.ContainsFunc(values, func(v Var) bool { return v.Name == p }) {
+			continue // expanding again tells whether both are one
+		}
+		values = append(values, Var{p, unescapeValue(value)})
+	}
+	again, err := t.Expand(Database{Vars: values})
+	return values, err == nil && again == path
+}
+
+// variable is the name of the i-th variable, counting repetitions.
+func (t *Template) variable(i int) string {
+	for _, p := range t.parts {
+		if p.name == "" {
+			continue
+		}
+		if i == 0 {
+			return p.name
+		}
+		i--
+	}
+	return ""
+}
+
+func (t *Template) pattern() *regexp.Regexp {
+	var b strings.Builder
+	b.WriteString(`(?s)\A`)
+	for _, p := range t.parts {
+		switch p.name {
+		case "":
+			b.WriteString(regexp.QuoteMeta(p.text))
+		case "path":
+			b.WriteString(`(.+?)`)
+		default:
+			b.WriteString(`([^/]+?)`)
+		}
+	}
+	b.WriteString(`\z`)
+	return regexp.MustCompile(b.String()) // of quoted text and the groups above
+}
+
+// unescapeValue undoes escapeValue.
+func unescapeValue(s string) string {
+	if strings.IndexByte(s, '%') < 0 {
+		return s
+	}
+	var b []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b = append(b, byte(c))
+				i += 2
+				continue
+			}
+		}
+		b = append(b, s[i])
+	}
+	return string(b)
+}
+
+// TenantAt is for those who implement TenantLister: the database of a prefix
+// that was found, as Expand would have to get it. data is the metadata.json
+// there; nil if there is none. t is the factory's template; nil if it keeps a
+// database at its ID. The error says why the prefix is not that of a database
+// of this factory; the ID is set as far as it is known.
+func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
+	var md metadata
+	if data != nil {
+		if err := json.Unmarshal(data, &md); err != nil {
+			md = metadata{}
+			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: metadata.json: %w", prefix, err)
+		}
+		if md.Format > metadataFormat {
+			return Database{ID: ID(md.ID)}, fmt.Errorf("%s: metadata.json has format %d: use a newer multidb", prefix, md.Format)
+		}
+	}
+	r := tenantOf(t, prefix, md)
+	if !r.ok {
+		return r.db, fmt.Errorf("%s: template %q does not lead here", prefix, t)
+	}
+	return r.db, nil
+}
+
+type tenantAt struct {
+	db Database
+	ok bool
+}
+
+// tenantOf believes the place more than the metadata: a bucket may have been
+// copied, or its template changed.
+func tenantOf(t *Template, prefix string, md metadata) tenantAt {
+	db := Database{ID: ID(md.ID), Path: md.Path}
+	for _, name := range slices.Sorted(maps.Keys(md.Vars)) {
+		db.Vars = append(db.Vars, Var{name, md.Vars[name]})
+	}
+	if t == nil {
+		if db.ID == "" {
+			db.ID = ID(prefix)
+		}
+		return tenantAt{db, string(db.ID) == prefix}
+	}
+	if at, err := t.Expand(db); err == nil && at == prefix && db.ID != "" {
+		return tenantAt{db, true}
+	}
+	values, ok := t.Match(prefix)
+	if !ok {
+		if db.ID == "" {
+			db.ID = ID(prefix)
+		}
+		return tenantAt{db, false}
+	}
+	for _, v := range values {
+		i := slices.IndexFunc(db.Vars, func(w Var) bool { return w.Name == v.Name })
+		if i < 0 {
+			db.Vars = append(db.Vars, v)
+		} else {
+			db.Vars[i] = v
+		}
+		if v.Name == "path" {
+			db.RelPath = v.Value
+		}
+	}
+	if db.ID == "" {
+		db.ID = idOf(values, prefix)
+	}
+	return tenantAt{db, true}
+}
+
+// ListTenants calls Tenants of a factory, or says that it cannot list, with
+// errors.ErrUnsupported.
+func ListTenants(ctx context.Context, f ReplicaFactory) iter.Seq2[Database, error] {
+	if l, ok := f.(TenantLister); ok {
+		return l.Tenants(ctx)
+	}
+	return func(yield func(Database, error) bool) {
+		yield(Database{}, fmt.Errorf("%w: a %T cannot list its databases", errors.ErrUnsupported, f))
+	}
+}
