@@ -1,0 +1,94 @@
+// Package config reads the YAML configuration of a multidb.Manager.
+//
+//	opts, err := config.Load("multidb.yaml")
+//	m, err := multidb.New(opts...)
+//
+// # The file
+//
+//	multi-db:
+//	  patterns:
+//	    - "/data/{{project}}/databases/{{database}}.db"
+//	  replica-template:
+//	    type: s3
+//	    bucket: ${S3_BUCKET}
+//	    path: "litestream/{{project}}/{{database}}/"
+//	    sync-interval: 1s
+//	    retention: 24h
+//
+// Under multi-db, with the option of package multidb that says more; what is
+// left out has that option's default:
+//
+//	enabled                  true or false; default true. See ErrDisabled
+//	patterns                 list for Glob. Required
+//	replica-template         mapping, see below. Required
+//	state-dir                WithStateDir
+//	max-hot-databases        WithMaxHot
+//	hot-duration             WithHotDuration
+//	hot-promotion            mapping, WithPromotion:
+//	  recent-modify-threshold    duration; 0: never
+//	  access-count-threshold     0 to 65535; 0: never
+//	scan-interval            WithScanInterval
+//	cold-sync-interval       WithColdSyncInterval
+//	cold-sync-mode           snapshot, the default, or none
+//	max-open-databases       WithMaxOpen
+//	max-connections          WithMaxConns, of one database
+//	idle-timeout             WithIdleTimeout
+//	busy-timeout             WithBusyTimeout
+//	restore-on-open          true or false, WithRestoreOnOpen
+//	upload-concurrency       WithUploadConcurrency
+//	checkpoint-pages         WithCheckpointPages
+//	max-wal-size             size, WithMaxWALSize
+//	log                      mapping, WithLogger to standard error; default: no log
+//	  level                      debug, info (the default), warn or error
+//	  format                     text (the default) or json
+//
+// With cold-sync-mode snapshot, a change found in a cold database is shipped
+// within the cold sync interval: as what was committed where that can be
+// proved, else as a snapshot. With none it would stay local until the database
+// is hot again; this version refuses that.
+//
+// Under replica-template, for every type:
+//
+//	type                     s3, file, url, or none: only discover, tier and pool
+//	sync-interval            WithSyncInterval
+//	snapshot-interval        WithSnapshotInterval
+//	retention                WithRetention
+//	retention-check-interval WithRetentionInterval
+//	l0-retention             WithL0Retention
+//
+// For type s3 also every field of multidb.S3Config: bucket and path (required),
+// region, endpoint, access-key-id, secret-access-key, session-token, profile,
+// anonymous, force-path-style, accelerate, storage-class, sse, sse-kms-key-id,
+// sse-customer-key, concurrency, max-attempts, request-timeout, part-size. For
+// type file: dir and path, both required, see multidb.NewFileReplica. For type
+// url: url, required, see multidb.NewURLReplica; the program imports the client
+// of its scheme.
+//
+// Options that take a function (WithOpenHook, WithObserver) have no key: add
+// them to what Options returns. Where an option is given twice, the last one
+// counts.
+//
+// # Values
+//
+// A duration is written as in Go: 500ms, 30s, 1h30m; there are no days. A size
+// is a number of bytes, or one with KiB, MiB or GiB. Relative paths are
+// relative to the working directory of the process, not to the file.
+//
+// In a value, ${NAME} stands for an environment variable, which must be set and
+// not empty, and ${NAME:-text} for one that may be unset or empty and then is
+// text. $$ is a dollar sign; any other $ stands for itself. Variables are put in
+// after the file was parsed: whatever they hold, they cannot add a key.
+//
+// # Strictness
+//
+// Everything that would have no effect, or not the one meant, is an error with
+// file, line and column: unknown and duplicate keys, values of a wrong type or
+// out of range, keys without a value, a number where text belongs (quote it), a
+// second document, anchors, aliases and tags. A file is at most MaxSize long.
+//
+// # Secrets
+//
+// Errors, logs and the text of a Config show what the file says (${NAME}),
+// never what a variable holds, and nothing of a key that takes a secret, even
+// where it stands in the file as plain text.
+package config
