@@ -185,7 +185,10 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 		}
 	}
 	node, session := uint32(hdr.NodeID>>32), uint32(hdr.NodeID)
-	if node == s.cfg.Node && session != s.cfg.Session && s.cfg.Now().Sub(s.started) < orphanGrace {
+	// What an earlier run of ours sent was made before this one started; what was
+	// made since is of a copy of our state directory, alive on another machine.
+	before := !time.UnixMilli(hdr.Timestamp).After(s.started)
+	if node == s.cfg.Node && session != s.cfg.Session && before && s.cfg.Now().Sub(s.started) < orphanGrace {
 		return fmt.Errorf("%w: transaction %s", ErrStale, txid)
 	}
 	return fmt.Errorf("%w: transaction %s was written by node %08x/%08x at %s, we are %08x/%08x",
