@@ -374,8 +374,10 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 			e.refused = err
 			r.outcome.Stop = true
 		}
-		if h.err == nil {
-			h.errSince = now
+		if h.err == nil || fenced && !errors.Is(h.err, ErrFenced) {
+			if h.err == nil {
+				h.errSince = now
+			}
 			t := EventFailed
 			if fenced {
 				t = EventFenced
@@ -391,6 +393,7 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 	r.outcome.Err = err
 	if r.outcome.Stop {
 		r.outcome.Err = nil
+		m.failWaitersLocked(e, err) // who called Sync meanwhile: nothing runs again
 	}
 	if len(waiters) > 0 {
 		if err != nil {
