@@ -1,0 +1,290 @@
+package torture
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+)
+
+// TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers, each with a local
+// database of its own, write to one prefix, with lost answers, and with a state
+// directory that was copied from the other. P4: exactly one goes on, the other
+// says ErrFenced, and the history never alternates.
+func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
+	var mu sync.Mutex
+	races, restored, kinds := 0, 0, map[string]int{}
+	eachSeed(t, 12, 2, func(t *testing.T, seed uint64) {
+		d := newDuel(t, seed)
+		d.run()
+		mu.Lock()
+		defer mu.Unlock()
+		races++
+		restored += d.restored
+		kinds[d.kind()]++
+	})
+	t.Logf("%d races, %d restores compared: %v", races, restored, kinds)
+}
+
+// duel is two Managers and their one prefix.
+type duel struct {
+	t        *testing.T
+	rng      *rand.Rand
+	place    place
+	lost     bool // answers of the store
+	late     bool // the second begins when the first has a history
+	clone    bool // with a copy of the first's state directory, and of its file
+	sides    [2]*side
+	restored int
+}
+
+func (d *duel) kind() string {
+	return fmt.Sprintf("lost %v, late %v, clone %v", d.lost, d.late, d.clone)
+}
+
+type side struct {
+	root   string
+	m      *multidb.Manager
+	events *events
+	l      ledger
+	n      int
+	fenced bool
+}
+
+func newDuel(t *testing.T, seed uint64) *duel {
+	d := &duel{t: t, rng: rand.New(rand.NewPCG(seed, 7)), place: filePlace(t)}
+	kind := seed % 6
+	d.late, d.clone = kind%3 > 0, kind%3 == 2
+	if kind >= 3 {
+		d.lost = true
+		s3 := newFakeS3(t)
+		d.place = s3.place
+		var mu sync.Mutex
+		rng := rand.New(rand.NewPCG(seed, 8))
+		f := faultFunc(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			mu.Lock()
+			lose := rng.IntN(3) == 0
+			mu.Unlock()
+			if lose && r.Method == http.MethodPut {
+				next.ServeHTTP(httptest.NewRecorder(), r)
+				reset(w)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+		s3.fault.Store(&f)
+	}
+	for i := range d.sides {
+		d.sides[i] = &side{root: filepath.Join(t.TempDir(), fmt.Sprint("side", i)), events: &events{}, l: ledger{seed*2 + uint64(i)}}
+	}
+	return d
+}
+
+func (d *duel) open(s *side) {
+	if err := os.MkdirAll(s.root, 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	opts := append(fast(s.root, d.place.factory(d.t), s.events.observe), multidb.WithHotDuration(time.Hour))
+	m, err := multidb.New(opts...)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if err := m.Start(d.t.Context()); err != nil {
+		d.t.Fatal(err)
+	}
+	s.m = m
+}
+
+func (d *duel) close(s *side) {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	err := s.m.Close(ctx)
+	if err != nil && !(s.fenced && errors.Is(err, multidb.ErrFenced)) {
+		d.t.Errorf("close: %v", err)
+	}
+}
+
+// forgetPaths leaves of a copied state directory the node's identity: on another
+// machine the paths would be the same, here they cannot.
+func (d *duel) forgetPaths(s *side) {
+	db := foreignDB(d.t, filepath.Join(s.root, ".multidb", "catalog.db"))
+	defer db.Close()
+	if _, err := db.Exec("DELETE FROM databases"); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// round writes on one side, which must work whatever became of the prefix.
+func (d *duel) round(s *side) {
+	ctx := context.Background()
+	err := s.m.Do(ctx, oneID, func(db *sql.DB) error {
+		c, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := s.l.apply(ctx, c, s.n+1, true); err != nil {
+			return err
+		}
+		s.n++
+		return nil
+	})
+	if err != nil {
+		d.t.Errorf("a write failed: %v", err)
+		return
+	}
+	if d.rng.IntN(3) == 0 {
+		d.sync(s)
+	}
+}
+
+// sync notes who is fenced; no other refusal is for good.
+func (d *duel) sync(s *side) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	_, err := s.m.Sync(ctx, oneID)
+	switch {
+	case errors.Is(err, multidb.ErrFenced):
+		s.fenced = true
+	case err != nil && !d.lost:
+		d.t.Errorf("sync: %v", err)
+	case err == nil && s.fenced:
+		d.t.Error("Sync works for one that was fenced")
+	}
+}
+
+func (d *duel) run() {
+	a, b := d.sides[0], d.sides[1]
+	d.open(a)
+	defer d.close(a)
+	if d.late {
+		for range 5 {
+			d.round(a)
+		}
+		if d.clone {
+			// A virtual machine is copied: database, state directory and all.
+			d.settle(a)
+			d.close(a)
+			if err := os.CopyFS(b.root, os.DirFS(a.root)); err != nil {
+				d.t.Fatal(err)
+			}
+			d.forgetPaths(b)
+			b.n, b.l = a.n, a.l
+			d.open(a)
+		}
+	}
+	d.open(b)
+	defer d.close(b)
+	for range 25 {
+		d.round(a)
+		d.round(b)
+	}
+	eventually(d.t, 20*time.Second, func() string {
+		d.sync(a)
+		d.sync(b)
+		if a.fenced == b.fenced {
+			return fmt.Sprintf("fenced: %v and %v", a.fenced, b.fenced)
+		}
+		return ""
+	})
+	if d.t.Failed() {
+		return
+	}
+	winner, loser := a, b
+	if a.fenced {
+		winner, loser = b, a
+	}
+	if st, err := loser.m.Status(oneID); err != nil || !errors.Is(st.Err, multidb.ErrFenced) {
+		d.t.Errorf("the loser's status is %v, %v", st.Err, err)
+	}
+	if n := loser.events.count(multidb.EventFenced, oneID); n != 1 {
+		d.t.Errorf("the loser was told %d times", n)
+	}
+	for range 3 {
+		d.round(winner)
+	}
+	d.settle(winner)
+	d.check(winner)
+}
+
+// settle syncs, through lost answers.
+func (d *duel) settle(s *side) {
+	eventually(d.t, 20*time.Second, func() string {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if _, err := s.m.Sync(ctx, oneID); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// check restores every TXID: the states of one, then of the other, and never
+// back.
+func (d *duel) check(winner *side) {
+	client := d.place.client(d.t, "one")
+	files, err := listFiles(client)
+	if err != nil {
+		d.t.Error(err)
+		return
+	}
+	dir := d.t.TempDir()
+	var owners []int
+	last, back := [2]int{}, 0
+	for i, f := range files {
+		if i+1 < len(files) && files[i+1].MaxTXID == f.MaxTXID {
+			continue
+		}
+		path, err := restoreFile(client, dir, f.MaxTXID)
+		if err != nil {
+			d.t.Errorf("%v; %s", err, listing(files))
+			return
+		}
+		d.restored++
+		owner := -1
+		for j, s := range d.sides {
+			if n, err := s.l.verifyFile(d.t, path); err == nil && n > 0 {
+				if n < last[j] {
+					back++
+				}
+				if n < last[j] && !(d.clone && back == 1) { // the copy goes on from where it was made
+					d.t.Errorf("TXID %s is at transaction %d, one before it at %d", f.MaxTXID, n, last[j])
+				}
+				owner, last[j] = j, n
+				break
+			}
+		}
+		if owner < 0 {
+			if n, err := winner.l.verifyFile(d.t, path); err != nil || n != 0 { // an empty database is anybody's
+				d.t.Errorf("TXID %s is no state of either: %d, %v", f.MaxTXID, n, err)
+			}
+			continue
+		}
+		if len(owners) == 0 || owners[len(owners)-1] != owner {
+			owners = append(owners, owner)
+		}
+		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+			d.t.Error(err)
+		}
+	}
+	if !d.clone {
+		slices.Sort(owners)
+		if len(slices.Compact(slices.Clone(owners))) != len(owners) {
+			d.t.Errorf("the history alternates: %v", owners)
+		}
+	}
+	if i := slices.Index(d.sides[:], winner); !d.clone && last[i] != winner.n {
+		d.t.Errorf("the winner's newest state is %d, it wrote %d", last[i], winner.n)
+	}
+}
