@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
 	fs := flag.NewFlagSet("with_s3", flag.ContinueOnError)
 	fs.StringVar(&o.keep, "keep", "", "work in this `directory` and leave the databases there (default: a temporary one)")
-	fs.IntVar(&o.rounds, "rounds", 4, "rounds of writes")
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds of writes")
 	fs.DurationVar(&o.interval, "interval", 3*time.Second, "time between the rounds")
 	if code, done := cli.Parse(fs, args, stderr); done {
 		return code
@@ -98,8 +98,13 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := d.firstCopy(ctx); err != nil {
 		return err
 	}
+	next := time.Now()
 	for i := range o.rounds {
-		if err := d.round(ctx, i, o); err != nil {
+		if err := cli.Sleep(ctx, time.Until(next)); err != nil {
+			return err
+		}
+		next = time.Now().Add(o.interval)
+		if err := d.round(ctx, i, o.rounds); err != nil {
 			return err
 		}
 	}

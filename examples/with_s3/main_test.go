@@ -230,7 +230,7 @@ func TestAMissingBackupFailsTheRunAndOnlyItsRow(t *testing.T) {
 		fake.ServeHTTP(w, r)
 	})
 	s.fault.Store(&lose)
-	p := process.Start(t, environ("backups", s.url), "-rounds", "1", "-interval", "2s")
+	p := process.Start(t, environ("backups", s.url), "-rounds", "1", "-interval", "1m") // so long that nothing goes cold
 	code, out := p.Wait(), p.Stdout.String()
 	if code != 1 || !strings.Contains(p.Stderr.String(), "1 of 10 databases") {
 		t.Errorf("exit code %d, stderr %q", code, &p.Stderr)

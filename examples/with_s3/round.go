@@ -48,11 +48,10 @@ type written struct {
 // round writes one transaction to each of project0's databases and, in the
 // first and the last round, of project1's; waits until S3 has them; and shows
 // where every database stands.
-func (d *show) round(ctx context.Context, i int, o options) error {
-	next := time.Now().Add(o.interval)
+func (d *show) round(ctx context.Context, i, rounds int) error {
 	writes := map[multidb.ID]*written{}
 	for n := range d.tree.Len() {
-		if n >= d.tree.Each && i != 0 && i != o.rounds-1 {
+		if n >= d.tree.Each && i != 0 && i != rounds-1 {
 			continue // project1 rests, and so goes cold
 		}
 		id := d.tree.ID(n)
@@ -77,10 +76,10 @@ func (d *show) round(ctx context.Context, i int, o options) error {
 		}
 		table = append(table, []string{st.ID.String(), st.Tier.String(), fmt.Sprint(uint64(st.TXID)), lag, rows})
 	}
-	say(d.out, "\nRound %d of %d\n", i+1, o.rounds)
+	say(d.out, "\nRound %d of %d\n", i+1, rounds)
 	term.Table(d.out, table)
 	d.printTraffic()
-	return cli.Sleep(ctx, time.Until(next))
+	return nil
 }
 
 func (d *show) write(ctx context.Context, id multidb.ID) (*written, error) {
