@@ -422,12 +422,11 @@ func (a *arena) tail() string {
 
 // process is one life of the child.
 type process struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    strings.Builder // after done
-	done   chan struct{}
-	killed bool
+	t    *testing.T
+	cmd  *exec.Cmd
+	in   io.WriteCloser
+	out  strings.Builder // after done
+	done chan struct{}
 }
 
 func (a *arena) spawn(point string) *process {

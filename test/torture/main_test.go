@@ -43,8 +43,8 @@ func longForm(t testing.TB) time.Duration {
 	return d
 }
 
-// eachSeed runs fn for n seeds in the short form, in the long form for as many
-// as the time allows, some of them at once, and ends at the first failure.
+// eachSeed runs fn for n seeds in the short form, half of them with -short, in
+// the long form for as many as the time allows, some of them at once, and ends at the first failure.
 func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
 	t.Helper()
 	first, only := rand.Uint64()>>16, false
@@ -56,8 +56,11 @@ func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
 		first, only = v, true
 	}
 	long := longForm(t)
-	if long == 0 && only {
+	switch {
+	case long == 0 && only:
 		n = 1
+	case testing.Short():
+		n = (n + 1) / 2 // the race detector's run
 	}
 	began := time.Now()
 	for i := 0; ; {
