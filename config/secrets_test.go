@@ -100,6 +100,21 @@ func TestNoErrorShowsASecret(t *testing.T) {
 	}
 }
 
+// The library quotes what it refuses, which changes some characters.
+func TestASecretThatALibraryErrorQuotesIsHidden(t *testing.T) {
+	const awkward = `hunter2"/\x`
+	doc := withReplica("type: s3", "bucket: ${VARIABLE}", "path: x", "access-key-id: a", "secret-access-key: b")
+	_, err := config.Parse("m.yaml", []byte(doc), env("VARIABLE="+awkward))
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), `"${VARIABLE}"`) {
+		t.Errorf("in a variable: %v", err)
+	}
+	doc = withReplica("type: s3", "bucket: "+secret, "path: x", "access-key-id: a", "secret-access-key: "+secret)
+	_, err = config.Parse("m.yaml", []byte(doc), nil)
+	if err == nil || strings.Contains(err.Error(), "hunter2") {
+		t.Errorf("as text: %v", err)
+	}
+}
+
 func TestAVariableCannotAddAKey(t *testing.T) {
 	for _, v := range []string{"x\"\n  state-dir: /evil", "x, dir: /evil", "{a: b}", "[a]", "&a", "# nothing", "${OTHER}", "$$", "null", "true", "5"} {
 		c, err := config.Parse("m.yaml", []byte(withReplica("type: file", "dir: /b/${V}", "path: x/{{database}}")), env("V="+v, "OTHER=evil"))

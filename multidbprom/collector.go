@@ -1,0 +1,120 @@
+// Package multidbprom exports the Stats of a multidb.Manager to Prometheus.
+//
+//	err := registry.Register(multidbprom.New(manager))
+//
+// The number of series does not depend on the number of databases: it is below
+// 50. Which database is unwell, and why, is for Manager.Healthy and
+// Manager.Status to say, not for labels. Two Managers go on one registry by
+// prometheus.WrapRegistererWith and a label for each.
+//
+// The file dashboard.json beside this package is a Grafana dashboard of all of
+// it, to be imported as it is.
+//
+// Counters begin at zero when the Manager is made, those of the replica when
+// its factory is. The cost is an estimate from the requests that were counted
+// and the prices given: storage, data transfer and requests of other processes
+// are not in it.
+package multidbprom
+
+import (
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Source is what a *multidb.Manager has.
+type Source interface {
+	Stats() multidb.Stats
+}
+
+// Option configures the collector.
+type Option func(*collector)
+
+// WithPrices sets what requests cost. Default: S3StandardPrices. With a price
+// that is negative or no number, the collector cannot be registered.
+func WithPrices(p Prices) Option { return func(c *collector) { c.prices = p } }
+
+// New returns a collector of what m.Stats returns. It asks once per scrape,
+// which costs the same however many databases there are, and starts no
+// goroutine. It is safe for concurrent use, and registered nowhere yet. What is
+// wrong with the options is the error of Register.
+func New(m Source, opts ...Option) prometheus.Collector {
+	c := &collector{source: m, prices: S3StandardPrices()}
+	for _, o := range opts {
+		o(c)
+	}
+	if m == nil {
+		c.err = errors.New("multidbprom: nil Manager")
+	} else {
+		c.err = c.prices.validate()
+	}
+	c.metrics = c.define()
+	return c
+}
+
+type collector struct {
+	source  Source
+	prices  Prices
+	metrics []metric
+	err     error
+}
+
+// metric is one name. values gives one value for each of its label's values, in
+// their order, or one if it has no label.
+type metric struct {
+	desc   *prometheus.Desc
+	kind   prometheus.ValueType
+	labels []string
+	values func(multidb.Stats) []float64
+}
+
+// Describe sends the descriptions, which never change.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	if c.err != nil {
+		ch <- prometheus.NewInvalidDesc(c.err)
+		return
+	}
+	for _, m := range c.metrics {
+		ch <- m.desc
+	}
+}
+
+// Collect sends the metrics of one call of Stats.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	if c.err != nil {
+		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(c.err), c.err)
+		return
+	}
+	s := c.source.Stats()
+	for _, m := range c.metrics {
+		for i, v := range m.values(s) {
+			if m.labels == nil {
+				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v)
+			} else {
+				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, m.labels[i])
+			}
+		}
+	}
+}
+
+func gauge(name, help string, value func(multidb.Stats) int) metric {
+	return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), kind: prometheus.GaugeValue,
+		values: func(s multidb.Stats) []float64 { return []float64{float64(value(s))} }}
+}
+
+func seconds(name, help string, value func(multidb.Stats) time.Duration) metric {
+	return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), kind: prometheus.GaugeValue,
+		values: func(s multidb.Stats) []float64 { return []float64{value(s).Seconds()} }}
+}
+
+func counter(name, help string, value func(multidb.Stats) int64) metric {
+	return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), kind: prometheus.CounterValue,
+		values: func(s multidb.Stats) []float64 { return []float64{float64(value(s))} }}
+}
+
+// labelled has one series for each of labels.
+func labelled(kind prometheus.ValueType, name, help, label string, labels []string, values func(multidb.Stats) []float64) metric {
+	return metric{desc: prometheus.NewDesc("multidb_"+name, help, []string{label}, nil), kind: kind, labels: labels, values: values}
+}

@@ -1,0 +1,216 @@
+package multidbprom_test
+
+import (
+	"context"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbprom"
+	"github.com/multidb-go/multidb/multidbtest"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// source is a fixed Stats that counts how often it is asked.
+type source struct {
+	stats multidb.Stats
+	asked int
+}
+
+func (s *source) Stats() multidb.Stats {
+	s.asked++
+	return s.stats
+}
+
+func TestTheCollectorIsAsPrometheusWantsIt(t *testing.T) {
+	problems, err := testutil.CollectAndLint(multidbprom.New(&source{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+func TestAPedanticRegistryTakesItAndAsksOncePerScrape(t *testing.T) {
+	s := &source{}
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(multidbprom.New(s)); err != nil {
+		t.Fatal(err)
+	}
+	if s.asked != 0 {
+		t.Errorf("asked %d times by registering", s.asked)
+	}
+	series := 0
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		series += len(f.GetMetric())
+	}
+	if s.asked != 1 {
+		t.Errorf("asked %d times by a scrape", s.asked)
+	}
+	if series < 30 || series >= 50 {
+		t.Errorf("%d series", series)
+	}
+}
+
+func TestTheNumberOfSeriesDoesNotDependOnTheNumberOfDatabases(t *testing.T) {
+	few := testutil.CollectAndCount(multidbprom.New(&source{}))
+	many := testutil.CollectAndCount(multidbprom.New(&source{stats: multidb.Stats{Databases: 100_000, Cold: 90_000, Failing: 10_000}}))
+	if few != many || many > 100 {
+		t.Errorf("%d series for none, %d for 100,000", few, many)
+	}
+}
+
+// Each field of Stats gets a value of its own, which must be among what is
+// exported: a field added to Stats and not to the collector fails here.
+func TestEveryFieldOfStatsIsExported(t *testing.T) {
+	var stats multidb.Stats
+	want := map[float64]string{}
+	next := int64(1000)
+	var fill func(v reflect.Value, path string)
+	fill = func(v reflect.Value, path string) {
+		for i := range v.NumField() {
+			f, name := v.Field(i), path+v.Type().Field(i).Name
+			next++
+			switch {
+			case f.Kind() == reflect.Struct:
+				fill(f, name+".")
+			case f.Type() == reflect.TypeFor[time.Duration]():
+				f.SetInt(next * int64(time.Second))
+				want[float64(next)] = name
+			case f.CanInt():
+				f.SetInt(next)
+				want[float64(next)] = name
+			default:
+				t.Errorf("Stats.%s is a %s, which this test does not know", name, f.Type())
+			}
+		}
+	}
+	fill(reflect.ValueOf(&stats).Elem(), "")
+
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(multidbprom.New(&source{stats: stats}))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	times := map[float64]int{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			times[m.GetCounter().GetValue()+m.GetGauge().GetValue()]++
+		}
+	}
+	for v, name := range want {
+		if times[v] != 1 {
+			t.Errorf("Stats.%s is exported %d times", name, times[v])
+		}
+	}
+}
+
+func TestEachValueIsUnderItsName(t *testing.T) {
+	c := multidbprom.New(&source{stats: multidb.Stats{
+		Databases: 60, Cold: 50, Warm: 3, Hot: 7, Failing: 2, Stopped: 1,
+		LagP50: 500 * time.Millisecond, LagP99: 2 * time.Second,
+		Pool:     multidb.PoolStats{Open: 5, Leased: 4, Idle: 1},
+		Requests: multidb.RequestStats{Put: 2000, List: 3000, Get: 10_000, Head: 5000, Delete: 9000, Throttled: 8, BytesOut: 70, BytesIn: 90},
+	}})
+	const want = `
+# HELP multidb_failing_databases Databases that wait now for another attempt after a failure.
+# TYPE multidb_failing_databases gauge
+multidb_failing_databases 2
+# HELP multidb_replica_body_bytes_total Bytes of bodies sent to the replica (out) and received from it (in).
+# TYPE multidb_replica_body_bytes_total counter
+multidb_replica_body_bytes_total{direction="in"} 90
+multidb_replica_body_bytes_total{direction="out"} 70
+# HELP multidb_replica_request_cost_usd_total Estimated cost of the requests to the replica by kind, in US dollars; storage and transfer not included.
+# TYPE multidb_replica_request_cost_usd_total counter
+multidb_replica_request_cost_usd_total{kind="delete"} 0
+multidb_replica_request_cost_usd_total{kind="get"} 0.004
+multidb_replica_request_cost_usd_total{kind="head"} 0.002
+multidb_replica_request_cost_usd_total{kind="list"} 0.015
+multidb_replica_request_cost_usd_total{kind="put"} 0.01
+# HELP multidb_replica_requests_total Requests to the replica by kind, retries included.
+# TYPE multidb_replica_requests_total counter
+multidb_replica_requests_total{kind="delete"} 9000
+multidb_replica_requests_total{kind="get"} 10000
+multidb_replica_requests_total{kind="head"} 5000
+multidb_replica_requests_total{kind="list"} 3000
+multidb_replica_requests_total{kind="put"} 2000
+# HELP multidb_replication_lag_p50_seconds Median time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up to a power of two of a millisecond; 0 if nothing was shipped.
+# TYPE multidb_replication_lag_p50_seconds gauge
+multidb_replication_lag_p50_seconds 0.5
+# HELP multidb_tier_databases Databases in each tier now: hot ones are shipped every sync interval, warm ones every cold sync interval, cold ones when they change.
+# TYPE multidb_tier_databases gauge
+multidb_tier_databases{tier="cold"} 50
+multidb_tier_databases{tier="hot"} 7
+multidb_tier_databases{tier="warm"} 3
+`
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "multidb_failing_databases", "multidb_replica_body_bytes_total",
+		"multidb_replica_request_cost_usd_total", "multidb_replica_requests_total", "multidb_replication_lag_p50_seconds", "multidb_tier_databases"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWrongOptionsFailTheRegistration(t *testing.T) {
+	for name, c := range map[string]prometheus.Collector{
+		"no Manager":       multidbprom.New(nil),
+		"a negative price": multidbprom.New(&source{}, multidbprom.WithPrices(multidbprom.Prices{Put: -1})),
+		"no number":        multidbprom.New(&source{}, multidbprom.WithPrices(multidbprom.Prices{Delete: math.NaN()})),
+		"infinite":         multidbprom.New(&source{}, multidbprom.WithPrices(multidbprom.Prices{Get: math.Inf(1)})),
+	} {
+		if err := prometheus.NewRegistry().Register(c); err == nil || !strings.Contains(err.Error(), "multidbprom: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestTwoManagersGoOnOneRegistryWithALabelEach(t *testing.T) {
+	registry := prometheus.NewPedanticRegistry()
+	for _, name := range []string{"a", "b"} {
+		r := prometheus.WrapRegistererWith(prometheus.Labels{"fleet": name}, registry)
+		if err := r.Register(multidbprom.New(&source{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := registry.Gather(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAManagerIsCollectedBeforeStartWhileItRunsAndAfterClose(t *testing.T) {
+	m, err := multidb.New(
+		multidb.WithDiscoverer(multidb.Glob(t.TempDir()+"/{{database}}.db")),
+		multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithStateDir(t.TempDir()),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(multidbprom.New(m))
+	gather := func() {
+		if _, err := registry.Gather(); err != nil {
+			t.Error(err)
+		}
+	}
+	gather()
+	if err := m.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	gather()
+	if err := m.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	gather()
+}

@@ -1,0 +1,108 @@
+package multidbprom
+
+import (
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// define lists every metric. A field of Stats that is in none fails a test.
+func (c *collector) define() []metric {
+	var all []metric
+	for _, group := range [][]metric{databases(), shipping(), pool(), c.replica()} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+func databases() []metric {
+	return []metric{
+		gauge("databases", "Databases known now, of every tier.",
+			func(s multidb.Stats) int { return s.Databases }),
+		labelled(prometheus.GaugeValue, "tier_databases", "Databases in each tier now: hot ones are shipped every sync interval, warm ones every cold sync interval, cold ones when they change.",
+			"tier", []string{"cold", "warm", "hot"}, func(s multidb.Stats) []float64 {
+				return []float64{float64(s.Cold), float64(s.Warm), float64(s.Hot)}
+			}),
+		gauge("running_databases", "Databases that are being worked on now.",
+			func(s multidb.Stats) int { return s.Running }),
+		gauge("failing_databases", "Databases that wait now for another attempt after a failure.",
+			func(s multidb.Stats) int { return s.Failing }),
+		gauge("stopped_databases", "Databases that are not replicated now because they were refused or another writer was found.",
+			func(s multidb.Stats) int { return s.Stopped }),
+		counter("promotions_total", "Databases that became hot or warm.",
+			func(s multidb.Stats) int64 { return s.Promotions }),
+		counter("demotions_total", "Databases that became cold.",
+			func(s multidb.Stats) int64 { return s.Demotions }),
+	}
+}
+
+func shipping() []metric {
+	return []metric{
+		seconds("replication_lag_p50_seconds", "Median time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up to a power of two of a millisecond; 0 if nothing was shipped.",
+			func(s multidb.Stats) time.Duration { return s.LagP50 }),
+		seconds("replication_lag_p99_seconds", "99th percentile of the time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up to a power of two of a millisecond; 0 if nothing was shipped.",
+			func(s multidb.Stats) time.Duration { return s.LagP99 }),
+		counter("shipped_transactions_total", "Transactions shipped to the replica.",
+			func(s multidb.Stats) int64 { return s.Transactions }),
+		counter("shipped_bytes_total", "Bytes of LTX written to the replica by shipping, compactions and snapshots not included.",
+			func(s multidb.Stats) int64 { return s.Bytes }),
+		counter("resyncs_total", "Whole states shipped where a continuation could not be proved.",
+			func(s multidb.Stats) int64 { return s.Resyncs }),
+		counter("compactions_total", "Compactions written to the replica.",
+			func(s multidb.Stats) int64 { return s.Compactions }),
+		counter("snapshots_total", "Snapshots written to the replica.",
+			func(s multidb.Stats) int64 { return s.Snapshots }),
+		counter("failures_total", "Runs over a database that failed.",
+			func(s multidb.Stats) int64 { return s.Failures }),
+	}
+}
+
+func pool() []metric {
+	return []metric{
+		gauge("pool_open_databases", "Databases that the pool has open now.",
+			func(s multidb.Stats) int { return s.Pool.Open }),
+		gauge("pool_leased_databases", "Open databases that the application holds now.",
+			func(s multidb.Stats) int { return s.Pool.Leased }),
+		gauge("pool_idle_databases", "Open databases that nobody holds now.",
+			func(s multidb.Stats) int { return s.Pool.Idle }),
+		gauge("pool_waiting_callers", "Callers of Acquire that wait for a place now.",
+			func(s multidb.Stats) int { return s.Pool.Waiting }),
+		counter("pool_opens_total", "Databases opened by the pool.",
+			func(s multidb.Stats) int64 { return s.Pool.Opens }),
+		counter("pool_hits_total", "Calls of Acquire that found the database open.",
+			func(s multidb.Stats) int64 { return s.Pool.Hits }),
+		counter("pool_evictions_total", "Databases closed by the pool to make place or for being idle.",
+			func(s multidb.Stats) int64 { return s.Pool.Evictions }),
+	}
+}
+
+func (c *collector) replica() []metric {
+	kinds := []string{"put", "get", "list", "head", "delete"}
+	requests := func(s multidb.Stats) []float64 {
+		r := s.Requests
+		return []float64{float64(r.Put), float64(r.Get), float64(r.List), float64(r.Head), float64(r.Delete)}
+	}
+	p := c.prices
+	prices := []float64{p.Put, p.Get, p.List, p.Head, p.Delete}
+	return []metric{
+		labelled(prometheus.CounterValue, "replica_requests_total", "Requests to the replica by kind, retries included.",
+			"kind", kinds, requests),
+		labelled(prometheus.CounterValue, "replica_request_cost_usd_total", "Estimated cost of the requests to the replica by kind, in US dollars; storage and transfer not included.",
+			"kind", kinds, func(s multidb.Stats) []float64 {
+				costs := requests(s)
+				for i := range costs {
+					costs[i] = costs[i] * prices[i] / 1000
+				}
+				return costs
+			}),
+		counter("replica_request_errors_total", "Requests to the replica that failed; 404 and 412 answers not included.",
+			func(s multidb.Stats) int64 { return s.Requests.Errors }),
+		counter("replica_throttled_requests_total", "Requests that the replica answered with 503 or 429.",
+			func(s multidb.Stats) int64 { return s.Requests.Throttled }),
+		labelled(prometheus.CounterValue, "replica_body_bytes_total", "Bytes of bodies sent to the replica (out) and received from it (in).",
+			"direction", []string{"out", "in"}, func(s multidb.Stats) []float64 {
+				return []float64{float64(s.Requests.BytesOut), float64(s.Requests.BytesIn)}
+			}),
+	}
+}
