@@ -29,6 +29,7 @@ const (
 	perProject   = 100
 	hotDuration  = 10 * time.Second // short, so that demotions are part of the load
 	closeLimit   = time.Minute
+	cancelLimit  = 10 * time.Second // of closing after a signal
 )
 
 type options struct {
@@ -95,7 +96,11 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	f.m, f.tree = m, tree
 	err = f.live(ctx)
 	began := time.Now()
-	err = errors.Join(err, cli.Close(m, closeLimit)) // harmless if it has not started
+	limit := closeLimit
+	if err != nil && ctx.Err() != nil {
+		limit = cancelLimit
+	}
+	err = errors.Join(err, cli.Close(m, limit)) // harmless if it has not started
 	if err == nil {
 		say(out, "Closed in %s.\n", term.Duration(time.Since(began)))
 	}

@@ -259,6 +259,7 @@ func TestAnInterruptInTheMiddleCleansUp(t *testing.T) {
 	p := process.Start(t, nil, "-rounds", "9", "-interval", "600ms")
 	p.Stdout.Await(t, "Round 1 of 9")
 	p.Signal(syscall.SIGTERM)
+	p.Signal(syscall.SIGTERM) // as timeout(1) does
 	if code := p.Wait(); code != 130 || len(p.Left()) > 0 {
 		t.Errorf("after SIGTERM: exit code %d, left %v", code, p.Left())
 	}

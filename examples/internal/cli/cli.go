@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Exit codes. Interrupted is what a shell reports of a program that SIGINT ended.
@@ -26,15 +27,28 @@ const (
 // cleaned up after itself, also when ctx ends first.
 type Program func(ctx context.Context, args []string, stdout, stderr io.Writer) int
 
+// patience is how long after the first signal another one is taken for the
+// same: timeout(1), for one, sends its own twice.
+const patience = time.Second
+
 // Main runs p and exits with its code. Ctrl-C, SIGTERM, a closed terminal and a
-// closed pipe end its context; a second signal kills at once.
+// closed pipe end its context; another signal, at least a second later, ends the
+// process at once.
 func Main(p Program) {
-	ctx, stop := signal.NotifyContext(context.Background(),
-		os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	context.AfterFunc(ctx, stop)
-	code := p(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
+	go func() {
+		<-signals
+		cancel()
+		for first := time.Now(); ; {
+			<-signals
+			if time.Since(first) > patience {
+				os.Exit(Interrupted)
+			}
+		}
+	}()
+	os.Exit(p(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // Parse reads flags; no other arguments are allowed. If done, the program ends
@@ -59,10 +73,13 @@ func Misuse(name string, stderr io.Writer, format string, args ...any) int {
 }
 
 // Exit reports how a program ended, each error on one line, and returns its
-// exit code. After a signal, errors that say nothing else are not reported.
+// exit code. After a signal, what the signal itself made fail is not reported.
 func Exit(ctx context.Context, name string, stderr io.Writer, err error) int {
 	if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 		_, _ = fmt.Fprintf(stderr, "%s: interrupted\n", name)
+		if e, ok := errors.AsType[*CloseError](err); ok {
+			_, _ = fmt.Fprintf(stderr, "%s: %v\n", name, e)
+		}
 		return Interrupted
 	}
 	if err == nil {

@@ -10,7 +10,21 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
 )
+
+// closer is a Manager with that many databases that are not durable.
+type closer int
+
+func (c closer) Close(context.Context) error {
+	var errs []error
+	for i := range int(c) {
+		errs = append(errs, fmt.Errorf("db%d: %w", i, multidb.ErrNotDurable))
+	}
+	return errors.Join(errs...)
+}
 
 func TestTheExitCodeSaysHowItEnded(t *testing.T) {
 	interrupted, cancel := context.WithCancel(t.Context())
@@ -27,6 +41,10 @@ func TestTheExitCodeSaysHowItEnded(t *testing.T) {
 		{interrupted, nil, Interrupted, "x: interrupted\n"},
 		{interrupted, fmt.Errorf("sync: %w", context.Canceled), Interrupted, "x: interrupted\n"},
 		{interrupted, errors.New("a"), Failed, "x: a\n"},
+		{interrupted, errors.Join(context.Canceled, Close(closer(2), time.Second)), Interrupted,
+			"x: interrupted\nx: 2 databases may have commits that are not at the replica; the first error: db0: not durable yet\n"},
+		{t.Context(), Close(closer(1), time.Second), Failed, "x: db0: not durable yet\n"},
+		{t.Context(), Close(closer(0), time.Second), OK, ""},
 	} {
 		var stderr strings.Builder
 		if code := Exit(c.ctx, "x", &stderr, c.err); code != c.code || stderr.String() != c.stderr {
