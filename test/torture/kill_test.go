@@ -63,7 +63,7 @@ type tally struct {
 	kills, startup, restores, outages, recoveries int
 	slowest                                       time.Duration // to recover
 	commits, syncs                                int
-	at                                            map[string]int // kills by place
+	at                                            map[string]int // kills by place, and (what happened between)
 }
 
 func (s *tally) add(o *tally) {
@@ -78,15 +78,8 @@ func (s *tally) add(o *tally) {
 }
 
 func (s *tally) String() string {
-	return fmt.Sprintf("%d kills (%d before serving, %d at %d named places, %d in an outage), %d commits and %d syncs acknowledged, %d restores compared, %d recoveries without help, the slowest %v; by place: %v",
-		s.kills, s.startup, total(s.at), len(s.at), s.outages, s.commits, s.syncs, s.restores, s.recoveries, s.slowest.Round(time.Millisecond), s.at)
-}
-
-func total(m map[string]int) (n int) {
-	for _, v := range m {
-		n += v
-	}
-	return n
+	return fmt.Sprintf("%d kills (%d before serving, %d in an outage), %d commits and %d syncs acknowledged, %d restores compared, %d recoveries without help, the slowest %v; by place and what came between: %v",
+		s.kills, s.startup, s.outages, s.commits, s.syncs, s.restores, s.recoveries, s.slowest.Round(time.Millisecond), s.at)
 }
 
 // buildChild builds this package with failpoints.
@@ -150,6 +143,7 @@ func (a *arena) names() []string { return slices.Sorted(maps.Keys(a.cfg.Ledgers)
 
 // cycle starts the child, kills it, and checks what is left.
 func (a *arena) cycle() {
+	a.meanwhile()
 	local := a.checkLocal()
 	a.cycles++
 	a.cfg.Seed = a.rng.Uint64() >> 1
@@ -203,6 +197,51 @@ func (a *arena) cycle() {
 	}
 	if a.t.Failed() {
 		a.t.Logf("in cycle %d, killed at %q", a.cycles, point)
+	}
+}
+
+// meanwhile is what may happen while no Manager runs: the state directory is lost
+// or an old copy of it put back, and somebody else writes a database.
+func (a *arena) meanwhile() {
+	state, old := filepath.Join(a.cfg.Root, ".multidb"), filepath.Join(a.dir, "old-state")
+	switch a.rng.IntN(8) {
+	case 0:
+		if err := os.RemoveAll(state); err != nil {
+			a.t.Fatal(err)
+		}
+		a.sum.at["(state lost)"]++
+	case 1:
+		if _, err := os.Stat(old); err == nil {
+			if err := errors.Join(os.RemoveAll(state), os.CopyFS(state, os.DirFS(old))); err != nil {
+				a.t.Fatal(err)
+			}
+			a.sum.at["(old state)"]++
+		}
+	case 2:
+		if _, err := os.Stat(state); err == nil {
+			if err := errors.Join(os.RemoveAll(old), os.CopyFS(old, os.DirFS(state))); err != nil {
+				a.t.Fatal(err)
+			}
+		}
+	case 3:
+		name := pick(a.rng, a.names()...)
+		db := foreignDB(a.t, a.path(name))
+		defer db.Close()
+		l := ledger{a.cfg.Ledgers[name]}
+		n, err := l.last(context.Background(), db)
+		if err == nil && n > 0 {
+			for range 1 + a.rng.IntN(5) {
+				n++
+				if err = l.apply(context.Background(), db, n, true); err != nil {
+					break
+				}
+				a.committed[name] = n
+			}
+			a.sum.at["(written while down)"]++
+		}
+		if err != nil {
+			a.t.Errorf("a writer while the Manager is down: %v", err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -97,12 +98,13 @@ func script(rng *rand.Rand) string {
 
 func (c *crowd) foreign(ctx context.Context, rng *rand.Rand) {
 	for ctx.Err() == nil {
-		// It is not bound to ctx: a process that is killed is another test.
-		cmd := exec.Command(c.cli, c.path)
 		s := script(rng)
-		cmd.Stdin = strings.NewReader(s)
-		out, _ := cmd.CombinedOutput() // what it was refused is no error here
-		if strings.Contains(string(out), "malformed") || strings.Contains(string(out), "I/O") {
+		out, err := c.sqlite(s, rng)
+		if err != nil {
+			c.t.Error(err)
+			return
+		}
+		if strings.Contains(out, "malformed") || strings.Contains(out, "I/O") {
 			c.t.Errorf("another process found: %s\nin\n%s", out, s)
 			return
 		}
@@ -111,6 +113,31 @@ func (c *crowd) foreign(ctx context.Context, rng *rand.Rand) {
 		c.mu.Unlock()
 		pause(time.Duration(rng.IntN(1+rng.IntN(500))) * time.Millisecond)
 	}
+}
+
+// sqlite runs a script in a process, with breaks between the lines: while it
+// stays open the log is restarted rather than deleted. What it was refused is no
+// error here.
+func (c *crowd) sqlite(script string, rng *rand.Rand) (string, error) {
+	cmd := exec.Command(c.cli, c.path)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(script) {
+		if _, err := io.WriteString(in, line); err != nil {
+			break
+		}
+		pause(time.Duration(rng.IntN(1+rng.IntN(40))) * time.Millisecond)
+	}
+	_ = in.Close()
+	_ = cmd.Wait()
+	return out.String(), nil
 }
 
 // pool writes through the Manager, and syncs.
