@@ -7,6 +7,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+
+	"github.com/multidb-go/multidb/internal/watch"
 )
 
 // Discoverer lists the databases of a Manager. It is called at Start and then
@@ -64,13 +66,16 @@ var (
 	_ excluder          = (*GlobDiscoverer)(nil)
 )
 
-// GlobDiscoverer lists the files that match patterns; see Glob. It is immutable
-// and safe for concurrent use.
+// GlobDiscoverer lists the files that match patterns, and watches them; see Glob.
+// Its patterns do not change. Safe for concurrent use.
 type GlobDiscoverer struct {
 	patterns []*Pattern
 	err      error
 	excluded string
 	open     func(path string) (directory, error)
+
+	watches       *globWatches // changes; has its own lock
+	notifications func() (watch.Source, error)
 }
 
 // Glob returns a Discoverer of the files that match any of the patterns; see
@@ -94,7 +99,7 @@ type GlobDiscoverer struct {
 // mount point of an unmounted volume below the root is just an empty directory;
 // give such a volume a pattern of its own, with a root that is inside it.
 func Glob(patterns ...string) *GlobDiscoverer {
-	g := &GlobDiscoverer{open: openDirectory}
+	g := &GlobDiscoverer{open: openDirectory, watches: &globWatches{}, notifications: watch.Open}
 	if len(patterns) == 0 {
 		g.err = fmt.Errorf(`%w: Glob has no pattern; write for example Glob("/data/{{project}}/{{database}}.db")`, ErrInvalidOption)
 	}
@@ -155,7 +160,7 @@ func (g *GlobDiscoverer) validate() error { return g.err }
 
 func (g *GlobDiscoverer) excluding(dir string) Discoverer {
 	c := *g
-	c.excluded = dir
+	c.excluded, c.watches = dir, &globWatches{}
 	return &c
 }
 

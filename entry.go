@@ -24,6 +24,7 @@ type entry struct {
 	source   int    // which discoverer it is of; fromCatalog until one lists it
 	seen     uint32 // the last scan that listed it
 	held     int    // Acquires that are about to open it
+	touched  bool   // a watcher saw a change during the run in progress
 	removed  bool
 	clash    bool  // refused because the prefix is another's
 	refused  error // why it is not replicated, for good
@@ -61,6 +62,7 @@ type work struct {
 	rep      *replica  // while active
 	dirty    bool      // the catalog's record is old
 	modTime  time.Time // of what is shipped
+	own      int64     // Unix nanoseconds: the files' time after a checkpoint of ours
 }
 
 // sealPoint is where the WAL was when it was last checkpointed.

@@ -20,10 +20,11 @@ const (
 	EventReplaced                        // another file stands at its path
 	EventScanFailed                      // a discoverer could not list everything; ID is empty
 	EventState                           // the state directory is in trouble; ID is empty
+	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -62,7 +63,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

@@ -1,4 +1,12 @@
 package multidb
 
+import "github.com/multidb-go/multidb/internal/watch"
+
 // WithClock sets the Manager's clock.
 var WithClock = withClock
+
+// WatchThrough makes a discoverer watch through other sources than the system's.
+func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDiscoverer {
+	g.notifications = open
+	return g
+}

@@ -33,9 +33,14 @@ type Manager struct {
 	cancel  context.CancelFunc
 	joined  sync.WaitGroup // the scanner and the catalog's flusher
 
-	stopScan   context.CancelFunc
-	discovered []Discoverer // the options', without the state directory
-	closeMu    sync.Mutex   // one Close at a time; taken before mu
+	stopScan   context.CancelFunc // the watchers' too
+	discovered []Discoverer       // the options', without the state directory
+	closeMu    sync.Mutex         // one Close at a time; taken before mu
+
+	watching    sync.WaitGroup // the watchers
+	unknown     chan unknown   // from the watchers to the scanner
+	rescanSoon  chan struct{}  // likewise: a scan is wanted
+	rescanLater chan struct{}  // likewise, but it can wait
 
 	counters counters
 
@@ -83,6 +88,10 @@ func New(opts ...Option) (*Manager, error) {
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]string{},
+
+		unknown:     make(chan unknown, unknownQueue),
+		rescanSoon:  make(chan struct{}, 1),
+		rescanLater: make(chan struct{}, 1),
 	}
 	m.fleet = schedule.New(cfg.limits(), randFloat, m.onTier)
 	return m, nil
@@ -140,14 +149,18 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
 
+	scanCtx, stop := context.WithCancel(m.ctx)
+	m.stopScan = stop
+	if err := m.watch(scanCtx); err != nil {
+		m.emit(Event{Type: EventWatch, Err: err})
+	}
 	if err := m.scan(ctx); err != nil {
 		m.cancel()
+		m.watching.Wait()
 		return errors.Join(fmt.Errorf("multidb: start: first discovery: %w", err),
 			m.pool.Close(context.Background()), m.catalog.Abandon())
 	}
 	m.workers.Start()
-	scanCtx, stop := context.WithCancel(m.ctx)
-	m.stopScan = stop
 	m.joined.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
 
@@ -186,6 +199,7 @@ func (m *Manager) Close(ctx context.Context) error {
 		return nil
 	}
 	m.stopScan()
+	m.watching.Wait()
 	if err := m.pool.Close(ctx); err != nil && ctx.Err() != nil {
 		return errors.Join(fmt.Errorf("multidb: close: %w", err), m.undurable(ctx.Err()))
 	} else if err != nil {

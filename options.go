@@ -21,6 +21,7 @@ type config struct {
 	syncInterval     time.Duration
 	coldSyncInterval time.Duration
 	scanInterval     time.Duration
+	watch            bool
 	maxHot           int
 	hotDuration      time.Duration
 	recentModify     time.Duration
@@ -51,6 +52,7 @@ func defaults() config {
 		syncInterval:      time.Second,
 		coldSyncInterval:  30 * time.Second,
 		scanInterval:      30 * time.Second,
+		watch:             true,
 		maxHot:            1000,
 		hotDuration:       5 * time.Minute,
 		recentModify:      5 * time.Minute,
@@ -162,6 +164,16 @@ func WithColdSyncInterval(d time.Duration) Option {
 // WithScanInterval sets how often the discoverers are asked. Default 30s.
 func WithScanInterval(d time.Duration) Option {
 	return positive("WithScanInterval", d, func(c *config, d time.Duration) { c.scanInterval = d })
+}
+
+// WithWatch sets whether changes are watched for between scans, by the
+// discoverers that can (DiscovererWatcher): Glob's knows of a new database, and
+// of another process's write to a cold one, within milliseconds. It costs one
+// inotify watch per directory, about 1 KB in the kernel; where they run out
+// directories are polled, and EventWatch says so. Default true; false leaves
+// such changes to the scans.
+func WithWatch(on bool) Option {
+	return func(c *config) error { c.watch = on; return nil }
 }
 
 // WithMaxHot bounds how many databases stream at the sync interval; more active

@@ -168,9 +168,16 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 // letGo ends a hold. An entry that never got a file is forgotten.
 func (m *Manager) letGo(e *entry) {
 	m.mu.Lock()
-	defer m.unlock()
 	if e.held--; e.held == 0 && e.file == (fileID{}) && !e.item.Pinned() {
 		m.removeLocked(e)
+	}
+	touched := e.touched && e.held == 0 && !e.item.Running()
+	if touched {
+		e.touched = false
+	}
+	m.unlock()
+	if touched {
+		m.look(e)
 	}
 }
 

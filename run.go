@@ -186,6 +186,7 @@ func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error 
 	}
 	e.work.state = db.State
 	e.work.dirty = true
+	e.work.noteOwn(e.db.Path)
 	m.emit(Event{Type: EventWALLimit, ID: e.db.ID, Path: e.db.Path, Err: cause})
 	return cause
 }
@@ -198,6 +199,7 @@ const assumedPage = 4096
 // connections.
 func (m *Manager) trim(ctx context.Context, e *entry) error {
 	err := m.ship.Relieve(ctx, &ship.DB{Path: e.db.Path})
+	e.work.noteOwn(e.db.Path)
 	if errors.Is(err, sqlitedb.ErrBusy) {
 		return nil // somebody reads or writes: the next run tries again
 	}
@@ -267,6 +269,7 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 	res, err := m.ship.Checkpoint(ctx, &w.rep.db)
 	w.state = w.rep.db.State
 	m.count(res.Result)
+	w.noteOwn(r.e.db.Path)
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return nil // somebody is writing: the next run tries again
 	} else if err != nil {
@@ -277,6 +280,14 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 		w.sealed, w.nextSeal = sealPoint{w.state.Salt2, w.state.Offset}, time.Time{}
 	}
 	return nil
+}
+
+// noteOwn keeps the time of the files after a checkpoint of ours, so that a
+// watcher's word of it is not taken for a write of the application.
+func (w *work) noteOwn(path string) {
+	if st, err := statFiles(path); err == nil {
+		w.own = st.modTime().UnixNano()
+	}
 }
 
 // sealPause is how long after a checkpoint that a reader or writer kept from
@@ -406,6 +417,11 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 		}
 	}
 	m.fleet.Done(e.item, now, r.outcome)
+	touched := e.touched
+	e.touched = false
 	m.unlock()
 	m.workers.Poke()
+	if touched {
+		m.look(e)
+	}
 }

@@ -10,21 +10,54 @@ import (
 	"time"
 )
 
-// scanLoop asks the discoverers every scan interval, and looks for what the
-// replica may forget every retention interval.
+// scanLoop asks the discoverers every scan interval and when a watcher wants it,
+// takes in what watchers found, and looks for what the replica may forget every
+// retention interval.
 func (m *Manager) scanLoop(ctx context.Context) {
 	scan := time.NewTicker(m.cfg.scanInterval)
 	defer scan.Stop()
 	retain := time.NewTicker(m.cfg.retentionInterval)
 	defer retain.Stop()
+	rescan := time.NewTimer(m.cfg.scanInterval)
+	defer rescan.Stop()
+	rescan.Stop()
+	var due, ended time.Time // of the rescan, zero if none; of the last scan
+	var took time.Duration
+	ask := func(delay, pause time.Duration) {
+		at := time.Now().Add(delay)
+		if free := ended.Add(pause); free.After(at) {
+			at = free
+		}
+		if due.IsZero() || at.Before(due) {
+			due = at
+			rescan.Reset(time.Until(at))
+		}
+	}
+	all := func() {
+		due = time.Time{}
+		began := time.Now()
+		if err := m.scan(ctx); err != nil && ctx.Err() == nil {
+			m.emit(Event{Type: EventScanFailed, Err: err})
+		}
+		ended = time.Now()
+		took = ended.Sub(began)
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-scan.C:
-			if err := m.scan(ctx); err != nil && ctx.Err() == nil {
-				m.emit(Event{Type: EventScanFailed, Err: err})
+			all()
+		case <-m.rescanSoon:
+			ask(rescanDelay, rescanShare*took)
+		case <-m.rescanLater:
+			ask(goneDelay, goneShare*took)
+		case <-rescan.C:
+			if !due.IsZero() {
+				all()
 			}
+		case u := <-m.unknown:
+			m.takeIn(u)
 		case <-retain.C:
 			m.requestRetention()
 		}
@@ -49,6 +82,11 @@ func (m *Manager) scan(ctx context.Context) error {
 				continue
 			}
 			m.found(db, i, seq)
+			select {
+			case u := <-m.unknown: // a long scan is no reason to wait
+				m.takeIn(u)
+			default:
+			}
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -125,7 +163,9 @@ func (m *Manager) found(db Database, source int, seq uint32) {
 	m.mu.Lock()
 	if e := m.entries[db.ID]; e != nil && e.db.Path == db.Path {
 		e.seen, e.source = seq, source
-		m.fleet.Seen(e.item, db.ModTime, now)
+		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
+			m.fleet.Seen(e.item, db.ModTime, now)
+		}
 		m.unlock()
 		return
 	}
@@ -148,6 +188,12 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 	}
 	delete(m.ignored, db.ID)
 	rival, twin := m.entries[db.ID], m.files[id]
+	if rival != nil && rival.db.Path == db.Path {
+		// The pool made it known meanwhile, and may have it open.
+		rival.seen, rival.source = seq, source
+		m.unlock()
+		return
+	}
 	m.unlock()
 
 	// Does the ID's old file still stand, or the file's old name?
@@ -163,6 +209,11 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 		m.unlock()
 		return
 	}
+	if m.entries[db.ID] != rival {
+		m.unlock()
+		m.rescan(true) // the pool made it known just now
+		return
+	}
 	if rival != nil {
 		m.removeLocked(rival) // the ID has moved to another file
 	}
@@ -170,7 +221,9 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 	m.sniffing[db.ID] = done // keeps the pool from opening it meanwhile
 	m.unlock()
 
-	err = sniff(db.Path, fi.Size())
+	if twin == nil { // otherwise it is a database that was renamed, and may be open
+		err = sniff(db.Path, fi.Size())
+	}
 	prefix, prefixErr := m.prefixOf(db)
 
 	m.mu.Lock()

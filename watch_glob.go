@@ -1,0 +1,287 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/multidb-go/multidb/internal/watch"
+)
+
+var _ DiscovererWatcher = (*GlobDiscoverer)(nil)
+
+// Watch watches the directories that Discover reads, one watch each and none per
+// file. A write to a database is one to its -wal, or in rollback mode to its
+// -journal and itself. Where the system has no watches left, directories are
+// looked at instead: those that changed recently often, the others rarely.
+func (g *GlobDiscoverer) Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error) {
+	if g.err != nil {
+		return nil, g.err
+	}
+	gw := &globWatch{ctx: ctx, g: g, notify: notify}
+	gw.w = watch.New(g.notifications, gw)
+	g.watches.add(gw)
+	return func() {
+		defer g.watches.remove(gw)
+		gw.w.Run(ctx)
+	}, nil
+}
+
+// globWatches is who wants to know what Discover reads.
+type globWatches struct {
+	mu  sync.RWMutex
+	all []*globWatch
+}
+
+func (s *globWatches) add(gw *globWatch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all = append(s.all[:len(s.all):len(s.all)], gw)
+}
+
+func (s *globWatches) remove(gw *globWatch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var left []*globWatch
+	for _, x := range s.all {
+		if x != gw {
+			left = append(left, x)
+		}
+	}
+	s.all = left
+}
+
+func (s *globWatches) get() []*globWatch {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.all // never changed in place
+}
+
+// directory is called before a directory is read, so that whatever appears in it
+// later is told.
+func (s *globWatches) directory(path string, fresh bool) {
+	for _, gw := range s.get() {
+		gw.w.Add(path, fresh)
+	}
+}
+
+// linked is called for a file that a symlink leads to.
+func (s *globWatches) linked(path string) {
+	for _, gw := range s.get() {
+		gw.linked.Store(path, struct{}{})
+		gw.w.Add(filepath.Dir(path), false)
+	}
+}
+
+// globWatch gives the names in watched directories their meaning.
+type globWatch struct {
+	ctx    context.Context
+	g      *GlobDiscoverer
+	notify func(WatchEvent)
+	w      *watch.Watcher
+	linked sync.Map // string: files that are databases by a symlink
+}
+
+// Name takes one notification.
+func (gw *globWatch) Name(path string, op watch.Op) {
+	gone := op == watch.Moved || op == watch.Removed
+	if db, ok := gw.database(path); ok {
+		if gone && db == path {
+			gw.notify(WatchEvent{Type: WatchGone})
+		} else {
+			gw.w.Touch(db)
+		}
+	}
+	if op == watch.Written || len(gw.g.places(path)) == 0 {
+		return
+	}
+	if gone {
+		if op == watch.Moved {
+			gw.w.Forget(path)
+		}
+		gw.notify(WatchEvent{Type: WatchGone})
+		return
+	}
+	gw.enter(path)
+}
+
+// enter takes what a name that may be a directory has below it.
+func (gw *globWatch) enter(path string) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return // and told as gone
+	case err == nil && info.Mode()&fs.ModeSymlink != 0:
+		gw.notify(WatchEvent{Type: WatchRescan}) // a listing knows which of its names counts
+		return
+	}
+	for db, err := range gw.g.below(gw.ctx, path) {
+		if err != nil {
+			if gw.ctx.Err() == nil {
+				gw.notify(WatchEvent{Type: WatchRescan, Err: err}) // it says what is wrong, and goes on
+			}
+			continue
+		}
+		gw.w.Touch(db.Path)
+	}
+}
+
+// database returns the database that a file is, or belongs to.
+func (gw *globWatch) database(path string) (string, bool) {
+	path = withoutSidecar(path)
+	base := path[strings.LastIndexByte(path, '/')+1:]
+	if isSidecar(base) {
+		return "", false
+	}
+	for _, p := range gw.g.patterns {
+		if p.rest[len(p.rest)-1].matches(base, true) {
+			return path, true
+		}
+	}
+	_, ok := gw.linked.Load(path)
+	return path, ok
+}
+
+// withoutSidecar is the path of the database that a write to path is one of. The
+// shared memory is not meant: readers change it too.
+func withoutSidecar(path string) string {
+	if db, ok := strings.CutSuffix(path, "-wal"); ok {
+		return db
+	}
+	return strings.TrimSuffix(path, "-journal")
+}
+
+// Tell tells of a database; it is called at most once in watch.Gap for each.
+func (gw *globWatch) Tell(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			gw.notify(WatchEvent{Type: WatchRescan})
+		}
+		return // gone: told as such, and a listing says what else is wrong
+	}
+	db := Database{Path: path}
+	for _, p := range gw.g.patterns {
+		if found, ok := p.database(path); ok {
+			db = found
+			break
+		}
+	}
+	if db.ID == "" {
+		if _, ok := gw.linked.Load(path); !ok {
+			return
+		}
+	}
+	if db.ModTime, err = laterModTime(info, path+"-wal"); err != nil {
+		return // as above
+	}
+	gw.notify(WatchEvent{Type: WatchChanged, Database: db})
+}
+
+// Lost asks for a listing, which adds all watches again.
+func (gw *globWatch) Lost(err error) {
+	gw.notify(WatchEvent{Type: WatchRescan, Err: err})
+}
+
+// Limited passes on that there are no watches left.
+func (gw *globWatch) Limited(err error) {
+	gw.notify(WatchEvent{Type: WatchPolls, Err: err})
+}
+
+// Look finds what changed in a directory by its files' change times. The files
+// that carry the newest one are taken once more the next time, as another write
+// in the same tick of the clock would not show.
+func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
+	d, err := gw.g.open(dir)
+	if err != nil {
+		return since, !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
+	}
+	defer func() { _ = d.Close() }() // nothing was written
+	next := watch.Since{Stamp: since.Stamp}
+	for {
+		names, err := d.Readdirnames(readChunk)
+		for _, name := range names {
+			path := join(dir, name)
+			db, file := gw.database(path)
+			entered := len(gw.g.places(path)) > 0
+			if !file && !entered {
+				continue
+			}
+			info, err := os.Lstat(path)
+			if err != nil {
+				continue
+			}
+			stamp := info.Sys().(*syscall.Stat_t).Ctim.Nano()
+			if stamp < since.Stamp || stamp == since.Stamp && !since.Moved {
+				continue
+			}
+			next.Stamp = max(next.Stamp, stamp)
+			if file && !info.IsDir() {
+				gw.w.Touch(db)
+			}
+			if entered && !info.Mode().IsRegular() && !gw.w.Looks(path) {
+				gw.enter(path)
+			}
+		}
+		if err != nil || gw.ctx.Err() != nil {
+			break
+		}
+	}
+	next.Moved = next.Stamp > since.Stamp && since.Stamp != 0
+	return next, true
+}
+
+// places is what a directory is to the patterns: nothing if it cannot have a
+// database below it.
+func (g *GlobDiscoverer) places(dir string) []place {
+	var out []place
+	for i, p := range g.patterns {
+		if dir == p.root {
+			out = append(out, place{i, -1, dir})
+			continue
+		}
+		rest, ok := strings.CutPrefix(dir, p.prefix)
+		for k := 0; ok && k < len(p.rest)-1; k++ {
+			name, after, more := strings.Cut(rest, "/")
+			if !p.rest[k].matches(name, false) {
+				break
+			}
+			if !more {
+				out = append(out, place{i, k, dir})
+				break
+			}
+			rest = after
+		}
+	}
+	return out
+}
+
+// below lists the databases in a directory that was made or moved, as Discover
+// would.
+func (g *GlobDiscoverer) below(ctx context.Context, dir string) iter.Seq2[Database, error] {
+	return func(yield func(Database, error) bool) {
+		w := newWalk(ctx, g, yield)
+		w.fresh = true
+		if err := w.exclude(); err != nil {
+			w.fail(err)
+			return
+		}
+		for _, at := range g.places(dir) {
+			info, err := os.Lstat(dir)
+			if err != nil {
+				w.failUnlessGone(err)
+				return
+			}
+			if info.IsDir() {
+				w.directory(at, info)
+			}
+		}
+		w.settle()
+	}
+}

@@ -1,0 +1,155 @@
+package multidb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// found by a watcher, and not known.
+type unknown struct {
+	db     Database
+	source int
+}
+
+// unknownQueue is how many of them wait for the scanner at most. A full queue
+// becomes a scan.
+const unknownQueue = 4096
+
+// watch starts the watchers among the discoverers, before the first scan, so
+// that nothing can change between the two. They end with ctx; m.watching is
+// waited for. It returns an error only of a watcher that did not start, which
+// leaves the scans.
+func (m *Manager) watch(ctx context.Context) error {
+	if !m.cfg.watch {
+		return nil
+	}
+	var errs []error
+	for i, d := range m.discovered {
+		w, ok := d.(DiscovererWatcher)
+		if !ok {
+			continue
+		}
+		run, err := w.Watch(ctx, func(ev WatchEvent) { m.watched(ev, i) })
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		m.watching.Go(run)
+	}
+	return errors.Join(errs...)
+}
+
+// watched takes an event of a watcher.
+func (m *Manager) watched(ev WatchEvent, source int) {
+	switch ev.Type {
+	case WatchChanged:
+		m.changed(ev.Database, source)
+	case WatchGone:
+		m.rescan(false)
+	case WatchRescan:
+		m.rescan(true)
+	case WatchPolls:
+		m.emit(Event{Type: EventWatch, Err: fmt.Errorf(
+			"directories are polled, as they cannot be watched: %w (see fs.inotify.max_user_watches)", ev.Err)})
+	}
+}
+
+// changed takes a change of a database that a watcher saw.
+func (m *Manager) changed(db Database, source int) {
+	m.mu.Lock()
+	e := m.entries[db.ID]
+	m.unlock()
+	if e == nil || e.db.Path != db.Path {
+		id := pathID(db.Path) // the file may be known by another name
+		m.mu.Lock()
+		e = m.files[id]
+		m.unlock()
+		if e == nil || pathID(e.db.Path) != id {
+			m.appeared(db, source)
+			return
+		}
+	}
+	m.look(e)
+}
+
+// look judges a known database that was touched.
+func (m *Manager) look(e *entry) {
+	st, err := statFiles(e.db.Path)
+	if err != nil {
+		return // a scan says what became of it
+	}
+	m.mu.Lock()
+	m.touchedLocked(e, st, m.cfg.now())
+	m.unlock()
+	m.workers.Poke()
+}
+
+// touchedLocked makes a database due if its files are not as the last run left
+// them. What runs now may itself be what touched them, so that is judged when it
+// ends; and so is the making of a file for an Acquire, before which nobody else
+// may open it.
+func (m *Manager) touchedLocked(e *entry, st fileStat, now time.Time) {
+	if e.item.Running() || e.held > 0 && st.main.Ino != e.file.ino {
+		e.touched = true
+		return
+	}
+	// Nobody runs, so nobody but the lock owns e.work.
+	w := &e.work
+	mod := st.modTime()
+	if w.clean && st == w.stat || mod.Equal(w.modTime) && !st.racy(now) {
+		return
+	}
+	if mod.UnixNano() != w.own {
+		m.fleet.Seen(e.item, mod, now)
+	}
+	// A change that does not promote is shipped now, not when a scan's would be;
+	// but one of a database that fails does not shorten its back-off.
+	if tierOf(e.item.Tier()) == Cold && m.cfg.replica != nil && e.item.Failures() == 0 {
+		m.fleet.Request(e.item, now)
+	}
+}
+
+// appeared hands a database that is not known to the scanner, who alone takes
+// in new ones: it opens a new file once, which nobody may do twice.
+func (m *Manager) appeared(db Database, source int) {
+	if db.ID == "" {
+		return // a listing knows its ID
+	}
+	select {
+	case m.unknown <- unknown{db, source}:
+	default:
+		m.rescan(true)
+	}
+}
+
+// takeIn takes in what a watcher found.
+func (m *Manager) takeIn(u unknown) {
+	m.mu.Lock()
+	seq := m.scans
+	m.mu.Unlock()
+	m.found(u.db, u.source, seq)
+	m.workers.Poke()
+}
+
+// A rescan waits for others to join it, and for so many times what the last scan
+// took, so that no storm of events becomes one of scans.
+const (
+	rescanDelay = 100 * time.Millisecond
+	rescanShare = 10
+	goneDelay   = time.Second // something was removed: nothing is lost by waiting
+	goneShare   = 50
+)
+
+// rescan asks for a scan besides those of the scan interval.
+func (m *Manager) rescan(soon bool) {
+	c := m.rescanLater
+	if soon {
+		c = m.rescanSoon
+	}
+	select {
+	case c <- struct{}{}:
+	default: // the one that is asked for begins later than this call
+	}
+}
