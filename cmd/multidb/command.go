@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+// A command is one word, or two, after multidb.
+type command struct {
+	name  string
+	args  string // of the usage line
+	short string
+	long  string // more paragraphs
+	flags func(fs *flag.FlagSet) action
+}
+
+// action does the work with what its flags were set to. args are what is left.
+type action func(ctx context.Context, e *env, args []string) error
+
+// commands returns all of them, in the order of the help.
+func commands() []*command {
+	return []*command{
+		replicateCommand(), lsCommand(), statusCommand(), snapshotsCommand(),
+		restoreCommand(), restoreAllCommand(), verifyCommand(),
+		configCheckCommand(), versionCommand(), completionCommand(),
+	}
+}
+
+// find returns the command that args begin with, and the rest. Without a
+// command it is the help that is wanted, of rest.
+func find(args []string) (*command, []string, error) {
+	if len(args) == 0 {
+		return nil, nil, usagef("no command; `multidb help` lists them")
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		return nil, args[1:], nil
+	case "-version", "--version":
+		args = []string{"version"}
+	}
+	var names []string
+	for _, c := range commands() {
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
+			return c, args[len(words):], nil
+		}
+		names = append(names, c.name)
+	}
+	given := args[0]
+	if given == "config" && len(args) > 1 {
+		given += " " + args[1]
+	}
+	if near := nearest(given, names, 1); len(near) > 0 {
+		return nil, nil, usagef("no command %q; did you mean %s? `multidb help` lists them", given, near[0])
+	}
+	return nil, nil, usagef("no command %q; `multidb help` lists them", given)
+}
+
+func (c *command) usage() string { return strings.TrimSpace(c.name + " " + c.args) }
+
+func (c *command) run(ctx context.Context, e *env, args []string) error {
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	act := c.flags(fs)
+	var operands []string
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			return c.help(e.stdout)
+		} else if err != nil {
+			return usagef("%v", err)
+		}
+		rest := fs.Args()
+		if len(rest) == 0 {
+			break
+		}
+		if used := len(args) - len(rest); used > 0 && args[used-1] == "--" {
+			operands = append(operands, rest...)
+			break
+		}
+		// The flag package stops at the first operand; flags may come after it.
+		operands, args = append(operands, rest[0]), rest[1:]
+	}
+	return act(ctx, e, operands)
+}
+
+func (c *command) help(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s\n\nusage: multidb %s\n", c.short, c.usage())
+	if c.long != "" {
+		fmt.Fprintf(&b, "\n%s\n", strings.TrimSpace(c.long))
+	}
+	fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
+	c.flags(fs)
+	first := true
+	fs.VisitAll(func(f *flag.Flag) {
+		if first {
+			b.WriteString("\nflags:\n")
+			first = false
+		}
+		name, text := flag.UnquoteUsage(f)
+		fmt.Fprintf(&b, "  -%s\n        %s", strings.TrimSpace(f.Name+" "+name), strings.ReplaceAll(text, "\n", "\n        "))
+		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "auto" {
+			fmt.Fprintf(&b, " (default %s)", f.DefValue)
+		}
+		b.WriteByte('\n')
+	})
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// help explains what args name, or lists the commands.
+func help(w io.Writer, args []string) error {
+	if len(args) > 0 {
+		c, _, err := find(args)
+		if err != nil {
+			return err
+		}
+		if c != nil {
+			return c.help(w)
+		}
+	}
+	var b strings.Builder
+	b.WriteString(`multidb replicates a fleet of SQLite databases to S3 and gets them back.
+
+usage: multidb COMMAND [flags] [arguments]
+
+commands:
+`)
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, c := range commands() {
+		_, _ = fmt.Fprintf(tw, "  %s\t%s\n", c.usage(), c.short) // a Builder takes everything
+	}
+	_ = tw.Flush()
+	b.WriteString(`
+Where the databases' backups are is said by one of
+  -config FILE                 a configuration; else $MULTIDB_CONFIG, else ./multidb.yaml
+  -bucket NAME [-path P] …     a bucket, with the credentials of the environment
+  -dir DIR [-path P]           a directory
+
+On a terminal the output is a table, elsewhere JSON, one object a line (-json).
+Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
+(some databases), 130 interrupted by Ctrl-C, 143 by SIGTERM.
+` + "`multidb help COMMAND`" + ` explains a command.
+`)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// operands checks how many there are.
+func operands(args []string, atLeast, atMost int) error {
+	switch {
+	case len(args) < atLeast:
+		return usagef("an argument is missing")
+	case len(args) > atMost:
+		return usagef("unexpected argument %q", args[atMost])
+	}
+	return nil
+}

@@ -1,0 +1,31 @@
+// Command multidb replicates a fleet of SQLite databases whose writers are other
+// processes, and is the operator's tool for what is in the replica.
+//
+//	multidb replicate -config multidb.yaml
+//	multidb restore-all -bucket backups -o /data
+//
+// `multidb help` lists the commands, `multidb help COMMAND` explains one.
+//
+// # Where the answers come from
+//
+// ls and status ask the running replicate of the configuration, by a socket in
+// its state directory; where none runs, and for every other command, it is the
+// replica itself that is asked: that of the configuration file, or one given by
+// flags. So a new machine needs no more than the name of a bucket and
+// credentials, from the AWS SDK's usual sources (AWS_ACCESS_KEY_ID, …).
+//
+// # Output
+//
+// On a terminal tables, elsewhere JSON, one object a line; -json and -json=false
+// choose. Progress, warnings and errors go to standard error.
+//
+// # Exit codes
+//
+//	0    all went well
+//	1    it failed; the last line on standard error says why
+//	2    the command line or the configuration is wrong
+//	3    partly failed: some databases were, or are, not well
+//	130  interrupted by Ctrl-C; 143: by SIGTERM
+//
+// A reader that has gone (| head) is no failure.
+package main

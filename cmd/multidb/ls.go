@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"slices"
+	"strings"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/control"
+)
+
+func lsCommand() *command {
+	return &command{
+		name:  "ls",
+		args:  "[flags] [PATTERN]",
+		short: "list the databases, of the running replicate or in the replica",
+		long: `
+PATTERN is compared with the IDs: * stands for anything but a slash, as in
+project7/*. Quote it for the shell.
+
+Where a replicate of the configuration runs, it says what it knows of each;
+otherwise, and with -offline, -bucket or -dir, it is what the replica holds.`,
+		flags: func(fs *flag.FlagSet) action {
+			var s sourceFlags
+			s.addRunning(fs)
+			asJSON := addJSON(fs)
+			quiet := addQuiet(fs)
+			return func(ctx context.Context, e *env, args []string) error {
+				if err := operands(args, 0, 1); err != nil {
+					return err
+				}
+				pattern := strings.Join(args, "")
+				match, err := selects(pattern)
+				if err != nil {
+					return err
+				}
+				running, err := s.dial(ctx, e)
+				if err != nil {
+					return err
+				}
+				if running != nil {
+					defer running.Close()
+					return lsRunning(ctx, e, running, pattern, match, asJSON.use(e.stdout))
+				}
+				src, err := s.open(e)
+				if err != nil {
+					return err
+				}
+				defer src.close()
+				return lsReplica(ctx, e, src, pattern, match, asJSON.use(e.stdout), *quiet)
+			}
+		},
+	}
+}
+
+func addQuiet(fs *flag.FlagSet) *bool {
+	return fs.Bool("quiet", false, "show no progress")
+}
+
+func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, match func(multidb.ID) bool, asJSON bool) error {
+	var all []control.Tenant
+	var ids []string
+	for t, err := range c.Tenants(ctx) {
+		if err != nil {
+			return err
+		}
+		ids = append(ids, t.ID)
+		if match(multidb.ID(t.ID)) {
+			all = append(all, t)
+		}
+	}
+	if len(all) == 0 && pattern != "" {
+		return unknown("matches", pattern, "the running replicate", ids)
+	}
+	slices.SortFunc(all, func(a, b control.Tenant) int { return strings.Compare(a.ID, b.ID) })
+	out := newRows(e.stdout, asJSON, "ID", "TIER", "TXID", "LAG", "WAL", "LAST WRITE", "STATE")
+	for _, t := range all {
+		if err := out.add(t, show(t.ID), t.Tier, dash(t.TXID), showDuration(t.Lag), showBytes(t.WALSize),
+			showTime(t.LastWrite), state(t)); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func state(t control.Tenant) string {
+	if t.Error == "" {
+		return "ok"
+	}
+	return show(t.Error)
+}
+
+// listed is a database in a replica.
+type listed struct {
+	ID      multidb.ID `json:"id"`
+	Path    string     `json:"path,omitempty"` // on the machine that wrote it
+	Replica string     `json:"replica,omitempty"`
+}
+
+func lsReplica(ctx context.Context, e *env, src *source, pattern string, match func(multidb.ID) bool, asJSON, quiet bool) error {
+	p := newProgress(e.stderr, quiet, "databases", nil)
+	all, errs := src.tenants(ctx, p)
+	p.end()
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(all) == 0 && len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	out, found := newRows(e.stdout, asJSON, "ID", "REPLICA", "PATH"), 0
+	for _, db := range all {
+		if !match(db.ID) {
+			continue
+		}
+		found++
+		l := listed{ID: db.ID, Path: db.Path, Replica: src.prefix(db)}
+		if err := out.add(l, show(string(db.ID)), dash(show(l.Replica)), show(dash(l.Path))); err != nil {
+			return err
+		}
+	}
+	if found == 0 && pattern != "" {
+		errs = append(errs, unknown("matches", pattern, src.place, idsOf(all)))
+		return errors.Join(errs...)
+	}
+	if err := out.end(); err != nil {
+		return err
+	}
+	return e.partly(errs)
+}
+
+// prefix is the database's place, as far as the replica tells it.
+func (s *source) prefix(db multidb.Database) string {
+	if p, ok := s.factory.(multidb.ReplicaPrefixer); ok {
+		if prefix, err := p.Prefix(db); err == nil {
+			return prefix
+		}
+	}
+	return ""
+}
+
+// partly tells errors about single databases.
+func (e *env) partly(errs []error) error {
+	for _, err := range errs {
+		e.note("%s", strings.TrimPrefix(err.Error(), "multidb: "))
+	}
+	if len(errs) > 0 {
+		return errPartly
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+)
+
+func TestTwoIDsNeverHaveOnePathAndNoneLeadsOut(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	alphabet := []string{"a", "A", ".", "..", "/", "%", "%2E", "2E", ".db", ".db-wal", "-wal", "~", "\\", "\x00", "\x1b", "\xff", "é", " ", strings.Repeat("l", 120)}
+	seen := map[string]multidb.ID{}
+	dirs := map[string]multidb.ID{}
+	for range 20000 {
+		var b strings.Builder
+		for range 1 + rnd.IntN(6) {
+			b.WriteString(alphabet[rnd.IntN(len(alphabet))])
+		}
+		id := multidb.ID(b.String())
+		out := outPath(id)
+		if other, taken := seen[out]; taken && other != id {
+			t.Fatalf("seed %d: %q and %q are both %q", seed, id, other, out)
+		}
+		seen[out] = id
+		if !filepath.IsLocal(out) || filepath.Clean(out) != out || !strings.HasSuffix(out, ".db") {
+			t.Fatalf("seed %d: %q goes to %q", seed, id, out)
+		}
+		for i, segment := range strings.Split(out, "/") {
+			if len(segment) > 240 || segment[0] == '.' || strings.ContainsAny(segment, "\\\x00\x1b") {
+				t.Fatalf("seed %d: %q has segment %d %q", seed, id, i, segment)
+			}
+		}
+		for d := filepath.Dir(out); d != "."; d = filepath.Dir(d) {
+			dirs[d] = id
+		}
+	}
+	for out, id := range seen {
+		for _, suffix := range []string{"", "-wal", "-shm", "-journal"} {
+			if other, ok := dirs[out+suffix]; ok {
+				t.Errorf("seed %d: the file %q of %q, with %q, is a directory of %q", seed, out, id, suffix, other)
+			}
+		}
+	}
+	for id, want := range map[multidb.ID]string{
+		"project0/db0": "project0/db0.db", "a.b c": "a.b c.db", "é/ü": "é/ü.db",
+		"../../etc/passwd": "%2E./%2E./etc/passwd.db", "a.db/b": "a%2Edb/b.db", "50%": "50%25.db", "": "%.db",
+	} {
+		if got := outPath(id); got != want {
+			t.Errorf("%q goes to %q, want %q", id, got, want)
+		}
+	}
+}
+
+func TestTheNearestNamesComeFirst(t *testing.T) {
+	names := []string{"project1/db1", "project1/db2", "project2/db1", "other/thing", "customer-7/main"}
+	for s, want := range map[string][]string{
+		"projekt1/db1": {"project1/db1"},
+		"customer-7":   {"customer-7/main"},
+		"PROJECT2/DB1": {"project2/db1"},
+		"zzzzzzzz":     nil,
+		"":             nil,
+	} {
+		if got := nearest(s, names, 3); len(got) < len(want) || !slices.Equal(got[:len(want)], want) || want == nil && got != nil {
+			t.Errorf("nearest to %q: %q, want %q", s, got, want)
+		}
+	}
+}
+
+func TestProgressTellsRateAndTimeLeft(t *testing.T) {
+	p := &progress{what: "restored", begin: time.Unix(100, 0), bytes: func() int64 { return 30 << 20 }}
+	p.total.Store(400)
+	p.done.Store(100)
+	if got, want := p.line(time.Unix(110, 0)), "restored: 100 of 400 (25%), 10.0/s, 3.0 MiB/s, 30s left"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+)
+
+// jsonFlag is -json: on, off, or by what standard output is.
+type jsonFlag struct{ set, on bool }
+
+func addJSON(fs *flag.FlagSet) *jsonFlag {
+	f := &jsonFlag{}
+	fs.Var(f, "json", "write JSON, one object a line; -json=false: a table. Default: JSON unless standard output is a terminal")
+	return f
+}
+
+func (f *jsonFlag) String() string {
+	if f == nil || !f.set {
+		return "auto"
+	}
+	return strconv.FormatBool(f.on)
+}
+
+func (f *jsonFlag) Set(s string) (err error) {
+	f.set = true
+	f.on, err = strconv.ParseBool(s)
+	return err
+}
+
+func (f *jsonFlag) IsBoolFlag() bool { return true }
+
+func (f *jsonFlag) use(w io.Writer) bool {
+	if f.set {
+		return f.on
+	}
+	return !isTerminal(w)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+}
+
+// rows is a result of many lines: a table, or JSON as it comes.
+type rows struct {
+	w     *bufio.Writer
+	table *tabwriter.Writer // nil: JSON
+	enc   *json.Encoder
+}
+
+func newRows(w io.Writer, asJSON bool, header ...string) *rows {
+	r := &rows{w: bufio.NewWriter(w)}
+	if asJSON {
+		r.enc = json.NewEncoder(r.w)
+		return r
+	}
+	r.table = tabwriter.NewWriter(r.w, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(r.table, strings.Join(header, "\t")) // the table's errors come with Flush
+	return r
+}
+
+// add writes v as JSON, or cells in the table. It fails when nobody reads.
+func (r *rows) add(v any, cells ...string) error {
+	if r.table == nil {
+		return r.enc.Encode(v)
+	}
+	_, err := fmt.Fprintln(r.table, strings.Join(cells, "\t"))
+	return err
+}
+
+func (r *rows) end() error {
+	var err error
+	if r.table != nil {
+		err = r.table.Flush()
+	}
+	return errors.Join(err, r.w.Flush())
+}
+
+// show makes a name fit for a terminal: who may name a tenant must not be able
+// to write escape sequences to the operator's.
+func show(s string) string {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) < 0 {
+		return s
+	}
+	return strconv.Quote(s)
+}
+
+func showTime(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04:05")
+}
+
+func showDuration(d time.Duration) string {
+	switch {
+	case d == 0:
+		return "-"
+	case d >= time.Minute:
+		return d.Round(time.Second).String()
+	case d >= time.Second:
+		return d.Round(100 * time.Millisecond).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
+func showBytes(n int64) string {
+	if n < 1024 {
+		return strconv.FormatInt(n, 10) + " B"
+	}
+	f, units := float64(n), "KMGTPE"
+	for f >= 1024 && units != "" {
+		f /= 1024
+		if f < 1024 || len(units) == 1 {
+			break
+		}
+		units = units[1:]
+	}
+	return fmt.Sprintf("%.1f %ciB", f, units[0])
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// progress tells on standard error how far long work has come: on a terminal in
+// one line that changes, elsewhere now and then in a line of its own. Safe for
+// concurrent use.
+type progress struct {
+	done, total atomic.Int64 // of what; total 0: not known
+	bytes       func() int64 // read so far; nil: not counted
+
+	what  string
+	begin time.Time
+
+	mu    sync.Mutex
+	w     io.Writer
+	tty   bool
+	width int // of the line on the terminal
+
+	ended  chan struct{}
+	joined sync.WaitGroup
+}
+
+const (
+	progressOnTerminal = 200 * time.Millisecond
+	progressElsewhere  = 10 * time.Second
+)
+
+// newProgress shows the progress until end is called.
+func newProgress(w io.Writer, quiet bool, what string, bytes func() int64) *progress {
+	p := &progress{w: w, tty: isTerminal(w), what: what, bytes: bytes, begin: time.Now(), ended: make(chan struct{})}
+	if quiet {
+		return p
+	}
+	every := progressElsewhere
+	if p.tty {
+		every = progressOnTerminal
+	}
+	p.joined.Go(func() {
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				p.show(p.line(time.Now()))
+			case <-p.ended:
+				return
+			}
+		}
+	})
+	return p
+}
+
+// rates are how many of what, and how many bytes, a second.
+func (p *progress) rates(now time.Time) (each, bytes float64) {
+	seconds := now.Sub(p.begin).Seconds()
+	if seconds <= 0 {
+		return 0, 0
+	}
+	each = float64(p.done.Load()) / seconds
+	if p.bytes != nil {
+		bytes = float64(p.bytes()) / seconds
+	}
+	return each, bytes
+}
+
+func (p *progress) line(now time.Time) string {
+	done, total := p.done.Load(), p.total.Load()
+	each, bytes := p.rates(now)
+	s := fmt.Sprintf("%s: %d", p.what, done)
+	if total > 0 {
+		s += fmt.Sprintf(" of %d (%d%%)", total, 100*done/total)
+	}
+	s += fmt.Sprintf(", %.1f/s", each)
+	if p.bytes != nil {
+		s += fmt.Sprintf(", %s/s", showBytes(int64(bytes)))
+	}
+	if total > done && each > 0 {
+		s += ", " + time.Duration(float64(total-done)/each*float64(time.Second)).Round(time.Second).String() + " left"
+	}
+	return s
+}
+
+func (p *progress) show(line string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Nothing is to be done about a standard error that cannot be written to.
+	if !p.tty {
+		_, _ = fmt.Fprintln(p.w, line)
+		return
+	}
+	_, _ = fmt.Fprintf(p.w, "\r%-*s", p.width, line)
+	p.width = len(line)
+}
+
+// say writes a line of its own.
+func (p *progress) say(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clearLocked()
+	_, _ = fmt.Fprintf(p.w, format+"\n", args...)
+}
+
+func (p *progress) clearLocked() {
+	if p.tty && p.width > 0 {
+		_, _ = fmt.Fprintf(p.w, "\r%*s\r", p.width, "")
+		p.width = 0
+	}
+}
+
+// end stops showing; nothing of it stays on a terminal.
+func (p *progress) end() {
+	close(p.ended)
+	p.joined.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clearLocked()
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/control"
+)
+
+func replicateCommand() *command {
+	return &command{
+		name:  "replicate",
+		args:  "[-config FILE]",
+		short: "replicate the databases of a configuration until it is told to stop",
+		long: `
+Runs in the foreground and logs to standard error. SIGINT or SIGTERM makes it
+ship what is left and end with 0; with 1 if something is not at the replica by
+then, which it names: the next start goes on with it. A second signal ends it
+at once.
+
+It holds the state directory against a second one and serves a socket there,
+for status and ls. A state directory that others can write to is refused.`,
+		flags: func(fs *flag.FlagSet) action {
+			var s sourceFlags
+			s.addConfig(fs)
+			socket := fs.Bool("socket", true, "serve status and ls on a socket in the state directory")
+			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
+			return func(ctx context.Context, e *env, args []string) error {
+				if err := operands(args, 0, 0); err != nil {
+					return err
+				}
+				if *patience <= 0 {
+					return usagef("-shutdown-timeout is %v; want a duration above zero", *patience)
+				}
+				return replicate(ctx, e, &s, *socket, *patience)
+			}
+		},
+	}
+}
+
+func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patience time.Duration) error {
+	c, err := s.read(e)
+	if err != nil {
+		return err
+	}
+	opts, err := c.Options()
+	if err != nil {
+		return err
+	}
+	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
+	// First, so that what the configuration says of the log counts.
+	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
+	if err != nil {
+		return err
+	}
+	dir, err := stateDirOf(c)
+	if err != nil {
+		return err
+	}
+	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w, or give -socket=false", err)
+	}
+	if err := m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
+		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, dir), dir)
+	} else if err != nil {
+		return err
+	}
+	server, err := serve(socket, dir, m, c.String(), logger)
+	if err == nil {
+		logger.Info("replicating", "config", c, "databases", m.Stats().Databases, "state", dir)
+		check(ctx, c.Replica, logger)
+		<-ctx.Done()
+		logger.Info("stopping: shipping what is left", "reason", context.Cause(ctx))
+	}
+	// The first signal has ended ctx; from here on another one kills.
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err = errors.Join(err, m.Close(bounded))
+	if server != nil {
+		err = errors.Join(err, server.Close(bounded))
+	}
+	if err != nil {
+		return stopped{err}
+	}
+	logger.Info("stopped: everything is at the replica")
+	return nil
+}
+
+// stopped is a failure of replicate at its end. The signal that asked for the
+// end is no reason for it.
+type stopped struct{ error }
+
+func (s stopped) Unwrap() error { return s.error }
+
+// other names the process that was here first, if it says so.
+func other(ctx context.Context, dir string) string {
+	c, err := control.Dial(ctx, dir)
+	if err != nil {
+		return ""
+	}
+	defer c.Close()
+	f, err := c.Fleet(ctx, time.Minute)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d, since %s)", f.PID, showTime(f.Started))
+}
+
+func serve(socket bool, dir string, m *multidb.Manager, place string, logger *slog.Logger) (*control.Server, error) {
+	if !socket {
+		return nil, nil
+	}
+	return control.Serve(dir, &served{m: m, place: place, started: time.Now()}, logger)
+}
+
+// check tells at once of a replica that cannot be reached; replication goes on
+// trying.
+func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), logger *slog.Logger) {
+	f, err := replica()
+	if err != nil {
+		logger.Warn("nothing is replicated", "reason", err)
+		return
+	}
+	if c, ok := f.(multidb.ReplicaChecker); ok {
+		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
+			logger.Warn("the replica does not work; trying on", "err", err)
+		}
+	}
+}
+
+// served is a Manager on the control socket.
+type served struct {
+	m       *multidb.Manager
+	place   string
+	started time.Time
+}
+
+func (s *served) Fleet(maxLag time.Duration) control.Fleet {
+	st := s.m.Stats()
+	f := control.Fleet{
+		PID: os.Getpid(), Version: version(), Started: s.started, Replica: s.place,
+		Databases: st.Databases, Hot: st.Hot, Warm: st.Warm, Cold: st.Cold, Failing: st.Failing, Stopped: st.Stopped,
+		Transactions: st.Transactions, Bytes: st.Bytes, Requests: st.Requests.Total(),
+		LagP50: st.LagP50, LagP99: st.LagP99,
+	}
+	var worst []multidb.Status
+	f.Healthy, worst = s.m.Healthy(maxLag)
+	for _, w := range worst {
+		f.Worst = append(f.Worst, tenant(w))
+	}
+	return f
+}
+
+func (s *served) Tenants() iter.Seq[control.Tenant] {
+	return func(yield func(control.Tenant) bool) {
+		for st := range s.m.All() {
+			if !yield(tenant(st)) {
+				return
+			}
+		}
+	}
+}
+
+func (s *served) Tenant(id string) (control.Tenant, error) {
+	st, err := s.m.Status(multidb.ID(id))
+	if errors.Is(err, multidb.ErrNotFound) {
+		return control.Tenant{}, fmt.Errorf("%w: %w", control.ErrNotFound, err)
+	} else if err != nil {
+		return control.Tenant{}, err
+	}
+	return tenant(st), nil
+}
+
+func tenant(s multidb.Status) control.Tenant {
+	t := control.Tenant{
+		ID: string(s.ID), Path: s.Path, Replica: s.Prefix, Tier: s.Tier.String(),
+		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, WALSize: s.WALSize,
+		ErrSince: s.ErrSince, Failures: s.Failures,
+	}
+	if s.TXID != 0 {
+		t.TXID = s.TXID.String()
+	}
+	if s.Err != nil {
+		t.Error = s.Err.Error()
+	}
+	return t
+}
+
+// version is that of the module, with the commit where it was built from a
+// checkout.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" {
+		v = "(devel)"
+	}
+	if v == "(devel)" {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				v += " " + s.Value
+			}
+		}
+	}
+	return v
+}

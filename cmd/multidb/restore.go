@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/multidb-go/multidb"
+)
+
+func restoreCommand() *command {
+	return &command{
+		name:  "restore",
+		args:  "[flags] ID -o PATH",
+		short: "restore one database to a new file",
+		long: `
+PATH must not exist. The file appears there only when it is complete, checked
+(integrity_check) and on disk. It may be done at any time, beside a replicate.`,
+		flags: func(fs *flag.FlagSet) action {
+			var s sourceFlags
+			s.addReplica(fs)
+			asJSON := addJSON(fs)
+			quiet := addQuiet(fs)
+			out := fs.String("o", "", "`PATH` of the file to make; required")
+			var at timeFlag
+			at.add(fs)
+			txid := fs.String("txid", "", "restore the state at this transaction, in hexadecimal as snapshots\nshows it")
+			return func(ctx context.Context, e *env, args []string) error {
+				if err := operands(args, 1, 1); err != nil {
+					return err
+				}
+				opt := multidb.RestoreOptions{OutputPath: *out, Timestamp: at.Time}
+				if *out == "" {
+					return usagef("-o PATH is missing")
+				}
+				if *txid != "" {
+					n, err := strconv.ParseUint(*txid, 16, 64)
+					if err != nil || n == 0 {
+						return usagef("-txid is %q; want a number above zero in hexadecimal", *txid)
+					}
+					opt.TXID = multidb.TXID(n)
+				}
+				if opt.TXID != 0 && !opt.Timestamp.IsZero() {
+					return usagef("-txid and -timestamp exclude each other")
+				}
+				src, err := s.open(e)
+				if err != nil {
+					return err
+				}
+				defer src.close()
+				return restore(ctx, e, src, multidb.ID(args[0]), opt, asJSON.use(e.stdout), *quiet)
+			}
+		},
+	}
+}
+
+// timeFlag is -timestamp.
+type timeFlag struct{ time.Time }
+
+func (f *timeFlag) add(fs *flag.FlagSet) {
+	fs.Var(f, "timestamp", "restore the newest state written before this `TIME`: 2026-01-31T12:00:00Z,\nor how long ago: 2h30m")
+}
+
+func (f *timeFlag) String() string {
+	if f == nil || f.IsZero() {
+		return ""
+	}
+	return f.Format(time.RFC3339Nano)
+}
+
+func (f *timeFlag) Set(s string) error {
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		f.Time = time.Now().Add(-d)
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil || t.IsZero() {
+		return errors.New("want 2026-01-31T12:00:00Z, with a time zone, or how long ago as 2h30m")
+	}
+	f.Time = t
+	return nil
+}
+
+// restored tells what restore has made.
+type restored struct {
+	ID      multidb.ID `json:"id"`
+	Path    string     `json:"path"`
+	Bytes   int64      `json:"bytes"`
+	Seconds float64    `json:"seconds"`
+}
+
+func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multidb.RestoreOptions, asJSON, quiet bool) error {
+	// A path that is taken must not cost a search.
+	if _, err := os.Lstat(opt.OutputPath); err == nil {
+		return fmt.Errorf("%w: %s", multidb.ErrExists, opt.OutputPath)
+	}
+	db, err := src.database(ctx, e, quiet, id)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	p := newProgress(e.stderr, quiet, "restoring "+show(string(id)), src.bytesIn())
+	p.total.Store(1)
+	err = multidb.RestoreFrom(ctx, src.factory, db, opt)
+	p.end()
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(opt.OutputPath)
+	if err != nil {
+		return err
+	}
+	r := restored{ID: id, Path: opt.OutputPath, Bytes: info.Size(), Seconds: time.Since(begin).Seconds()}
+	if abs, err := filepath.Abs(r.Path); err == nil {
+		r.Path = abs
+	}
+	if asJSON {
+		return e.fields(true, r)
+	}
+	_, err = fmt.Fprintf(e.stdout, "restored %s to %s: %s in %s\n", show(string(id)), show(r.Path), showBytes(r.Bytes),
+		showDuration(time.Since(begin)))
+	return err
+}
+
+// reason is an error in one line, without what a line about the database says
+// already.
+func reason(err error) string {
+	var of *multidb.Error
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// workName is the directory of restore-all below its target: what is unfinished
+// is there, and nothing else, so that what a crash has left can be told from
+// everything of others. No tenant's path begins with a dot.
+const workName = ".multidb-restore-all"
+
+// plan is what has to be the same when restore-all goes on: one directory must
+// not hold databases of two moments or of two buckets.
+type plan struct {
+	Source    string `json:"source"`
+	Timestamp string `json:"timestamp,omitempty"` // as it was given; empty: the newest
+}
+
+// workDir is held by one process.
+type workDir struct {
+	path string
+	lock *os.File
+}
+
+// openWorkDir takes the work directory of dir, and clears what a crash left.
+func openWorkDir(dir string, p plan) (*workDir, error) {
+	w := &workDir{path: filepath.Join(dir, workName)}
+	for {
+		if err := os.MkdirAll(w.path, 0o700); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(filepath.Join(w.path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // one that has just ended took the directory with it
+		} else if err != nil {
+			return nil, err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, errors.Join(fmt.Errorf("another restore-all is at work in %s", dir), f.Close())
+		} else if err != nil {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		if same, err := isAt(f); err != nil {
+			return nil, errors.Join(err, f.Close())
+		} else if same {
+			w.lock = f
+			break
+		}
+		_ = f.Close() // of a directory that is gone
+	}
+	if err := w.begin(p); err != nil {
+		return nil, errors.Join(err, w.lock.Close())
+	}
+	return w, nil
+}
+
+// isAt reports whether the file is still the one of its name.
+func isAt(f *os.File) (bool, error) {
+	mine, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	there, err := os.Lstat(f.Name())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(mine, there), err
+}
+
+func (w *workDir) begin(p plan) error {
+	name := filepath.Join(w.path, "plan.json")
+	data, err := os.ReadFile(name)
+	var before plan
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case json.Unmarshal(data, &before) != nil:
+		// Cut short by a crash before anything was restored.
+	case before != p:
+		return fmt.Errorf("an unfinished restore-all here was of %s; this one is of %s: finish it, or remove %s",
+			before, p, w.path)
+	}
+	entries, err := os.ReadDir(w.path)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == "lock" || e.Name() == "plan.json" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(w.path, e.Name())); err != nil {
+			return err
+		}
+	}
+	if data, err = json.Marshal(p); err != nil {
+		return err
+	}
+	return os.WriteFile(name, data, 0o600)
+}
+
+func (p plan) String() string {
+	if p.Timestamp == "" {
+		return p.Source + ", the newest states"
+	}
+	return p.Source + " before " + p.Timestamp
+}
+
+// close gives the directory up; done: and removes it, since nothing is left to
+// go on with.
+func (w *workDir) close(done bool) error {
+	var err error
+	if done {
+		err = os.RemoveAll(w.path)
+	}
+	return errors.Join(err, w.lock.Close())
+}
