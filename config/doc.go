@@ -28,6 +28,7 @@
 //	  recent-modify-threshold    duration; 0: never
 //	  access-count-threshold     0 to 65535; 0: never
 //	scan-interval            WithScanInterval
+//	watch                    true or false, WithWatch
 //	cold-sync-interval       WithColdSyncInterval
 //	cold-sync-mode           snapshot, the default, or none
 //	max-open-databases       WithMaxOpen

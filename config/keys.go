@@ -85,6 +85,7 @@ func (s *settings) multiKeys() []key {
 		s.durationKey("hot-duration", "WithHotDuration", multidb.WithHotDuration),
 		{name: "hot-promotion", sets: "WithPromotion", read: s.readPromotion},
 		s.durationKey("scan-interval", "WithScanInterval", multidb.WithScanInterval),
+		{name: "watch", sets: "WithWatch", read: boolean(func(on bool) { s.add(multidb.WithWatch(on)) })},
 		s.durationKey("cold-sync-interval", "WithColdSyncInterval", multidb.WithColdSyncInterval),
 		{name: "cold-sync-mode", read: s.readColdSyncMode},
 		s.countKey("max-open-databases", "WithMaxOpen", multidb.WithMaxOpen),

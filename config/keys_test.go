@@ -200,6 +200,7 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"hot-promotion", "{recent-modify-threshold: 77s}", "recentModify", "1m17s"},
 		{"hot-promotion", "{access-count-threshold: 77}", "accessCount", "77"},
 		{"scan-interval", "77s", "scanInterval", "1m17s"},
+		{"watch", "false", "watch", "false"},
 		{"cold-sync-interval", "77s", "coldSyncInterval", "1m17s"},
 		{"max-open-databases", "77", "maxOpen", "77"},
 		{"max-connections", "77", "maxConns", "77"},
