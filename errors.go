@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
@@ -63,6 +64,21 @@ var (
 	// ErrExists is returned by Restore when the output path, or a WAL or
 	// journal left beside it, already exists.
 	ErrExists = errors.New("output path already exists")
+)
+
+// Errors of S3. They come with a line that says what to correct.
+var (
+	// ErrNoBucket is returned when the bucket does not exist.
+	ErrNoBucket = s3.ErrNoBucket
+	// ErrAccessDenied is returned when S3 refuses the credentials, or what they
+	// may do.
+	ErrAccessDenied = s3.ErrAccessDenied
+	// ErrNoCredentials is returned when no credentials are found.
+	ErrNoCredentials = s3.ErrNoCredentials
+	// ErrUnreachable is returned when the endpoint does not answer.
+	ErrUnreachable = s3.ErrUnreachable
+	// ErrThrottled is returned when S3 still asks to slow down after the retries.
+	ErrThrottled = s3.ErrThrottled
 )
 
 // Error is a failure of one database.

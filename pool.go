@@ -58,9 +58,11 @@ func (h Handle) Release() {
 // same driver (modernc.org/sqlite): two SQLite libraries in one process drop
 // each other's POSIX locks, which corrupts databases. Other processes are free.
 //
-// A transaction that will write should begin with BEGIN IMMEDIATE. One that
-// begins by reading cannot wait for a writer, or for a checkpoint of the
-// Manager's, when it comes to write: SQLite fails it with SQLITE_BUSY at once.
+// A transaction begun by database/sql takes the write lock at once (BEGIN
+// IMMEDIATE), unless it is read-only (sql.TxOptions). One that you begin in SQL
+// should do the same if it will write: SQLite fails a transaction that reads
+// first and comes to write during a checkpoint of the Manager's with SQLITE_BUSY,
+// without waiting.
 //
 // If MaxOpen databases are leased, Acquire waits until one is released. ctx
 // bounds the waiting, not the opening, which goes on for others.
@@ -189,6 +191,13 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	}
 	m.mu.Lock()
 	known := e.file != fileID{}
+	if m.cfg.restoreOpen {
+		// Until it is made whole, what watchers and scans see of it is no change.
+		if m.files[e.file] == e {
+			delete(m.files, e.file)
+		}
+		e.file = fileID{}
+	}
 	m.unlock()
 	if known && !m.cfg.restoreOpen {
 		// It stood here when it was last looked at. Should it really be gone, the

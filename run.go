@@ -88,7 +88,10 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 		m.owes(r)
 	}
 	if m.cfg.replica == nil {
-		r.outcome.Moved = w.stat != fileStat{} && r.before != w.stat
+		r.outcome.Moved = r.before != w.stat
+		if w.stat == (fileStat{}) { // the first look: a write just now is what brought it about
+			r.outcome.Moved = r.started.Sub(r.before.modTime()) < 2*m.cfg.syncInterval
+		}
 		r.drained = true
 		w.state.Ino = r.before.main.Ino
 		if r.before.wal.Size > int64(m.cfg.checkpointPages)*assumedPage {
@@ -376,7 +379,7 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 	h.txid = w.state.TXID
 	h.walSize = r.before.wal.Size
 	if r.drained {
-		h.syncedAt, h.dirtySince = now, time.Time{}
+		h.syncedAt, h.dirtySince = r.started, time.Time{}
 	} else if h.dirtySince.IsZero() {
 		h.dirtySince = r.started
 	}

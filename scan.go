@@ -240,11 +240,8 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 	e := m.addLocked(db, id, prefix, prefixErr, source)
 	e.seen = seq
 	m.events = append(m.events, Event{Type: EventAdded, ID: db.ID, Path: db.Path})
-	now := m.cfg.now()
-	m.fleet.Seen(e.item, db.ModTime, now)
-	if m.cfg.replica != nil {
-		m.fleet.Request(e.item, now) // not protected yet
-	}
+	// Its first copy has no precedence over the Syncs of others.
+	m.fleet.Seen(e.item, db.ModTime, m.cfg.now())
 }
 
 func (m *Manager) refuseLocked(db Database, source int, id fileID, fi os.FileInfo, err error) {

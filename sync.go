@@ -115,13 +115,32 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 
 // unshipped is who may have something that the replica has not.
 func (m *Manager) unshipped() []*entry {
+	type candidate struct {
+		e     *entry
+		stat  fileStat
+		clean bool
+	}
+	var all []candidate
 	m.mu.Lock()
-	defer m.unlock()
-	var out []*entry
 	for _, e := range m.entries {
-		if m.mayOweLocked(e) {
-			out = append(out, e)
+		if !m.mayOweLocked(e) {
+			continue
 		}
+		c := candidate{e: e}
+		if !e.item.Running() { // so that nobody owns e.work but the lock
+			c.stat, c.clean = e.work.stat, e.work.clean
+		}
+		all = append(all, c)
+	}
+	m.unlock()
+	var out []*entry
+	for _, c := range all {
+		if c.clean {
+			if st, err := statFiles(c.e.db.Path); err == nil && st == c.stat {
+				continue // untouched since everything was shipped
+			}
+		}
+		out = append(out, c.e)
 	}
 	return out
 }

@@ -32,6 +32,10 @@ type Options struct {
 // database is converted), never checkpointed by SQLite itself, and with its WAL
 // kept when the last connection closes. Checkpoints belong to the shipper: one
 // that it did not see costs a resync.
+//
+// A transaction that is not read-only takes the write lock when it begins: one
+// that came to write only later could not wait for a checkpoint of the shipper,
+// as SQLite refuses such an upgrade at once.
 func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 	mode := "rw"
 	if o.Create {
@@ -43,7 +47,7 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 		"wal_autocheckpoint(0)",
 		"synchronous(normal)",
 	}
-	db, err := open(path, mode, pragmas)
+	db, err := open(path, mode+"&_txlock=immediate", pragmas)
 	if err != nil {
 		return nil, err
 	}
