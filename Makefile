@@ -85,6 +85,16 @@ interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestr
 	MULTIDB_TEST_S3_ENDPOINT=$$LITESTREAM_S3_ENDPOINT \
 		$(GO) test -count=1 -tags versitygw -run Versitygw ./internal/s3
 
+# Each test for TORTURE_TIME, from TORTURE_SEED on (random if empty). A failure
+# prints how to replay it, the end of a run the seed to go on from.
+TORTURE_TIME ?= 20m
+TORTURE_SEED ?=
+
+.PHONY: torture
+torture: ## try for TORTURE_TIME per test to make it lose something
+	MULTIDB_TORTURE_TIME=$(TORTURE_TIME) MULTIDB_TORTURE_SEED=$(TORTURE_SEED) \
+		$(GO) test -count=1 -timeout 0 -v ./test/torture
+
 .PHONY: ci
 ci: ## everything that CI runs, in its order
 	bash .ci/run
