@@ -25,7 +25,7 @@ import (
 func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
 	var mu sync.Mutex
 	races, restored, kinds := 0, 0, map[string]int{}
-	eachSeed(t, 12, 2, func(t *testing.T, seed uint64) {
+	eachSeed(t, 6, 2, func(t *testing.T, seed uint64) {
 		d := newDuel(t, seed)
 		d.run()
 		mu.Lock()

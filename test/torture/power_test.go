@@ -130,6 +130,9 @@ func scribble(ctx context.Context, c querier, rng *rand.Rand) error {
 	return nil
 }
 
+// catalogPause is a little more than the catalog takes to write what it was told.
+const catalogPause = 1300 * time.Millisecond
+
 // record makes the past: a database, its replica, and images of both and of the
 // state directory at some instants.
 func (s *stage) record() {
@@ -148,17 +151,22 @@ func (s *stage) record() {
 	m := s.start()
 	defer closeManager(s.t, m)
 	for i := range 30 {
+		if i == 27 && s.rng.IntN(2) == 0 {
+			// The catalog knows all of it, so that its word counts.
+			s.sync(m)
+			pause(catalogPause)
+		}
 		err := m.Do(ctx, oneID, func(db *sql.DB) error {
 			c, err := db.Conn(ctx)
 			if err != nil {
 				return err
 			}
 			defer c.Close()
-			if err := scribble(ctx, c, s.rng); err != nil {
-				return err
-			}
-			s.note(c)
 			if i%10 != 7 {
+				if err := scribble(ctx, c, s.rng); err != nil {
+					return err
+				}
+				s.note(c)
 				return nil
 			}
 			if _, err := c.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil { // no checkpoint meanwhile
@@ -282,15 +290,15 @@ func (s *stage) cases() []failure {
 		step = max(1, frames/12)
 	}
 	for i := 0; i <= frames; i += step {
-		all = append(all, failure{kind: "cut at a frame", db: "2", state: pick(s.rng, "2", "1", ""), replica: "2",
-			wal: cut(32 + i*frame), writes: s.rng.IntN(4)})
+		all = append(all, failure{kind: "cut at a frame", db: "2", state: pick(s.rng, "2", "2", "1", ""), replica: "2",
+			wal: cut(32 + i*frame), writes: s.rng.IntN(8)})
 	}
 	for range 8 {
 		n := s.rng.IntN(len(wal) + 1)
-		all = append(all, failure{kind: "cut anywhere", db: "2", state: pick(s.rng, "2", "1", ""), replica: "2",
+		all = append(all, failure{kind: "cut anywhere", db: "2", state: pick(s.rng, "2", "2", "1", ""), replica: "2",
 			wal: cut(n), writes: s.rng.IntN(4)})
 		tail := s.rng.IntN(3*frame) + 1
-		all = append(all, failure{kind: "garbled tail", db: "2", state: pick(s.rng, "2", "1", ""), replica: "2",
+		all = append(all, failure{kind: "garbled tail", db: "2", state: pick(s.rng, "2", "2", "1", ""), replica: "2",
 			wal: func(b []byte) []byte {
 				for i := max(0, len(b)-tail); i < len(b); i++ {
 					b[i] = byte(i * 7)

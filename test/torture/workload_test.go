@@ -25,7 +25,7 @@ import (
 func TestEveryTXIDIsAStateOfTheSource(t *testing.T) {
 	var mu sync.Mutex
 	restored, commits, kinds := 0, 0, map[string]int{}
-	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
+	eachSeed(t, 2, 2, func(t *testing.T, seed uint64) {
 		w := newWorkload(t, seed)
 		w.run(50)
 		mu.Lock()
