@@ -168,7 +168,7 @@ func TestABurstOfNewDirectoriesAndDatabasesIsSeenWhole(t *testing.T) {
 }
 
 func TestARenamedDirectoryIsFollowedUnderItsNewName(t *testing.T) {
-	f, _ := watching(t, newTree(t, 2, 2))
+	f, _ := watching(t, newTree(t, 2, 2), multidb.WithHotDuration(50*time.Millisecond))
 	f.sync("project0/db1")
 	if err := os.Rename(filepath.Join(f.root, "project0"), filepath.Join(f.root, "renamed")); err != nil {
 		t.Fatal(err)
@@ -176,6 +176,7 @@ func TestARenamedDirectoryIsFollowedUnderItsNewName(t *testing.T) {
 	f.waitEvent(multidb.EventAdded, "renamed/db1")
 	f.waitEvent(multidb.EventRemoved, "project0/db1")
 	pos := f.sync("renamed/db1")
+	f.cold()
 	writeRow(t, filepath.Join(f.root, "renamed/databases/db1.db"), "x")
 	f.waitTXID("renamed/db1", pos.TXID)
 	// The old name may be taken again, by something new.
