@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/superfly/ltx"
 )
 
 func TestTwoIDsNeverHaveOnePathAndNoneLeadsOut(t *testing.T) {
@@ -77,6 +78,25 @@ func TestProgressTellsRateAndTimeLeft(t *testing.T) {
 	p.total.Store(400)
 	p.done.Store(100)
 	if got, want := p.line(time.Unix(110, 0)), "restored: 100 of 400 (25%), 10.0/s, 3.0 MiB/s, 30s left"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestTheProgressOfOneRestoreCountsWhatItReads(t *testing.T) {
+	file := func(level int, from, to multidb.TXID, size int64, at int64) *ltx.FileInfo {
+		return &ltx.FileInfo{Level: level, MinTXID: from, MaxTXID: to, Size: size, CreatedAt: time.Unix(at, 0)}
+	}
+	files := []*ltx.FileInfo{file(0, 6, 6, 1, 60), file(0, 7, 7, 2, 70), file(1, 5, 6, 4, 60), file(9, 1, 4, 1000, 40)}
+	for _, tc := range []struct {
+		opt  multidb.RestoreOptions
+		want int64
+	}{{multidb.RestoreOptions{}, 1006}, {multidb.RestoreOptions{TXID: 6}, 1004}, {multidb.RestoreOptions{Timestamp: time.Unix(50, 0)}, 1000}} {
+		if got := planSize(files, tc.opt); got != tc.want {
+			t.Errorf("%+v: %d bytes, want %d", tc.opt, got, tc.want)
+		}
+	}
+	p := &progress{what: "restoring a", begin: time.Unix(100, 0), size: 40 << 20, bytes: func() int64 { return 10 << 20 }}
+	if got, want := p.line(time.Unix(110, 0)), "restoring a: 10.0 MiB of 40.0 MiB (25%), 1.0 MiB/s, 30s left"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -14,6 +14,7 @@ import (
 type progress struct {
 	done, total atomic.Int64 // of what; total 0: not known
 	bytes       func() int64 // read so far; nil: not counted
+	size        int64        // bytes to be read, of one database; 0: it is the number that counts
 
 	what  string
 	begin time.Time
@@ -34,7 +35,11 @@ const (
 
 // newProgress shows the progress until end is called.
 func newProgress(w io.Writer, quiet bool, what string, bytes func() int64) *progress {
-	p := &progress{w: w, tty: isTerminal(w), what: what, bytes: bytes, begin: time.Now(), ended: make(chan struct{})}
+	return showProgress(&progress{w: w, what: what, bytes: bytes}, quiet)
+}
+
+func showProgress(p *progress, quiet bool) *progress {
+	p.tty, p.begin, p.ended = isTerminal(p.w), time.Now(), make(chan struct{})
 	if quiet {
 		return p
 	}
@@ -71,6 +76,9 @@ func (p *progress) rates(now time.Time) (each, bytes float64) {
 }
 
 func (p *progress) line(now time.Time) string {
+	if p.size > 0 && p.bytes != nil {
+		return p.sizeLine(now)
+	}
 	done, total := p.done.Load(), p.total.Load()
 	each, bytes := p.rates(now)
 	s := fmt.Sprintf("%s: %d", p.what, done)
@@ -83,6 +91,16 @@ func (p *progress) line(now time.Time) string {
 	}
 	if total > done && each > 0 {
 		s += ", " + time.Duration(float64(total-done)/each*float64(time.Second)).Round(time.Second).String() + " left"
+	}
+	return s
+}
+
+func (p *progress) sizeLine(now time.Time) string {
+	_, rate := p.rates(now)
+	read := min(p.bytes(), p.size)
+	s := fmt.Sprintf("%s: %s of %s (%d%%), %s/s", p.what, showBytes(read), showBytes(p.size), 100*read/p.size, showBytes(int64(rate)))
+	if read < p.size && rate > 0 {
+		s += ", " + time.Duration(float64(p.size-read)/rate*float64(time.Second)).Round(time.Second).String() + " left"
 	}
 	return s
 }

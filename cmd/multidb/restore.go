@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/superfly/ltx"
 )
 
 func restoreCommand() *command {
@@ -105,8 +106,16 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 		return err
 	}
 	begin := time.Now()
-	p := newProgress(e.stderr, quiet, "restoring "+show(string(id)), src.bytesIn())
-	p.total.Store(1)
+	p := &progress{w: e.stderr, what: "restoring " + show(string(id))}
+	if read := src.bytesIn(); read != nil && !quiet {
+		files, err := multidb.ReplicaFiles(ctx, src.factory, db, false)
+		if err != nil {
+			return err
+		}
+		before := read()
+		p.bytes, p.size = func() int64 { return read() - before }, planSize(files, opt)
+	}
+	showProgress(p, quiet)
 	err = multidb.RestoreFrom(ctx, src.factory, db, opt)
 	p.end()
 	if err != nil {
@@ -126,6 +135,27 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 	_, err = fmt.Fprintf(e.stdout, "restored %s to %s: %s in %s\n", show(string(id)), show(r.Path), showBytes(r.Bytes),
 		showDuration(time.Since(begin)))
 	return err
+}
+
+// planSize is about how many bytes a restore reads: the newest whole state, and
+// what continues it in the longest steps. It is for the progress only.
+func planSize(files []*ltx.FileInfo, opt multidb.RestoreOptions) int64 {
+	var size int64
+	for at := multidb.TXID(0); ; {
+		var next *ltx.FileInfo
+		for _, f := range files {
+			if opt.TXID != 0 && f.MaxTXID > opt.TXID || !opt.Timestamp.IsZero() && !f.CreatedAt.Before(opt.Timestamp) {
+				continue
+			}
+			if f.MinTXID <= at+1 && f.MaxTXID > at && (next == nil || f.MaxTXID > next.MaxTXID) {
+				next = f
+			}
+		}
+		if next == nil {
+			return size
+		}
+		at, size = next.MaxTXID, size+next.Size
+	}
 }
 
 // reason is an error in one line, without what a line about the database says

@@ -192,7 +192,9 @@ func (s *source) bytesIn() func() int64 {
 func (s *source) tenants(ctx context.Context, p *progress) (all []multidb.Database, errs []error) {
 	list := multidb.ListTenants(ctx, s.factory)
 	if _, ok := s.factory.(multidb.TenantLister); !ok && s.discoverer != nil {
-		list = s.discoverer.Discover(ctx) // of what this machine has
+		// What this machine has is better than nothing, and may not be all.
+		list = s.discoverer.Discover(ctx)
+		errs = append(errs, fmt.Errorf("a %T cannot list what it holds: only the databases found on this machine are known", s.factory))
 	}
 	for db, err := range list {
 		if err != nil {
