@@ -39,7 +39,10 @@ var killPoints = []string{
 // each kill what the replica and the machine have. P1 to P3, and P5.
 func TestNothingSyncedIsLostByKill9(t *testing.T) {
 	bin := buildChild(t)
-	const perArena = 26
+	perArena := 26
+	if testing.Short() {
+		perArena = 10
+	}
 	sum := &tally{at: map[string]int{}}
 	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
 		a := newArena(t, bin, seed)
