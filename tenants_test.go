@@ -225,3 +225,25 @@ func TestARestoreNeedsNoManager(t *testing.T) {
 		t.Errorf("of nothing: %v", err)
 	}
 }
+
+func TestWhatIsNoDatabaseIsNotListed(t *testing.T) {
+	for _, path := range []string{"{{project}}", "{{path}}"} {
+		dir := t.TempDir()
+		r, err := multidb.NewFileReplica(dir, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"logs/today/readme", "empty/ltx.txt", "0/0000/notes", "file"} {
+			name = filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(name, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for db, err := range r.Tenants(t.Context()) {
+			t.Errorf("%s: listed %+v, %v", path, db, err)
+		}
+	}
+}

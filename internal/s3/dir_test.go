@@ -42,6 +42,8 @@ func TestDirGoesThroughEveryPage(t *testing.T) {
 	f := newFakeS3(t)
 	const n = 2300
 	for i := range n {
+		// Two in each, so that a page may end within one.
+		f.put(t, fmt.Sprintf("tenants/t%04d/0000/x", i), []byte("x"))
 		f.put(t, fmt.Sprintf("tenants/t%04d/metadata.json", i), []byte("{}"))
 	}
 	c := newClient(t, f.config())
