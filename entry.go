@@ -55,14 +55,15 @@ type work struct {
 	stat     fileStat // before the last run that found everything shipped
 	clean    bool     // nothing can have been written since, if the stat is the same
 	sealed   sealPoint
-	nextSeal time.Time // not before this
-	retained time.Time // when the replica was last cleared of what is old
-	verified bool      // the replica was looked at in this process
-	files    []byte    // the inventory, while there is no replica below
-	rep      *replica  // while active
-	dirty    bool      // the catalog's record is old
-	modTime  time.Time // of what is shipped
-	own      int64     // Unix nanoseconds: the files' time after a checkpoint of ours
+	nextSeal time.Time        // not before this
+	retained time.Time        // when the replica was last cleared of what is old
+	verified bool             // the replica was looked at in this process
+	files    []byte           // the inventory, while there is no replica below
+	rep      *replica         // while active
+	dirty    bool             // the catalog's record is old
+	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
+	modTime  time.Time        // of what is shipped
+	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 }
 
 // sealPoint is where the WAL was when it was last checkpointed.

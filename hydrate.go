@@ -72,7 +72,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 			return nil, err
 		}
 	}
-	files, err := listAll(ctx, client)
+	files, err := listFiles(ctx, client, false)
 	if err != nil {
 		return nil, err
 	}

@@ -32,6 +32,8 @@ func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exac
 	return files, opError("list", db.ID, err)
 }
 
+// listFiles returns every LTX file of a prefix, in one listing where the client
+// can, level by level otherwise.
 func listFiles(ctx context.Context, client litestream.ReplicaClient, exactTimes bool) ([]*ltx.FileInfo, error) {
 	if l, ok := client.(FileLister); ok {
 		return l.AllLTXFiles(ctx, exactTimes)

@@ -3,6 +3,9 @@ package multidb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -48,6 +51,12 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		r.outcome.Stop = true
 	default:
 		err = m.step(ctx, r)
+	}
+	if err == nil && r.drained && len(waiters) > 0 && m.cfg.replica != nil {
+		err = m.syncLocal(r)
+	}
+	if err == nil && r.drained {
+		m.well(r)
 	}
 	waiters = m.answer(r, waiters, err)
 	if err == nil && m.cfg.replica != nil && !r.outcome.More && !r.outcome.Stop {
@@ -347,6 +356,41 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 	return nil
 }
 
+// syncLocal flushes the WAL to disk for a Sync. The pool's commits are not
+// flushed one by one (synchronous=NORMAL), so that after a power failure the local
+// database could be older than what Sync said is durable, and be shipped over it
+// as the newest state.
+func (m *Manager) syncLocal(r *runState) error {
+	w := &r.e.work
+	if r.before.wal.Size == 0 || r.before.wal == w.flushed {
+		return nil
+	}
+	f, err := os.Open(r.e.db.Path + "-wal") // it carries no locks
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // checkpointed and gone, which flushed the database
+	} else if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("flush the WAL: %w", err)
+	}
+	w.flushed = r.before.wal
+	return nil
+}
+
+// well notes that everything is at the replica, before anybody is told.
+func (m *Manager) well(r *runState) {
+	m.mu.Lock()
+	defer m.unlock()
+	e, h := r.e, &r.e.health
+	h.txid = e.work.state.TXID
+	h.syncedAt, h.dirtySince = r.started, time.Time{}
+	if h.err != nil {
+		h.err, h.errSince = nil, time.Time{}
+		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+	}
+}
+
 // answer tells the callers of Sync, before upkeep. It returns those who must
 // wait for another run.
 func (m *Manager) answer(r *runState, waiters []chan<- syncResult, err error) []chan<- syncResult {
@@ -378,9 +422,7 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 	h := &e.health
 	h.txid = w.state.TXID
 	h.walSize = r.before.wal.Size
-	if r.drained {
-		h.syncedAt, h.dirtySince = r.started, time.Time{}
-	} else if h.dirtySince.IsZero() {
+	if !r.drained && h.dirtySince.IsZero() {
 		h.dirtySince = r.started
 	}
 	if err != nil && !e.removed {
@@ -400,9 +442,6 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 		}
 		h.err = err
 		m.counters.failures.Add(1)
-	} else if h.err != nil && r.drained {
-		h.err, h.errSince = nil, time.Time{}
-		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
 	}
 	r.outcome.Err = err
 	if r.outcome.Stop {

@@ -54,7 +54,7 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 			return rep, nil
 		}
 	}
-	files, err := listAll(ctx, client)
+	files, err := listFiles(ctx, client, false)
 	if err != nil {
 		return nil, fmt.Errorf("list the replica: %w", err)
 	}
@@ -88,26 +88,6 @@ func (m *Manager) deactivate(e *entry) {
 		w.verified = false // listed again when it is needed
 	}
 	w.files, w.rep, w.dirty = b, nil, true
-}
-
-// listAll returns every LTX file of a prefix.
-func listAll(ctx context.Context, client litestream.ReplicaClient) ([]*ltx.FileInfo, error) {
-	if l, ok := client.(FileLister); ok {
-		return l.AllLTXFiles(ctx, false)
-	}
-	var all []*ltx.FileInfo
-	for level := 0; level <= litestream.SnapshotLevel; level++ {
-		itr, err := client.LTXFiles(ctx, level, 0, false)
-		if err != nil {
-			return nil, err
-		}
-		a, err := ltx.SliceFileIterator(itr)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, a...)
-	}
-	return all, nil
 }
 
 // metadata is the object that tells whose prefix it is.

@@ -75,6 +75,7 @@ type recorder struct {
 	changed map[string]int64 // the stamp of a directory
 	lost    []error
 	limited []error
+	mu      sync.Mutex    // guards changed and looks
 	more    chan struct{} // one for each Name; nil if nobody waits
 }
 
@@ -92,6 +93,8 @@ func (r *recorder) Name(path string, op Op) {
 func (r *recorder) Tell(path string) { r.told[path] = append(r.told[path], time.Now()) }
 
 func (r *recorder) Look(dir string, since Since) (Since, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.looks[dir]++
 	stamp, ok := r.changed[dir]
 	return Since{Stamp: stamp, Moved: stamp > since.Stamp && since.Stamp != 0}, ok
@@ -99,6 +102,27 @@ func (r *recorder) Look(dir string, since Since) (Since, bool) {
 
 func (r *recorder) Lost(err error)    { r.lost = append(r.lost, err) }
 func (r *recorder) Limited(err error) { r.limited = append(r.limited, err) }
+
+// change says what Look sees of a directory: another stamp by so much, or at
+// gone that it is not there.
+func (r *recorder) change(dir string, by int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if by == gone {
+		delete(r.changed, dir)
+		return
+	}
+	r.changed[dir] += by
+}
+
+const gone = -1
+
+// looked is how often a directory was looked at.
+func (r *recorder) looked(dir string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.looks[dir]
+}
 
 // run starts a Watcher over sources, the next one whenever one is opened; none
 // left is an error. stop joins it.
@@ -185,7 +209,7 @@ func TestWhereWatchesRunOutDirectoriesAreLookedAtAndItIsSaidOnce(t *testing.T) {
 					r.w.Add("/watched", false)
 				}
 				for _, dir := range []string{"/quiet", "/busy", "/gone"} {
-					r.changed[dir] = 1
+					r.change(dir, 1)
 				}
 				synctest.Wait()
 				r.w.Add("/quiet", false)
@@ -193,16 +217,16 @@ func TestWhereWatchesRunOutDirectoriesAreLookedAtAndItIsSaidOnce(t *testing.T) {
 				r.w.Add("/gone", true)
 				time.Sleep(time.Second)
 				synctest.Wait()
-				delete(r.changed, "/gone")
+				r.change("/gone", gone)
 				for range 100 {
-					r.changed["/busy"]++
+					r.change("/busy", 1)
 					time.Sleep(pollActive)
 					synctest.Wait()
 				}
-				if n := r.looks["/busy"]; n < 90 {
+				if n := r.looked("/busy"); n < 90 {
 					t.Errorf("the busy directory was looked at %d times in 25 s", n)
 				}
-				if n := r.looks["/quiet"]; n > 2 {
+				if n := r.looked("/quiet"); n > 2 {
 					t.Errorf("the quiet directory was looked at %d times in 25 s", n)
 				}
 				if r.w.Looks("/gone") {
@@ -210,10 +234,10 @@ func TestWhereWatchesRunOutDirectoriesAreLookedAtAndItIsSaidOnce(t *testing.T) {
 				}
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				before := r.looks["/busy"]
+				before := r.looked("/busy")
 				time.Sleep(time.Hour)
 				synctest.Wait()
-				if n := r.looks["/busy"] - before; n < 119 || n > 121 {
+				if n := r.looked("/busy") - before; n < 119 || n > 121 {
 					t.Errorf("looked at %d times in an hour without a change", n)
 				}
 				if len(r.limited) != 1 {
@@ -236,8 +260,8 @@ func TestADirectoryThatCanBeWatchedAfterAllIsNotLookedAtAnyMore(t *testing.T) {
 		r.w.Add("/d", false)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if r.looks["/d"] != 0 || len(s.WatchList()) != 1 {
-			t.Errorf("looked at %d times; watched %v", r.looks["/d"], s.WatchList())
+		if r.looked("/d") != 0 || len(s.WatchList()) != 1 {
+			t.Errorf("looked at %d times; watched %v", r.looked("/d"), s.WatchList())
 		}
 	})
 }
@@ -248,7 +272,7 @@ func TestForgetLeavesNothingBelowADirectoryAndItsNeighboursAlone(t *testing.T) {
 		r, stop := run(t, s)
 		defer stop()
 		for _, dir := range []string{"/a", "/a/b", "/ab", "/c", "/a/polled", "/abpolled"} {
-			r.changed[dir] = 1
+			r.change(dir, 1)
 			r.w.Add(dir, false)
 		}
 		s.events <- fsnotify.Event{Name: "/a", Op: fsnotify.Rename}
