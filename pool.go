@@ -258,7 +258,7 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		MaxConns:    m.cfg.maxConns,
 	})
 	if err != nil {
-		return nil, err
+		return nil, sqlitedb.Explain(e.db.Path, err)
 	}
 	if m.cfg.openHook != nil {
 		if err := m.cfg.openHook(ctx, e.db, db); err != nil {

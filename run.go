@@ -50,7 +50,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		err = refused
 		r.outcome.Stop = true
 	default:
-		err = m.step(ctx, r)
+		err = sqlitedb.Explain(e.db.Path, m.step(ctx, r))
 	}
 	if err == nil && r.drained && len(waiters) > 0 && m.cfg.replica != nil {
 		err = m.syncLocal(r)

@@ -3,6 +3,8 @@ package sqlitedb
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"syscall"
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
@@ -42,5 +44,25 @@ func Classify(err error) error {
 	default:
 		return err
 	}
+	if errors.Is(err, kind) {
+		return err
+	}
 	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// Explain tells a database that cannot be written from one that cannot be opened
+// for another reason: SQLite says only that it cannot, since it needs a WAL beside
+// the file to read one in WAL mode.
+func Explain(path string, err error) error {
+	const writable = 2 // W_OK
+	if !errors.Is(err, ErrNoFile) || errors.Is(err, ErrReadOnly) {
+		return err
+	}
+	for _, p := range []string{filepath.Dir(path), path} {
+		switch denied := syscall.Access(p, writable); {
+		case errors.Is(denied, syscall.EROFS), errors.Is(denied, syscall.EACCES):
+			return fmt.Errorf("%w: %s: %w: %w", ErrReadOnly, p, denied, err)
+		}
+	}
+	return err
 }

@@ -1,0 +1,63 @@
+package multidb_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+// TestADatabaseOnAReadOnlyFileSystemIsNamedAndLeavesTheOthersAlone mounts one in
+// a namespace of its own, where the test runs itself again.
+func TestADatabaseOnAReadOnlyFileSystemIsNamedAndLeavesTheOthersAlone(t *testing.T) {
+	const env = "MULTIDB_TEST_READONLY"
+	root := os.Getenv(env)
+	if root == "" {
+		root = t.TempDir()
+		makeDB(t, filepath.Join(root, "p/databases/a.db"), 3)
+		script := `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$1" -test.run='^` + t.Name() + `$' -test.v`
+		cmd := exec.Command("unshare", "--mount", "--map-root-user", "sh", "-c", script, root, os.Args[0])
+		cmd.Env = append(os.Environ(), env+"="+root)
+		out, err := cmd.CombinedOutput()
+		if err == nil && strings.Contains(string(out), "--- PASS: "+t.Name()) {
+			return
+		}
+		if !strings.Contains(string(out), "=== RUN") { // no such namespaces here: permissions must do
+			if os.Geteuid() == 0 {
+				t.Logf("no mount namespaces, and root ignores permissions: %s", out)
+				return
+			}
+			dir := filepath.Join(root, "p/databases")
+			if err := os.Chmod(dir, 0o555); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = os.Chmod(dir, 0o755) }()
+			checkReadOnly(t, root)
+			return
+		}
+		t.Fatalf("%v\n%s", err, out)
+	}
+	checkReadOnly(t, root)
+}
+
+func checkReadOnly(t *testing.T, root string) {
+	f := start(t, root, multidb.WithDiscoverer(multidb.Glob(pattern(newTree(t, 1, 1)))),
+		multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(t.TempDir()))
+	f.failed("p/a", multidb.ErrReadOnly)
+	if _, err := f.m.Acquire(t.Context(), "p/a"); !errors.Is(err, multidb.ErrReadOnly) {
+		t.Errorf("acquire: %v", err)
+	}
+	if st, err := f.m.Status("p/a"); err != nil || !errors.Is(st.Err, multidb.ErrReadOnly) {
+		t.Errorf("status: %v, %v", st.Err, err)
+	}
+	f.insert("project0/db0", "x")
+	f.sync("project0/db0")
+	if err := f.close(); !errors.Is(err, multidb.ErrNotDurable) {
+		t.Errorf("close: %v", err)
+	}
+}
