@@ -66,7 +66,7 @@ func fingerprint(fi os.FileInfo) Fingerprint {
 	p := Fingerprint{Size: fi.Size(), Mtime: fi.ModTime().UnixNano()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		p.Ino = st.Ino
-		p.Ctime = st.Ctim.Nano()
+		p.Ctime = ctime(st)
 	}
 	return p
 }

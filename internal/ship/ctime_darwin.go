@@ -1,0 +1,6 @@
+package ship
+
+import "syscall"
+
+// ctime is when the file's inode was last changed, in Unix nanoseconds.
+func ctime(st *syscall.Stat_t) int64 { return st.Ctimespec.Nano() }
