@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -217,7 +218,7 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 			if err != nil {
 				continue
 			}
-			stamp := info.Sys().(*syscall.Stat_t).Ctim.Nano()
+			stamp := ship.FingerprintOf(info).Ctime
 			if stamp < since.Stamp || stamp == since.Stamp && !since.Moved {
 				continue
 			}

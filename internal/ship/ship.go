@@ -283,7 +283,7 @@ func (s *Shipper) proveNoWAL(st *State, main Fingerprint, f *os.File, size int64
 		if err != nil {
 			return nil, err
 		}
-		if fingerprint(fi).age(s.cfg.Now()).Abs() < time.Second {
+		if FingerprintOf(fi).age(s.cfg.Now()).Abs() < time.Second {
 			return &delta{rule: RuleNone, next: *st, tail: true}, nil
 		}
 	}

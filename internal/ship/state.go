@@ -59,10 +59,11 @@ func Stat(path string) (Fingerprint, error) {
 	if err != nil {
 		return Fingerprint{}, err
 	}
-	return fingerprint(fi), nil
+	return FingerprintOf(fi), nil
 }
 
-func fingerprint(fi os.FileInfo) Fingerprint {
+// FingerprintOf is the fingerprint that a stat found.
+func FingerprintOf(fi os.FileInfo) Fingerprint {
 	p := Fingerprint{Size: fi.Size(), Mtime: fi.ModTime().UnixNano()}
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 		p.Ino = st.Ino
