@@ -2,17 +2,14 @@ package multidb
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/superfly/ltx"
 )
 
@@ -85,7 +82,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 func (m *Manager) adopt(ctx context.Context, e *entry, inv *levels.Inventory, txid TXID) error {
 	st := ship.State{TXID: txid}
 	var err error
-	if st.PageSize, err = pageSize(e.db.Path); err != nil {
+	if st.PageSize, err = sqlitedb.PageSize(ctx, e.db.Path); err != nil {
 		return err
 	}
 	if st.Print, err = m.ship.Print(ctx, e.db.Path); err != nil {
@@ -105,24 +102,6 @@ func (m *Manager) adopt(ctx context.Context, e *entry, inv *levels.Inventory, tx
 		e.health.txid = txid
 	}
 	return nil
-}
-
-// pageSize reads it from the header of a file that was just made, and that
-// nobody has open yet.
-func pageSize(path string) (uint32, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }()
-	var b [18]byte
-	if _, err := io.ReadFull(f, b[:]); err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrNotDatabase, err)
-	}
-	if n := uint32(binary.BigEndian.Uint16(b[16:])); n != 1 {
-		return n, nil
-	}
-	return 65536, nil
 }
 
 // inventoryClient answers listings from an inventory.

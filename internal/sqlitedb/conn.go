@@ -114,6 +114,18 @@ func (c *Conn) Pages(ctx context.Context, fn func(pgno uint32, data []byte) erro
 	return Classify(rows.Err())
 }
 
+// PageSize returns a database's page size in bytes. It goes through SQLite, as
+// somebody may have the file open: see the package comment.
+func PageSize(ctx context.Context, path string) (n uint32, err error) {
+	c, err := OpenConn(ctx, path, time.Second)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	err = c.QueryRow(ctx, "PRAGMA page_size", &n)
+	return n, err
+}
+
 // CheckIntegrity runs SQLite's integrity_check on a database that nobody uses.
 // It leaves no file beside it. The error is ErrCorrupt with the first finding.
 func CheckIntegrity(ctx context.Context, path string) (err error) {
