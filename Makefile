@@ -7,6 +7,9 @@ GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
 TAGS    := interop,sqlite3cli,versitygw
+# test is a module of its own, so that what only attacks need (other SQLite
+# libraries, faulty networks) is nobody's dependency.
+MODULES := . test
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
@@ -25,9 +28,14 @@ build: ## compile every package, the examples included
 test: ## run the tests; needs nothing but Go
 	$(GO) test ./...
 
+.PHONY: attack
+attack: ## run the short form of the torture tests
+	$(GO) -C test test ./torture
+
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler
 	$(GO) test -race -short ./...
+	$(GO) -C test test -race -short ./torture
 
 .PHONY: bench
 bench: ## run the benchmarks once
@@ -44,17 +52,17 @@ fmt-check: ## fail if a file is not as gofmt writes it
 
 .PHONY: vet
 vet: ## run go vet, the interoperability tests included
-	$(GO) vet -tags $(TAGS) ./...
+	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m vet -tags $(TAGS) ./...); done
 
 .PHONY: lint
 lint: linters ## run staticcheck and errcheck
-	$(BIN)/staticcheck -tags $(TAGS) ./...
-	$(BIN)/errcheck -tags $(TAGS) -ignoretests -exclude tools/errcheck.txt ./...
+	@set -e; for m in $(MODULES); do ( cd $$m; set -x; \
+		$(BIN)/staticcheck -tags $(TAGS) ./...; \
+		$(BIN)/errcheck -tags $(TAGS) -ignoretests -exclude $(CURDIR)/tools/errcheck.txt ./... ); done
 
 .PHONY: tidy-check
-tidy-check: ## fail if go.mod or go.sum, here or in tools, is not tidy
-	$(GO) mod tidy -diff
-	cd tools && $(GO) mod tidy -diff
+tidy-check: ## fail if a go.mod or go.sum is not tidy
+	@set -e; for m in $(MODULES) tools; do (set -x; $(GO) -C $$m mod tidy -diff); done
 
 .PHONY: tools
 tools: linters $(VERSITYGW) $(LITESTREAM) ## build the linters and test programs into bin/
@@ -75,7 +83,7 @@ $(LITESTREAM):
 interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3
 	@command -v sqlite3 > /dev/null || { echo 'make interop needs the sqlite3 command: apt-get install sqlite3' >&2; exit 1; }
 	MULTIDB_VERSITYGW=$(VERSITYGW) MULTIDB_LITESTREAM=$(LITESTREAM) \
-		$(GO) test -count=1 -tags interop ./test/interop/...
+		$(GO) -C test test -count=1 -tags interop ./interop/...
 	$(GO) test -count=1 -tags sqlite3cli -run InOtherProcesses ./internal/ship
 	@set -e; \
 	export VERSITYGW=$(VERSITYGW) VERSITYGW_DIR=$(BIN)/versitygw-test VERSITYGW_KEEP_KEYS=1; \
@@ -93,7 +101,7 @@ TORTURE_SEED ?=
 .PHONY: torture
 torture: ## try for TORTURE_TIME per test to make it lose something
 	MULTIDB_TORTURE_TIME=$(TORTURE_TIME) MULTIDB_TORTURE_SEED=$(TORTURE_SEED) \
-		$(GO) test -count=1 -timeout 0 -v ./test/torture
+		$(GO) -C test test -count=1 -timeout 0 -v ./torture
 
 .PHONY: ci
 ci: ## everything that CI runs, in its order

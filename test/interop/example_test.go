@@ -13,7 +13,7 @@ func TestStockLitestreamRestoresEveryDatabaseOfTheExample(t *testing.T) {
 	g := startGateway(t)
 	dir := t.TempDir()
 	program, sources := filepath.Join(dir, "with_s3"), filepath.Join(dir, "sources")
-	run(t, 5*time.Minute, environ(), "", "go", "build", "-o", program, "../../examples/with_s3")
+	run(t, 5*time.Minute, environ(), "", "go", "build", "-C", "../..", "-o", program, "./examples/with_s3")
 
 	output := run(t, 3*time.Minute, environ(
 		"LITESTREAM_S3_BUCKET="+g.bucket,

@@ -32,7 +32,7 @@ func TestRestoreAllGetsAThousandTenantsBackOnAnEmptyMachine(t *testing.T) {
 
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "multidb")
-	run(t, 10*time.Minute, os.Environ(), "", "go", "build", "-o", binary, "../../cmd/multidb")
+	run(t, 10*time.Minute, os.Environ(), "", "go", "build", "-C", "../..", "-o", binary, "./cmd/multidb")
 	env := environ("AWS_ACCESS_KEY_ID="+g.accessKey, "AWS_SECRET_ACCESS_KEY="+g.secretKey, "AWS_REGION="+g.region,
 		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null")
 	for _, place := range []struct{ name, path string }{

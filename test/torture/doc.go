@@ -3,8 +3,8 @@
 // failures, a faulty S3, two Managers on one prefix, and writers in other
 // processes. docs/RELIABILITY.md says what each proves and how much of it ran.
 //
-// The short form runs with every `go test`. The long form, `make torture`, goes
-// on for a time, from seed to seed:
+// The short form is `go -C test test ./torture`. The long form, `make torture`,
+// goes on for a time, from seed to seed:
 //
 //	MULTIDB_TORTURE_TIME=2h     how long each test runs (default: a few seeds)
 //	MULTIDB_TORTURE_SEED=7      the first seed; without a time, the only one

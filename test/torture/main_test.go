@@ -78,7 +78,7 @@ func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
 					st.Parallel()
 					defer func() {
 						if st.Failed() {
-							st.Logf("replay: %s=%d go test ./test/torture -count=1 -run '^%s$'", seedEnv, seed, t.Name())
+							st.Logf("replay: %s=%d go -C test test ./torture -count=1 -run '^%s$'", seedEnv, seed, t.Name())
 						}
 					}()
 					fn(st, seed)
