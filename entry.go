@@ -13,27 +13,62 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
-// entry is one known database.
+// entry is one known database. There may be 100,000 of them, nearly all of them
+// cold: what only others need is in work, or comes and goes.
 type entry struct {
-	db     Database
+	db     known
 	item   *schedule.Item[*entry]
 	file   fileID // zero until the file exists
 	prefix string
 
 	// Guarded by Manager.mu.
-	source   int    // which discoverer it is of; fromCatalog until one lists it
+	source   int32  // which discoverer it is of; fromCatalog until one lists it
 	seen     uint32 // the last scan that listed it
-	held     int    // Acquires that are about to open it
+	held     int32  // Acquires that are about to open it
 	touched  bool   // a watcher saw a change during the run in progress
 	removed  bool
-	clash    bool  // refused because the prefix is another's
-	refused  error // why it is not replicated, for good
-	waiters  []chan<- syncResult
-	retainAt time.Time // when the replica has something to delete; zero: never
+	clash    bool    // refused because the prefix is another's
+	refused  error   // why it is not replicated, for good
+	waiters  *waiter // callers of Sync, the last one first
+	retainAt int64   // Unix ms when the replica has something to delete; 0: never
 	health   health
 
-	// Owned by the run in progress (one at a time), or by nobody.
-	work work
+	// Owned by the run in progress (one at a time), and by whoever holds
+	// Manager.mu while there is none. Of a cold entry work is nil, and packed
+	// is what it was.
+	work   *work
+	packed string
+}
+
+// unpack gives an entry its work. Only for its owner.
+func (e *entry) unpack() *work {
+	if e.work == nil {
+		e.work = new(work)
+		if err := e.work.unpack(e.packed); err != nil {
+			e.work.dirty = true // as if the state directory had been lost
+		}
+		e.packed = ""
+	}
+	return e.work
+}
+
+// packLocked makes a cold entry small again, if nobody owns its work.
+func (e *entry) packLocked() {
+	if e.work != nil && e.work.rep == nil && !e.work.dirty && !e.item.Running() && e.item.Tier() == schedule.Cold {
+		e.packed, e.work = e.work.pack(), nil
+	}
+}
+
+// peekLocked is the work of an entry that is not running, only to be read.
+func (e *entry) peekLocked() *work {
+	if e.work != nil {
+		return e.work
+	}
+	w := new(work)
+	if w.unpack(e.packed) != nil {
+		return new(work)
+	}
+	return w
 }
 
 // fromCatalog is the source of what no discoverer has listed since Start.
@@ -42,34 +77,11 @@ const fromCatalog = -1
 // health is what Status tells.
 type health struct {
 	txid       TXID
-	syncedAt   time.Time // when the replica last had everything
-	dirtySince time.Time // since when there is something it has not; zero: nothing
+	syncedAt   moment // when the replica last had everything
+	dirtySince moment // since when there is something it has not; zero: nothing
 	err        error
-	errSince   time.Time
+	errSince   moment
 	walSize    int64
-}
-
-// work is what a run needs from the one before.
-type work struct {
-	state    ship.State
-	stat     fileStat // before the last run that found everything shipped
-	clean    bool     // nothing can have been written since, if the stat is the same
-	sealed   sealPoint
-	nextSeal time.Time        // not before this
-	retained time.Time        // when the replica was last cleared of what is old
-	verified bool             // the replica was looked at in this process
-	files    []byte           // the inventory, while there is no replica below
-	rep      *replica         // while active
-	dirty    bool             // the catalog's record is old
-	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
-	modTime  time.Time        // of what is shipped
-	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
-}
-
-// sealPoint is where the WAL was when it was last checkpointed.
-type sealPoint struct {
-	salt   uint32
-	offset int64
 }
 
 // refusal is a file that was taken for no database.
@@ -86,6 +98,32 @@ type refusal struct {
 type syncResult struct {
 	txid TXID
 	err  error
+}
+
+// waiter is a caller of Sync.
+type waiter struct {
+	done chan<- syncResult
+	next *waiter
+}
+
+// tell answers a waiter and all after it.
+func (w *waiter) tell(r syncResult) {
+	for ; w != nil; w = w.next {
+		w.done <- r
+	}
+}
+
+// join puts all of another list behind w's.
+func (w *waiter) join(other *waiter) *waiter {
+	if w == nil {
+		return other
+	}
+	last := w
+	for last.next != nil {
+		last = last.next
+	}
+	last.next = other
+	return w
 }
 
 // fileStat is what stat says of a database and its WAL.
@@ -138,9 +176,10 @@ func pathID(path string) fileID {
 // addLocked makes an entry known. The prefix is computed by the caller, since
 // the factory is user code.
 func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr error, source int) *entry {
-	e := &entry{db: db, file: file, prefix: prefix, source: source, seen: m.scans}
+	e := &entry{file: file, source: int32(source), seen: m.scans}
+	e.db, e.prefix = keep(db, prefix, &m.mores)
 	e.item = m.fleet.Add(e)
-	m.entries[db.ID] = e
+	m.entries[e.db.ID] = e
 	if file != (fileID{}) {
 		m.files[file] = e
 	}
@@ -152,10 +191,10 @@ func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr e
 		e.clash, e.refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, owner.db.ID)
 		m.refusals++
 	default:
-		m.prefixes[prefix] = e
+		m.prefixes[e.prefix] = e
 	}
 	if e.refused != nil {
-		e.health.err, e.health.errSince = e.refused, m.cfg.now()
+		e.health.err, e.health.errSince = e.refused, m.moment(m.cfg.now())
 		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.refused)})
 	}
 	return e
@@ -188,18 +227,21 @@ func (m *Manager) removeLocked(e *entry) {
 
 // rememberLocked keeps what a restore on open needs, if nobody owns it.
 func (m *Manager) rememberLocked(e *entry) bool {
-	w := &e.work
-	if !m.cfg.restoreOpen || e.item.Running() || w.state.TXID == 0 {
+	if !m.cfg.restoreOpen || e.item.Running() {
 		return false
 	}
+	w := e.peekLocked()
+	if w.state.TXID == 0 {
+		return false
+	}
+	files := w.files
 	if w.rep != nil {
-		files, err := w.rep.inv.AppendBinary(nil)
-		if err != nil {
+		var err error
+		if files, err = w.rep.inv.AppendBinary(nil); err != nil {
 			return false
 		}
-		w.files = files
 	}
-	m.absent[e.db.ID] = absent{state: w.state, files: w.files}
+	m.absent[e.db.ID] = absent{state: w.state, files: files}
 	return true
 }
 
@@ -221,9 +263,7 @@ func (m *Manager) inheritLocked(prefix string) {
 }
 
 func (m *Manager) failWaitersLocked(e *entry, err error) {
-	for _, w := range e.waiters {
-		w <- syncResult{err: err}
-	}
+	e.waiters.tell(syncResult{err: err})
 	e.waiters = nil
 }
 

@@ -23,7 +23,7 @@ type absent struct {
 // ErrNoBackup if there is nothing to make it from. The pool calls it once for
 // any number of callers.
 func (m *Manager) hydrate(ctx context.Context, e *entry) error {
-	client, err := m.cfg.replica.ReplicaClient(e.db)
+	client, err := m.cfg.replica.ReplicaClient(e.db.database())
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,8 @@ func (m *Manager) adopt(ctx context.Context, e *entry, inv *levels.Inventory, tx
 	defer m.unlock()
 	delete(m.absent, e.db.ID)
 	// Not running under the lock means that nobody owns e.work.
-	if w := &e.work; !e.item.Running() && !st.Print.IsZero() {
-		*w = work{state: st, files: files, verified: true, dirty: true}
+	if !e.item.Running() && !st.Print.IsZero() {
+		e.work, e.packed = &work{state: st, files: files, verified: true, dirty: true}, ""
 		e.health.txid = txid
 	}
 	return nil

@@ -21,7 +21,8 @@ import (
 // Manager follows a fleet of SQLite databases. Make it with New, then Start it,
 // and Close it when done. Its methods are safe for concurrent use.
 type Manager struct {
-	cfg config
+	cfg   config
+	epoch time.Time // of every moment
 
 	// Made by Start, not changed afterwards.
 	dir     string // the state directory
@@ -52,6 +53,7 @@ type Manager struct {
 	entries  map[ID]*entry
 	files    map[fileID]*entry
 	prefixes map[string]*entry
+	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
 	absent   map[ID]absent
@@ -81,6 +83,7 @@ func New(opts ...Option) (*Manager, error) {
 	}
 	m := &Manager{
 		cfg:      cfg,
+		epoch:    cfg.now(),
 		entries:  map[ID]*entry{},
 		files:    map[fileID]*entry{},
 		prefixes: map[string]*entry{},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
@@ -29,17 +28,19 @@ func (m *Manager) load(ctx context.Context) error {
 		}
 		m.mu.Lock()
 		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
-		e.retainAt = retainAt
+		e.retainAt = unixMilli(retainAt)
 		if prefix == rec.Prefix {
-			if err := e.work.state.UnmarshalBinary(rec.State); err == nil {
-				e.health.txid = e.work.state.TXID
+			var w work
+			if err := w.state.UnmarshalBinary(rec.State); err == nil {
+				e.health.txid = w.state.TXID
 				if m.catalog.ClosedCleanly() {
-					e.work.files = slices.Clone(rec.Files)
+					w.files = rec.Files
 				}
 				if rec.LastWrite != 0 {
-					e.work.modTime = time.Unix(0, rec.LastWrite)
-					m.fleet.Known(e.item, e.work.modTime)
+					w.modTime = time.Unix(0, rec.LastWrite)
+					m.fleet.Known(e.item, w.modTime)
 				}
+				e.packed = w.pack()
 			}
 		}
 		m.unlock()
@@ -50,13 +51,13 @@ func (m *Manager) load(ctx context.Context) error {
 // persist queues what the catalog should know of a database. The caller owns
 // e.work.
 func (m *Manager) persist(e *entry) {
-	w := &e.work
+	w := e.work
 	state, err := w.state.AppendBinary(nil)
 	if err != nil {
 		return // unreachable: encoding a fixed-size struct
 	}
 	rec := catalog.Record{
-		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db),
+		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db.database()),
 		TXID: uint64(w.state.TXID), State: state, Files: w.files,
 		Prefix: e.prefix,
 	}
@@ -83,7 +84,7 @@ func (m *Manager) persistAll() {
 	m.unlock()
 	for _, e := range all {
 		m.deactivate(e)
-		if e.work.dirty {
+		if e.work != nil && e.work.dirty {
 			m.persist(e)
 		}
 	}

@@ -261,7 +261,7 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		return nil, sqlitedb.Explain(e.db.Path, err)
 	}
 	if m.cfg.openHook != nil {
-		if err := m.cfg.openHook(ctx, e.db, db); err != nil {
+		if err := m.cfg.openHook(ctx, e.db.database(), db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
 		}
 	}

@@ -40,6 +40,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	cold := e.item.Tier() == schedule.Cold
 	m.unlock()
 
+	e.unpack()
 	r := &runState{e: e, started: m.cfg.now()}
 	var err error
 	switch {
@@ -52,7 +53,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	default:
 		err = sqlitedb.Explain(e.db.Path, m.step(ctx, r))
 	}
-	if err == nil && r.drained && len(waiters) > 0 && m.cfg.replica != nil {
+	if err == nil && r.drained && waiters != nil && m.cfg.replica != nil {
 		err = m.syncLocal(r)
 	}
 	if err == nil && r.drained {
@@ -67,7 +68,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	}
 	if rep := e.work.rep; rep != nil {
 		if r.shipped > 0 || e.work.dirty || cold {
-			r.looked, r.retainAt = true, m.nextRetention(&e.work)
+			r.looked, r.retainAt = true, m.nextRetention(e.work)
 		}
 		if err == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
 			m.deactivate(e)
@@ -78,7 +79,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 
 // step ships what is new, if anything can be.
 func (m *Manager) step(ctx context.Context, r *runState) error {
-	e, w := r.e, &r.e.work
+	e, w := r.e, r.e.work
 	var err error
 	if r.before, err = statFiles(e.db.Path); err != nil {
 		return err
@@ -125,8 +126,8 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 func (m *Manager) owes(r *runState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := &r.e.health; h.dirtySince.IsZero() {
-		h.dirtySince = r.started
+	if h := &r.e.health; h.dirtySince == 0 {
+		h.dirtySince = m.moment(r.started)
 	}
 }
 
@@ -245,8 +246,8 @@ func (m *Manager) replaced(e *entry) {
 
 // upkeep is what a shipped database needs now and then: a checkpoint of its
 // WAL, compaction, a snapshot, retention. None of it holds up a Sync.
-func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt time.Time) error {
-	w := &r.e.work
+func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt int64) error {
+	w := r.e.work
 	if w.rep != nil {
 		if err := m.checkpoint(ctx, r); err != nil {
 			return err
@@ -257,7 +258,7 @@ func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt time.Time) e
 			}
 		}
 	}
-	if !retainAt.IsZero() && !r.started.Before(retainAt) {
+	if retainAt != 0 && r.started.UnixMilli() >= retainAt {
 		if _, err := m.activate(ctx, r.e); err != nil {
 			return err
 		}
@@ -268,7 +269,7 @@ func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt time.Time) e
 
 // checkpoint moves a long WAL that is shipped into the database file.
 func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
-	w := &r.e.work
+	w := r.e.work
 	st := w.state
 	if st.Offset == 0 || st.PageSize == 0 || (st.Offset-32)/int64(st.PageSize+24) < int64(m.cfg.checkpointPages) {
 		return nil
@@ -294,21 +295,13 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 	return nil
 }
 
-// noteOwn keeps the time of the files after a checkpoint of ours, so that a
-// watcher's word of it is not taken for a write of the application.
-func (w *work) noteOwn(path string) {
-	if st, err := statFiles(path); err == nil {
-		w.own = st.modTime().UnixNano()
-	}
-}
-
 // sealPause is how long after a checkpoint that a reader or writer kept from
 // completing the next one is tried.
 const sealPause = 5 * time.Second
 
 // demote ships the rest, seals, and gives up what a cold database does not need.
 func (m *Manager) demote(ctx context.Context, r *runState) error {
-	w := &r.e.work
+	w := r.e.work
 	if m.cfg.replica == nil {
 		r.outcome.Demoted = true
 		if r.before.wal.Size == 0 {
@@ -361,7 +354,7 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 // database could be older than what Sync said is durable, and be shipped over it
 // as the newest state.
 func (m *Manager) syncLocal(r *runState) error {
-	w := &r.e.work
+	w := r.e.work
 	if r.before.wal.Size == 0 || r.before.wal == w.flushed {
 		return nil
 	}
@@ -384,28 +377,26 @@ func (m *Manager) well(r *runState) {
 	defer m.unlock()
 	e, h := r.e, &r.e.health
 	h.txid = e.work.state.TXID
-	h.syncedAt, h.dirtySince = r.started, time.Time{}
+	h.syncedAt, h.dirtySince = m.moment(r.started), 0
 	if h.err != nil {
-		h.err, h.errSince = nil, time.Time{}
+		h.err, h.errSince = nil, 0
 		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
 	}
 }
 
 // answer tells the callers of Sync, before upkeep. It returns those who must
 // wait for another run.
-func (m *Manager) answer(r *runState, waiters []chan<- syncResult, err error) []chan<- syncResult {
-	if len(waiters) == 0 || err == nil && !r.drained {
+func (m *Manager) answer(r *runState, waiters *waiter, err error) *waiter {
+	if err == nil && !r.drained {
 		return waiters
 	}
-	for _, w := range waiters {
-		w <- syncResult{txid: r.e.work.state.TXID, err: err}
-	}
+	waiters.tell(syncResult{txid: r.e.work.state.TXID, err: err})
 	return nil
 }
 
 // finish ends the run: the schedule, the status, the catalog.
-func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
-	e, w := r.e, &r.e.work
+func (m *Manager) finish(r *runState, waiters *waiter, err error) {
+	e, w := r.e, r.e.work
 	now := m.cfg.now()
 	fenced := errors.Is(err, ErrFenced)
 	if w.dirty {
@@ -417,13 +408,13 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 
 	m.mu.Lock()
 	if r.looked {
-		e.retainAt = r.retainAt
+		e.retainAt = unixMilli(r.retainAt)
 	}
 	h := &e.health
 	h.txid = w.state.TXID
 	h.walSize = r.before.wal.Size
-	if !r.drained && h.dirtySince.IsZero() {
-		h.dirtySince = r.started
+	if !r.drained && h.dirtySince == 0 {
+		h.dirtySince = m.moment(r.started)
 	}
 	if err != nil && !e.removed {
 		if fenced {
@@ -432,7 +423,7 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 		}
 		if h.err == nil || fenced && !errors.Is(h.err, ErrFenced) {
 			if h.err == nil {
-				h.errSince = now
+				h.errSince = m.moment(now)
 			}
 			t := EventFailed
 			if fenced {
@@ -448,19 +439,18 @@ func (m *Manager) finish(r *runState, waiters []chan<- syncResult, err error) {
 		r.outcome.Err = nil
 		m.failWaitersLocked(e, err) // who called Sync meanwhile: nothing runs again
 	}
-	if len(waiters) > 0 {
+	if waiters != nil {
 		if err != nil {
-			for _, c := range waiters {
-				c <- syncResult{err: err}
-			}
+			waiters.tell(syncResult{err: err})
 		} else {
-			e.waiters = append(waiters, e.waiters...)
+			e.waiters = e.waiters.join(waiters)
 			m.fleet.Request(e.item, now)
 		}
 	}
 	m.fleet.Done(e.item, now, r.outcome)
 	touched := e.touched
 	e.touched = false
+	e.packLocked()
 	m.unlock()
 	m.workers.Poke()
 	if touched {

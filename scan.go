@@ -126,7 +126,7 @@ func (m *Manager) forget(source int, seq uint32) {
 	var gone []*entry
 	m.mu.Lock()
 	for _, e := range m.entries {
-		if e.source == source && e.seen != seq && !e.item.Pinned() && e.held == 0 {
+		if e.source == int32(source) && e.seen != seq && !e.item.Pinned() && e.held == 0 {
 			gone = append(gone, e)
 		}
 	}
@@ -162,7 +162,7 @@ func (m *Manager) found(db Database, source int, seq uint32) {
 	now := m.cfg.now()
 	m.mu.Lock()
 	if e := m.entries[db.ID]; e != nil && e.db.Path == db.Path {
-		e.seen, e.source = seq, source
+		e.seen, e.source = seq, int32(source)
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, db.ModTime, now)
 		}
@@ -190,7 +190,7 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 	rival, twin := m.entries[db.ID], m.files[id]
 	if rival != nil && rival.db.Path == db.Path {
 		// The pool made it known meanwhile, and may have it open.
-		rival.seen, rival.source = seq, source
+		rival.seen, rival.source = seq, int32(source)
 		m.unlock()
 		return
 	}

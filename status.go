@@ -43,9 +43,9 @@ func (m *Manager) Status(id ID) (Status, error) {
 func (m *Manager) statusLocked(e *entry) Status {
 	h := &e.health
 	s := Status{
-		Database: e.db, Tier: tierOf(e.item.Tier()), Prefix: e.prefix,
-		TXID: h.txid, SyncedAt: h.syncedAt, LastWrite: e.item.LastWrite(), WALSize: h.walSize,
-		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: h.errSince,
+		Database: e.db.database(), Tier: tierOf(e.item.Tier()), Prefix: e.prefix,
+		TXID: h.txid, SyncedAt: m.when(h.syncedAt), LastWrite: e.item.LastWrite(), WALSize: h.walSize,
+		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: m.when(h.errSince),
 		Failures: e.item.Failures(),
 	}
 	s.Lag = m.lagLocked(e, m.cfg.now())
@@ -56,8 +56,8 @@ func (m *Manager) statusLocked(e *entry) Status {
 // database has waited for its turn to be looked at.
 func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	var lag time.Duration
-	if !e.health.dirtySince.IsZero() {
-		lag = now.Sub(e.health.dirtySince)
+	if e.health.dirtySince != 0 {
+		lag = now.Sub(m.when(e.health.dirtySince))
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
 		lag = max(lag, now.Sub(due))

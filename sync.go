@@ -46,7 +46,7 @@ func (m *Manager) syncEntry(ctx context.Context, e *entry) (TXID, error) {
 		defer m.unlock()
 		return e.health.txid, e.refused
 	}
-	e.waiters = append(e.waiters, done)
+	e.waiters = &waiter{done, e.waiters}
 	m.fleet.Request(e.item, m.cfg.now())
 	m.unlock()
 	m.workers.Poke()
@@ -128,7 +128,8 @@ func (m *Manager) unshipped() []*entry {
 		}
 		c := candidate{e: e}
 		if !e.item.Running() { // so that nobody owns e.work but the lock
-			c.stat, c.clean = e.work.stat, e.work.clean
+			w := e.peekLocked()
+			c.stat, c.clean = w.stat, w.clean
 		}
 		all = append(all, c)
 	}
@@ -149,7 +150,7 @@ func (m *Manager) unshipped() []*entry {
 // replica: it is active, being worked on or due, never shipped, or in trouble.
 func (m *Manager) mayOweLocked(e *entry) bool {
 	_, due := e.item.NextDue()
-	return due || e.item.Running() || e.item.Tier() != 0 || !e.health.dirtySince.IsZero() || e.refused != nil
+	return due || e.item.Running() || e.item.Tier() != 0 || e.health.dirtySince != 0 || e.refused != nil
 }
 
 // undurable names the databases that may not be durable, for a Close that ran

@@ -35,11 +35,11 @@ func (m *Manager) policy() levels.Policy {
 // the process it compares what is known with what the replica holds: a state
 // directory may be lost, old, or a copy.
 func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
-	w := &e.work
+	w := e.work
 	if w.rep != nil {
 		return w.rep, nil
 	}
-	client, err := m.cfg.replica.ReplicaClient(e.db)
+	client, err := m.cfg.replica.ReplicaClient(e.db.database())
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 
 // deactivate keeps of the replica's side only what a cold database needs.
 func (m *Manager) deactivate(e *entry) {
-	w := &e.work
-	if w.rep == nil {
+	w := e.work
+	if w == nil || w.rep == nil {
 		return
 	}
 	w.state = w.rep.db.State
@@ -111,7 +111,7 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 	if empty {
 		md := metadata{Format: metadataFormat, ID: string(e.db.ID), Path: e.db.Path,
 			CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
-		for _, v := range e.db.Vars {
+		for _, v := range e.db.database().Vars {
 			md.Vars[v.Name] = v.Value
 		}
 		b, err := json.MarshalIndent(md, "", "  ")
@@ -222,12 +222,20 @@ func (m *Manager) nextRetention(w *work) time.Time {
 	return next
 }
 
+// unixMilli is a time in 8 bytes, 0 for none.
+func unixMilli(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
 // requestRetention makes those due whose replica has something to delete.
 func (m *Manager) requestRetention() {
 	now := m.cfg.now()
 	m.mu.Lock()
 	for _, e := range m.entries {
-		if !e.retainAt.IsZero() && !now.Before(e.retainAt) {
+		if e.retainAt != 0 && now.UnixMilli() >= e.retainAt {
 			m.fleet.Request(e.item, now)
 		}
 	}

@@ -96,7 +96,7 @@ func (m *Manager) touchedLocked(e *entry, st fileStat, now time.Time) {
 		return
 	}
 	// Nobody runs, so nobody but the lock owns e.work.
-	w := &e.work
+	w := e.peekLocked()
 	mod := st.modTime()
 	if w.clean && st == w.stat || mod.Equal(w.modTime) && !st.racy(now) {
 		return

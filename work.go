@@ -1,0 +1,215 @@
+package multidb
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
+)
+
+// work is what a run needs from the one before.
+type work struct {
+	state    ship.State
+	stat     fileStat // before the last run that found everything shipped
+	clean    bool     // nothing can have been written since, if the stat is the same
+	sealed   sealPoint
+	nextSeal time.Time        // not before this
+	retained time.Time        // when the replica was last cleared of what is old
+	verified bool             // the replica was looked at in this process
+	files    []byte           // the inventory, while there is no replica below
+	rep      *replica         // while active
+	dirty    bool             // the catalog's record is old
+	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
+	modTime  time.Time        // of what is shipped
+	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
+}
+
+// sealPoint is where the WAL was when it was last checkpointed.
+type sealPoint struct {
+	salt   uint32
+	offset int64
+}
+
+// noteOwn keeps the time of the files after a checkpoint of ours, so that a
+// watcher's word of it is not taken for a write of the application.
+func (w *work) noteOwn(path string) {
+	if st, err := statFiles(path); err == nil {
+		w.own = st.modTime().UnixNano()
+	}
+}
+
+// What a packed work has.
+const (
+	packedClean = 1 << iota
+	packedVerified
+	packedPosition // a place in a WAL
+	packedPrint
+	packedStat   // of the database file, where it is not the print
+	packedWAL    // a stat of the WAL
+	packedLater  // a modTime of its own, not that of the stat
+	packedOthers // retained, own
+)
+
+// pack encodes a work without a replica for an entry that is cold: about a
+// hundred bytes, most of them times. Left out is what saves a cold database
+// nothing: when its WAL was checkpointed and flushed.
+func (w *work) pack() string {
+	var flags byte
+	set := func(flag byte, on bool) bool {
+		if on {
+			flags |= flag
+		}
+		return on
+	}
+	st := &w.state
+	set(packedClean, w.clean)
+	set(packedVerified, w.verified)
+	b := make([]byte, 1, 160)
+	b = binary.AppendUvarint(b, uint64(st.TXID))
+	b = binary.AppendUvarint(b, uint64(st.PageSize))
+	b = binary.AppendUvarint(b, uint64(st.Commit))
+	b = binary.AppendUvarint(b, st.Ino)
+	if set(packedPosition, st.Offset != 0 || st.Salt1 != 0 || st.Salt2 != 0 || st.SlotLen != 0 || st.Sum != wal.Sum{}) {
+		for _, n := range []uint32{st.Salt1, st.Salt2, st.Sum.S1, st.Sum.S2} {
+			b = binary.LittleEndian.AppendUint32(b, n)
+		}
+		b = binary.AppendVarint(b, st.Offset)
+		b = append(b, st.SlotLen)
+		b = append(b, st.Slot[:]...)
+	}
+	stamp := func(p ship.Fingerprint) {
+		b = binary.AppendUvarint(b, p.Ino)
+		b = binary.AppendVarint(b, p.Size)
+		b = binary.AppendVarint(b, p.Mtime)
+		b = binary.AppendVarint(b, p.Ctime-p.Mtime)
+	}
+	if set(packedPrint, !st.Print.IsZero()) {
+		stamp(st.Print)
+	}
+	if set(packedStat, w.stat.main != st.Print) {
+		stamp(w.stat.main)
+	}
+	if set(packedWAL, !w.stat.wal.IsZero()) {
+		stamp(w.stat.wal)
+	}
+	if set(packedLater, !w.modTime.Equal(w.stat.modTime())) {
+		b = appendTime(b, w.modTime)
+	}
+	if set(packedOthers, !w.retained.IsZero() || w.own != 0) {
+		b = appendTime(b, w.retained)
+		b = binary.AppendVarint(b, w.own)
+	}
+	b[0] = flags
+	return string(append(b, w.files...))
+}
+
+// unpack is the inverse; an empty string is a zero work.
+func (w *work) unpack(s string) error {
+	*w = work{}
+	if s == "" {
+		return nil
+	}
+	d := unpacker{b: []byte(s[1:])}
+	flags := s[0]
+	st := &w.state
+	w.clean, w.verified = flags&packedClean != 0, flags&packedVerified != 0
+	st.TXID, st.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
+	st.Commit, st.Ino = uint32(d.uvarint()), d.uvarint()
+	if flags&packedPosition != 0 {
+		for _, n := range []*uint32{&st.Salt1, &st.Salt2, &st.Sum.S1, &st.Sum.S2} {
+			*n = binary.LittleEndian.Uint32(d.take(4))
+		}
+		st.Offset, st.SlotLen = d.varint(), d.take(1)[0]
+		copy(st.Slot[:], d.take(len(st.Slot)))
+	}
+	if flags&packedPrint != 0 {
+		st.Print = d.stamp()
+	}
+	w.stat.main = st.Print
+	if flags&packedStat != 0 {
+		w.stat.main = d.stamp()
+	}
+	if flags&packedWAL != 0 {
+		w.stat.wal = d.stamp()
+	}
+	w.modTime = w.stat.modTime()
+	if flags&packedLater != 0 {
+		w.modTime = d.time()
+	}
+	if flags&packedOthers != 0 {
+		w.retained, w.own = d.time(), d.varint()
+	}
+	if d.bad {
+		*w = work{}
+		return errPacked
+	}
+	if len(d.b) > 0 {
+		w.files = d.b
+	}
+	return nil
+}
+
+// errPacked is a defect of this program, and costs a look at the replica.
+var errPacked = errors.New("multidb: what was kept of a cold database cannot be read")
+
+// appendTime appends Unix nanoseconds, or the least integer for a zero time.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.AppendVarint(b, noTime)
+	}
+	return binary.AppendVarint(b, t.UnixNano())
+}
+
+const noTime = -1 << 63
+
+type unpacker struct {
+	b   []byte
+	bad bool
+}
+
+func (d *unpacker) take(n int) []byte {
+	if len(d.b) < n {
+		d.b, d.bad = nil, true
+		return make([]byte, n)
+	}
+	p := d.b[:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *unpacker) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 {
+		d.b, d.bad = nil, true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *unpacker) varint() int64 {
+	n, size := binary.Varint(d.b)
+	if size <= 0 {
+		d.b, d.bad = nil, true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *unpacker) time() time.Time {
+	n := d.varint()
+	if n == noTime {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func (d *unpacker) stamp() ship.Fingerprint {
+	p := ship.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
+	p.Ctime = p.Mtime + d.varint()
+	return p
+}
