@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/multidb-go/multidb/internal/watch"
 )
@@ -64,6 +65,7 @@ var (
 	_ DiscovererLocator = (*GlobDiscoverer)(nil)
 	_ validator         = (*GlobDiscoverer)(nil)
 	_ excluder          = (*GlobDiscoverer)(nil)
+	_ lister            = (*GlobDiscoverer)(nil)
 )
 
 // GlobDiscoverer lists the files that match patterns, and watches them; see Glob.
@@ -116,11 +118,50 @@ func Glob(patterns ...string) *GlobDiscoverer {
 // Discover lists the databases there are now.
 func (g *GlobDiscoverer) Discover(ctx context.Context) iter.Seq2[Database, error] {
 	return func(yield func(Database, error) bool) {
+		for l, err := range g.list(ctx) {
+			if !yield(l.Database, err) {
+				return
+			}
+		}
+	}
+}
+
+// list is Discover with what it saw of the files.
+func (g *GlobDiscoverer) list(ctx context.Context) iter.Seq2[listed, error] {
+	return func(yield func(listed, error) bool) {
 		if g.err != nil {
-			yield(Database{}, g.err)
+			yield(listed{}, g.err)
 			return
 		}
 		newWalk(ctx, g, yield).run()
+	}
+}
+
+// listed is a database of a listing. Where the listing looked at the file, what
+// it saw saves another look.
+type listed struct {
+	Database
+	file fileID    // zero: not looked at
+	size int64     // of the database file
+	main time.Time // its ModTime, without that of its WAL
+}
+
+// lister is an optional power of a Discoverer.
+type lister interface {
+	list(ctx context.Context) iter.Seq2[listed, error]
+}
+
+// list lists a discoverer's databases.
+func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
+	if l, ok := d.(lister); ok {
+		return l.list(ctx)
+	}
+	return func(yield func(listed, error) bool) {
+		for db, err := range d.Discover(ctx) {
+			if !yield(listed{Database: db}, err) {
+				return
+			}
+		}
 	}
 }
 

@@ -39,7 +39,7 @@ func openDirectory(path string) (directory, error) {
 type walk struct {
 	ctx   context.Context
 	g     *GlobDiscoverer
-	yield func(Database, error) bool
+	yield func(listed, error) bool
 	done  bool // the caller or ctx ended the listing; yield must not be called
 	fresh bool // of directories that were just made
 
@@ -74,7 +74,7 @@ type visit struct {
 	dir              fileID
 }
 
-func newWalk(ctx context.Context, g *GlobDiscoverer, yield func(Database, error) bool) *walk {
+func newWalk(ctx context.Context, g *GlobDiscoverer, yield func(listed, error) bool) *walk {
 	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fileID]struct{}), seed: maphash.MakeSeed()}
 	if len(g.patterns) > 1 {
 		w.ids = make(map[ID]string)
@@ -142,7 +142,7 @@ func (w *walk) alive() bool {
 }
 
 func (w *walk) fail(err error) {
-	if !w.done && !w.yield(Database{}, err) {
+	if !w.done && !w.yield(listed{}, err) {
 		w.done = true
 	}
 }
@@ -370,6 +370,7 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 		return
 	}
 	db.Path = real
+	main := info.ModTime()
 	if w.ids != nil {
 		if other, ok := w.ids[db.ID]; ok {
 			w.fail(fmt.Errorf("%q and %q both have the ID %q; capture more of the path in one of the patterns: %w", other, real, db.ID, ErrConflict))
@@ -377,7 +378,7 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 		}
 		w.ids[db.ID] = real
 	}
-	db.ModTime = info.ModTime()
+	db.ModTime = main
 	if wal {
 		var err error
 		if db.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
@@ -385,7 +386,7 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 			return
 		}
 	}
-	if !w.yield(db, nil) {
+	if !w.yield(listed{db, id, info.Size(), main}, nil) {
 		w.done = true
 	}
 }

@@ -27,6 +27,7 @@ type entry struct {
 	held     int32  // Acquires that are about to open it
 	touched  bool   // a watcher saw a change during the run in progress
 	removed  bool
+	unread   bool    // its first bytes are to be read before it is opened
 	clash    bool    // refused because the prefix is another's
 	refused  error   // why it is not replicated, for good
 	waiters  *waiter // callers of Sync, the last one first
@@ -284,12 +285,23 @@ func (m *Manager) lookup(id ID) (*entry, error) {
 	}
 	e := m.entries[id]
 	if e == nil {
-		if r, ok := m.ignored[id]; ok {
-			return nil, r.err
-		}
-		return nil, ErrNotFound
+		return nil, m.whyNotLocked(id)
 	}
 	return e, nil
+}
+
+// whyNot is why an ID is not that of a known database.
+func (m *Manager) whyNot(id ID) error {
+	m.mu.Lock()
+	defer m.unlock()
+	return m.whyNotLocked(id)
+}
+
+func (m *Manager) whyNotLocked(id ID) error {
+	if r, ok := m.ignored[id]; ok {
+		return r.err
+	}
+	return ErrNotFound
 }
 
 func randFloat() float64 { return rand.Float64() }

@@ -53,6 +53,18 @@ func (l *eventLog) has(typ multidb.EventType) bool {
 	return slices.ContainsFunc(l.all, func(ev multidb.Event) bool { return ev.Type == typ })
 }
 
+func (l *eventLog) count(match func(multidb.Event) bool) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, ev := range l.all {
+		if match(ev) {
+			n++
+		}
+	}
+	return n
+}
+
 // wait returns the first event that matches, now or later.
 func (l *eventLog) wait(t *testing.T, what string, match func(multidb.Event) bool) multidb.Event {
 	t.Helper()

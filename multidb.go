@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
@@ -44,6 +45,7 @@ type Manager struct {
 	rescanLater chan struct{}  // likewise, but it can wait
 
 	counters counters
+	watched  atomic.Bool // all discoverers tell of changes
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -59,6 +61,7 @@ type Manager struct {
 	absent   map[ID]absent
 	sniffing map[ID]chan struct{}
 	fleet    *schedule.Fleet[*entry]
+	fresh    []*entry // unread
 	events   []Event
 	scans    uint32
 	scanErr  map[int]string // the last one told, by discoverer

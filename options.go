@@ -161,7 +161,9 @@ func WithColdSyncInterval(d time.Duration) Option {
 	return positive("WithColdSyncInterval", d, func(c *config, d time.Duration) { c.coldSyncInterval = d })
 }
 
-// WithScanInterval sets how often the discoverers are asked. Default 30s.
+// WithScanInterval sets how often the discoverers are asked. Default 30s. Where
+// changes are watched for, one that takes long is asked less often, so that scans
+// take half a percent of the time at most.
 func WithScanInterval(d time.Duration) Option {
 	return positive("WithScanInterval", d, func(c *config, d time.Duration) { c.scanInterval = d })
 }

@@ -130,19 +130,16 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			m.unlock()
 			return nil, err
 		}
-		if e := m.entries[id]; e != nil {
+		if e := m.entries[id]; e != nil && e.unread {
+			m.unlock()
+			if err := m.ensureRead(ctx, e); err != nil {
+				return nil, err
+			}
+			continue
+		} else if e != nil {
 			e.held++
 			m.unlock()
 			return e, nil
-		}
-		if busy := m.sniffing[id]; busy != nil {
-			m.unlock()
-			select {
-			case <-busy:
-				continue
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
 		}
 		if r, ok := m.ignored[id]; ok {
 			m.unlock()

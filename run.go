@@ -36,16 +36,23 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	m.mu.Lock()
 	waiters := e.waiters
 	e.waiters = nil
-	refused, retainAt, removed := e.refused, e.retainAt, e.removed
+	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
 	cold := e.item.Tier() == schedule.Cold
 	m.unlock()
 
 	e.unpack()
 	r := &runState{e: e, started: m.cfg.now()}
 	var err error
+	if unread {
+		err = m.ensureRead(ctx, e)
+		m.mu.Lock()
+		removed = e.removed // it is no database
+		m.unlock()
+	}
 	switch {
+	case err != nil:
 	case removed:
-		err = ErrNotFound
+		err = m.whyNot(e.db.ID)
 		r.outcome.Stop = true
 	case refused != nil && m.cfg.replica != nil:
 		err = refused

@@ -4,17 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
 	"time"
 )
 
+// scanShare bounds what the scans take where changes are watched for: one every
+// so many times what the last one took.
+const scanShare = 200
+
 // scanLoop asks the discoverers every scan interval and when a watcher wants it,
-// takes in what watchers found, and looks for what the replica may forget every
-// retention interval.
+// takes in what watchers found, reads what is new, and looks for what the replica
+// may forget every retention interval.
 func (m *Manager) scanLoop(ctx context.Context) {
-	scan := time.NewTicker(m.cfg.scanInterval)
+	m.readFresh(ctx)
+	scan := time.NewTimer(m.cfg.scanInterval)
 	defer scan.Stop()
 	retain := time.NewTicker(m.cfg.retentionInterval)
 	defer retain.Stop()
@@ -41,6 +44,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 		}
 		ended = time.Now()
 		took = ended.Sub(began)
+		m.readFresh(ctx)
 	}
 	for {
 		select {
@@ -48,6 +52,11 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			return
 		case <-scan.C:
 			all()
+			next := m.cfg.scanInterval
+			if m.watched.Load() {
+				next = max(next, scanShare*took)
+			}
+			scan.Reset(next)
 		case <-m.rescanSoon:
 			ask(rescanDelay, rescanShare*took)
 		case <-m.rescanLater:
@@ -58,6 +67,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			}
 		case u := <-m.unknown:
 			m.takeIn(u)
+			m.readFresh(ctx)
 		case <-retain.C:
 			m.requestRetention()
 		}
@@ -75,7 +85,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	for i, d := range m.discovered {
 		complete := true
 		var failed []error
-		for db, err := range d.Discover(ctx) {
+		for db, err := range list(ctx, d) {
 			if err != nil {
 				complete = false
 				failed = append(failed, err)
@@ -148,47 +158,51 @@ func (m *Manager) forget(source int, seq uint32) {
 }
 
 // found takes in one database of a listing.
-func (m *Manager) found(db Database, source int, seq uint32) {
-	if db.ID == "" || !filepath.IsAbs(db.Path) {
-		m.emit(Event{Type: EventScanFailed, ID: db.ID, Path: db.Path,
+func (m *Manager) found(l listed, source int, seq uint32) {
+	if l.ID == "" || !filepath.IsAbs(l.Path) {
+		m.emit(Event{Type: EventScanFailed, ID: l.ID, Path: l.Path,
 			Err: fmt.Errorf("%w: a discoverer gave a database without an ID or an absolute path", ErrInvalidOption)})
 		return
 	}
-	if db.ModTime.IsZero() {
-		if st, err := statFiles(db.Path); err == nil {
-			db.ModTime = st.modTime()
+	if l.ModTime.IsZero() {
+		if st, err := statFiles(l.Path); err == nil {
+			l.ModTime = st.modTime()
 		}
 	}
 	now := m.cfg.now()
 	m.mu.Lock()
-	if e := m.entries[db.ID]; e != nil && e.db.Path == db.Path {
+	if e := m.entries[l.ID]; e != nil && e.db.Path == l.Path {
 		e.seen, e.source = seq, int32(source)
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
-			m.fleet.Seen(e.item, db.ModTime, now)
+			m.fleet.Seen(e.item, l.ModTime, now)
 		}
 		m.unlock()
 		return
 	}
 	m.unlock()
-	m.foundNew(db, source, seq)
+	m.foundNew(l, source, seq)
 }
 
-// foundNew decides whether a file that is not known is a new database.
-func (m *Manager) foundNew(db Database, source int, seq uint32) {
-	id, fi, err := statID(db.Path)
-	if err != nil {
-		return // gone already, or the next scan says why
+// foundNew decides whether a file that is not known is a new database. It is not
+// opened here: a first listing of 100,000 would take five times as long.
+func (m *Manager) foundNew(l listed, source int, seq uint32) {
+	if l.file == (fileID{}) {
+		id, fi, err := statID(l.Path)
+		if err != nil {
+			return // gone already, or the next scan says why
+		}
+		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
 	}
 	m.mu.Lock()
-	if r, ok := m.ignored[db.ID]; ok && r.path == db.Path && r.id == id && r.size == fi.Size() && r.time.Equal(fi.ModTime()) {
+	if r, ok := m.ignored[l.ID]; ok && r.path == l.Path && r.id == l.file && r.size == l.size && r.time.Equal(l.main) {
 		r.seen = seq
-		m.ignored[db.ID] = r
+		m.ignored[l.ID] = r
 		m.unlock()
 		return
 	}
-	delete(m.ignored, db.ID)
-	rival, twin := m.entries[db.ID], m.files[id]
-	if rival != nil && rival.db.Path == db.Path {
+	delete(m.ignored, l.ID)
+	rival, twin := m.entries[l.ID], m.files[l.file]
+	if rival != nil && rival.db.Path == l.Path {
 		// The pool made it known meanwhile, and may have it open.
 		rival.seen, rival.source = seq, int32(source)
 		m.unlock()
@@ -199,82 +213,39 @@ func (m *Manager) foundNew(db Database, source int, seq uint32) {
 	// Does the ID's old file still stand, or the file's old name?
 	var clash error
 	if rival != nil && pathID(rival.db.Path) != (fileID{}) {
-		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, db.ID)
-	} else if twin != nil && twin != rival && id != (fileID{}) && pathID(twin.db.Path) == id {
+		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, l.ID)
+	} else if twin != nil && twin != rival && l.file != (fileID{}) && pathID(twin.db.Path) == l.file {
 		clash = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path)
 	}
+	prefix, prefixErr := m.prefixOf(l.Database)
+
 	m.mu.Lock()
-	if clash != nil {
-		m.refuseLocked(db, source, id, fi, clash)
-		m.unlock()
+	defer m.unlock()
+	switch {
+	case clash != nil:
+		m.refuseLocked(l, source, clash)
 		return
-	}
-	if m.entries[db.ID] != rival {
-		m.unlock()
+	case m.entries[l.ID] != rival:
 		m.rescan(true) // the pool made it known just now
+		return
+	case m.phase >= phaseClosing:
 		return
 	}
 	if rival != nil {
 		m.removeLocked(rival) // the ID has moved to another file
 	}
-	done := make(chan struct{})
-	m.sniffing[db.ID] = done // keeps the pool from opening it meanwhile
-	m.unlock()
-
-	if twin == nil { // otherwise it is a database that was renamed, and may be open
-		err = sniff(db.Path, fi.Size())
-	}
-	prefix, prefixErr := m.prefixOf(db)
-
-	m.mu.Lock()
-	defer m.unlock()
-	delete(m.sniffing, db.ID)
-	close(done)
-	if err != nil {
-		m.refuseLocked(db, source, id, fi, err)
-		return
-	}
-	if m.phase >= phaseClosing || m.entries[db.ID] != nil {
-		return
-	}
-	e := m.addLocked(db, id, prefix, prefixErr, source)
+	e := m.addLocked(l.Database, l.file, prefix, prefixErr, source)
 	e.seen = seq
-	m.events = append(m.events, Event{Type: EventAdded, ID: db.ID, Path: db.Path})
+	// One that was renamed may be open, and is a database.
+	if e.unread = twin == nil && l.size > 0; e.unread {
+		m.fresh = append(m.fresh, e)
+	}
+	m.events = append(m.events, Event{Type: EventAdded, ID: e.db.ID, Path: e.db.Path})
 	// Its first copy has no precedence over the Syncs of others.
-	m.fleet.Seen(e.item, db.ModTime, m.cfg.now())
+	m.fleet.Seen(e.item, l.ModTime, m.cfg.now())
 }
 
-func (m *Manager) refuseLocked(db Database, source int, id fileID, fi os.FileInfo, err error) {
-	m.ignored[db.ID] = refusal{source: source, seen: m.scans, path: db.Path, id: id, size: fi.Size(), time: fi.ModTime(), err: err}
-	m.events = append(m.events, Event{Type: EventIgnored, ID: db.ID, Path: db.Path, Err: opError("discover", db.ID, err)})
-}
-
-const sqliteMagic = "SQLite format 3\x00"
-
-// sniff reads the first bytes of a file that this process does not have open:
-// closing a descriptor drops the process's locks on the file, so it is done
-// once per file, and not at all where a WAL, a journal or a shared-memory file
-// beside it says that somebody uses it as a database.
-func sniff(path string, size int64) error {
-	if size == 0 {
-		return nil // a database to be
-	}
-	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
-		if _, err := os.Lstat(path + suffix); err == nil {
-			return nil
-		}
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	var b [len(sqliteMagic)]byte
-	if _, err := io.ReadFull(f, b[:]); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
-		return err
-	}
-	if string(b[:]) != sqliteMagic {
-		return ErrNotDatabase
-	}
-	return nil
+func (m *Manager) refuseLocked(l listed, source int, err error) {
+	m.ignored[l.ID] = refusal{source: source, seen: m.scans, path: l.Path, id: l.file, size: l.size, time: l.main, err: err}
+	m.events = append(m.events, Event{Type: EventIgnored, ID: l.ID, Path: l.Path, Err: opError("discover", l.ID, err)})
 }

@@ -38,6 +38,32 @@ func TestADatabaseThatWentBetweenTwoRunsIsLetGoAtStart(t *testing.T) {
 	}
 }
 
+// Whoever needs a new file first reads its first bytes, and who comes meanwhile
+// waits for that: it is refused once.
+func TestAFileThatIsNoDatabaseIsRefusedByWhoeverNeedsItFirst(t *testing.T) {
+	root := newTree(t, 1, 1)
+	if err := os.WriteFile(filepath.Join(root, "project0/databases/junk.db"), []byte("not SQLite at all, but long enough"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()))
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := f.m.Acquire(t.Context(), "project0/junk"); !errors.Is(err, multidb.ErrNotDatabase) {
+				t.Errorf("acquire: %v", err)
+			}
+			if _, err := f.m.Status("project0/junk"); !errors.Is(err, multidb.ErrNotDatabase) {
+				t.Errorf("status: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := f.events.count(func(ev multidb.Event) bool { return ev.Type == multidb.EventIgnored }); n != 1 {
+		t.Errorf("it was refused %d times", n)
+	}
+	f.sync("project0/db0")
+}
+
 func TestARenamedDatabaseIsANewOneAndTheOldReplicaStays(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
 	f.sync("project0/db0")

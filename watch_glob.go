@@ -265,8 +265,8 @@ func (g *GlobDiscoverer) places(dir string) []place {
 
 // below lists the databases in a directory that was made or moved, as Discover
 // would.
-func (g *GlobDiscoverer) below(ctx context.Context, dir string) iter.Seq2[Database, error] {
-	return func(yield func(Database, error) bool) {
+func (g *GlobDiscoverer) below(ctx context.Context, dir string) iter.Seq2[listed, error] {
+	return func(yield func(listed, error) bool) {
 		w := newWalk(ctx, g, yield)
 		w.fresh = true
 		if err := w.exclude(); err != nil {

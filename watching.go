@@ -25,15 +25,18 @@ func (m *Manager) watch(ctx context.Context) error {
 	if !m.cfg.watch {
 		return nil
 	}
+	m.watched.Store(true)
 	var errs []error
 	for i, d := range m.discovered {
 		w, ok := d.(DiscovererWatcher)
 		if !ok {
+			m.watched.Store(false)
 			continue
 		}
-		run, err := w.Watch(ctx, func(ev WatchEvent) { m.watched(ev, i) })
+		run, err := w.Watch(ctx, func(ev WatchEvent) { m.heard(ev, i) })
 		if err != nil {
 			errs = append(errs, err)
+			m.watched.Store(false)
 			continue
 		}
 		m.watching.Go(run)
@@ -41,8 +44,8 @@ func (m *Manager) watch(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// watched takes an event of a watcher.
-func (m *Manager) watched(ev WatchEvent, source int) {
+// heard takes an event of a watcher.
+func (m *Manager) heard(ev WatchEvent, source int) {
 	switch ev.Type {
 	case WatchChanged:
 		m.changed(ev.Database, source)
@@ -51,6 +54,7 @@ func (m *Manager) watched(ev WatchEvent, source int) {
 	case WatchRescan:
 		m.rescan(true)
 	case WatchPolls:
+		m.watched.Store(false)
 		m.emit(Event{Type: EventWatch, Err: fmt.Errorf(
 			"directories are polled, as they cannot be watched: %w (see fs.inotify.max_user_watches)", ev.Err)})
 	}
@@ -129,7 +133,7 @@ func (m *Manager) takeIn(u unknown) {
 	m.mu.Lock()
 	seq := m.scans
 	m.mu.Unlock()
-	m.found(u.db, u.source, seq)
+	m.found(listed{Database: u.db}, u.source, seq)
 	m.workers.Poke()
 }
 
