@@ -1,7 +1,9 @@
 package ship
 
 import (
+	"syscall"
 	"testing"
+	"time"
 )
 
 // BenchmarkStepIdle is a step that finds nothing new.
@@ -39,4 +41,37 @@ func BenchmarkStepOneSmallCommit(b *testing.B) {
 			b.Fatal(res, err)
 		}
 	}
+}
+
+// BenchmarkSealOneSmallCommit is the seal of a database that was written once
+// since the last: what a demotion costs besides its compaction.
+func BenchmarkSealOneSmallCommit(b *testing.B) {
+	r := newRig(b, 4096)
+	r.insert(50, 100)
+	r.ship(RuleResync)
+	r.db.Client = &discardClient{memClient: r.client}
+	b.ReportAllocs()
+	var before, after syscall.Rusage
+	var cpu time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		r.exec("UPDATE t SET v = randomblob(100) WHERE k = 7")
+		if res, err := r.s.Step(b.Context(), r.db); err != nil || res.Txns != 1 {
+			b.Fatal(res, err)
+		}
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &before); err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		if res, err := r.s.Seal(b.Context(), r.db); err != nil || !res.Complete {
+			b.Fatal(res, err)
+		}
+		b.StopTimer()
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &after); err != nil {
+			b.Fatal(err)
+		}
+		cpu += time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(cpu.Microseconds())/float64(b.N), "cpu-µs/op")
 }
