@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
 )
 
 func TestARollbackJournalDatabaseIsShippedWhenItChanges(t *testing.T) {
@@ -315,4 +317,21 @@ func TestASealThatAReaderHoldsUpIsNotComplete(t *testing.T) {
 	r.ship(RuleSame)
 	r.seal()
 	r.same()
+}
+
+// litestream's own replication refuses for good to go on from an offset of zero,
+// and takes the start of the log with no frames for a reason to take a snapshot.
+func TestAWholeStateWithoutALogIsOneThatLitestreamGoesOnFrom(t *testing.T) {
+	r := newRig(t, 4096)
+	r.closeApp()
+	r.foreign("PRAGMA journal_mode=delete", "INSERT INTO t(v) VALUES(1)")
+	r.ship(RuleResync)
+	r.foreign("INSERT INTO t(v) VALUES(2)")
+	r.db.Pages = nil
+	r.ship(RuleResync)
+	for txid := ltx.TXID(1); txid <= r.db.State.TXID; txid++ {
+		if h := r.client.read(t, 0, txid, txid).hdr; h.WALOffset != wal.HeaderSize || h.WALSize != 0 {
+			t.Errorf("transaction %s is of the log from %d, %d bytes", txid, h.WALOffset, h.WALSize)
+		}
+	}
 }

@@ -33,8 +33,10 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 	next.TXID++
 	d = &delta{rule: RuleResync, next: next, txns: 1}
 	d.hdr = s.header(next)
+	// Also where nothing is in the log: litestream, going on from this file,
+	// takes an offset of zero for a damaged one.
+	d.hdr.WALOffset = wal.HeaderSize
 	if p.inWAL {
-		d.hdr.WALOffset = wal.HeaderSize
 		d.hdr.WALSize = p.pos.Offset - wal.HeaderSize
 		d.hdr.WALSalt1, d.hdr.WALSalt2 = p.hdr.Salt1, p.hdr.Salt2
 	}

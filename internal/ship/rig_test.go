@@ -298,7 +298,7 @@ func (r *rig) contiguous() {
 	r.t.Helper()
 	for txid := ltx.TXID(1); txid <= r.db.State.TXID; txid++ {
 		h := r.client.read(r.t, 0, txid, txid).hdr
-		if h.MinTXID != txid || h.MaxTXID != txid || h.WALOffset != 0 && h.WALSalt1 == 0 && h.WALSalt2 == 0 {
+		if h.MinTXID != txid || h.MaxTXID != txid || h.WALOffset < wal.HeaderSize || h.WALSize != 0 && h.WALSalt1 == 0 && h.WALSalt2 == 0 {
 			r.t.Fatalf("transaction %s has the header %+v", txid, h)
 		}
 	}
