@@ -29,6 +29,8 @@ type memClient struct {
 	// fault, if set, is asked before a write; applied says whether the write
 	// takes effect although it fails.
 	fault func(level int, txid ltx.TXID) (err error, applied bool)
+	// damage, if set, is what becomes of a copy of a file on its way to a reader.
+	damage func(b []byte) []byte
 }
 
 func newMemClient() *memClient { return &memClient{files: map[[3]uint64][]byte{}} }
@@ -69,6 +71,9 @@ func (c *memClient) OpenLTXFile(_ context.Context, level int, minTXID, maxTXID l
 	b, ok := c.files[[3]uint64{uint64(level), uint64(minTXID), uint64(maxTXID)}]
 	if !ok {
 		return nil, fs.ErrNotExist
+	}
+	if c.damage != nil {
+		b = c.damage(bytes.Clone(b))
 	}
 	b = b[off:]
 	if size > 0 {

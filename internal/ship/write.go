@@ -174,15 +174,15 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	if err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
-	for _, a := range ours {
-		if a.sum == sum {
-			db.Pages = nil // which of its pages it changed is not known any more
-			s.acked(db, a.next, &ltx.FileInfo{
-				MinTXID: txid, MaxTXID: txid, Size: size,
-				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
-			})
-			return nil
-		}
+	if s.adopt(db, txid, ours, hdr, sum, size) {
+		return nil
+	}
+	// To be fenced is for good: not by a body that was damaged on its way.
+	if hdr, sum, err = readVerified(ctx, db, 0, txid, txid, size); err != nil {
+		return fmt.Errorf("look at transaction %s: %w", txid, err)
+	}
+	if s.adopt(db, txid, ours, hdr, sum, size) {
+		return nil
 	}
 	node, session := uint32(hdr.NodeID>>32), uint32(hdr.NodeID)
 	// What an earlier run of ours sent was made before this one started; what was
@@ -194,6 +194,21 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	return fmt.Errorf("%w: transaction %s was written by node %08x/%08x at %s, we are %08x/%08x",
 		ErrFenced, txid, node, session,
 		time.UnixMilli(hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+}
+
+// adopt takes the file that stands at txid for the attempt whose checksum it has.
+func (s *Shipper) adopt(db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) bool {
+	for _, a := range ours {
+		if a.sum == sum {
+			db.Pages = nil // which of its pages it changed is not known any more
+			s.acked(db, a.next, &ltx.FileInfo{
+				MinTXID: txid, MaxTXID: txid, Size: size,
+				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
+			})
+			return true
+		}
+	}
+	return false
 }
 
 // readStored reads a file of the replica for its header, checksum and size.
@@ -228,6 +243,41 @@ func readStored(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXI
 		return hdr, 0, 0, fmt.Errorf("not a whole LTX file: %w", err)
 	}
 	return hdr, tr.FileChecksum, c.n, nil
+}
+
+// readVerified reads all of a file of the replica of that size, and returns what
+// its header and trailer say only if its content is what they were made for.
+func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXID, size int64) (hdr ltx.Header, sum ltx.Checksum, err error) {
+	rc, err := db.Client.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
+	if err != nil {
+		return hdr, 0, err
+	}
+	defer func() { _ = rc.Close() }()
+	c := countingReader{r: rc}
+	dec := ltx.NewDecoder(&c)
+	if err := dec.DecodeHeader(); err != nil {
+		return hdr, 0, fmt.Errorf("damaged: %w", err)
+	}
+	hdr = dec.Header()
+	page := make([]byte, hdr.PageSize)
+	for {
+		var ph ltx.PageHeader
+		if err := dec.DecodePage(&ph, page); err == io.EOF {
+			break
+		} else if err != nil {
+			return hdr, 0, fmt.Errorf("damaged: %w", err)
+		}
+	}
+	if size-c.n < ltx.TrailerSize { // Close cannot live with less
+		return hdr, 0, errors.New("damaged: it ends too early")
+	}
+	if err := dec.Close(); err != nil {
+		return hdr, 0, fmt.Errorf("damaged: %w", err)
+	}
+	if c.n != size || hdr.MinTXID != minTXID || hdr.MaxTXID != maxTXID {
+		return hdr, 0, fmt.Errorf("damaged: %d bytes with transactions %s to %s, want %d bytes", c.n, hdr.MinTXID, hdr.MaxTXID, size)
+	}
+	return hdr, dec.Trailer().FileChecksum, nil
 }
 
 type countingReader struct {

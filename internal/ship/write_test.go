@@ -162,6 +162,41 @@ func TestAForeignFileAtOurNextTransactionFencesUs(t *testing.T) {
 	}
 }
 
+// TestADamagedBodyNeverFencesADatabase loses the answer of a write, and lets
+// nothing arrive whole that is read to find out what became of it.
+func TestADamagedBodyNeverFencesADatabase(t *testing.T) {
+	r := newRig(t, 4096)
+	r.insert(5, 100)
+	r.ship(RuleResync)
+	r.client.fault = func(int, ltx.TXID) (error, bool) { return errLost, true }
+	r.insert(1, 100)
+	if _, err := r.s.Step(t.Context(), r.db); !errors.Is(err, errLost) {
+		t.Fatal(err)
+	}
+	r.client.fault = nil
+	st, pending, size := r.db.State, slices.Clone(r.db.pending), len(r.client.files[[3]uint64{0, 2, 2}])
+	for i := range 2 * size { // each byte changed, then each length but the whole
+		r.client.damage = func(b []byte) []byte {
+			if i >= size {
+				return b[:i-size]
+			}
+			b[i] ^= 0x10
+			return b
+		}
+		_, err := r.s.Step(t.Context(), r.db)
+		if errors.Is(err, ErrFenced) || errors.Is(err, ErrStale) {
+			t.Fatalf("damage %d of %d: %v", i, 2*size, err)
+		} else if err == nil && r.db.State == st {
+			t.Fatalf("damage %d of %d: no error, and the state has not moved", i, 2*size)
+		}
+		r.db.State, r.db.pending = st, slices.Clone(pending) // where the trailer was whole it was adopted
+	}
+	r.client.damage = nil
+	r.ship(RuleSame)
+	r.same()
+	r.contiguous()
+}
+
 func TestAFileOfTheRunBeforeIsStaleForAWhile(t *testing.T) {
 	r := newRig(t, 4096)
 	r.insert(5, 100)
