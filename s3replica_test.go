@@ -107,9 +107,10 @@ func TestTheS3ReplicaChecksWhereItWillWrite(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPut {
 			written = append(written, r.URL.Path)
+			w.Header().Set("ETag", `"1"`)
 		}
 		if r.Method == http.MethodGet {
-			_, _ = w.Write([]byte("<ListBucketResult></ListBucketResult>"))
+			_, _ = w.Write([]byte("<ListBucketResult><Name>b</Name></ListBucketResult>"))
 		}
 	}))
 	t.Cleanup(server.Close)

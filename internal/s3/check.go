@@ -55,20 +55,24 @@ func (c *Client) check(ctx context.Context, p *Prefix) error {
 	// A HEAD would be cheaper, but its answer has no body that tells a wrong key
 	// from a wrong signature from a denied request.
 	prefix := p.key("")
-	_, err = a.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &c.cfg.Bucket, Prefix: &prefix, MaxKeys: aws.Int32(1)}, few)
+	page, err := a.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: &c.cfg.Bucket, Prefix: &prefix, MaxKeys: aws.Int32(1)}, few)
 	if err != nil {
 		if code := codeOf(err); statusOf(err) == http.StatusNotFound && (code == "" || code == "NotFound" || code == "UnknownError") {
 			return &Error{Op: "check", Kind: ErrNoBucket, Err: err,
 				Msg: fmt.Sprintf("%s answers 404 for bucket %q: it does not exist, or Endpoint is no S3 store", a.where, c.cfg.Bucket)}
 		}
 		return c.wrap("check", "", err)
+	} else if !isListing(page) {
+		return c.foreign("check", "")
 	}
 
 	key := p.key(checkFile)
 	put := c.putInput(key)
 	put.ContentLength = aws.Int64(0)
-	if _, err := a.PutObject(ctx, put, few); err != nil {
+	if out, err := a.PutObject(ctx, put, few); err != nil {
 		return c.wrap("check by writing", key, err)
+	} else if out.ETag == nil {
+		return c.foreign("check by writing", key)
 	}
 	_, err = a.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.cfg.Bucket, Key: &key}, few)
 	if err = c.wrap("check by deleting", key, err); !isMissing(err) {

@@ -34,6 +34,10 @@ func (c *Client) Dir(ctx context.Context, dir string) iter.Seq2[string, error] {
 				yield("", c.wrap("list", prefix, err))
 				return
 			}
+			if !isListing(page) {
+				yield("", c.foreign("list", prefix))
+				return
+			}
 			for _, p := range page.CommonPrefixes {
 				// Some stores begin a page with what the one before ended in.
 				name := aws.ToString(p.Prefix)

@@ -82,6 +82,18 @@ func notExist(op, bucket, key string) error {
 	return &fs.PathError{Op: "s3: " + op, Path: "s3://" + bucket + "/" + key, Err: fs.ErrNotExist}
 }
 
+// foreign reports an answer that looks like success and that no S3 store gives:
+// of a login page, a console's port, a proxy. An object has an ETag whenever it
+// is written or read, a listing says what it lists.
+func (c *Client) foreign(op, key string) error {
+	where := c.cfg.Endpoint
+	if a := c.loaded.Load(); a != nil {
+		where = a.where
+	}
+	return &Error{Op: op, Key: key, Kind: ErrUnreachable,
+		Msg: fmt.Sprintf("what answers at %s is no S3 store: correct Endpoint, or see what stands before it", where)}
+}
+
 func exists(op, bucket, key string) error {
 	return &fs.PathError{Op: "s3: " + op, Path: "s3://" + bucket + "/" + key, Err: fs.ErrExist}
 }

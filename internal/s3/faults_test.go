@@ -148,7 +148,7 @@ func TestAHangingServerIsGivenUpWhenTheContextEnds(t *testing.T) {
 
 func TestABodyThatStallsIsAnErrorAndASlowReaderIsNot(t *testing.T) {
 	f := newFakeS3(t)
-	const timeout = 100 * time.Millisecond
+	const timeout = 500 * time.Millisecond
 	cfg := f.config()
 	cfg.RequestTimeout, cfg.MaxAttempts = timeout, 1
 	c := newClient(t, cfg)
@@ -168,6 +168,7 @@ func TestABodyThatStallsIsAnErrorAndASlowReaderIsNot(t *testing.T) {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		w.Header().Set("ETag", `"1"`)
 		w.Header().Set("Content-Length", "1000000")
 		_, _ = w.Write(data[:1000])
 		w.(http.Flusher).Flush()
@@ -191,6 +192,7 @@ func TestTheContextBoundsTheReadingOfABody(t *testing.T) {
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })
 	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		w.Header().Set("ETag", `"1"`)
 		w.Header().Set("Content-Length", "1000000")
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()

@@ -149,6 +149,9 @@ func (p *Prefix) fetchTime(ctx context.Context, a *api, info *ltx.FileInfo) erro
 		}
 		return err
 	}
+	if out.ETag == nil {
+		return p.c.foreign("head", key)
+	}
 	if t, err := time.Parse(time.RFC3339Nano, out.Metadata[metadataTimestamp]); err == nil {
 		info.CreatedAt = t
 	}
@@ -192,7 +195,20 @@ func (g *pager) next(ctx context.Context) ([]types.Object, error) {
 	if err != nil {
 		return nil, g.c.wrap("list", g.prefix, err)
 	}
+	if !isListing(page) {
+		return nil, g.c.foreign("list", g.prefix)
+	}
 	return page.Contents, nil
+}
+
+// isListing reports whether an answer is one to ListObjectsV2. The SDK takes an
+// empty body, and any XML, for a listing without objects, and one that says that
+// it is cut but not where for the last: a backup would be taken for none.
+func isListing(page *s3.ListObjectsV2Output) bool {
+	if aws.ToBool(page.IsTruncated) {
+		return aws.ToString(page.NextContinuationToken) != ""
+	}
+	return page.Name != nil || page.IsTruncated != nil || page.KeyCount != nil
 }
 
 // LTXFiles lists one level from the file whose MinTXID is seek or the next

@@ -95,6 +95,10 @@ func (p *Prefix) get(ctx context.Context, key, byteRange string) (*s3.GetObjectO
 	if err != nil {
 		return nil, p.c.wrap("get", key, err)
 	}
+	if out.ETag == nil {
+		_ = out.Body.Close() // nothing was written: no error of it matters
+		return nil, p.c.foreign("get", key)
+	}
 	return out, nil
 }
 
@@ -109,7 +113,10 @@ func (p *Prefix) WriteMetadata(ctx context.Context, data []byte) error {
 	in.Body = bytes.NewReader(data)
 	in.ContentLength = aws.Int64(int64(len(data)))
 	in.ContentType = aws.String("application/json")
-	_, err = a.PutObject(ctx, in)
+	out, err := a.PutObject(ctx, in)
+	if err == nil && out.ETag == nil {
+		return p.c.foreign("put", key)
+	}
 	return p.c.wrap("put", key, err)
 }
 

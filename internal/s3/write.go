@@ -126,7 +126,10 @@ func (u *upload) single(ctx context.Context, body io.ReadSeeker, size int64) err
 	}
 	u.size = size
 	ctx, call := withCall(ctx)
-	if _, err = a.PutObject(ctx, in); err == nil {
+	out, err := a.PutObject(ctx, in)
+	if err == nil && out.ETag == nil {
+		return u.c.foreign("put", u.key)
+	} else if err == nil {
 		return nil
 	}
 	return u.settle(ctx, call, err, func() ([]byte, error) {
@@ -238,8 +241,10 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 	if u.createOnly {
 		// Stores that ignore the condition at the end would overwrite, and those
 		// that honor it would take all the parts first.
-		_, err := a.HeadObject(ctx, u.c.headInput(u.key))
-		if err == nil {
+		out, err := a.HeadObject(ctx, u.c.headInput(u.key))
+		if err == nil && out.ETag == nil {
+			return u.c.foreign("head", u.key)
+		} else if err == nil {
 			return exists("put", u.c.cfg.Bucket, u.key)
 		} else if !isNotExist(err) {
 			return u.c.wrap("head", u.key, err)
@@ -258,6 +263,8 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 	up, err := a.CreateMultipartUpload(ctx, create)
 	if err != nil {
 		return u.c.wrap("put", u.key, err)
+	} else if up.UploadId == nil {
+		return u.c.foreign("put", u.key)
 	}
 	defer func() {
 		if err == nil {
@@ -283,7 +290,10 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 		complete.IfNoneMatch = aws.String("*")
 	}
 	ctx, call := withCall(ctx)
-	if _, err = a.CompleteMultipartUpload(ctx, complete); err == nil {
+	out, err := a.CompleteMultipartUpload(ctx, complete)
+	if err == nil && out.ETag == nil {
+		return u.c.foreign("put", u.key)
+	} else if err == nil {
 		return nil
 	}
 	return u.settle(ctx, call, err, func() ([]byte, error) { return sum, nil })
@@ -314,6 +324,8 @@ func (u *upload) sendParts(ctx context.Context, a *api, put *s3.PutObjectInput, 
 		})
 		if err != nil {
 			return nil, nil, u.c.wrap("put", u.key, err)
+		} else if out.ETag == nil {
+			return nil, nil, u.c.foreign("put", u.key)
 		}
 		parts = append(parts, types.CompletedPart{ETag: out.ETag, PartNumber: n, ChecksumCRC32: out.ChecksumCRC32})
 		u.size += size
