@@ -73,7 +73,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		cancel()
 		if w.fired.Load() && caller.Err() == nil {
-			err = &stallError{t.timeout}
+			err = &stallError{w.patience()}
 		}
 		if caller.Err() == nil {
 			t.stats.errors.Add(1)
@@ -128,8 +128,12 @@ func (t *transport) judge(resp *http.Response) (outcome, time.Duration) {
 	}
 }
 
-// watchdog cancels an attempt when nothing moved for timeout. Safe for
-// concurrent use: net/http may go on sending while the answer is read.
+// watchdog cancels an attempt when nothing moved for timeout. What was sent may
+// stand in the buffers of this machine and of others for longer, and move
+// though nobody sees it: every sentPerTimeout bytes of it are one timeout more.
+// Without that a slow uplink would never see the end of a large body, however
+// often it is sent. Safe for concurrent use: net/http may go on sending while
+// the answer is read.
 type watchdog struct {
 	timeout time.Duration
 	cancel  context.CancelFunc
@@ -138,12 +142,30 @@ type watchdog struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	running bool
+	sent    int64 // bytes of the request's body
+}
+
+const (
+	sentPerTimeout = 1 << 20 // with the default timeout, 35 KB/s
+	sentCounted    = 8 << 20 // what buffers hold at most: Linux has 4 MiB to send, 6 to receive
+)
+
+// patience is how long nothing may be seen to move.
+func (w *watchdog) patience() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.patienceLocked()
+}
+
+func (w *watchdog) patienceLocked() time.Duration {
+	return w.timeout + time.Duration(float64(w.timeout)*float64(min(w.sent, sentCounted))/sentPerTimeout)
 }
 
 func (w *watchdog) start() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.running = true
+	w.sent = 0 // an answer has begun, or nothing was sent yet
 	if w.timer != nil {
 		w.timer.Reset(w.timeout)
 		return
@@ -158,12 +180,13 @@ func (w *watchdog) start() {
 	})
 }
 
-// progress puts the deadline off, if there is one.
-func (w *watchdog) progress() {
+// progress puts the deadline off, if there is one, for n bytes that were sent.
+func (w *watchdog) progress(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.running {
-		w.timer.Reset(w.timeout)
+		w.sent += int64(n)
+		w.timer.Reset(w.patienceLocked())
 	}
 }
 
@@ -184,7 +207,7 @@ type requestBody struct {
 func (b *requestBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	b.n.Add(int64(n))
-	b.watch.progress()
+	b.watch.progress(n)
 	return n, err
 }
 
