@@ -93,6 +93,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if err != nil {
 		return false, err
 	}
+	s.pinned(beforeRead)
 	if err := p.reader.BeginRead(ctx); err != nil {
 		return false, err
 	}
@@ -101,6 +102,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 			p.reader.End()
 		}
 	}()
+	s.pinned(afterRead)
 	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
 	if err != nil || before != after {
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
@@ -160,6 +162,21 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 		return false, ignoreBadHeader(err)
 	}
 	return true, nil
+}
+
+// pinMoment is an instant inside tryPin, between two of its questions to SQLite.
+type pinMoment uint8
+
+const (
+	beforeRead pinMoment = iota + 1 // after the first NOOP
+	afterRead                       // before the second
+)
+
+// pinned lets a test act at an instant of tryPin.
+func (s *Shipper) pinned(at pinMoment) {
+	if s.onPin != nil {
+		s.onPin(at)
+	}
 }
 
 // atEnd reports whether the log is still in the generation of the shipped state

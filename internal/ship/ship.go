@@ -85,6 +85,7 @@ type Shipper struct {
 	bufs    sync.Pool
 	pins    chan struct{} // taken after seals, never before
 	seals   chan struct{}
+	onPin   func(pinMoment) // set by tests only
 }
 
 // New returns a Shipper.
