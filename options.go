@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"time"
 )
 
@@ -45,6 +46,7 @@ type config struct {
 	logger   *slog.Logger
 	observer func(Event)
 	now      func() time.Time
+	flush    func(*os.File) error // of a WAL, to disk
 }
 
 func defaults() config {
@@ -70,6 +72,7 @@ func defaults() config {
 		maxWALSize:        64 << 20,
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
+		flush:             (*os.File).Sync,
 	}
 }
 
@@ -335,6 +338,11 @@ func WithObserver(fn func(Event)) Option {
 // withClock sets the clock, for tests.
 func withClock(now func() time.Time) Option {
 	return func(c *config) error { c.now = now; return nil }
+}
+
+// withFlush sets what flushes a WAL to disk, for tests.
+func withFlush(flush func(*os.File) error) Option {
+	return func(c *config) error { c.flush = flush; return nil }
 }
 
 // build applies the options and checks them against each other.

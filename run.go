@@ -371,10 +371,12 @@ func (m *Manager) syncLocal(r *runState) error {
 	} else if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(m.cfg.flush(f), f.Close()); err != nil {
 		return fmt.Errorf("flush the WAL: %w", err)
 	}
-	w.flushed = r.before.wal
+	if !r.before.racy(r.started) { // or the next commit may look the same
+		w.flushed = r.before.wal
+	}
 	return nil
 }
 
