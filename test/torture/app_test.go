@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -19,8 +20,9 @@ type app struct {
 	hist   *history
 	tables []table
 	next   int // for names
+	typed  int // columns, for their types
 	trace  []string
-	counts map[string]int
+	counts map[string]int // by kind of operation
 }
 
 type table struct {
@@ -71,14 +73,16 @@ func (a *app) createSchema(ctx context.Context, c querier) error {
 	if err := a.exec(ctx, c, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	for range 2 + a.rng.IntN(3) {
-		if err := a.createTable(ctx, c); err != nil {
+	// The first has a column of each type beside its key.
+	for _, cols := range []int{1 + len(columnTypes), 2 + a.rng.IntN(4), 2 + a.rng.IntN(4)} {
+		if err := a.createTable(ctx, c, cols); err != nil {
 			return err
 		}
 	}
 	for _, q := range []string{
 		"CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT, at)",
 		fmt.Sprintf("CREATE TRIGGER tr AFTER INSERT ON %s BEGIN INSERT INTO audit(what, at) VALUES('insert', new.c0); END", a.tables[0].name),
+		fmt.Sprintf("CREATE TRIGGER tu AFTER UPDATE ON %s BEGIN UPDATE audit SET at = old.c1 WHERE id %% 7 = 0; END", a.tables[0].name),
 		"CREATE VIRTUAL TABLE ft USING fts5(body)",
 		"COMMIT",
 	} {
@@ -89,24 +93,36 @@ func (a *app) createSchema(ctx context.Context, c querier) error {
 	return a.note(ctx, c)
 }
 
-func (a *app) createTable(ctx context.Context, c querier) error {
+// columnTypes are dealt out in turn. The empty one is of no affinity.
+var columnTypes = []string{"INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC", ""}
+
+func columnKind(typ string) string { return "column " + cmp.Or(typ, "without a type") }
+
+// createTable makes one; every third is WITHOUT ROWID.
+func (a *app) createTable(ctx context.Context, c querier, n int) error {
 	a.next++
-	tb := table{name: fmt.Sprintf("t%d", a.next), cols: 2 + a.rng.IntN(4), key: a.rng.IntN(3) > 0}
+	tb := table{name: fmt.Sprintf("t%d", a.next), cols: n, key: a.next%3 == 2 || a.rng.IntN(3) > 0}
 	var cols []string
 	for i := range tb.cols {
-		cols = append(cols, fmt.Sprintf("c%d %s", i, pick(a.rng, "INTEGER", "TEXT", "BLOB", "REAL", "NUMERIC", "")))
+		typ := columnTypes[a.typed%len(columnTypes)]
+		if i > 0 || !tb.key {
+			a.typed++
+			a.counts[columnKind(typ)]++
+		}
+		cols = append(cols, fmt.Sprintf("c%d %s", i, typ))
 	}
 	q := ""
-	if tb.key {
-		cols[0] = "c0 " + pick(a.rng, "INTEGER PRIMARY KEY", "TEXT PRIMARY KEY NOT NULL", "BLOB UNIQUE")
-		if strings.Contains(cols[0], "NOT NULL") {
-			q = " WITHOUT ROWID"
-		}
+	if a.next%3 == 2 {
+		a.counts["WITHOUT ROWID"]++
+		cols[0], q = "c0 TEXT PRIMARY KEY NOT NULL", " WITHOUT ROWID"
+	} else if tb.key {
+		cols[0] = "c0 " + pick(a.rng, "INTEGER PRIMARY KEY", "BLOB UNIQUE")
 	}
 	if err := a.exec(ctx, c, fmt.Sprintf("CREATE TABLE %s(%s)%s", tb.name, strings.Join(cols, ", "), q)); err != nil {
 		return err
 	}
-	if a.rng.IntN(2) == 0 {
+	if a.next == 1 || a.rng.IntN(2) == 0 {
+		a.counts["index"]++
 		if err := a.exec(ctx, c, fmt.Sprintf("CREATE INDEX i%d ON %s(c1)", a.next, tb.name)); err != nil {
 			return err
 		}
@@ -152,10 +168,19 @@ func (a *app) value() any {
 
 // statement changes something or other.
 func (a *app) statement(ctx context.Context, c querier) error {
+	return a.change(ctx, c, a.rng.IntN(100))
+}
+
+// change is the statement that a number below 100 stands for.
+func (a *app) change(ctx context.Context, c querier, p int) error {
 	tb := pick(a.rng, a.tables...)
 	col := fmt.Sprintf("c%d", a.rng.IntN(tb.cols))
-	switch p := a.rng.IntN(100); {
+	switch {
 	case p < 55:
+		a.counts["insert"]++
+		if tb.name == a.tables[0].name {
+			a.counts["trigger"]++
+		}
 		args := make([]any, tb.cols)
 		for i := range args {
 			args[i] = a.value()
@@ -163,20 +188,28 @@ func (a *app) statement(ctx context.Context, c querier) error {
 		return a.exec(ctx, c, fmt.Sprintf("INSERT OR REPLACE INTO %s VALUES(%s)", tb.name,
 			strings.TrimSuffix(strings.Repeat("?,", tb.cols), ",")), args...)
 	case p < 70:
+		a.counts["update"]++
 		return a.exec(ctx, c, fmt.Sprintf("UPDATE OR IGNORE %s SET c1 = ? WHERE %s > ?", tb.name, col), a.value(), a.rng.IntN(200))
 	case p < 82:
+		a.counts["delete"]++
 		return a.exec(ctx, c, fmt.Sprintf("DELETE FROM %s WHERE %s > ? OR length(%s) > 3000", tb.name, col, col), a.rng.IntN(400))
 	case p < 88:
+		a.counts["FTS5 insert"]++
 		return a.exec(ctx, c, "INSERT INTO ft VALUES(?)", fmt.Sprintf("lorem %d ipsum %d", a.rng.IntN(100), a.rng.IntN(100)))
 	case p < 90:
+		a.counts["FTS5 delete"]++
 		return a.exec(ctx, c, "DELETE FROM ft WHERE ft MATCH ?", fmt.Sprint(a.rng.IntN(100)))
 	case p < 93:
+		a.counts["user_version"]++
 		return a.exec(ctx, c, fmt.Sprintf("PRAGMA user_version = %d", a.rng.Int32()))
 	case p < 95:
+		a.counts["application_id"]++
 		return a.exec(ctx, c, fmt.Sprintf("PRAGMA application_id = %d", a.rng.Int32()))
 	case p < 97:
-		return a.createTable(ctx, c)
-	case p < 98 && len(a.tables) > 3:
+		a.counts["create table"]++
+		return a.createTable(ctx, c, 2+a.rng.IntN(4))
+	case p < 98 && len(a.tables) > 2:
+		a.counts["drop table"]++
 		i := 1 + a.rng.IntN(len(a.tables)-1) // the first has the trigger
 		name := a.tables[i].name
 		a.tables = append(a.tables[:i:i], a.tables[i+1:]...)
@@ -185,13 +218,31 @@ func (a *app) statement(ctx context.Context, c querier) error {
 	return a.exec(ctx, c, "DELETE FROM audit WHERE id % 3 = 0")
 }
 
+// txKind is what a transaction is to be.
+type txKind struct {
+	statements int
+	huge       bool // larger than any buffer on the way
+	blob       int  // bytes of one value; 0: none
+	rollback   bool
+}
+
+func (a *app) randomTx() txKind {
+	return txKind{statements: pick(a.rng, 0, 1, 1, 2, 5, 30), huge: a.rng.IntN(30) == 0, rollback: a.rng.IntN(4) == 0}
+}
+
+// hugeBlob is more than the shipper keeps in memory (1 MiB) before it spills.
+const hugeBlob = 1_300_000
+
 // transaction runs one, with savepoints, that is committed or rolled back.
-// huge: larger than any buffer on the way.
-func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error) {
+func (a *app) transaction(ctx context.Context, c querier, kind txKind) (err error) {
 	before := append([]table(nil), a.tables...)
-	n := pick(a.rng, 0, 1, 1, 2, 5, 30)
-	rollback := a.rng.IntN(4) == 0
-	a.log("transaction", "of %d, huge %v, rollback %v", n, huge, rollback)
+	a.log("transaction", "%+v", kind)
+	for name, is := range map[string]bool{"huge": kind.huge, "huge blob": kind.blob > 0, "rollback": kind.rollback,
+		"empty": kind.statements == 0 && !kind.huge && kind.blob == 0} {
+		if is {
+			a.counts[name]++
+		}
+	}
 	if err := a.exec(ctx, c, fmt.Sprintf("PRAGMA cache_size = %d", pick(a.rng, 5, 5, -2000))); err != nil { // 5: spills
 		return err
 	}
@@ -209,8 +260,9 @@ func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error)
 			err = a.exec(ctx, c, "ROLLBACK")
 		}
 	}()
-	for i := range n {
+	for i := range kind.statements {
 		if a.rng.IntN(6) == 0 {
+			a.counts["savepoint"]++
 			inner := append([]table(nil), a.tables...)
 			if err := a.exec(ctx, c, "SAVEPOINT s"); err != nil {
 				return err
@@ -219,6 +271,7 @@ func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error)
 				return err
 			}
 			if a.rng.IntN(2) == 0 {
+				a.counts["rollback to a savepoint"]++
 				if err := a.exec(ctx, c, "ROLLBACK TO s"); err != nil {
 					return err
 				}
@@ -233,21 +286,26 @@ func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error)
 			return fmt.Errorf("statement %d: %w", i, err)
 		}
 	}
-	if huge {
+	if kind.blob > 0 {
+		if err := a.exec(ctx, c, fmt.Sprintf("INSERT OR REPLACE INTO %s(c0, c1) VALUES(?, ?)", a.tables[0].name), a.rng.IntN(1000), a.blob(kind.blob)); err != nil {
+			return err
+		}
+	}
+	if kind.huge {
 		for range 60 {
 			if err := a.exec(ctx, c, fmt.Sprintf("INSERT OR REPLACE INTO %s(c0, c1) VALUES(?, ?)", a.tables[0].name), a.rng.IntN(1000), a.blob(40_000)); err != nil {
 				return err
 			}
 		}
 	}
-	if rollback {
+	if kind.rollback {
 		a.tables = before
 		return a.exec(ctx, c, "ROLLBACK")
 	}
 	if err := a.exec(ctx, c, "COMMIT"); err != nil {
 		return err
 	}
-	if err := a.note(ctx, c); err != nil || !huge {
+	if err := a.note(ctx, c); err != nil || !kind.huge && kind.blob == 0 {
 		return err
 	}
 	// So that the oracle's work stays small.
@@ -257,35 +315,44 @@ func (a *app) transaction(ctx context.Context, c querier, huge bool) (err error)
 	return a.note(ctx, c)
 }
 
-// vacuum moves pages, or changes what is moved when.
-func (a *app) vacuum(ctx context.Context, c querier) error {
-	q := pick(a.rng, "VACUUM", "PRAGMA incremental_vacuum(3)", "PRAGMA incremental_vacuum",
-		"PRAGMA auto_vacuum = FULL; VACUUM", "PRAGMA auto_vacuum = INCREMENTAL; VACUUM", "PRAGMA auto_vacuum = NONE; VACUUM")
-	a.log("vacuum", "%s", q)
+// vacuums move pages, or change what is moved when.
+var vacuums = []string{"VACUUM", "PRAGMA incremental_vacuum(3)", "PRAGMA incremental_vacuum",
+	"PRAGMA auto_vacuum = FULL; VACUUM", "PRAGMA auto_vacuum = INCREMENTAL; VACUUM", "PRAGMA auto_vacuum = NONE; VACUUM"}
+
+func (a *app) vacuum(ctx context.Context, c querier, q string) error {
+	a.log(q, "")
 	if err := a.exec(ctx, c, q); err != nil {
 		return err
 	}
 	return a.note(ctx, c)
 }
 
+var (
+	pageSizes = []int{512, 1024, 2048, 4096, 8192, 16384, 32768, 65536}
+	journals  = []string{"DELETE", "TRUNCATE", "PERSIST", "MEMORY"}
+)
+
 // journal leaves WAL mode, works there with another page size, and comes back.
 // It needs the database for itself, which retry waits for.
-func (a *app) journal(ctx context.Context, db *sql.DB, retry func(func() error) error) error {
-	mode, size := pick(a.rng, "DELETE", "TRUNCATE", "PERSIST"), pick(a.rng, 512, 1024, 4096, 8192, 16384, 65536)
-	a.log("journal", "%s, page size %d", mode, size)
+func (a *app) journal(ctx context.Context, db *sql.DB, mode string, size int, retry func(func() error) error) error {
+	a.log("journal "+mode, "")
 	if err := retry(func() error { return a.exec(ctx, db, "PRAGMA journal_mode = "+mode) }); err != nil {
 		return err
 	}
+	a.log("page size "+fmt.Sprint(size), "")
 	if err := retry(func() error { return a.exec(ctx, db, fmt.Sprintf("PRAGMA page_size = %d; VACUUM", size)) }); err != nil {
 		return err
 	}
 	for range 1 + a.rng.IntN(3) {
-		if err := a.transaction(ctx, db, false); err != nil {
+		kind := a.randomTx()
+		kind.huge = false
+		if err := a.transaction(ctx, db, kind); err != nil {
 			return err
 		}
 	}
 	if a.rng.IntN(4) == 0 {
 		return nil // the pool converts it
 	}
+	a.log("back to WAL", "")
 	return retry(func() error { return a.exec(ctx, db, "PRAGMA journal_mode = WAL") })
 }

@@ -84,15 +84,15 @@ func restoreFile(client litestream.ReplicaClient, dir string, txid ltx.TXID) (st
 	return opt.OutputPath, nil
 }
 
-// check restores every TXID at which a file of the prefix ends, and compares it
-// with the source's states: each was one, none is older than the one before or
+// check restores every TXID at which a file of the prefix ends, by ours and by
+// the stock CLI in turns, and compares it with the source's states: each was one, none is older than the one before or
 // than what a Sync promised. last, unless nil, is what the newest must be. With
 // a retention, older states may be gone, younger ones not. It returns how many
 // were restored.
-func (h *history) check(t testing.TB, client litestream.ReplicaClient, retention time.Duration, last *string) int {
+func (h *history) check(t testing.TB, r *restorer, retention time.Duration, last *string) int {
 	t.Helper()
 	began := time.Now()
-	files, err := listFiles(client)
+	files, err := listFiles(r.client)
 	if err != nil {
 		t.Errorf("list: %v", err)
 		return 0
@@ -111,7 +111,7 @@ func (h *history) check(t testing.TB, client litestream.ReplicaClient, retention
 				from = max(from, floor)
 			}
 		}
-		path, err := restoreFile(client, dir, txid)
+		path, err := r.restore(dir, txid)
 		if err != nil {
 			if retention > 0 && began.Sub(f.CreatedAt) > retention && i+1 < len(files) {
 				continue

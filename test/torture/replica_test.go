@@ -44,12 +44,17 @@ func (p place) open() (multidb.ReplicaFactory, error) {
 		RequestTimeout: 3 * time.Second})
 }
 
+// database is one that a prefix is of.
+func (p place) database(name string) multidb.Database {
+	return multidb.Database{ID: multidb.ID(name), Path: "/" + name + ".db",
+		Vars: []multidb.Var{{Name: "database", Value: name}}}
+}
+
 // client is a view of one database's prefix, apart from any Manager's.
 func (p place) client(t testing.TB, name string) litestream.ReplicaClient {
 	t.Helper()
 	f := p.factory(t)
-	c, err := f.ReplicaClient(multidb.Database{ID: multidb.ID(name), Path: "/" + name + ".db",
-		Vars: []multidb.Var{{Name: "database", Value: name}}})
+	c, err := f.ReplicaClient(p.database(name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,122 @@
+package torture
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb"
+	"github.com/superfly/ltx"
+)
+
+// cliEnv names the stock litestream CLI. `make attack` and `make torture` set it.
+const cliEnv = "MULTIDB_LITESTREAM"
+
+// restorer restores one prefix by two programs in turns: ours, and the stock
+// CLI, or litestream's library where the environment names no CLI. For one
+// goroutine.
+type restorer struct {
+	db      multidb.Database
+	factory multidb.ReplicaFactory
+	client  litestream.ReplicaClient // to list, and for the library
+	config  string                   // of the CLI; empty: there is none
+	next    int
+}
+
+// turns counts who restored, over all tests of the process.
+var turns struct {
+	mu sync.Mutex
+	by map[string]int
+}
+
+func took(name string) {
+	turns.mu.Lock()
+	defer turns.mu.Unlock()
+	if turns.by == nil {
+		turns.by = map[string]int{}
+	}
+	turns.by[name]++
+}
+
+// turnsTaken tells who restored so far.
+func turnsTaken() string {
+	turns.mu.Lock()
+	defer turns.mu.Unlock()
+	return fmt.Sprint(turns.by)
+}
+
+func newRestorer(t testing.TB, p place, name string) *restorer {
+	t.Helper()
+	r := &restorer{factory: p.factory(t), client: p.client(t, name), db: p.database(name)}
+	if idle, ok := r.factory.(interface{ CloseIdleConnections() }); ok {
+		t.Cleanup(idle.CloseIdleConnections)
+	}
+	if os.Getenv(cliEnv) == "" {
+		t.Logf("%s is not set: litestream's library restores in place of its CLI", cliEnv)
+		return r
+	}
+	replica := map[string]any{"type": "file", "path": filepath.Join(p.dir, name)}
+	if p.url != "" {
+		replica = map[string]any{"type": "s3", "endpoint": p.url, "bucket": bucket, "path": "t/" + name,
+			"region": "us-east-1", "access-key-id": "key", "secret-access-key": "secret", "force-path-style": true}
+	}
+	// JSON is YAML.
+	b, err := json.Marshal(map[string]any{"dbs": []any{map[string]any{"path": r.db.Path, "replica": replica}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.config = filepath.Join(t.TempDir(), "litestream.yml")
+	if err := os.WriteFile(r.config, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// restore makes a file of one TXID (0: the newest) in a new directory under
+// dir, which is the caller's to remove.
+func (r *restorer) restore(dir string, txid ltx.TXID) (string, error) {
+	r.next++
+	if r.next%2 == 0 && r.config == "" {
+		took("library")
+		return restoreFile(r.client, dir, txid)
+	}
+	sub, err := os.MkdirTemp(dir, "restore-*")
+	if err != nil {
+		return "", err
+	}
+	by, out := "multidb", filepath.Join(sub, "db")
+	if r.next%2 == 0 {
+		by, err = "CLI", r.cli(out, txid)
+	} else {
+		err = multidb.RestoreFrom(context.Background(), r.factory, r.db, multidb.RestoreOptions{OutputPath: out, TXID: txid})
+	}
+	took(by)
+	if err != nil {
+		return "", errors.Join(fmt.Errorf("restore of TXID %s by %s: %w", txid, by, err), os.RemoveAll(sub))
+	}
+	return out, nil
+}
+
+// cli restores with the stock CLI.
+func (r *restorer) cli(out string, txid ltx.TXID) error {
+	args := []string{"restore", "-config", r.config, "-no-expand-env", "-o", out}
+	if txid != 0 {
+		args = append(args, "-txid", txid.String())
+	}
+	cmd := exec.Command(os.Getenv(cliEnv), append(args, r.db.Path)...)
+	// With AWS_CA_BUNDLE set the CLI does not start.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "AWS_CA_BUNDLE=") })
+	if said, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
+}
