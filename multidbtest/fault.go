@@ -95,10 +95,13 @@ func (in *Injection) removeLocked() {
 	r.faults = slices.DeleteFunc(slices.Clone(r.faults), func(o *Injection) bool { return o == in })
 }
 
-// ClearFaults clears every fault.
+// ClearFaults clears every fault, those that have had their last hit too.
 func (r *Replica) ClearFaults() {
 	r.mu.Lock()
-	faults := r.faults
+	faults := slices.Clone(r.faults)
+	for in := range r.inside {
+		faults = append(faults, in)
+	}
 	r.mu.Unlock()
 	for _, in := range faults {
 		in.Clear()
@@ -133,6 +136,7 @@ func (in *Injection) take() bool {
 		return false
 	}
 	in.hits++
+	in.replica.inside[in]++
 	if in.hits == 1 {
 		close(in.hit)
 	}
@@ -142,8 +146,9 @@ func (in *Injection) take() bool {
 	return true
 }
 
-// run does one operation under the fault.
+// run does one operation under the fault, after take.
 func (in *Injection) run(ctx context.Context, apply func() error) error {
+	defer in.leave()
 	f := &in.fault
 	if f.LostAnswer {
 		// The answer is lost whatever it was, a refusal too.
@@ -159,6 +164,15 @@ func (in *Injection) run(ctx context.Context, apply func() error) error {
 		return ErrInjected
 	}
 	return apply()
+}
+
+func (in *Injection) leave() {
+	r := in.replica
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inside[in]--; r.inside[in] == 0 {
+		delete(r.inside, in)
+	}
 }
 
 func (in *Injection) wait(ctx context.Context) error {

@@ -114,6 +114,26 @@ func TestClearReleasesWhatHangs(t *testing.T) {
 	}
 }
 
+// TestClearFaultsReleasesWhatWaitsInASpentFault: the last hit of a fault takes it
+// off the list, and what waits in it must end all the same.
+func TestClearFaultsReleasesWhatWaitsInASpentFault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewReplica()
+		c := newClient(t, r)
+		in := r.Inject(Fault{Op: OpWrite, Times: 1, Hang: true})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- ship(t, ctx, c, 1) }()
+		<-in.Hit()
+		synctest.Wait()
+		r.ClearFaults()
+		if err := <-done; err != nil {
+			t.Errorf("a write that waited in it: %v", err)
+		}
+	})
+}
+
 func TestClearFaultsReleasesEverything(t *testing.T) {
 	r := NewReplica()
 	c := newClient(t, r)

@@ -32,8 +32,9 @@ type Replica struct {
 	err      error             // of the template
 
 	mu       sync.Mutex
-	spaces   map[string]*space // by prefix
-	faults   []*Injection      // replaced, never changed in place
+	spaces   map[string]*space  // by prefix
+	faults   []*Injection       // replaced, never changed in place
+	inside   map[*Injection]int // operations that wait in a fault, which may be spent
 	ops      []Operation
 	opsFirst int           // number of operations before ops[0]
 	changed  chan struct{} // closed and replaced at every operation
@@ -53,7 +54,7 @@ func WithPathTemplate(template string) Option {
 
 // NewReplica returns an empty replica.
 func NewReplica(opts ...Option) *Replica {
-	r := &Replica{spaces: make(map[string]*space), changed: make(chan struct{})}
+	r := &Replica{spaces: make(map[string]*space), inside: make(map[*Injection]int), changed: make(chan struct{})}
 	for _, opt := range opts {
 		opt(r)
 	}
