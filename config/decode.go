@@ -11,6 +11,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/multidb-go/multidb/internal/nearest"
 )
 
 // key is one key of a mapping.
@@ -123,8 +125,8 @@ func unknownKey(name string, names []string, elsewhere map[string]string) string
 	if place, ok := elsewhere[name]; ok && !slices.Contains(names, name) {
 		return fmt.Sprintf("unknown key %q here; it belongs %s", shown, place)
 	}
-	if near := nearest(name, names); near != "" {
-		return fmt.Sprintf("unknown key %q; did you mean %s?", shown, near)
+	if near := nearest.Names(strings.ReplaceAll(name, "_", "-"), names, 1); len(near) > 0 {
+		return fmt.Sprintf("unknown key %q; did you mean %s?", shown, near[0])
 	}
 	return fmt.Sprintf("unknown key %q; there are %s", shown, strings.Join(names, ", "))
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/multidb-go/multidb/internal/nearest"
 )
 
 // A command is one word, or two, after multidb.
@@ -56,7 +58,7 @@ func find(args []string) (*command, []string, error) {
 	if given == "config" && len(args) > 1 {
 		given += " " + args[1]
 	}
-	if near := nearest(given, names, 1); len(near) > 0 {
+	if near := nearest.Names(given, names, 1); len(near) > 0 {
 		return nil, nil, usagef("no command %q; did you mean %s? `multidb help` lists them", given, near[0])
 	}
 	return nil, nil, usagef("no command %q; `multidb help` lists them", given)

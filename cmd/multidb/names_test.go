@@ -3,7 +3,6 @@ package main
 import (
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -54,21 +53,6 @@ func TestTwoIDsNeverHaveOnePathAndNoneLeadsOut(t *testing.T) {
 	} {
 		if got := outPath(id); got != want {
 			t.Errorf("%q goes to %q, want %q", id, got, want)
-		}
-	}
-}
-
-func TestTheNearestNamesComeFirst(t *testing.T) {
-	names := []string{"project1/db1", "project1/db2", "project2/db1", "other/thing", "customer-7/main"}
-	for s, want := range map[string][]string{
-		"projekt1/db1": {"project1/db1"},
-		"customer-7":   {"customer-7/main"},
-		"PROJECT2/DB1": {"project2/db1"},
-		"zzzzzzzz":     nil,
-		"":             nil,
-	} {
-		if got := nearest(s, names, 3); len(got) < len(want) || !slices.Equal(got[:len(want)], want) || want == nil && got != nil {
-			t.Errorf("nearest to %q: %q, want %q", s, got, want)
 		}
 	}
 }
