@@ -13,6 +13,8 @@ MODULES := . test
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
+# The torture tests use both, and do with less where they are not given.
+PROGRAMS   := MULTIDB_VERSITYGW=$(VERSITYGW) MULTIDB_LITESTREAM=$(LITESTREAM)
 
 .DEFAULT_GOAL := help
 
@@ -29,8 +31,8 @@ test: ## run the tests; needs nothing but Go
 	$(GO) test ./...
 
 .PHONY: attack
-attack: ## run the short form of the torture tests
-	$(GO) -C test test ./torture
+attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
+	$(PROGRAMS) $(GO) -C test test -count=1 ./torture
 
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler
@@ -82,8 +84,7 @@ $(LITESTREAM):
 .PHONY: interop
 interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3
 	@command -v sqlite3 > /dev/null || { echo 'make interop needs the sqlite3 command: apt-get install sqlite3' >&2; exit 1; }
-	MULTIDB_VERSITYGW=$(VERSITYGW) MULTIDB_LITESTREAM=$(LITESTREAM) \
-		$(GO) -C test test -count=1 -tags interop ./interop/...
+	$(PROGRAMS) $(GO) -C test test -count=1 -tags interop ./interop/...
 	$(GO) test -count=1 -tags sqlite3cli -run InOtherProcesses ./internal/ship
 	@set -e; \
 	export VERSITYGW=$(VERSITYGW) VERSITYGW_DIR=$(BIN)/versitygw-test VERSITYGW_KEEP_KEYS=1; \
@@ -99,8 +100,8 @@ TORTURE_TIME ?= 20m
 TORTURE_SEED ?=
 
 .PHONY: torture
-torture: ## try for TORTURE_TIME per test to make it lose something
-	MULTIDB_TORTURE_TIME=$(TORTURE_TIME) MULTIDB_TORTURE_SEED=$(TORTURE_SEED) \
+torture: $(VERSITYGW) $(LITESTREAM) ## try for TORTURE_TIME per test to make it lose something
+	$(PROGRAMS) MULTIDB_TORTURE_TIME=$(TORTURE_TIME) MULTIDB_TORTURE_SEED=$(TORTURE_SEED) \
 		$(GO) -C test test -count=1 -timeout 0 -v ./torture
 
 .PHONY: ci
