@@ -223,6 +223,9 @@ func (m *Manager) removeLocked(e *entry) {
 	if !m.rememberLocked(e) {
 		m.catalog.Delete(string(e.db.ID))
 	}
+	if !e.item.Running() && e.work != nil && e.work.rep != nil { // else its run does it
+		e.work.rep.inv.Forget()
+	}
 	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
 }
 

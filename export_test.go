@@ -13,3 +13,6 @@ func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDis
 	g.notifications = open
 	return g
 }
+
+// CacheBytes is the memory that the cache of files takes.
+func CacheBytes(m *Manager) int64 { return m.cache.Size() }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -29,6 +30,7 @@ type Manager struct {
 	dir     string // the state directory
 	catalog *catalog.Catalog
 	ship    *ship.Shipper
+	cache   *levels.Cache // nil: none
 	workers *worker.Pool
 	pool    *pool.Pool[*entry, *tenant]
 	ctx     context.Context // ends when Close has finished with everything
@@ -152,6 +154,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		Node:     uint32(m.catalog.NodeID()), Session: session(),
 		Now: m.cfg.now,
 	})
+	m.cache = levels.NewCache(m.cfg.cacheSize)
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
 

@@ -42,6 +42,7 @@ type config struct {
 	l0Retention       time.Duration
 	checkpointPages   int
 	maxWALSize        int64
+	cacheSize         int64
 
 	logger   *slog.Logger
 	observer func(Event)
@@ -70,6 +71,7 @@ func defaults() config {
 		l0Retention:       5 * time.Minute,
 		checkpointPages:   1000,
 		maxWALSize:        64 << 20,
+		cacheSize:         32 << 20,
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
 		flush:             (*os.File).Sync,
@@ -306,6 +308,21 @@ func WithMaxWALSize(n int64) Option {
 			return invalid("WithMaxWALSize", "%d; want at least 65536 bytes", n)
 		}
 		c.maxWALSize = n
+		return nil
+	}
+}
+
+// WithCacheSize bounds, in bytes for the whole fleet, the memory in which files
+// of up to 64 KiB stay between their upload and their compaction. A file that is
+// there is compacted without a download; of the others each costs one GET. A busy
+// database needs about 60 times the size of its commits, compressed. Default
+// 32 MiB; 0: none.
+func WithCacheSize(n int64) Option {
+	return func(c *config) error {
+		if n < 0 {
+			return invalid("WithCacheSize", "%d; want 0 or a number of bytes above zero", n)
+		}
+		c.cacheSize = n
 		return nil
 	}
 }

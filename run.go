@@ -419,6 +419,9 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if r.looked {
 		e.retainAt = unixMilli(r.retainAt)
 	}
+	if w.rep != nil && (fenced || e.removed) {
+		w.rep.inv.Forget() // it is compacted no more
+	}
 	h := &e.health
 	h.txid = w.state.TXID
 	h.walSize = r.before.wal.Size

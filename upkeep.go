@@ -44,7 +44,8 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 		return nil, err
 	}
 	rep := &replica{db: ship.DB{Path: e.db.Path, Client: client, State: w.state}}
-	rep.db.OnWrite = rep.inv.Add
+	rep.inv.Remember(m.cache)
+	rep.db.OnWrite = rep.inv.Wrote
 	if w.state.Commit > fewPages {
 		rep.db.Pages = m.loadPages(e.db.ID)
 	}
@@ -80,6 +81,7 @@ func (m *Manager) deactivate(e *entry) {
 		return
 	}
 	w.state = w.rep.db.State
+	w.rep.inv.Forget()
 	if err := m.savePages(e.db.ID, w.rep.db.Pages); err != nil {
 		m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
 	}

@@ -23,6 +23,7 @@ const readAhead = 64 << 10
 type compactClient struct {
 	litestream.ReplicaClient
 	v       *Inventory
+	shelf   *shelf // v's
 	dst     int
 	sources []*ltx.FileInfo
 
@@ -43,14 +44,10 @@ func (c *compactClient) LTXFiles(_ context.Context, level int, seek ltx.TXID, _ 
 }
 
 func (c *compactClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
-	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	rc, err := c.open(ctx, level, minTXID, maxTXID, offset, size)
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			c.missing.Store(true)
-		}
 		return nil, err
 	}
-	rc = &countedReader{rc, &c.read}
 	if c.opened == len(c.sources) { // opened again, after a broken connection
 		return rc, nil
 	}
@@ -61,6 +58,21 @@ func (c *compactClient) OpenLTXFile(ctx context.Context, level int, minTXID, max
 	}
 	c.opened++
 	return checked, nil
+}
+
+// open reads a file from memory if its bytes are kept, or else from the replica.
+func (c *compactClient) open(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+	if data := c.shelf.get(key{level, minTXID, maxTXID}); data != nil && offset == 0 && size == 0 {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}
+	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			c.missing.Store(true)
+		}
+		return nil, err
+	}
+	return &countedReader{rc, &c.read}, nil
 }
 
 // check reads the header, which the compactor would do too late to tell what is
@@ -98,7 +110,14 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 	var n atomic.Int64
 	c.v.Doubt(level, minTXID, maxTXID)
 	failpoint.Hit("compact.put.before")
-	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, &countedReader{io.NopCloser(r), &n})
+	src := &countedReader{io.NopCloser(r), &n}
+	var body io.Reader = src
+	var copied *head
+	if c.shelf != nil {
+		copied = &head{most: maxKept}
+		body = io.TeeReader(src, copied)
+	}
+	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, body)
 	failpoint.Hit("compact.put.after")
 	c.written = n.Load()
 	if err != nil {
@@ -109,8 +128,32 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 		created = info.CreatedAt
 	}
 	info = &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: c.written, CreatedAt: created}
-	c.v.Add(info)
+	c.v.Wrote(info, copied.all())
 	return info, nil
+}
+
+// head keeps what is written to it while it is no more than most bytes.
+type head struct {
+	most int
+	buf  []byte
+	over bool
+}
+
+func (h *head) Write(p []byte) (int, error) {
+	if h.over = h.over || len(h.buf)+len(p) > h.most; h.over {
+		h.buf = nil
+	} else {
+		h.buf = append(h.buf, p...)
+	}
+	return len(p), nil
+}
+
+// all is everything that was written, or nil if that is not known.
+func (h *head) all() []byte {
+	if h == nil || h.over {
+		return nil
+	}
+	return h.buf
 }
 
 // countedReader adds what is read to n.

@@ -30,7 +30,8 @@ func (r *Report) Add(o Report) {
 
 // Compact merges the files of each level into the next where that is due or, if
 // all is set, wherever two files or more are left: for a database that goes to
-// rest. It makes one request for each file read and each written, and no listing.
+// rest. It makes one request for each file written and one for each file read
+// whose bytes are not kept (see Inventory.Remember), and no listing.
 //
 // The inventory gains a file when the replica has acknowledged it. On an error
 // the compactions before it are done; calling again goes on. See ErrInventory
@@ -60,7 +61,7 @@ func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory,
 
 // compactRun writes the files of a run as one file of level dst.
 func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Inventory, dst int, run []file, logger *slog.Logger) (Report, error) {
-	c := &compactClient{ReplicaClient: client, v: v, dst: dst}
+	c := &compactClient{ReplicaClient: client, v: v, shelf: v.shelf, dst: dst}
 	var reached ltx.TXID
 	for _, f := range run {
 		if f.max > reached { // what another file contains adds nothing
@@ -78,6 +79,9 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	rep := Report{BytesRead: c.read.Load(), BytesWritten: c.written}
 	if err == nil {
 		rep.Compactions, rep.FilesRead = 1, len(c.sources)
+		for _, f := range run { // nothing reads them again
+			v.shelf.drop(key{dst - 1, f.min, f.max})
+		}
 		return rep, nil
 	}
 	switch {

@@ -78,6 +78,8 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	if d.bad || len(d.b) > 0 {
 		return fmt.Errorf("%w: malformed", ErrEncoding)
 	}
+	v.Forget()
+	w.shelf = v.shelf
 	*v = w
 	return nil
 }

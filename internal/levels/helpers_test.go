@@ -230,7 +230,7 @@ func (d *tenant) put(level int, minTXID, maxTXID ltx.TXID, data []byte) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.v.Add(info)
+	d.v.Wrote(info, data)
 }
 
 // commit changes some pages and ships them as the next level 0 file.

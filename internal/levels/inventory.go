@@ -20,6 +20,7 @@ type Inventory struct {
 	levels [levelCount]list
 	cuts   []ltx.TXID // sorted, see Cut
 	strays []key      // sorted; not among the files
+	shelf  *shelf     // the bytes of small files written lately; nil: none
 }
 
 // list is one level.
@@ -86,13 +87,39 @@ func (v *Inventory) Add(info *ltx.FileInfo) {
 	}
 	v.levels[k.level].add(f)
 	v.settle(k)
+	v.shelf.drop(k)
 }
+
+// Remember makes the inventory keep the bytes of files in a cache that it
+// shares with others, from now on; see Wrote. A nil cache: it keeps none. Call
+// Forget when the inventory is given up.
+func (v *Inventory) Remember(c *Cache) {
+	v.shelf.clear()
+	if v.shelf = nil; c != nil {
+		v.shelf = &shelf{cache: c}
+	}
+}
+
+// Wrote is Add for a file whose write the replica has acknowledged just now. If
+// data is not nil it is all of the file, and compacting it may need no request.
+// It is copied.
+func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
+	v.Add(info)
+	if k := keyOf(info); k.valid() && int64(len(data)) == info.Size {
+		v.shelf.put(k, data)
+	}
+}
+
+// Forget frees the bytes that are kept of files; compacting them reads them
+// from the replica.
+func (v *Inventory) Forget() { v.shelf.clear() }
 
 // Remove forgets a file that is no longer at the replica.
 func (v *Inventory) Remove(info *ltx.FileInfo) {
 	if k := keyOf(info); k.valid() {
 		v.levels[k.level].remove(k.min, k.max)
 		v.settle(k)
+		v.shelf.drop(k)
 	}
 }
 
@@ -105,6 +132,7 @@ func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
 		return
 	}
 	v.levels[level].remove(minTXID, maxTXID)
+	v.shelf.drop(k)
 	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); !ok {
 		v.strays = slices.Insert(v.strays, i, k)
 	}
@@ -121,9 +149,10 @@ func (v *Inventory) settle(k key) {
 }
 
 // Reset replaces all files by those of a listing, in any order, and forgets
-// strays, of which the listing tells. Cuts stay.
+// strays, of which the listing tells. Cuts stay; no file's bytes do.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
-	*v = Inventory{cuts: v.cuts}
+	v.Forget()
+	*v = Inventory{cuts: v.cuts, shelf: v.shelf}
 	var n [levelCount]int
 	for _, info := range files {
 		if keyOf(info).valid() {

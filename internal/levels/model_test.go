@@ -22,7 +22,8 @@ type model struct {
 	oracle levels.Inventory
 	jumps  bool      // the clock goes back now and then
 	latest time.Time // the latest that retention was ever told
-	seen   struct{ compactions, deleted, faults, retained int }
+	cache  *levels.Cache
+	seen   struct{ compactions, deleted, faults, retained, kept int }
 }
 
 func TestRandomCompactionAndRetentionNeverLoseAPointInTime(t *testing.T) {
@@ -30,7 +31,7 @@ func TestRandomCompactionAndRetentionNeverLoseAPointInTime(t *testing.T) {
 	if testing.Short() {
 		seeds = 4
 	}
-	var seen struct{ compactions, deleted, faults, retained int }
+	var seen struct{ compactions, deleted, faults, retained, kept int }
 	for seed := range seeds {
 		m := newModel(t, seed)
 		func() {
@@ -45,9 +46,10 @@ func TestRandomCompactionAndRetentionNeverLoseAPointInTime(t *testing.T) {
 		seen.deleted += m.seen.deleted
 		seen.faults += m.seen.faults
 		seen.retained += m.seen.retained
+		seen.kept += m.seen.kept
 	}
 	t.Logf("%+v", seen)
-	if seen.compactions == 0 || seen.deleted == 0 || seen.faults == 0 || seen.retained == 0 {
+	if seen.compactions == 0 || seen.deleted == 0 || seen.faults == 0 || seen.retained == 0 || seen.kept == 0 {
 		t.Fatal("something never happened")
 	}
 }
@@ -64,6 +66,10 @@ func newModel(t *testing.T, seed uint64) *model {
 		m.p.Granularity = time.Duration(1+m.rng.IntN(600)) * time.Second
 	}
 	m.jumps = m.rng.IntN(4) == 0
+	if seed%3 > 0 { // some of it is kept, or all
+		m.cache = levels.NewCache([]int64{0, 3000, 1 << 20}[seed%3])
+		m.v.Remember(m.cache)
+	}
 	rate := m.rng.IntN(3) * 10 // of failures, in percent
 	m.b.rng = rand.New(rand.NewPCG(seed, 1))
 	m.b.fault = func(string) error {
@@ -191,7 +197,9 @@ func (m *model) giveUp() {
 // reload takes the inventory through its encoding.
 func (m *model) reload() {
 	b := encode(m.t, m.v)
+	m.v.Forget()
 	m.v = new(levels.Inventory)
+	m.v.Remember(m.cache)
 	if err := m.v.UnmarshalBinary(b); err != nil {
 		m.t.Fatal(err)
 	}
@@ -203,6 +211,7 @@ func (m *model) check() {
 	if m.b.lists > 0 {
 		m.t.Fatalf("%d listings", m.b.lists)
 	}
+	m.seen.kept += m.wantKept()
 	m.wantState(m.plan(0, time.Time{}), m.txid())
 	if m.rng.IntN(50) == 0 { // which also syncs files: slower
 		m.wantLatest()

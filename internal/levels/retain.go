@@ -116,6 +116,9 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 		return Report{}, fmt.Errorf("retention: %w", err)
 	}
 	kept.pruneCuts()
+	for k := range doomed {
+		v.shelf.drop(k)
+	}
 	*v = *kept
 
 	// Highest level first: cut short in the middle, what is left of the past before
@@ -144,7 +147,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 
 // without returns the inventory in which the doomed files are strays.
 func (v *Inventory) without(doomed map[key]bool) *Inventory {
-	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays)}
+	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays), shelf: v.shelf}
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			if k := (key{level, f.min, f.max}); doomed[k] {

@@ -162,7 +162,7 @@ func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
 		return fmt.Errorf("write snapshot %s: %w", d.next.TXID, err)
 	}
 	if db.OnWrite != nil {
-		db.OnWrite(info)
+		db.OnWrite(info, nil) // snapshots are not compacted
 	}
 	return nil
 }

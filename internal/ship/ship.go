@@ -137,7 +137,9 @@ type DB struct {
 	// Pages is the hashes of the pages at State, or nil if they are not known.
 	Pages *Pages
 	// OnWrite, if set, is told of every file that the replica has acknowledged.
-	OnWrite func(*ltx.FileInfo)
+	// data is all of the file if it is at hand, valid only during the call; nil if
+	// it is not, or if what is stored is not surely what was written last.
+	OnWrite func(info *ltx.FileInfo, data []byte)
 
 	pending []attempt // writes whose answer was lost
 }

@@ -64,6 +64,14 @@ func (s *spool) ReadAt(b []byte, off int64) (int, error) {
 // reader reads everything from the start, any number of times.
 func (s *spool) reader() *io.SectionReader { return io.NewSectionReader(s, 0, s.n) }
 
+// bytes is everything that was written, or nil if it is not in memory.
+func (s *spool) bytes() []byte {
+	if s.f != nil {
+		return nil
+	}
+	return s.mem
+}
+
 // close frees the file. It was only a buffer: nothing can be lost by it.
 func (s *spool) close() {
 	if s.f != nil {

@@ -118,7 +118,7 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 	switch {
 	case err == nil:
 		before := db.State
-		s.acked(db, d.next, info)
+		s.acked(db, d.next, info, d.ltx.bytes())
 		s.note(db, before, d)
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
@@ -131,11 +131,11 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 	}
 }
 
-func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo) {
+func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo, data []byte) {
 	db.State = next
 	db.pending = nil
 	if db.OnWrite != nil {
-		db.OnWrite(info)
+		db.OnWrite(info, data)
 	}
 }
 
@@ -204,7 +204,7 @@ func (s *Shipper) adopt(db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, s
 			s.acked(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
-			})
+			}, nil)
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"bytes"
 	"errors"
 	"slices"
 	"testing"
@@ -40,7 +41,15 @@ func TestALostAnswerIsFoundOutAndTheFileAdopted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, 4096)
 			var told []ltx.TXID
-			r.db.OnWrite = func(f *ltx.FileInfo) { told = append(told, f.MaxTXID) }
+			var adopted []ltx.TXID
+			r.db.OnWrite = func(f *ltx.FileInfo, data []byte) {
+				told = append(told, f.MaxTXID)
+				if data == nil {
+					adopted = append(adopted, f.MaxTXID)
+				} else if !bytes.Equal(data, r.client.files[[3]uint64{0, uint64(f.MinTXID), uint64(f.MaxTXID)}]) {
+					t.Errorf("OnWrite was given other bytes of %s than are stored", f.MaxTXID)
+				}
+			}
 			r.insert(10, 100)
 			r.ship(RuleResync)
 			h := history{}
@@ -63,6 +72,9 @@ func TestALostAnswerIsFoundOutAndTheFileAdopted(t *testing.T) {
 			r.contiguous()
 			if want := []ltx.TXID{1, 2, 3}[:len(r.client.list())]; !slices.Equal(told, want) {
 				t.Errorf("OnWrite was told of %v, want %v", told, want)
+			}
+			if !slices.Equal(adopted, []ltx.TXID{2}) {
+				t.Errorf("OnWrite was given no bytes of %v; want none of what was adopted, 2", adopted)
 			}
 		})
 	}
