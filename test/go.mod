@@ -9,6 +9,7 @@ require (
 	github.com/aws/smithy-go v1.28.8
 	github.com/benbjohnson/litestream v0.5.18
 	github.com/johannesboyne/gofakes3 v1.2.0
+	github.com/mattn/go-sqlite3 v1.14.53
 	github.com/multidb-go/multidb v0.0.0
 	github.com/superfly/ltx v0.5.2
 	go.uber.org/goleak v1.3.0

@@ -9,61 +9,101 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb"
 )
 
-// TestWritersInOtherProcessesLoseNothing lets sqlite3 processes write,
-// checkpoint, vacuum, change the journal mode and end as they like, beside the
-// pool, while the database goes hot and cold. P2, P3: every TXID is the source at
-// some commit, and the last one gets there without help.
+// TestWritersInOtherProcessesLoseNothing lets processes with SQLite libraries of
+// their own write, checkpoint, vacuum, change the journal mode and end as they
+// like, beside the pool, while the database changes its tier: the sqlite3
+// command, a program with a C library, and both at once. P2, P3: every TXID is the
+// source at some commit, none older than the one before, and the last one gets
+// there without help. P5: nobody is told more than that the database is locked.
+// Lines that keep them, each seen red when removed: the comparison of the slot in
+// restartedOnce (ship/ship.go, rule R2), and that nothing there opens and closes
+// the database file itself, which drops the locks of the pool.
 func TestWritersInOtherProcessesLoseNothing(t *testing.T) {
 	cli, err := exec.LookPath("sqlite3")
 	if err != nil {
 		t.Skip("the sqlite3 command is not installed")
 	}
+	other := buildOtherLibrary(t)
+	kinds := [][]string{{cli, cli}, {other, other}, {cli, other, cli, other}}
 	var mu sync.Mutex
-	processes, commits, restored, resyncs := 0, 0, 0, 0
-	eachSeed(t, 2, 2, func(t *testing.T, seed uint64) {
-		c := newCrowd(t, cli, seed)
+	sum := map[string]int{}
+	eachSeed(t, 3, 2, func(t *testing.T, seed uint64) {
+		c := newCrowd(t, cli, kinds[seed%3], seed)
 		c.run()
 		mu.Lock()
 		defer mu.Unlock()
-		processes, commits, restored = processes+c.processes, commits+c.commits, restored+c.restored
-		resyncs += c.events.count(multidb.EventResync, oneID)
+		for what, n := range c.counts {
+			sum[what] += n
+		}
+		sum["resyncs"] += c.events.count(multidb.EventResync, oneID)
+		sum["tier changes"] += c.events.count(multidb.EventTier, oneID)
 	})
-	t.Logf("%d processes, %d commits, %d TXIDs restored, %d resyncs", processes, commits, restored, resyncs)
+	t.Logf("%v; restored by, so far: %s", sum, turnsTaken())
+	if sum["tier changes"] == 0 && !t.Failed() {
+		t.Error("the database never changed its tier")
+	}
+}
+
+// buildOtherLibrary builds the program with a C library.
+func buildOtherLibrary(t *testing.T) string {
+	t.Helper()
+	cc, err := exec.Command("go", "env", "CC").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if words := strings.Fields(string(cc)); len(words) == 0 {
+		t.Skip("no C compiler is configured")
+	} else if _, err := exec.LookPath(words[0]); err != nil {
+		t.Skipf("the other SQLite library needs a C compiler: %v", err)
+	}
+	out := filepath.Join(t.TempDir(), "otherlib")
+	cmd := exec.Command("go", "build", "-o", out, "./otherlib")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	return out
 }
 
 // crowd is several writers of one log: each transaction adds one row, so that
 // any state is the first n rows of the last one.
 type crowd struct {
-	t      *testing.T
-	cli    string
-	seed   uint64
-	root   string
-	path   string
-	place  place
-	m      *multidb.Manager
-	events *events
+	t        *testing.T
+	cli      string
+	programs []string // of the processes that write at one time
+	seed     uint64
+	root     string
+	path     string
+	place    place
+	m        *multidb.Manager
+	events   *events
+	lull     sync.RWMutex // held to write while nobody works
 
-	mu        sync.Mutex
-	processes int
-	floors    map[multidb.TXID]int
-	busy      int // refusals of the pool's writer by other processes
-	commits   int
-	restored  int
+	mu     sync.Mutex
+	floors map[multidb.TXID]int
+	counts map[string]int
 }
 
-func newCrowd(t *testing.T, cli string, seed uint64) *crowd {
-	c := &crowd{t: t, cli: cli, seed: seed, root: t.TempDir(), place: filePlace(t), events: &events{}, floors: map[multidb.TXID]int{}}
+func newCrowd(t *testing.T, cli string, programs []string, seed uint64) *crowd {
+	c := &crowd{t: t, cli: cli, programs: programs, seed: seed, root: t.TempDir(), place: filePlace(t),
+		events: &events{}, floors: map[multidb.TXID]int{}, counts: map[string]int{}}
 	c.path = filepath.Join(c.root, "one.db")
 	return c
+}
+
+func (c *crowd) count(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.counts[what]++
 }
 
 // oneRow is a transaction.
@@ -71,55 +111,72 @@ func oneRow(size int) string {
 	return fmt.Sprintf("INSERT INTO log(k, v) SELECT coalesce(max(k), 0) + 1, randomblob(%d) FROM log; UPDATE head SET n = n + 1;", size)
 }
 
-// script is what one process does before it ends.
-func script(rng *rand.Rand) string {
-	var b strings.Builder
-	b.WriteString(".timeout 10000\n")
-	fmt.Fprintf(&b, "PRAGMA wal_autocheckpoint=%d;\n", pick(rng, 0, 1, 10, 1000))
-	fmt.Fprintf(&b, "PRAGMA cache_size=%d;\n", pick(rng, 5, -2000))
-	for range 1 + rng.IntN(12) {
-		switch p := rng.IntN(100); {
-		case p < 65:
-			b.WriteString("BEGIN IMMEDIATE; " + oneRow(rng.IntN(pick(rng, 200, 4000, 60_000))) + " COMMIT;\n")
-		case p < 75:
-			b.WriteString("BEGIN IMMEDIATE; " + oneRow(rng.IntN(20_000)) + " ROLLBACK;\n")
-		case p < 90:
-			b.WriteString("PRAGMA wal_checkpoint(" + pick(rng, "PASSIVE", "FULL", "RESTART", "TRUNCATE") + ");\n")
-		case p < 95:
-			b.WriteString("VACUUM;\n")
-		case p < 97:
-			b.WriteString("PRAGMA journal_mode=DELETE;\n")
-		default:
-			b.WriteString("PRAGMA journal_mode=WAL;\n")
-		}
-	}
-	return b.String()
+// settings begin a connection. The rows that they print are nobody's.
+func settings(rng *rand.Rand) []string {
+	return []string{"PRAGMA busy_timeout=10000;",
+		fmt.Sprintf("PRAGMA wal_autocheckpoint=%d;", pick(rng, 0, 1, 10, 1000)),
+		fmt.Sprintf("PRAGMA cache_size=%d;", pick(rng, 5, -2000))}
 }
 
-func (c *crowd) foreign(ctx context.Context, rng *rand.Rand) {
+// script is what one process does before it ends, line by line.
+func script(rng *rand.Rand) []string {
+	lines := settings(rng)
+	for range 1 + rng.IntN(12) {
+		switch p := rng.IntN(100); {
+		case p < 60:
+			lines = append(lines, "BEGIN IMMEDIATE; "+oneRow(rng.IntN(pick(rng, 200, 4000, 60_000)))+" COMMIT;")
+		case p < 68:
+			lines = append(lines, "BEGIN IMMEDIATE; "+oneRow(rng.IntN(20_000))+" ROLLBACK;")
+		case p < 72: // a reader that stays, which keeps checkpoints from completing
+			lines = append(lines, "BEGIN;", "SELECT count(*) FROM log;", "SELECT 1;", "SELECT 2;", "COMMIT;")
+		case p < 86:
+			lines = append(lines, "PRAGMA wal_checkpoint("+pick(rng, "PASSIVE", "FULL", "RESTART", "TRUNCATE")+");")
+		case p < 91:
+			lines = append(lines, "VACUUM;")
+		case p < 94:
+			lines = append(lines, "PRAGMA journal_mode=DELETE;")
+		case p < 97:
+			lines = append(append(lines, ".open"), settings(rng)...)
+		default:
+			lines = append(lines, "PRAGMA journal_mode=WAL;")
+		}
+	}
+	return lines
+}
+
+// refusals are what writers may be told for each other's sake.
+var refusals = []string{"database is locked", "database table is locked", "within a transaction",
+	"from within a transaction", "no transaction is active"}
+
+func (c *crowd) foreign(ctx context.Context, program string, rng *rand.Rand) {
 	for ctx.Err() == nil {
+		c.lull.RLock()
 		s := script(rng)
-		out, err := c.sqlite(s, rng)
+		out, err := c.process(program, s, rng)
+		c.lull.RUnlock()
 		if err != nil {
 			c.t.Error(err)
 			return
 		}
-		if strings.Contains(out, "malformed") || strings.Contains(out, "I/O") {
-			c.t.Errorf("another process found: %s\nin\n%s", out, s)
-			return
+		for line := range strings.Lines(out) {
+			if !strings.Contains(line, "rror") {
+				continue
+			}
+			if !slices.ContainsFunc(refusals, func(known string) bool { return strings.Contains(line, known) }) {
+				c.t.Errorf("%s was told: %sin\n%s", filepath.Base(program), line, strings.Join(s, "\n"))
+				return
+			}
+			c.count("refused " + filepath.Base(program))
 		}
-		c.mu.Lock()
-		c.processes++
-		c.mu.Unlock()
+		c.count("processes of " + filepath.Base(program))
 		pause(time.Duration(rng.IntN(1+rng.IntN(500))) * time.Millisecond)
 	}
 }
 
-// sqlite runs a script in a process, with breaks between the lines: while it
-// stays open the log is restarted rather than deleted. What it was refused is no
-// error here.
-func (c *crowd) sqlite(script string, rng *rand.Rand) (string, error) {
-	cmd := exec.Command(c.cli, c.path)
+// process runs a script in a process, with breaks between the lines: while it
+// stays open the log is restarted rather than deleted.
+func (c *crowd) process(program string, script []string, rng *rand.Rand) (string, error) {
+	cmd := exec.Command(program, c.path)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	in, err := cmd.StdinPipe()
@@ -129,8 +186,11 @@ func (c *crowd) sqlite(script string, rng *rand.Rand) (string, error) {
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(script) {
-		if _, err := io.WriteString(in, line); err != nil {
+	for _, line := range script {
+		if line == ".open" && program == c.cli {
+			line += " " + c.path
+		}
+		if _, err := io.WriteString(in, line+"\n"); err != nil {
 			break
 		}
 		pause(time.Duration(rng.IntN(1+rng.IntN(40))) * time.Millisecond)
@@ -140,10 +200,21 @@ func (c *crowd) sqlite(script string, rng *rand.Rand) (string, error) {
 	return out.String(), nil
 }
 
+// lulls lets nobody work now and then, long enough for the database to go cold.
+func (c *crowd) lulls(ctx context.Context, rng *rand.Rand) {
+	for ctx.Err() == nil {
+		pause(time.Duration(500+rng.IntN(500)) * time.Millisecond)
+		c.lull.Lock()
+		pause(time.Duration(50+rng.IntN(150)) * time.Millisecond)
+		c.lull.Unlock()
+	}
+}
+
 // pool writes through the Manager, and syncs.
 func (c *crowd) pool(ctx context.Context, rng *rand.Rand) {
 	for ctx.Err() == nil {
 		var n int
+		c.lull.RLock()
 		err := c.m.Do(ctx, oneID, func(db *sql.DB) error {
 			for range 1 + rng.IntN(5) {
 				tx, err := db.Conn(context.Background())
@@ -173,13 +244,12 @@ func (c *crowd) pool(ctx context.Context, rng *rand.Rand) {
 				c.mu.Unlock()
 			}
 		}
+		c.lull.RUnlock()
 		if err != nil && ctx.Err() == nil {
 			if !strings.Contains(err.Error(), "locked") && !strings.Contains(err.Error(), "journal mode") && !strings.Contains(err.Error(), "stand still") {
 				c.t.Errorf("the pool's writer: %v", err)
 			}
-			c.mu.Lock()
-			c.busy++
-			c.mu.Unlock()
+			c.count("refused the pool")
 		}
 		pause(time.Duration(rng.IntN(1+rng.IntN(800))) * time.Millisecond)
 	}
@@ -196,7 +266,8 @@ func (c *crowd) run() {
 	if err := db.Close(); err != nil {
 		c.t.Fatal(err)
 	}
-	m, err := multidb.New(fast(c.root, c.place.factory(c.t), c.events.observe)...)
+	m, err := multidb.New(append(fast(c.root, c.place.factory(c.t), c.events.observe),
+		multidb.WithHotDuration(30*time.Millisecond), multidb.WithPromotion(30*time.Millisecond, 10))...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -207,17 +278,18 @@ func (c *crowd) run() {
 	ctx, cancel := context.WithTimeout(context.Background(), 6*time.Second)
 	defer cancel()
 	var wg sync.WaitGroup
-	for i := range 2 {
-		wg.Go(func() { c.foreign(ctx, rand.New(rand.NewPCG(c.seed, uint64(20+i)))) })
+	for i, program := range c.programs {
+		wg.Go(func() { c.foreign(ctx, program, rand.New(rand.NewPCG(c.seed, uint64(20+i)))) })
 	}
+	wg.Go(func() { c.lulls(ctx, rand.New(rand.NewPCG(c.seed, 40))) })
 	wg.Go(func() { c.pool(ctx, rand.New(rand.NewPCG(c.seed, 30))) })
 	wg.Wait()
 
 	rows := c.rows()
-	c.commits = len(rows)
-	client := c.place.client(c.t, "one")
+	c.counts["commits"] = len(rows)
+	r := newRestorer(c.t, c.place, "one")
 	eventually(c.t, 20*time.Second, func() string {
-		n, err := c.newest(client, rows)
+		n, err := c.newest(r, rows)
 		if err != nil {
 			return err.Error()
 		} else if n != len(rows) {
@@ -226,8 +298,8 @@ func (c *crowd) run() {
 		return ""
 	})
 	closeManager(c.t, m)
-	c.check(client, rows)
-	c.t.Logf("%d commits, %d processes, the pool was refused %d times", len(rows), c.processes, c.busy)
+	c.check(r, rows)
+	c.t.Logf("%v", c.counts)
 }
 
 // rows are the source's, read by a process of its own.
@@ -275,16 +347,16 @@ func (c *crowd) state(path string, rows []string) (int, error) {
 	return n, got.Err()
 }
 
-func (c *crowd) newest(client litestream.ReplicaClient, rows []string) (int, error) {
-	path, err := restoreFile(client, c.t.TempDir(), 0)
+func (c *crowd) newest(r *restorer, rows []string) (int, error) {
+	path, err := r.restore(c.t.TempDir(), 0)
 	if err != nil {
 		return 0, err
 	}
 	return c.state(path, rows)
 }
 
-func (c *crowd) check(client litestream.ReplicaClient, rows []string) {
-	files, err := listFiles(client)
+func (c *crowd) check(r *restorer, rows []string) {
+	files, err := listFiles(r.client)
 	if err != nil {
 		c.t.Error(err)
 		return
@@ -294,7 +366,7 @@ func (c *crowd) check(client litestream.ReplicaClient, rows []string) {
 		if i+1 < len(files) && files[i+1].MaxTXID == f.MaxTXID {
 			continue
 		}
-		path, err := restoreFile(client, dir, f.MaxTXID)
+		path, err := r.restore(dir, f.MaxTXID)
 		if err != nil {
 			c.t.Errorf("%v; %s", err, listing(files))
 			return
@@ -310,7 +382,7 @@ func (c *crowd) check(client litestream.ReplicaClient, rows []string) {
 			}
 		}
 		before = n
-		c.restored++
+		c.counts["restored"]++
 		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 			c.t.Error(err)
 		}
