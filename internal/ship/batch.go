@@ -11,6 +11,7 @@ import (
 type batch struct {
 	hdr        wal.Header
 	start, end wal.Pos
+	last       wal.Pos  // where the last transaction begins
 	frames     []uint64 // pgno<<32 | index of the frame from start, committed ones only
 	commit     uint32   // pages after the last transaction
 	minCommit  uint32   // the smallest size that any of them left
@@ -53,7 +54,7 @@ func (b *batch) sortPages() {
 // one that the buffer holds. Where a single transaction is larger than the
 // buffer it goes to a spool. The batch uses buf until it is released.
 func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Pos) (*batch, error) {
-	b := &batch{hdr: h, start: from, end: from}
+	b := &batch{hdr: h, start: from, end: from, last: from}
 	fs := h.FrameSize()
 	room := int64(s.cfg.ChunkSize)
 	if pending := size - from.Offset; pending < room {
@@ -94,7 +95,7 @@ func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Po
 			if low == 0 || f.Commit < low {
 				low = f.Commit
 			}
-			b.end, b.commit, b.minCommit = pos, f.Commit, low
+			b.last, b.end, b.commit, b.minCommit = b.end, pos, f.Commit, low
 			b.txns++
 			if b.spool != nil { // the giant transaction is whole
 				chainEnded = pos.Offset >= size

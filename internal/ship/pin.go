@@ -136,7 +136,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	}
 	from := h1.Start()
 	if st := &db.State; st.Salt1 == h1.Salt1 && st.Salt2 == h1.Salt2 && h1.Frames(st.pos()) <= after {
-		if same, err := sameGeneration(st, h1, f); err != nil {
+		if same, err := s.sameGeneration(st, h1, f); err != nil {
 			return false, err
 		} else if same {
 			from = st.pos()
@@ -191,7 +191,7 @@ func (s *Shipper) atEnd(db *DB) (bool, error) {
 	if err != nil {
 		return false, ignoreBadHeader(err)
 	}
-	if same, err := sameGeneration(&db.State, h, f); err != nil || !same {
+	if same, err := s.sameGeneration(&db.State, h, f); err != nil || !same {
 		return false, err
 	}
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
@@ -265,7 +265,7 @@ func (p *pin) state(prev State) State {
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
 	st.Print = Fingerprint{}
 	if p.inWAL {
-		st.at(p.hdr, p.pos, p.slot)
+		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite counted the frames
 	} else {
 		st.noWAL()
 	}

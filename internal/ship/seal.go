@@ -24,6 +24,10 @@ type Sealed struct {
 // is held, so that no writer waits for a slow replica.
 const sealUploadTime = 500 * time.Millisecond
 
+// errGhost: SQLite does not see what stands in the file and was shipped: a
+// commit whose writer died before it was published.
+var errGhost = fmt.Errorf("%w: a commit that SQLite does not have", ErrUnsettled)
+
 // Checkpoint ships what is left and moves the WAL's frames into the database
 // file at exactly the shipped state: with the write lock held, so that the next
 // commit begins a new generation of which rule R2 can prove that it missed
@@ -75,6 +79,13 @@ func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err 
 			err = s.sealLocked(ctx, db, conn, cold, &out)
 		}
 		conn.lock.End()
+		if errors.Is(err, errGhost) {
+			// Cut off, or the replica would have it until somebody commits. The
+			// next step ships what there is.
+			if _, _, _, e := conn.work.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
+				err = errors.Join(err, e)
+			}
+		}
 		if err != nil {
 			return out, err
 		}
@@ -188,10 +199,9 @@ func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, 
 			return err
 		}
 		if h == nil || db.State.Offset == 0 || h.Frames(db.State.pos()) != log {
-			// SQLite does not see what stands in the file: a commit whose writer
-			// died before it was published. The next commit overwrites it.
-			return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", ErrUnsettled, db.Path, db.State.Offset, log)
+			return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
 		}
+		db.State.Known = true
 		done := int64(0)
 		if log, done, _, err = c.work.Checkpoint(ctx, "PASSIVE"); err != nil {
 			return err

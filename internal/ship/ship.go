@@ -261,7 +261,7 @@ func (s *Shipper) proved(db *DB, main Fingerprint, f *os.File, size int64) (*del
 	if hdr.PageSize != st.PageSize {
 		return nil, nil
 	}
-	if ok, err := sameGeneration(st, hdr, f); err != nil {
+	if ok, err := s.sameGeneration(st, hdr, f); err != nil {
 		return nil, err
 	} else if ok {
 		return s.fromWAL(db, RuleSame, hdr, st.pos(), f, size)
@@ -296,9 +296,11 @@ func (s *Shipper) proveNoWAL(st *State, main Fingerprint, f *os.File, size int64
 	return nil, nil
 }
 
-// sameGeneration is R1: the header's salts are ours, and the frame that ends at
-// our offset still carries our checksum.
-func sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
+// sameGeneration is R1: the header's salts are ours, and the frames up to our
+// offset are still those that were shipped. Where SQLite is known to have them the
+// last one's checksum tells. Otherwise they may have been a ghost: what replaces
+// it begins where it began, and need not reach its end.
+func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 	if st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
 		return false, nil
 	}
@@ -314,15 +316,43 @@ func sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 		return false, nil
 	}
 	fr := wal.ParseFrame(b[:])
-	return fr.Sum == st.Sum && fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2, nil
+	if fr.Sum != st.Sum || fr.Salt1 != st.Salt1 || fr.Salt2 != st.Salt2 {
+		return false, nil
+	}
+	if st.Known {
+		return true, nil
+	}
+	return s.unbroken(st, h, f)
+}
+
+// unbroken reports whether the chain still leads through the last transaction to
+// our position.
+func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
+	if st.Back.Offset < wal.HeaderSize || st.Back.Offset >= st.Offset {
+		return false, nil
+	}
+	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
+	defer s.putBuf(buf)
+	sc, err := wal.NewScanner(f, h, st.Back, buf)
+	if err != nil {
+		return false, err
+	}
+	for sc.Pos().Offset < st.Offset {
+		if _, _, ok := sc.Next(); !ok {
+			return false, sc.Err()
+		}
+	}
+	return sc.Pos() == st.pos(), nil
 }
 
 // restartedOnce is R2: exactly one restart since, which raises salt 1 by one, and
 // the slot where a commit of our old generation would have gone was written by
 // nobody. The header was read before the slot, so the old generation is over.
 // The header's sequence number says nothing: each connection counts for itself.
+// SQLite must be known to have what was shipped: a ghost leaves no trace once the
+// log was checkpointed without it.
 func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
-	if st.Offset == 0 || h.Salt1 != st.Salt1+1 || size < st.Offset {
+	if st.Offset == 0 || !st.Known || h.Salt1 != st.Salt1+1 || size < st.Offset {
 		return false, nil
 	}
 	if st.SlotLen < wal.FrameHeaderSize {
@@ -397,7 +427,12 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 		slot = unknownSlot(h)
 	}
 	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail, hash: db.Pages.usable(db.State)}
-	d.next.at(h, b.end, slot)
+	if b.empty() && rule == RuleSame {
+		d.next.at(h, b.end, db.State.Back, slot)
+		d.next.Known = db.State.Known
+	} else {
+		d.next.at(h, b.end, b.last, slot)
+	}
 	if b.empty() {
 		return d, nil
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // State is what the shipper knows of one database between steps. It is a plain
-// value of about 150 bytes that holds no resource. The zero value is a database
+// value of about 170 bytes that holds no resource. The zero value is a database
 // of which nothing was shipped.
 type State struct {
 	TXID     ltx.TXID // last one acknowledged by the replica
@@ -26,6 +26,11 @@ type State struct {
 	Salt1, Salt2 uint32
 	Offset       int64
 	Sum          wal.Sum
+	// Back is where the last shipped transaction begins, for as long as it is not
+	// Known that SQLite itself has it. One that stands in the file may be a ghost:
+	// its writer died before readers could see it, and the next one writes over it.
+	Back  wal.Pos
+	Known bool
 
 	// Slot is what stood in the file at Offset, where the next frame's header
 	// goes, when it was shipped up to there: SlotLen bytes, fewer than a header
@@ -73,8 +78,8 @@ func FingerprintOf(fi os.FileInfo) Fingerprint {
 }
 
 const (
-	stateVersion = 1
-	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + wal.FrameHeaderSize + 1 + 32 + 4
+	stateVersion = 2
+	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 17 + wal.FrameHeaderSize + 1 + 32 + 4
 )
 
 // ErrBadState is returned when bytes are no State. It costs a look at the
@@ -95,6 +100,14 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, uint64(s.Offset))
 	b = le.AppendUint32(b, s.Sum.S1)
 	b = le.AppendUint32(b, s.Sum.S2)
+	b = le.AppendUint64(b, uint64(s.Back.Offset))
+	b = le.AppendUint32(b, s.Back.Sum.S1)
+	b = le.AppendUint32(b, s.Back.Sum.S2)
+	known := byte(0)
+	if s.Known {
+		known = 1
+	}
+	b = append(b, known)
 	b = append(b, s.Slot[:]...)
 	b = append(b, s.SlotLen)
 	b = le.AppendUint64(b, s.Print.Ino)
@@ -107,10 +120,10 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 // UnmarshalBinary decodes what AppendBinary wrote.
 func (s *State) UnmarshalBinary(b []byte) error {
 	le := binary.LittleEndian
-	const slot = 49
+	const slot = 66
 	if len(b) != stateSize || b[0] != stateVersion ||
 		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) ||
-		b[slot+wal.FrameHeaderSize] > wal.FrameHeaderSize {
+		b[slot-1] > 1 || b[slot+wal.FrameHeaderSize] > wal.FrameHeaderSize {
 		return ErrBadState
 	}
 	*s = State{
@@ -119,6 +132,9 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]),
 		Offset: int64(le.Uint64(b[33:])),
 		Sum:    wal.Sum{S1: le.Uint32(b[41:]), S2: le.Uint32(b[45:])},
+		Back: wal.Pos{Offset: int64(le.Uint64(b[49:])),
+			Sum: wal.Sum{S1: le.Uint32(b[57:]), S2: le.Uint32(b[61:])}},
+		Known: b[65] == 1,
 	}
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
@@ -130,16 +146,18 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// at moves the state's WAL position.
-func (s *State) at(h wal.Header, p wal.Pos, slot []byte) {
+// at moves the state's WAL position to one whose last transaction begins at
+// back; that is p itself where SQLite is known to have all up to there.
+func (s *State) at(h wal.Header, p, back wal.Pos, slot []byte) {
 	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
+	s.Back, s.Known = back, back == p
 	s.Slot = [wal.FrameHeaderSize]byte{}
 	s.SlotLen = uint8(copy(s.Slot[:], slot))
 }
 
 // noWAL forgets the WAL position.
-func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, nil) }
+func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
 
 // pos is the state's place in its generation.
 func (s *State) pos() wal.Pos { return wal.Pos{Offset: s.Offset, Sum: s.Sum} }

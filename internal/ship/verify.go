@@ -69,24 +69,29 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 	if err != nil {
 		return State{}, err
 	}
-	pos, h, slot, err := s.matchWAL(db.Path, hdr, r)
+	m, err := s.matchWAL(db.Path, hdr, r)
 	if errors.Is(err, errNoMatch) {
 		return st, nil
 	} else if err != nil {
 		return State{}, err
 	}
 	st.Ino = main.Ino
-	st.at(h, pos, slot)
+	st.at(m.hdr, m.end, m.start, m.slot)
 	return st, nil
 }
 
 var errNoMatch = errors.New("ship: the file does not match the WAL")
 
+// match is the range of the WAL that an LTX file was made of.
+type match struct {
+	hdr        wal.Header
+	start, end wal.Pos
+	slot       []byte
+}
+
 // matchWAL checks that the WAL still holds the frames an LTX file was made of.
-func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (wal.Pos, wal.Header, []byte, error) {
-	none := func(err error) (wal.Pos, wal.Header, []byte, error) {
-		return wal.Pos{}, wal.Header{}, nil, err
-	}
+func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, error) {
+	none := func(err error) (match, error) { return match{}, err }
 	f, size, err := openWAL(path)
 	if err != nil {
 		return none(err)
@@ -108,9 +113,12 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (wal.Pos, wa
 		return none(err)
 	}
 	want := map[uint32]int64{}
-	commit := end == wal.HeaderSize
+	start, commit := h.Start(), end == wal.HeaderSize
 	for sc.Pos().Offset < end {
 		off := sc.Pos().Offset
+		if off == lh.WALOffset {
+			start = sc.Pos()
+		}
 		fr, _, ok := sc.Next()
 		if !ok {
 			return none(orNoMatch(sc.Err()))
@@ -159,7 +167,7 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (wal.Pos, wa
 	if again, err := readHeader(f, size); err != nil || again != h {
 		return none(orNoMatch(ignoreBadHeader(err)))
 	}
-	return sc.Pos(), h, unknownUnlessEnd(h, slot), nil
+	return match{hdr: h, start: start, end: sc.Pos(), slot: unknownUnlessEnd(h, slot)}, nil
 }
 
 // unknownUnlessEnd keeps a slot only if the file ends there. What stood there

@@ -31,7 +31,7 @@ func TestALostAnswerIsFoundOutAndTheFileAdopted(t *testing.T) {
 		"when the log restarted": {func(r *rig) {
 			r.foreign("PRAGMA wal_checkpoint(FULL)")
 			r.insert(1, 100)
-		}, RuleRestart, 1},
+		}, RuleResync, 1},
 		"when a commit was missed": {func(r *rig) {
 			r.insert(1, 100)
 			r.foreign("PRAGMA wal_checkpoint(FULL)")
