@@ -58,14 +58,26 @@ func write(t *testing.T, path string, rows int) {
 // may close it early; it is closed at the latest with the test.
 func (g *gateway) startManager(t *testing.T, root string) *multidb.Manager {
 	t.Helper()
+	return g.resumeManager(t, root, filepath.Join(t.TempDir(), "state"))
+}
+
+// s3 is where the replicas are.
+func (g *gateway) s3() multidb.S3Config {
+	return multidb.S3Config{
+		Bucket: g.bucket, Path: "litestream/{{project}}/{{database}}/",
+		Endpoint: g.endpoint, Region: g.region,
+		AccessKeyID: g.accessKey, SecretAccessKey: g.secretKey,
+	}
+}
+
+// resumeManager is startManager with a state directory that may have been used
+// before.
+func (g *gateway) resumeManager(t *testing.T, root, state string) *multidb.Manager {
+	t.Helper()
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(databasePath(root, "{{project}}", "{{database}}"))),
-		multidb.WithS3(multidb.S3Config{
-			Bucket: g.bucket, Path: "litestream/{{project}}/{{database}}/",
-			Endpoint: g.endpoint, Region: g.region,
-			AccessKeyID: g.accessKey, SecretAccessKey: g.secretKey,
-		}),
-		multidb.WithStateDir(filepath.Join(t.TempDir(), "state")),
+		multidb.WithS3(g.s3()),
+		multidb.WithStateDir(state),
 		multidb.WithSyncInterval(20*time.Millisecond),
 	)
 	if err != nil {
