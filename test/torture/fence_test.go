@@ -21,7 +21,10 @@ import (
 // TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers, each with a local
 // database of its own, write to one prefix, with lost answers, and with a state
 // directory that was copied from the other. P4: exactly one goes on, the other
-// says ErrFenced, and the history never alternates.
+// says ErrFenced, and the history never alternates. Lines that keep it, each seen
+// red when removed: a.sum == sum in judge (ship/write.go), by which a file that
+// stands at our TXID is ours only if we wrote those very bytes, and `before` there,
+// by which a copied state directory's other user is no late write of our own.
 func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
 	var mu sync.Mutex
 	races, restored, kinds := 0, 0, map[string]int{}

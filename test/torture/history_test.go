@@ -17,7 +17,9 @@ import (
 )
 
 // history is what the source was at each commit, in order. Safe for concurrent
-// use.
+// use. It is the oracle of P1 (floors) and P2 (states) wherever there is an
+// application whose commits are known; that it can tell is seen whenever a line
+// that the tests name is removed.
 type history struct {
 	mu     sync.Mutex
 	states []string

@@ -22,7 +22,11 @@ import (
 // TestAPowerFailureLeavesAWholeHistory puts a database and its WAL back to what
 // a power failure may leave of them, with every kind of state directory, starts
 // a Manager over it, and restores every TXID from before and after. The replica
-// follows the source; what Sync promised before stays restorable by its TXID.
+// follows the source; what Sync promised before stays restorable by its TXID (P1,
+// P2, P3). What keeps it, seen red when removed: fr.Sum != st.Sum and s.unbroken in
+// sameGeneration (ship/ship.go, rule R1), by which a WAL that was cut and written
+// again is not taken for the one that was shipped. That Sync flushes the WAL is
+// shown by TestWhatSyncPromisedOutlivesAPowerFailure of the root package.
 func TestAPowerFailureLeavesAWholeHistory(t *testing.T) {
 	var mu sync.Mutex
 	cases, restores, kinds := 0, 0, map[string]int{}

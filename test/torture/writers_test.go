@@ -28,7 +28,8 @@ import (
 // help. P5: nobody is told more than that the database is locked.
 // Lines that keep them, each seen red when removed: the comparison of the slot in
 // restartedOnce (ship/ship.go, rule R2), and that nothing there opens and closes
-// the database file itself, which drops the locks of the pool.
+// the database file itself, which drops the locks of the pool. What a killed writer
+// leaves is in ship/ghost_test.go, line by line.
 func TestWritersInOtherProcessesLoseNothing(t *testing.T) {
 	cli, err := exec.LookPath("sqlite3")
 	if err != nil {
