@@ -183,7 +183,10 @@ func (m *Manager) letGo(e *entry) {
 // ensureFile makes a missing file: from the replica, if that is wanted and it
 // has one, or empty.
 func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
-	if _, err := os.Stat(e.db.Path); !errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(e.db.Path); err == nil {
+		m.noteFile(e)
+		return nil
+	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	m.mu.Lock()
@@ -224,14 +227,23 @@ func (m *Manager) makeFile(e *entry) error {
 	if err != nil {
 		return err
 	}
+	m.noteFile(e)
+	return nil
+}
+
+// noteFile notes which file an entry is of, where only its ID is known: it was
+// made just now, or no scan has listed it yet.
+func (m *Manager) noteFile(e *entry) {
 	id := pathID(e.db.Path)
 	m.mu.Lock()
 	defer m.unlock()
+	if e.file != (fileID{}) || id == (fileID{}) {
+		return
+	}
 	if other := m.files[id]; other == nil || other.removed {
 		m.files[id] = e
 	}
 	e.file = id
-	return nil
 }
 
 func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {
