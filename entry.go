@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"time"
 
@@ -131,15 +130,15 @@ func (w *waiter) join(other *waiter) *waiter {
 type fileStat struct{ main, wal ship.Fingerprint }
 
 // statFiles takes no descriptor of either file.
-func statFiles(path string) (fileStat, error) {
+func (m *Manager) statFiles(path string) (fileStat, error) {
 	var st fileStat
 	var err error
-	if st.main, err = ship.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	if st.main, err = m.cfg.stat(path); errors.Is(err, fs.ErrNotExist) {
 		return st, fmt.Errorf("%w: %s", ErrMissing, path)
 	} else if err != nil {
 		return st, err
 	}
-	if st.wal, err = ship.Stat(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if st.wal, err = m.cfg.stat(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return st, err
 	}
 	return st, nil
@@ -306,8 +305,6 @@ func (m *Manager) whyNotLocked(id ID) error {
 	}
 	return ErrNotFound
 }
-
-func randFloat() float64 { return rand.Float64() }
 
 // source gives the worker pool the schedule's jobs.
 type source struct{ m *Manager }

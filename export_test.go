@@ -2,8 +2,13 @@ package multidb
 
 import "github.com/multidb-go/multidb/internal/watch"
 
-// WithClock sets the Manager's clock.
-var WithClock = withClock
+// The options that only tests need: the clock, the stamps of files by that
+// clock, and the source of jitter.
+var (
+	WithClock = withClock
+	WithStat  = withStat
+	WithRand  = withRand
+)
 
 // WithFlush sets what flushes a WAL to disk.
 var WithFlush = withFlush

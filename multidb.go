@@ -101,7 +101,7 @@ func New(opts ...Option) (*Manager, error) {
 		rescanSoon:  make(chan struct{}, 1),
 		rescanLater: make(chan struct{}, 1),
 	}
-	m.fleet = schedule.New(cfg.limits(), randFloat, m.onTier)
+	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	return m, nil
 }
 
@@ -152,7 +152,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.ship = ship.New(ship.Config{
 		SpoolDir: spool,
 		Node:     uint32(m.catalog.NodeID()), Session: session(),
-		Now: m.cfg.now,
+		Now: m.cfg.now, Stat: m.cfg.stat,
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
 	m.pool = m.newPool()

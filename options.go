@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // Option configures a Manager. Each validates itself; New joins the errors.
@@ -48,6 +51,8 @@ type config struct {
 	observer func(Event)
 	now      func() time.Time
 	flush    func(*os.File) error // of a WAL, to disk
+	stat     func(path string) (ship.Fingerprint, error)
+	rand     func() float64 // in [0,1)
 }
 
 func defaults() config {
@@ -75,6 +80,8 @@ func defaults() config {
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
 		flush:             (*os.File).Sync,
+		stat:              ship.Stat,
+		rand:              rand.Float64,
 	}
 }
 
@@ -360,6 +367,17 @@ func withClock(now func() time.Time) Option {
 // withFlush sets what flushes a WAL to disk, for tests.
 func withFlush(flush func(*os.File) error) Option {
 	return func(c *config) error { c.flush = flush; return nil }
+}
+
+// withStat sets how files are looked at, for tests whose clock is not the file
+// system's.
+func withStat(stat func(path string) (ship.Fingerprint, error)) Option {
+	return func(c *config) error { c.stat = stat; return nil }
+}
+
+// withRand sets where jitter comes from, for tests that are to be repeated.
+func withRand(rand func() float64) Option {
+	return func(c *config) error { c.rand = rand; return nil }
 }
 
 // build applies the options and checks them against each other.

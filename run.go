@@ -88,7 +88,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 func (m *Manager) step(ctx context.Context, r *runState) error {
 	e, w := r.e, r.e.work
 	var err error
-	if r.before, err = statFiles(e.db.Path); err != nil {
+	if r.before, err = m.statFiles(e.db.Path); err != nil {
 		return err
 	}
 	racy := r.before.racy(r.started)
@@ -206,7 +206,7 @@ func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error 
 	}
 	e.work.state = db.State
 	e.work.dirty = true
-	e.work.noteOwn(e.db.Path)
+	m.noteOwn(e)
 	m.emit(Event{Type: EventWALLimit, ID: e.db.ID, Path: e.db.Path, Err: cause})
 	return cause
 }
@@ -219,7 +219,7 @@ const assumedPage = 4096
 // connections.
 func (m *Manager) trim(ctx context.Context, e *entry) error {
 	err := m.ship.Relieve(ctx, &ship.DB{Path: e.db.Path})
-	e.work.noteOwn(e.db.Path)
+	m.noteOwn(e)
 	if errors.Is(err, sqlitedb.ErrBusy) {
 		return nil // somebody reads or writes: the next run tries again
 	}
@@ -289,7 +289,7 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 	res, err := m.ship.Checkpoint(ctx, &w.rep.db)
 	w.state = w.rep.db.State
 	m.count(res.Result)
-	w.noteOwn(r.e.db.Path)
+	m.noteOwn(r.e)
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return nil // somebody is writing: the next run tries again
 	} else if err != nil {
@@ -300,6 +300,14 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 		w.sealed, w.nextSeal = sealPoint{w.state.Salt2, w.state.Offset}, time.Time{}
 	}
 	return nil
+}
+
+// noteOwn keeps the time of the files after a checkpoint of ours, so that a
+// watcher's word of it is not taken for a write of the application.
+func (m *Manager) noteOwn(e *entry) {
+	if st, err := m.statFiles(e.db.Path); err == nil {
+		e.work.own = st.modTime().UnixNano()
+	}
 }
 
 // sealPause is how long after a checkpoint that a reader or writer kept from
@@ -320,7 +328,7 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 	if err != nil {
 		return err
 	}
-	before, err := statFiles(r.e.db.Path)
+	before, err := m.statFiles(r.e.db.Path)
 	if err != nil {
 		return err
 	}
@@ -337,7 +345,7 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 	if err := m.compact(ctx, r.e, true); err != nil {
 		return err
 	}
-	after, err := statFiles(r.e.db.Path)
+	after, err := m.statFiles(r.e.db.Path)
 	if err != nil {
 		return err
 	}

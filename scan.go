@@ -165,7 +165,7 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 		return
 	}
 	if l.ModTime.IsZero() {
-		if st, err := statFiles(l.Path); err == nil {
+		if st, err := m.statFiles(l.Path); err == nil {
 			l.ModTime = st.modTime()
 		}
 	}

@@ -137,7 +137,7 @@ func (m *Manager) unshipped() []*entry {
 	var out []*entry
 	for _, c := range all {
 		if c.clean {
-			if st, err := statFiles(c.e.db.Path); err == nil && st == c.stat {
+			if st, err := m.statFiles(c.e.db.Path); err == nil && st == c.stat {
 				continue // untouched since everything was shipped
 			}
 		}

@@ -80,7 +80,7 @@ func (m *Manager) changed(db Database, source int) {
 
 // look judges a known database that was touched.
 func (m *Manager) look(e *entry) {
-	st, err := statFiles(e.db.Path)
+	st, err := m.statFiles(e.db.Path)
 	if err != nil {
 		return // a scan says what became of it
 	}

@@ -33,14 +33,6 @@ type sealPoint struct {
 	offset int64
 }
 
-// noteOwn keeps the time of the files after a checkpoint of ours, so that a
-// watcher's word of it is not taken for a write of the application.
-func (w *work) noteOwn(path string) {
-	if st, err := statFiles(path); err == nil {
-		w.own = st.modTime().UnixNano()
-	}
-}
-
 // What a packed work has.
 const (
 	packedClean = 1 << iota

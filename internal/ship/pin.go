@@ -108,7 +108,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
 		return false, err
 	}
-	if p.main, err = Stat(db.Path); err != nil {
+	if p.main, err = s.cfg.Stat(db.Path); err != nil {
 		return false, err
 	}
 	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
@@ -233,7 +233,7 @@ func (s *Shipper) Print(ctx context.Context, path string) (Fingerprint, error) {
 // a lock that keeps everybody from writing to the file.
 func (s *Shipper) sealPrint(ctx context.Context, path string) (Fingerprint, error) {
 	for i := 0; i < 5; i++ {
-		p, err := Stat(path)
+		p, err := s.cfg.Stat(path)
 		if err != nil {
 			return Fingerprint{}, err
 		}

@@ -115,7 +115,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	if err := d.finish(enc); err != nil {
 		return Fingerprint{}, err
 	}
-	if after, err := Stat(db.Path); err != nil || after != print {
+	if after, err := s.cfg.Stat(db.Path); err != nil || after != print {
 		return Fingerprint{}, err // read consistently all the same, by its locks
 	}
 	return print, nil

@@ -65,6 +65,9 @@ type Config struct {
 	Node, Session uint32
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
+	// Stat takes a file's fingerprint. Default Stat; tests give its stamps the
+	// time of Now.
+	Stat func(path string) (Fingerprint, error)
 	// Tick is the granularity of the file system's time stamps. Default 20 ms.
 	Tick time.Duration
 	// BusyTimeout is how long a step waits for another connection's lock.
@@ -95,6 +98,9 @@ func New(cfg Config) *Shipper {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Stat == nil {
+		cfg.Stat = Stat
 	}
 	if cfg.Tick == 0 {
 		cfg.Tick = 20 * time.Millisecond
@@ -223,7 +229,7 @@ func (s *Shipper) apply(ctx context.Context, db *DB, d *delta) (Result, error) {
 
 // capture decides which rule holds and prepares what is to be written.
 func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
-	main, err := Stat(db.Path)
+	main, err := s.cfg.Stat(db.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, fmt.Errorf("%w: %s", ErrMissing, db.Path)
 	} else if err != nil {
@@ -392,7 +398,7 @@ func (s *Shipper) fromCheckpoint(db *DB, h wal.Header, f *os.File, size int64) (
 	if err != nil {
 		return nil, err
 	}
-	after, err := Stat(db.Path)
+	after, err := s.cfg.Stat(db.Path)
 	if err != nil || after != db.State.Print {
 		d.close()
 		return nil, ignoreNotExist(err)

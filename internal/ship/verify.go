@@ -65,7 +65,7 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 	if last.Level != 0 || hdr.WALSalt1 == 0 && hdr.WALSalt2 == 0 || last.Size > verifyLimit {
 		return st, nil
 	}
-	main, err := Stat(db.Path)
+	main, err := s.cfg.Stat(db.Path)
 	if err != nil {
 		return State{}, err
 	}
