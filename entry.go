@@ -59,6 +59,14 @@ func (e *entry) packLocked() {
 	}
 }
 
+// youngLocked is the work's young, of an entry that is not running.
+func (e *entry) youngLocked() bool {
+	if e.work != nil {
+		return e.work.young
+	}
+	return len(e.packed) > 1 && e.packed[1]&packedYoung != 0
+}
+
 // peekLocked is the work of an entry that is not running, only to be read.
 func (e *entry) peekLocked() *work {
 	if e.work != nil {
@@ -154,6 +162,11 @@ const clockTick = 20 * time.Millisecond
 // change them: as in git's index.
 func (s fileStat) racy(now time.Time) bool {
 	return max(s.main.Mtime, s.wal.Mtime, s.main.Ctime, s.wal.Ctime) > now.Add(-clockTick).UnixNano()
+}
+
+// young is racy without what lies in the future, where no write puts it.
+func (s fileStat) young(now time.Time) bool {
+	return s.racy(now) && !s.racy(now.Add(2*clockTick))
 }
 
 func statID(path string) (fileID, os.FileInfo, error) {

@@ -38,6 +38,7 @@ func (m *Manager) load(ctx context.Context) error {
 				}
 				if rec.LastWrite != 0 {
 					w.modTime = time.Unix(0, rec.LastWrite)
+					w.told = w.modTime
 					m.fleet.Known(e.item, w.modTime)
 				}
 				e.packed = w.pack()
@@ -61,8 +62,10 @@ func (m *Manager) persist(e *entry) {
 		TXID: uint64(w.state.TXID), State: state, Files: w.files,
 		Prefix: e.prefix,
 	}
-	if !w.modTime.IsZero() {
-		rec.LastWrite = w.modTime.UnixNano()
+	// Where a later write may have the same time, the next Start looks again.
+	w.told = time.Time{}
+	if !w.young && !w.modTime.IsZero() {
+		rec.LastWrite, w.told = w.modTime.UnixNano(), w.modTime
 	}
 	m.mu.Lock()
 	gone := e.removed

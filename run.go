@@ -121,7 +121,7 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	if r.drained {
 		w.stat, w.clean = r.before, !racy
-		w.modTime = r.before.modTime()
+		w.modTime, w.young = r.before.modTime(), r.before.young(r.started)
 		r.outcome.ModTime = w.modTime
 		w.dirty = w.dirty || r.shipped > 0
 	}
@@ -357,8 +357,9 @@ func (m *Manager) demote(ctx context.Context, r *runState) error {
 		r.outcome.Moved = true
 		return nil
 	}
-	w.stat, w.clean = after, !after.racy(m.cfg.now())
-	w.modTime = after.modTime()
+	now := m.cfg.now()
+	w.stat, w.clean = after, !after.racy(now)
+	w.modTime, w.young = after.modTime(), after.young(now)
 	r.outcome.ModTime = w.modTime
 	r.outcome.Demoted = true
 	return nil
@@ -416,7 +417,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
 	now := m.cfg.now()
 	fenced := errors.Is(err, ErrFenced)
-	if w.dirty {
+	if w.dirty || !w.young && !w.modTime.Equal(w.told) {
 		m.persist(e)
 	}
 	if !r.acked.IsZero() {
@@ -430,6 +431,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if w.rep != nil && (fenced || e.removed) {
 		w.rep.inv.Forget() // it is compacted no more
 	}
+	r.outcome.Young = err == nil && r.drained && w.young
 	h := &e.health
 	h.txid = w.state.TXID
 	h.walSize = r.before.wal.Size

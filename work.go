@@ -24,6 +24,8 @@ type work struct {
 	dirty    bool             // the catalog's record is old
 	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
 	modTime  time.Time        // of what is shipped
+	young    bool             // a later write may have the same modTime
+	told     time.Time        // the modTime that the catalog has
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 }
 
@@ -33,7 +35,7 @@ type sealPoint struct {
 	offset int64
 }
 
-// What a packed work has.
+// What a packed work has: its first byte.
 const (
 	packedClean = 1 << iota
 	packedVerified
@@ -45,32 +47,45 @@ const (
 	packedOthers // retained, own
 )
 
+// And its second.
+const (
+	packedYoung = 1 << iota
+	packedTold  // the catalog has the modTime
+	packedKnown // of a position: SQLite has it
+)
+
 // pack encodes a work without a replica for an entry that is cold: about a
 // hundred bytes, most of them times. Left out is what saves a cold database
 // nothing: when its WAL was checkpointed and flushed.
 func (w *work) pack() string {
-	var flags byte
-	set := func(flag byte, on bool) bool {
+	b := make([]byte, 2, 160)
+	set := func(i int, flag byte, on bool) bool {
 		if on {
-			flags |= flag
+			b[i] |= flag
 		}
 		return on
 	}
 	st := &w.state
-	set(packedClean, w.clean)
-	set(packedVerified, w.verified)
-	b := make([]byte, 1, 160)
+	set(0, packedClean, w.clean)
+	set(0, packedVerified, w.verified)
+	set(1, packedYoung, w.young)
+	set(1, packedTold, !w.told.IsZero() && w.told.Equal(w.modTime))
 	b = binary.AppendUvarint(b, uint64(st.TXID))
 	b = binary.AppendUvarint(b, uint64(st.PageSize))
 	b = binary.AppendUvarint(b, uint64(st.Commit))
 	b = binary.AppendUvarint(b, st.Ino)
-	if set(packedPosition, st.Offset != 0 || st.Salt1 != 0 || st.Salt2 != 0 || st.SlotLen != 0 || st.Sum != wal.Sum{}) {
+	if set(0, packedPosition, st.Offset != 0 || st.Salt1 != 0 || st.Salt2 != 0 || st.SlotLen != 0 || st.Sum != wal.Sum{}) {
 		for _, n := range []uint32{st.Salt1, st.Salt2, st.Sum.S1, st.Sum.S2} {
 			b = binary.LittleEndian.AppendUint32(b, n)
 		}
 		b = binary.AppendVarint(b, st.Offset)
 		b = append(b, st.SlotLen)
 		b = append(b, st.Slot[:]...)
+		if !set(1, packedKnown, st.Known) { // otherwise Back means nothing
+			b = binary.AppendVarint(b, st.Back.Offset)
+			b = binary.LittleEndian.AppendUint32(b, st.Back.Sum.S1)
+			b = binary.LittleEndian.AppendUint32(b, st.Back.Sum.S2)
+		}
 	}
 	stamp := func(p ship.Fingerprint) {
 		b = binary.AppendUvarint(b, p.Ino)
@@ -78,23 +93,22 @@ func (w *work) pack() string {
 		b = binary.AppendVarint(b, p.Mtime)
 		b = binary.AppendVarint(b, p.Ctime-p.Mtime)
 	}
-	if set(packedPrint, !st.Print.IsZero()) {
+	if set(0, packedPrint, !st.Print.IsZero()) {
 		stamp(st.Print)
 	}
-	if set(packedStat, w.stat.main != st.Print) {
+	if set(0, packedStat, w.stat.main != st.Print) {
 		stamp(w.stat.main)
 	}
-	if set(packedWAL, !w.stat.wal.IsZero()) {
+	if set(0, packedWAL, !w.stat.wal.IsZero()) {
 		stamp(w.stat.wal)
 	}
-	if set(packedLater, !w.modTime.Equal(w.stat.modTime())) {
+	if set(0, packedLater, !w.modTime.Equal(w.stat.modTime())) {
 		b = appendTime(b, w.modTime)
 	}
-	if set(packedOthers, !w.retained.IsZero() || w.own != 0) {
+	if set(0, packedOthers, !w.retained.IsZero() || w.own != 0) {
 		b = appendTime(b, w.retained)
 		b = binary.AppendVarint(b, w.own)
 	}
-	b[0] = flags
 	return string(append(b, w.files...))
 }
 
@@ -103,9 +117,11 @@ func (w *work) unpack(s string) error {
 	*w = work{}
 	if s == "" {
 		return nil
+	} else if len(s) < 2 {
+		return errPacked
 	}
-	d := unpacker{b: []byte(s[1:])}
-	flags := s[0]
+	d := unpacker{b: []byte(s[2:])}
+	flags, more := s[0], s[1]
 	st := &w.state
 	w.clean, w.verified = flags&packedClean != 0, flags&packedVerified != 0
 	st.TXID, st.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
@@ -116,6 +132,11 @@ func (w *work) unpack(s string) error {
 		}
 		st.Offset, st.SlotLen = d.varint(), d.take(1)[0]
 		copy(st.Slot[:], d.take(len(st.Slot)))
+		if st.Known = more&packedKnown != 0; !st.Known {
+			st.Back.Offset = d.varint()
+			st.Back.Sum.S1 = binary.LittleEndian.Uint32(d.take(4))
+			st.Back.Sum.S2 = binary.LittleEndian.Uint32(d.take(4))
+		}
 	}
 	if flags&packedPrint != 0 {
 		st.Print = d.stamp()
@@ -130,6 +151,9 @@ func (w *work) unpack(s string) error {
 	w.modTime = w.stat.modTime()
 	if flags&packedLater != 0 {
 		w.modTime = d.time()
+	}
+	if w.young = more&packedYoung != 0; more&packedTold != 0 {
+		w.told = w.modTime
 	}
 	if flags&packedOthers != 0 {
 		w.retained, w.own = d.time(), d.varint()

@@ -33,6 +33,9 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			w.state.Salt1, w.state.Salt2, w.state.Offset = rng.Uint32(), rng.Uint32(), some()
 			w.state.Sum.S1, w.state.Sum.S2 = rng.Uint32(), rng.Uint32()
+			if w.state.Known = rng.IntN(2) == 0; !w.state.Known {
+				w.state.Back.Offset, w.state.Back.Sum.S1, w.state.Back.Sum.S2 = some(), rng.Uint32(), rng.Uint32()
+			}
 			w.state.SlotLen = uint8(rng.IntN(25))
 			for i := range w.state.Slot {
 				w.state.Slot[i] = byte(rng.Uint32())
@@ -46,6 +49,9 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 		if w.modTime = w.stat.modTime(); rng.IntN(2) == 0 {
 			w.modTime = moment()
 		}
+		if w.young = rng.IntN(2) == 0; rng.IntN(2) == 0 {
+			w.told = w.modTime
+		}
 		if w.retained = moment(); rng.IntN(2) == 0 {
 			w.own = some()
 		}
@@ -57,10 +63,10 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 		if err := got.unpack(packed); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		if !got.modTime.Equal(w.modTime) || !got.retained.Equal(w.retained) {
+		if !got.modTime.Equal(w.modTime) || !got.retained.Equal(w.retained) || !got.told.Equal(w.told) {
 			t.Fatalf("seed %d: times %v %v, want %v %v", seed, got.modTime, got.retained, w.modTime, w.retained)
 		}
-		got.modTime, got.retained = w.modTime, w.retained
+		got.modTime, got.retained, got.told = w.modTime, w.retained, w.told
 		if !reflect.DeepEqual(got, w) {
 			t.Fatalf("seed %d: %+v, want %+v", seed, got, w)
 		}

@@ -21,6 +21,9 @@ type Outcome struct {
 	// Err: the run failed; the item is due again after its back-off. More
 	// and Demoted are ignored then.
 	Err error
+	// Young: the files' stamps are too young for a later write to be sure to
+	// change them. A Cold item, which nobody polls, is due for one more step.
+	Young bool
 	// ModTime is the modification time that the run has taken into account:
 	// a Seen with the same time is no news. A demotion that wrote to the file itself must say
 	// it, or the next scan takes its own write for the application's. Zero:
@@ -126,7 +129,7 @@ func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 			next = f.v + f.interval(it)
 		}
 		f.enqueue(it, next)
-	case during&again != 0:
+	case during&again != 0 || o.Young:
 		f.enqueue(it, f.spread())
 	}
 }
