@@ -28,13 +28,14 @@ func (c *Client) Dir(ctx context.Context, dir string) iter.Seq2[string, error] {
 			Bucket: &c.cfg.Bucket, Prefix: &prefix, Delimiter: aws.String("/"),
 		})
 		last := ""
+		var at place
 		for pages.HasMorePages() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
 				yield("", c.wrap("list", prefix, err))
 				return
 			}
-			if !isListing(page) {
+			if !isListing(page) || !at.moved(page) {
 				yield("", c.foreign("list", prefix))
 				return
 			}

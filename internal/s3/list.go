@@ -171,6 +171,18 @@ type pager struct {
 	c      *Client
 	prefix string
 	p      *s3.ListObjectsV2Paginator
+	place  place
+}
+
+// place is where a listing is.
+type place struct{ token string }
+
+// moved reports whether a page that is not the last leads on. A store that names
+// the same place again would be listed without end.
+func (p *place) moved(page *s3.ListObjectsV2Output) bool {
+	was := p.token
+	p.token = aws.ToString(page.NextContinuationToken)
+	return !aws.ToBool(page.IsTruncated) || p.token != was
 }
 
 // pages lists the objects under name, a directory with its slash or "", whose
@@ -195,7 +207,7 @@ func (g *pager) next(ctx context.Context) ([]types.Object, error) {
 	if err != nil {
 		return nil, g.c.wrap("list", g.prefix, err)
 	}
-	if !isListing(page) {
+	if !isListing(page) || !g.place.moved(page) {
 		return nil, g.c.foreign("list", g.prefix)
 	}
 	return page.Contents, nil

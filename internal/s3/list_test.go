@@ -264,3 +264,44 @@ func TestAKeyThatIsNotDeletedIsReported(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestAnAnswerThatIsNoWholeListingIsAnError: a listing that ends too soon would be
+// taken for all there is. Red without isListing and place.moved.
+func TestAnAnswerThatIsNoWholeListingIsAnError(t *testing.T) {
+	const key = "<Contents><Key>p/0000/0000000000000001-0000000000000001.ltx</Key></Contents>"
+	for name, test := range map[string]struct {
+		body string
+		want error
+	}{
+		"nothing":                 {"", ErrUnreachable},
+		"no listing":              {"<html/>", ErrUnreachable},
+		"more, from nowhere":      {"<ListBucketResult><IsTruncated>true</IsTruncated>" + key + "</ListBucketResult>", ErrUnreachable},
+		"more, from the same key": {"<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>x</NextContinuationToken>" + key + "</ListBucketResult>", ErrUnreachable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeS3(t)
+			f.setFault(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				w.Header().Set("Content-Type", "application/xml")
+				_, _ = io.WriteString(w, test.body)
+			})
+			c := newClient(t, f.config())
+			if _, err := c.Prefix("p").AllLTXFiles(t.Context(), false); !errors.Is(err, test.want) {
+				t.Errorf("all files: %v", err)
+			}
+			itr, err := c.Prefix("p").LTXFiles(t.Context(), 0, 0, false)
+			if err == nil {
+				_, err = ltx.SliceFileIterator(itr)
+			}
+			if !errors.Is(err, test.want) {
+				t.Errorf("one level: %v", err)
+			}
+			var last error
+			for _, err := range c.Dir(t.Context(), "p") {
+				last = err
+			}
+			if !errors.Is(last, test.want) {
+				t.Errorf("a directory: %v", last)
+			}
+		})
+	}
+}
