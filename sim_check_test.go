@@ -77,7 +77,7 @@ func (w *world) rest() {
 		w.fail("not healthy: %+v", worst)
 	}
 	w.checkEvents()
-	switch w.rng.IntN(6) {
+	switch w.rng.IntN(8) {
 	case 0:
 		w.idle(time.Minute, false)
 	case 1:

@@ -150,7 +150,7 @@ func randomLimits(rng *rand.Rand) limits {
 		scan: pick(5*time.Second, 30*time.Second),
 		hot:  pick(5*time.Second, 30*time.Second, 2*time.Minute), recent: pick(0, 10*time.Second, time.Minute),
 		idle:      pick(0, time.Second, time.Minute),
-		retention: pick(10*time.Minute, time.Hour), retentionInterval: pick(time.Minute, 20*time.Minute),
+		retention: pick(5*time.Minute, 20*time.Minute), retentionInterval: pick(time.Minute, 5*time.Minute),
 		l0: pick(10*time.Second, 2*time.Minute), snapshot: pick(5*time.Minute, 24*time.Hour),
 		accesses: rng.IntN(4), maxHot: 1 + rng.IntN(3), maxOpen: 1 + rng.IntN(3), uploads: 1 + rng.IntN(4),
 		pages: []int{4, 40, 1000}[rng.IntN(3)], walSize: []int64{1 << 16, 64 << 20}[rng.IntN(2)],
