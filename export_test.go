@@ -21,6 +21,7 @@ func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDis
 
 // CacheBytes is the memory that the cache of files takes.
 func CacheBytes(m *Manager) int64 { return m.cache.Size() }
+
 // The values of a database as the catalog keeps them.
 var (
 	EncodeVars = encodeVars
