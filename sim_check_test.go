@@ -150,6 +150,9 @@ func (w *world) checkAtRest(s *subject) {
 // handle that it closes copies the WAL into the file, which counts as a write.
 func (w *world) lastChange(s *subject) time.Time {
 	at := s.quietAt
+	if w.faultAt.After(at) {
+		at = w.faultAt // what could not be shipped before is news then
+	}
 	for _, p := range []string{s.path, s.path + "-wal"} {
 		if st, err := w.stamps.stat(p); err == nil {
 			if m := time.Unix(0, st.Mtime); m.After(at) {
