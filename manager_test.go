@@ -387,3 +387,30 @@ func TestAWALThatTheReplicaDoesNotTakeStaysWithinItsLimit(t *testing.T) {
 		t.Errorf("restored %d rows of %d", got, 4+n)
 	}
 }
+
+// TestAReplicaThatDoesNotAnswerKeepsNoWALOverItsLimitForLong lets the WAL pass
+// its limit while one attempt waits: the end of that attempt is enough.
+func TestAReplicaThatDoesNotAnswerKeepsNoWALOverItsLimitForLong(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithMaxWALSize(1<<20))
+	const id = "project0/db0"
+	f.insert(id, "before")
+	f.sync(id)
+	first := rep.Inject(multidbtest.Fault{Hang: true, Err: errors.New("no answer")})
+	f.insert(id, "waiting")
+	<-first.Hit()
+	big, n := string(bytes.Repeat([]byte("x"), 2000)), 0
+	for range 800 {
+		f.insert(id, big)
+		n++
+	}
+	second := rep.Inject(multidbtest.Fault{Hang: true}) // no other attempt comes to an end
+	defer second.Clear()
+	first.Clear()
+	f.events.wait(t, "the WAL limit", func(ev multidb.Event) bool { return ev.Type == multidb.EventWALLimit })
+	second.Clear()
+	f.sync(id)
+	if got := len(f.restored(id, multidb.RestoreOptions{})); got != 3+2+n {
+		t.Errorf("restored %d rows of %d", got, 5+n)
+	}
+}

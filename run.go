@@ -194,7 +194,12 @@ func (m *Manager) resynced(e *entry, rep *replica, old ship.State) {
 // overflow keeps a WAL that the replica does not take within its limit.
 func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error {
 	e := r.e
-	if r.before.wal.Size <= m.cfg.maxWALSize || errors.Is(cause, ErrFenced) || isLocal(cause) {
+	// As it is now: the replica may have been waited for for minutes.
+	size := r.before.wal.Size
+	if now, err := m.statFiles(e.db.Path); err == nil {
+		size = now.wal.Size
+	}
+	if size <= m.cfg.maxWALSize || errors.Is(cause, ErrFenced) || isLocal(cause) {
 		return cause
 	}
 	db := &ship.DB{Path: e.db.Path, State: e.work.state}
