@@ -414,3 +414,38 @@ func TestAReplicaThatDoesNotAnswerKeepsNoWALOverItsLimitForLong(t *testing.T) {
 		t.Errorf("restored %d rows of %d", got, 5+n)
 	}
 }
+
+// TestADatabaseWhoseUpkeepHangsIsBehind lets a snapshot wait for ever: what is
+// committed meanwhile is at no replica, and the status must not say that all is.
+func TestADatabaseWhoseUpkeepHangsIsBehind(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithSnapshotInterval(time.Millisecond))
+	const id = "project0/db0"
+	hang := rep.Inject(multidbtest.Fault{Hang: true, Match: func(op multidbtest.Operation) bool { return op.Op == multidbtest.OpWrite && op.Level > 0 }})
+	defer hang.Clear()
+	f.insert(id, "before")
+	f.sync(id)
+	f.insert(id, "more")
+	<-hang.Hit()
+	f.insert(id, "waits")
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for end := time.Now().Add(10 * time.Second); ; <-ticker.C {
+		st, err := f.m.Status(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, worst := f.m.Healthy(time.Second)
+		if st.Lag > time.Second && len(worst) == 1 && worst[0].ID == id {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the status says lag %v, Healthy names %d", st.Lag, len(worst))
+		}
+	}
+	hang.Clear()
+	f.sync(id)
+	if st, err := f.m.Status(id); err != nil || st.Lag > time.Second {
+		t.Errorf("afterwards: lag %v, %v", st.Lag, err)
+	}
+}

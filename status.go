@@ -5,6 +5,8 @@ import (
 	"iter"
 	"slices"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/schedule"
 )
 
 // Status is what is known of one database.
@@ -61,6 +63,11 @@ func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
 		lag = max(lag, now.Sub(due))
+	}
+	if e.item.Running() && e.item.Tier() != schedule.Cold && e.health.syncedAt != 0 && m.cfg.replica != nil {
+		// Shipped, and now compacted: whatever is committed meanwhile waits, and
+		// where the replica does not answer it waits long.
+		lag = max(lag, now.Sub(m.when(e.health.syncedAt))-m.cfg.syncInterval)
 	}
 	return max(lag, 0)
 }
