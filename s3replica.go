@@ -77,7 +77,7 @@ type S3Config struct {
 	MaxAttempts int
 	// RequestTimeout bounds each attempt by its progress: it fails when no byte
 	// moved for this long; after a body was sent, which buffers on its way may
-	// hold, as long again for each MiB of it, 8 at most. 0: 30 s.
+	// hold, as long again for every 4 MiB of it, 8 at most. 0: 30 s.
 	RequestTimeout time.Duration
 	// PartSize of multipart uploads, in bytes, and the most that is buffered of
 	// each snapshot or compaction being written. 5 MiB to 5 GiB; an object has at

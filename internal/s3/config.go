@@ -84,7 +84,7 @@ type Config struct {
 	MaxAttempts int
 	// RequestTimeout bounds each attempt by its progress: it fails when no byte
 	// was sent or received for this long; after a body was sent, which buffers on
-	// its way may hold, as long again for each MiB of it, 8 at most. 0: 30 s.
+	// its way may hold, as long again for every 4 MiB of it, 8 at most. 0: 30 s.
 	RequestTimeout time.Duration
 	// PartSize of multipart uploads, and the most that is buffered of a stream of
 	// unknown length, in bytes. 5 MiB to 5 GiB. An object has at most 10,000

@@ -146,7 +146,7 @@ type watchdog struct {
 }
 
 const (
-	sentPerTimeout = 1 << 20 // with the default timeout, 35 KB/s
+	sentPerTimeout = 4 << 20 // with the default timeout, 140 KB/s
 	sentCounted    = 8 << 20 // what buffers hold at most: Linux has 4 MiB to send, 6 to receive
 )
 

@@ -21,10 +21,10 @@ func TestABodyThatWasSentHasTimeToArrive(t *testing.T) {
 	}{
 		{0, timeout - time.Second, false},
 		{0, timeout + time.Second, true},
-		{1 << 20, 2*timeout - time.Second, false},
-		{1 << 20, 2*timeout + time.Second, true},
-		{8 << 20, 9*timeout - time.Second, false},
-		{64 << 20, 9*timeout + time.Second, true},
+		{4 << 20, 2*timeout - time.Second, false},
+		{4 << 20, 2*timeout + time.Second, true},
+		{8 << 20, 3*timeout - time.Second, false},
+		{64 << 20, 3*timeout + time.Second, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			tr := &transport{gate: newGate(1), stats: new(counters), timeout: timeout,
