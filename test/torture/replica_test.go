@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"io"
 	"log"
 	"net/http"
@@ -24,6 +25,10 @@ const bucket = "backups"
 type place struct {
 	dir string // of a file replica
 	url string // of an S3 server
+
+	bucket  string        // default: bucket
+	access  string        // its secret is secretOf's
+	timeout time.Duration // of a request without progress; default 3 s
 }
 
 func (p place) factory(t testing.TB) multidb.ReplicaFactory {
@@ -39,9 +44,10 @@ func (p place) open() (multidb.ReplicaFactory, error) {
 	if p.url == "" {
 		return multidb.NewFileReplica(p.dir, "{{database}}")
 	}
-	return multidb.NewS3Replica(multidb.S3Config{Bucket: bucket, Path: "t/{{database}}/", Endpoint: p.url,
-		Region: "us-east-1", AccessKeyID: "key", SecretAccessKey: "secret", ForcePathStyle: true,
-		RequestTimeout: 3 * time.Second})
+	access := cmp.Or(p.access, "key")
+	return multidb.NewS3Replica(multidb.S3Config{Bucket: cmp.Or(p.bucket, bucket), Path: "t/{{database}}/", Endpoint: p.url,
+		Region: "us-east-1", AccessKeyID: access, SecretAccessKey: secretOf(access), ForcePathStyle: true,
+		RequestTimeout: cmp.Or(p.timeout, 3*time.Second)})
 }
 
 // database is one that a prefix is of.
