@@ -232,6 +232,7 @@ func (m *Manager) removeLocked(e *entry) {
 		m.inheritLocked(e.prefix)
 	}
 	m.failWaitersLocked(e, ErrNotFound)
+	m.wals.Remove(e)
 	if !m.rememberLocked(e) {
 		m.catalog.Delete(string(e.db.ID))
 	}

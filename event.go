@@ -16,7 +16,7 @@ const (
 	EventFenced                          // another writer owns the prefix: replication has stopped
 	EventResync                          // its whole state was shipped, since nothing less was provable
 	EventSnapshot                        // a snapshot was written
-	EventWALLimit                        // its WAL passed the limit and was checkpointed unshipped
+	EventWALLimit                        // its WAL, or all together, passed the limit; it was checkpointed unshipped
 	EventReplaced                        // another file stands at its path
 	EventScanFailed                      // a discoverer could not list everything; ID is empty
 	EventState                           // the state directory is in trouble; ID is empty

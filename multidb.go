@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/budget"
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
@@ -63,7 +64,8 @@ type Manager struct {
 	absent   map[ID]absent
 	sniffing map[ID]chan struct{}
 	fleet    *schedule.Fleet[*entry]
-	fresh    []*entry // unread
+	fresh    []*entry               // unread
+	wals     *budget.Budget[*entry] // the sizes of their WALs
 	events   []Event
 	scans    uint32
 	scanErr  map[int]string // the last one told, by discoverer
@@ -102,6 +104,7 @@ func New(opts ...Option) (*Manager, error) {
 		rescanLater: make(chan struct{}, 1),
 	}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
+	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
 	return m, nil
 }
 

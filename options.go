@@ -45,6 +45,7 @@ type config struct {
 	l0Retention       time.Duration
 	checkpointPages   int
 	maxWALSize        int64
+	maxTotalWALSize   int64
 	cacheSize         int64
 
 	logger   *slog.Logger
@@ -76,6 +77,7 @@ func defaults() config {
 		l0Retention:       5 * time.Minute,
 		checkpointPages:   1000,
 		maxWALSize:        64 << 20,
+		maxTotalWALSize:   8 << 30,
 		cacheSize:         32 << 20,
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
@@ -315,6 +317,21 @@ func WithMaxWALSize(n int64) Option {
 			return invalid("WithMaxWALSize", "%d; want at least 65536 bytes", n)
 		}
 		c.maxWALSize = n
+		return nil
+	}
+}
+
+// WithMaxTotalWALSize bounds, in bytes, the WALs of all databases together, as
+// they were when last looked at. Past it the largest are cut: first those that
+// are at the replica, by which nothing is lost, then those that it does not
+// take, as with WithMaxWALSize. A database that becomes quiet while the replica
+// is away cannot go cold, and its WAL stays and counts. Default 8 GiB; 0: none.
+func WithMaxTotalWALSize(n int64) Option {
+	return func(c *config) error {
+		if n != 0 && n < 1<<16 {
+			return invalid("WithMaxTotalWALSize", "%d; want 0 or at least 65536 bytes", n)
+		}
+		c.maxTotalWALSize = n
 		return nil
 	}
 }

@@ -21,6 +21,8 @@ const filesPerRun = 32
 type runState struct {
 	e       *entry
 	before  fileStat // taken before anything was read
+	walSize int64    // of the WAL, when it was last looked at
+	relieve bool     // the fleet's WALs are over their limit, and this one is to be cut
 	outcome schedule.Outcome
 	drained bool // everything that stood there at before is at the replica
 	shipped int  // transactions
@@ -38,10 +40,12 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	e.waiters = nil
 	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
 	cold := e.item.Tier() == schedule.Cold
+	relieve, lastErr := m.wals.Asked(e), e.health.err
+	down := e.item.Failures() > 1 && e.health.dirtySince != 0
 	m.unlock()
 
 	e.unpack()
-	r := &runState{e: e, started: m.cfg.now()}
+	r := &runState{e: e, started: m.cfg.now(), relieve: relieve}
 	var err error
 	if unread {
 		err = m.ensureRead(ctx, e)
@@ -57,6 +61,9 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	case refused != nil && m.cfg.replica != nil:
 		err = refused
 		r.outcome.Stop = true
+	case relieve && down && waiters == nil && m.mayRelieve(r, lastErr):
+		// The disk does not wait until the replica has not answered once more.
+		err = m.overflow(ctx, r, lastErr)
 	default:
 		err = sqlitedb.Explain(e.db.Path, m.step(ctx, r))
 	}
@@ -72,6 +79,8 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	}
 	if err == nil && action == schedule.Demote && !r.outcome.More {
 		err = m.demote(ctx, r)
+	} else if err == nil && r.relieve && r.drained && r.walSize > 0 && m.cfg.replica != nil {
+		_, err = m.seal(ctx, r)
 	}
 	if rep := e.work.rep; rep != nil {
 		if r.shipped > 0 || e.work.dirty || cold {
@@ -91,6 +100,7 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	if r.before, err = m.statFiles(e.db.Path); err != nil {
 		return err
 	}
+	r.walSize = r.before.wal.Size
 	racy := r.before.racy(r.started)
 	if w.clean && r.before == w.stat {
 		r.drained = true
@@ -111,8 +121,8 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 		}
 		r.drained = true
 		w.state.Ino = r.before.main.Ino
-		if r.before.wal.Size > int64(m.cfg.checkpointPages)*assumedPage {
-			if err := m.trim(ctx, e); err != nil {
+		if r.walSize > int64(m.cfg.checkpointPages)*assumedPage || r.relieve {
+			if err := m.trim(ctx, r); err != nil {
 				return err
 			}
 		}
@@ -191,29 +201,56 @@ func (m *Manager) resynced(e *entry, rep *replica, old ship.State) {
 	}
 }
 
-// overflow keeps a WAL that the replica does not take within its limit.
+// overflow keeps a WAL that the replica does not take within its limit, or the
+// fleet's within theirs.
 func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error {
 	e := r.e
 	// As it is now: the replica may have been waited for for minutes.
-	size := r.before.wal.Size
 	if now, err := m.statFiles(e.db.Path); err == nil {
-		size = now.wal.Size
+		r.walSize = now.wal.Size
 	}
-	if size <= m.cfg.maxWALSize || errors.Is(cause, ErrFenced) || isLocal(cause) {
+	if r.walSize <= m.cfg.maxWALSize && !r.relieve || r.walSize == 0 || !relievable(cause) {
 		return cause
 	}
 	db := &ship.DB{Path: e.db.Path, State: e.work.state}
 	if e.work.rep != nil {
 		db = &e.work.rep.db
 	}
-	if err := m.ship.Relieve(ctx, db); err != nil {
+	err := m.ship.Relieve(ctx, db)
+	e.work.state = db.State // whatever came of it, what was shipped is no longer in the WAL
+	e.work.dirty = true
+	m.cut(r)
+	if err != nil {
 		return errors.Join(cause, err)
 	}
-	e.work.state = db.State
-	e.work.dirty = true
-	m.noteOwn(e)
 	m.emit(Event{Type: EventWALLimit, ID: e.db.ID, Path: e.db.Path, Err: cause})
 	return cause
+}
+
+// mayRelieve reports whether a WAL can be given up without another attempt to
+// ship it.
+func (m *Manager) mayRelieve(r *runState, last error) bool {
+	if last == nil || !relievable(last) || m.cfg.replica == nil {
+		return false
+	}
+	var err error
+	if r.before, err = m.statFiles(r.e.db.Path); err != nil {
+		return false // the step says why
+	}
+	r.walSize = r.before.wal.Size
+	return r.walSize > 0
+}
+
+// relievable reports whether a failure is the replica's, so that giving up the
+// WAL is what helps.
+func relievable(err error) bool { return !errors.Is(err, ErrFenced) && !isLocal(err) }
+
+// cut notes what a checkpoint of ours left of the WAL.
+func (m *Manager) cut(r *runState) {
+	m.noteOwn(r.e)
+	if wal, err := ship.Stat(r.e.db.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		r.walSize = wal.Size
+	}
 }
 
 // assumedPage is SQLite's default page size, for limits in pages where the real
@@ -222,9 +259,9 @@ const assumedPage = 4096
 
 // trim checkpoints a WAL that nobody ships: SQLite does not do it on the pool's
 // connections.
-func (m *Manager) trim(ctx context.Context, e *entry) error {
-	err := m.ship.Relieve(ctx, &ship.DB{Path: e.db.Path})
-	m.noteOwn(e)
+func (m *Manager) trim(ctx context.Context, r *runState) error {
+	err := m.ship.Relieve(ctx, &ship.DB{Path: r.e.db.Path})
+	m.cut(r)
 	if errors.Is(err, sqlitedb.ErrBusy) {
 		return nil // somebody reads or writes: the next run tries again
 	}
@@ -321,53 +358,65 @@ const sealPause = 5 * time.Second
 
 // demote ships the rest, seals, and gives up what a cold database does not need.
 func (m *Manager) demote(ctx context.Context, r *runState) error {
-	w := r.e.work
 	if m.cfg.replica == nil {
 		r.outcome.Demoted = true
-		if r.before.wal.Size == 0 {
+		if r.walSize == 0 {
 			return nil
 		}
-		return m.trim(ctx, r.e)
+		return m.trim(ctx, r)
 	}
-	rep, err := m.activate(ctx, r.e)
+	still, err := m.seal(ctx, r)
 	if err != nil {
 		return err
+	}
+	if !still {
+		r.outcome.Moved = true // somebody is writing, so it is not idle
+		return nil
+	}
+	if err := m.compact(ctx, r.e, true); err != nil {
+		return err
+	}
+	r.outcome.Demoted = true
+	return nil
+}
+
+// seal ships the rest and cuts the WAL to nothing. It reports whether nobody
+// wrote meanwhile: only then is the files' time afterwards known to be that of
+// what is shipped, so that what is written from then on is seen while cold.
+func (m *Manager) seal(ctx context.Context, r *runState) (still bool, err error) {
+	w := r.e.work
+	rep, err := m.activate(ctx, r.e)
+	if err != nil {
+		return false, err
 	}
 	before, err := m.statFiles(r.e.db.Path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	res, err := m.ship.Seal(ctx, &rep.db)
 	w.state = rep.db.State
 	m.count(res.Result)
 	w.dirty = true
+	m.cut(r)
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
-		r.outcome.Moved = true // somebody is writing, so it is not idle
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
-	}
-	if err := m.compact(ctx, r.e, true); err != nil {
-		return err
+		return false, err
 	}
 	after, err := m.statFiles(r.e.db.Path)
 	if err != nil {
-		return err
+		return false, err
 	}
-	// What was written after the seal must be seen while cold, so the time that
-	// counts as known is only taken where nothing was.
 	quiet := after.main == w.state.Print && after.wal.Size == 0 ||
 		after.wal == before.wal && !before.racy(r.started)
 	if !quiet && !res.Empty {
-		r.outcome.Moved = true
-		return nil
+		return false, nil
 	}
 	now := m.cfg.now()
 	w.stat, w.clean = after, !after.racy(now)
 	w.modTime, w.young = after.modTime(), after.young(now)
 	r.outcome.ModTime = w.modTime
-	r.outcome.Demoted = true
-	return nil
+	return true, nil
 }
 
 // syncLocal flushes the WAL to disk for a Sync. The pool's commits are not
@@ -439,7 +488,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	r.outcome.Young = err == nil && r.drained && w.young
 	h := &e.health
 	h.txid = w.state.TXID
-	h.walSize = r.before.wal.Size
+	h.walSize = r.walSize
 	if !r.drained && h.dirtySince == 0 {
 		h.dirtySince = m.moment(r.started)
 	}
@@ -475,6 +524,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 		}
 	}
 	m.fleet.Done(e.item, now, r.outcome)
+	m.budgetLocked(r, now)
 	touched := e.touched
 	e.touched = false
 	e.packLocked()
@@ -482,5 +532,26 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	m.workers.Poke()
 	if touched {
 		m.look(e)
+	}
+}
+
+// shippedWeight is how much sooner a WAL that is at the replica is cut than one
+// of its size that is not: nothing is lost by it.
+const shippedWeight = 16
+
+// budgetLocked counts the WAL, and asks for the largest to be cut where they
+// all are over their limit.
+func (m *Manager) budgetLocked(r *runState, now time.Time) {
+	if e := r.e; e.removed || r.outcome.Stop {
+		m.wals.Remove(e)
+	} else {
+		weight := r.walSize
+		if e.health.dirtySince == 0 {
+			weight *= shippedWeight
+		}
+		m.wals.Set(e, r.walSize, weight, r.relieve)
+	}
+	for e, ok := m.wals.Next(); ok; e, ok = m.wals.Next() {
+		m.fleet.Request(e.item, now)
 	}
 }

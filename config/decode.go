@@ -363,7 +363,12 @@ var units = []struct {
 }{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
 
 // size reads a number of bytes of at least least.
-func size(least int64, set func(int64)) func(*decoder, value) {
+func size(least int64, set func(int64)) func(*decoder, value) { return bytesOf(least, false, set) }
+
+// sizeOrZero is size for a limit that 0 takes away.
+func sizeOrZero(least int64, set func(int64)) func(*decoder, value) { return bytesOf(least, true, set) }
+
+func bytesOf(least int64, zero bool, set func(int64)) func(*decoder, value) {
 	const want = "a size in bytes, or such as 64MiB"
 	return func(d *decoder, v value) {
 		var (
@@ -398,10 +403,13 @@ func size(least int64, set func(int64)) func(*decoder, value) {
 				return
 			}
 		}
-		if n < least {
+		switch {
+		case n < least && zero && n != 0:
+			d.failValue(v, "%s is too small; want 0, or at least %d bytes", written, least)
+		case n < least && !zero:
 			d.failValue(v, "%s is too small; want at least %d bytes", written, least)
-			return
+		default:
+			set(n)
 		}
-		set(n)
 	}
 }

@@ -39,6 +39,7 @@
 //	upload-concurrency       WithUploadConcurrency
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize
+//	max-total-wal-size       size, WithMaxTotalWALSize; 0: none
 //	cache-size               size, WithCacheSize; 0: none
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error

@@ -100,6 +100,7 @@ func (s *settings) multiKeys() []key {
 		s.countKey("upload-concurrency", "WithUploadConcurrency", multidb.WithUploadConcurrency),
 		s.countKey("checkpoint-pages", "WithCheckpointPages", multidb.WithCheckpointPages),
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},
+		{name: "max-total-wal-size", sets: "WithMaxTotalWALSize", read: sizeOrZero(1<<16, func(n int64) { s.add(multidb.WithMaxTotalWALSize(n)) })},
 		{name: "cache-size", sets: "WithCacheSize", read: size(0, func(n int64) { s.add(multidb.WithCacheSize(n)) })},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}

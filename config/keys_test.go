@@ -210,6 +210,8 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"upload-concurrency", "77", "uploadConcurrency", "77"},
 		{"checkpoint-pages", "77", "checkpointPages", "77"},
 		{"max-wal-size", "77MiB", "maxWALSize", "80740352"},
+		{"max-total-wal-size", "77MiB", "maxTotalWALSize", "80740352"},
+		{"max-total-wal-size", "0", "maxTotalWALSize", "0"},
 		{"cache-size", "77MiB", "cacheSize", "80740352"},
 		{"cache-size", "0", "cacheSize", "0"},
 		{"replica.sync-interval", "7s", "syncInterval", "7s"},

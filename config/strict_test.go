@@ -77,6 +77,8 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"two intervals that do not fit", withReplica("type: none", "sync-interval: 1h"), "m.yaml:5:5: multi-db.replica-template.sync-interval: cold-sync-interval: 30s is shorter than the sync interval of 1h0m0s"},
 
 		{"a size of nothing", minimal("max-wal-size: 5"), "5 is too small; want at least 65536 bytes"},
+		{"a limit of almost nothing", minimal("max-total-wal-size: 5"), "5 is too small; want 0, or at least 65536 bytes"},
+		{"a negative cache", minimal("cache-size: -1"), "too small"},
 		{"a negative size", minimal("max-wal-size: -5GiB"), "too small"},
 		{"an overflowing size", minimal("max-wal-size: 99999999999GiB"), "out of range"},
 		{"a quoted size without a unit", minimal(`max-wal-size: "1000000"`), "is not a size"},
@@ -108,7 +110,7 @@ func TestWhatIsRightIsTaken(t *testing.T) {
 	for _, line := range []string{
 		"idle-timeout: 0", "idle-timeout: 0s", "scan-interval: 1h30m", "scan-interval: 0.5s", "scan-interval: ${SCAN}", `scan-interval: "${SCAN}"`,
 		"scan-interval: ${UNSET:-5s}", "max-hot-databases: ${COUNT}", "restore-on-open: ${FLAG}", "restore-on-open: true",
-		"max-wal-size: 65536", "max-wal-size: 1MiB", "max-wal-size: 2 GiB", "max-wal-size: ${SIZE}", "max-wal-size: ${COUNT}0000",
+		"cache-size: 0", "cache-size: 1", "max-total-wal-size: 0", "max-total-wal-size: 1GiB", "max-wal-size: 65536", "max-wal-size: 1MiB", "max-wal-size: 2 GiB", "max-wal-size: ${SIZE}", "max-wal-size: ${COUNT}0000",
 		"hot-promotion: {}", "hot-promotion: {recent-modify-threshold: 0, access-count-threshold: 0}", "cold-sync-mode: snapshot",
 		"log: {level: debug, format: json}", "log: {}", "state-dir: ${DIR}/x", "state-dir: 'a''b'",
 	} {

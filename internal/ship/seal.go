@@ -222,7 +222,9 @@ func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, 
 
 // Relieve checkpoints a WAL that grew past its limit while the replica could
 // not take it, and cuts it. Nothing local is lost; the next step resyncs, so that
-// the states in between are missing from the replica's history.
+// the states in between are missing from the replica's history. Where a reader
+// keeps the WAL (sqlitedb.ErrBusy) the state stays what it is: what is not
+// shipped is still there.
 func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	if err := take(ctx, s.seals); err != nil {
 		return err
@@ -232,11 +234,15 @@ func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	if err != nil {
 		return err
 	}
+	old := db.State
 	db.State.noWAL()
 	db.State.Print = Fingerprint{}
 	failpoint.Hit("relieve.truncate.before")
 	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
 	failpoint.Hit("relieve.truncate.after")
+	if busy || errors.Is(err, sqlitedb.ErrBusy) {
+		db.State = old // the rules say what it is worth
+	}
 	if busy && err == nil {
 		err = fmt.Errorf("%w: a reader keeps the WAL", sqlitedb.ErrBusy)
 	}

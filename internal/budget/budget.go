@@ -1,0 +1,133 @@
+// Package budget keeps a sum of sizes within a limit by naming whose to shrink.
+// It knows nothing of what the sizes are of.
+package budget
+
+import "container/heap"
+
+// Budget is the sizes of any number of holders, their sum, and who is to give
+// back when the sum is above the limit: the heaviest first, each of them once
+// until its answer is there. All operations cost O(log n) at most. Not safe for
+// concurrent use.
+type Budget[K comparable] struct {
+	limit int64
+	total int64
+	asked int64 // the part of total that was asked back
+	slots map[K]*slot[K]
+	queue queue[K] // those that may be asked
+}
+
+// slot is one holder.
+type slot[K comparable] struct {
+	key          K
+	size, weight int64
+	state        state
+	at           int // in the queue
+}
+
+type state uint8
+
+const (
+	waiting state = iota // in the queue
+	asked                // Next has named it
+	tried                // it could not give back; it waits for its next Set
+)
+
+// New returns an empty budget. A limit of zero or less: none, Next names nobody.
+func New[K comparable](limit int64) *Budget[K] {
+	return &Budget[K]{limit: limit, slots: map[K]*slot[K]{}}
+}
+
+// Total is the sum of all sizes.
+func (b *Budget[K]) Total() int64 { return b.total }
+
+// Asked reports whether Next has named the holder and no answer has come.
+func (b *Budget[K]) Asked(k K) bool {
+	s := b.slots[k]
+	return s != nil && s.state == asked
+}
+
+// Set says how large a holder is now; zero or less is Remove. Of two the one of
+// more weight is asked first. answer: this is what became of being asked. Where
+// it is not half as large as it was, it is not asked again before the next Set,
+// so that one that cannot give back is not asked in a loop.
+func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
+	if size <= 0 {
+		b.Remove(k)
+		return
+	}
+	s := b.slots[k]
+	if s == nil {
+		s = &slot[K]{key: k, state: tried}
+		b.slots[k] = s
+		answer = false
+	}
+	old := s.size
+	b.total += size - old
+	s.size, s.weight = size, weight
+	switch {
+	case s.state == waiting:
+		heap.Fix(&b.queue, s.at)
+	case s.state == asked && !answer:
+		b.asked += size - old
+	case s.state == asked && size > old/2:
+		b.asked -= old
+		s.state = tried
+	default:
+		if s.state == asked {
+			b.asked -= old
+		}
+		s.state = waiting
+		heap.Push(&b.queue, s)
+	}
+}
+
+// Remove forgets a holder.
+func (b *Budget[K]) Remove(k K) {
+	s := b.slots[k]
+	if s == nil {
+		return
+	}
+	delete(b.slots, k)
+	b.total -= s.size
+	switch s.state {
+	case waiting:
+		heap.Remove(&b.queue, s.at)
+	case asked:
+		b.asked -= s.size
+	}
+}
+
+// Next names the next holder to give back what it has, and false if what was
+// asked so far is enough or nobody is left to ask.
+func (b *Budget[K]) Next() (k K, ok bool) {
+	if b.limit <= 0 || b.total-b.asked <= b.limit || len(b.queue) == 0 {
+		return k, false
+	}
+	s := heap.Pop(&b.queue).(*slot[K])
+	s.state = asked
+	b.asked += s.size
+	return s.key, true
+}
+
+// queue is a heap with the heaviest first.
+type queue[K comparable] []*slot[K]
+
+func (q queue[K]) Len() int           { return len(q) }
+func (q queue[K]) Less(i, j int) bool { return q[i].weight > q[j].weight }
+func (q queue[K]) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].at, q[j].at = i, j
+}
+func (q *queue[K]) Push(x any) {
+	s := x.(*slot[K])
+	s.at = len(*q)
+	*q = append(*q, s)
+}
+func (q *queue[K]) Pop() any {
+	old := *q
+	n := len(old) - 1
+	s := old[n]
+	old[n] = nil
+	*q = old[:n]
+	return s
+}

@@ -1,0 +1,159 @@
+package multidb_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+// walSize is what the WAL of a database takes on disk.
+func (f *fleet) walSize(id multidb.ID) int64 {
+	f.t.Helper()
+	st, err := f.m.Status(id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	fi, err := os.Stat(st.Path + "-wal")
+	if errors.Is(err, os.ErrNotExist) {
+		return 0
+	} else if err != nil {
+		f.t.Fatal(err)
+	}
+	return fi.Size()
+}
+
+// grow commits rows until the WAL has a size, and has the Manager look at it.
+func (f *fleet) grow(id multidb.ID, size int64) (rows int) {
+	f.t.Helper()
+	for ; f.walSize(id) < size; rows++ {
+		f.insert(id, strings.Repeat("x", 8000))
+	}
+	_, _ = f.m.Sync(f.t.Context(), id) // fails where the replica is away
+	return rows
+}
+
+func (f *fleet) walSizes(dbs int) (sum int64) {
+	for i := range dbs {
+		sum += f.walSize(multidb.ID(fmt.Sprintf("project0/db%d", i)))
+	}
+	return sum
+}
+
+func TestTheLargestWALsAreCutWhereAllTogetherPassTheirLimit(t *testing.T) {
+	const dbs, limit = 5, 1 << 20
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, dbs), multidb.WithReplica(rep), multidb.WithMaxTotalWALSize(limit))
+	id := func(i int) multidb.ID { return multidb.ID(fmt.Sprintf("project0/db%d", i)) }
+	want := make([]int, dbs)
+	for i := range dbs {
+		f.sync(id(i))
+		want[i] = 3
+	}
+	down := rep.Inject(multidbtest.Fault{Err: errors.New("down")})
+	for i, size := range []int64{300 << 10, 500 << 10, 100 << 10, 60 << 10} {
+		want[i] += f.grow(id(i), size)
+	}
+	if f.events.has(multidb.EventWALLimit) {
+		t.Fatalf("a WAL was cut although all take %d bytes of %d", f.walSizes(dbs), limit)
+	}
+	want[4] += f.grow(id(4), 200<<10)
+	cut := func(ev multidb.Event) bool { return ev.Type == multidb.EventWALLimit }
+	if ev := f.events.wait(t, "WAL limit", cut); ev.ID != id(1) || ev.Err == nil {
+		t.Errorf("cut %s because of %v, want the largest, %s", ev.ID, ev.Err, id(1))
+	}
+	eventually(t, "WALs within their limit", func() bool { return f.walSizes(dbs) <= limit })
+	if n := f.walSize(id(1)); n > 100<<10 {
+		t.Errorf("the WAL that was cut has %d bytes", n)
+	}
+	if n := f.walSize(id(0)); n < 300<<10 {
+		t.Errorf("a WAL has %d bytes, although cutting another one was enough", n)
+	}
+
+	// It goes on for as long as the replica is away.
+	for range 4 {
+		for i := range dbs {
+			want[i] += f.grow(id(i), f.walSize(id(i))+(150<<10))
+		}
+		eventually(t, "WALs within their limit", func() bool { return f.walSizes(dbs) <= limit })
+	}
+
+	down.Clear()
+	for i := range dbs {
+		f.sync(id(i))
+		if got := len(f.restored(id(i), multidb.RestoreOptions{})); got != want[i] {
+			t.Errorf("%s: restored %d rows of %d", id(i), got, want[i])
+		}
+		f.insert(id(i), "after")
+		f.sync(id(i))
+		if got := f.restored(id(i), multidb.RestoreOptions{}); len(got) != want[i]+1 || got[want[i]] != "after" {
+			t.Errorf("%s: restored %d rows of %d after another commit", id(i), len(got), want[i]+1)
+		}
+	}
+	if f.m.Stats().Resyncs == 0 {
+		t.Error("no resync")
+	}
+}
+
+func TestWALsThatAreShippedAreCutFirstAndNothingIsLost(t *testing.T) {
+	const dbs, limit = 4, 512 << 10
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, dbs), multidb.WithReplica(rep), multidb.WithMaxTotalWALSize(limit),
+		multidb.WithCheckpointPages(1<<20)) // none that is not because of the limit
+	id := func(i int) multidb.ID { return multidb.ID(fmt.Sprintf("project0/db%d", i)) }
+	f.sync(id(0))
+	down := rep.Inject(multidbtest.Fault{Prefix: string(id(0)), Err: errors.New("down")})
+	want := 3 + f.grow(id(0), 300<<10) // the largest, but not at the replica
+	for i := range 12 {
+		f.grow(id(1+i%3), f.walSize(id(1+i%3))+(90<<10))
+	}
+	eventually(t, "WALs within their limit", func() bool { return f.walSizes(dbs) <= limit })
+	if f.events.has(multidb.EventWALLimit) || f.m.Stats().Resyncs != 0 {
+		t.Errorf("history was given up: %d resyncs", f.m.Stats().Resyncs)
+	}
+	if n := f.walSize(id(0)); n < 300<<10 {
+		t.Errorf("the WAL that is not at the replica has %d bytes", n)
+	}
+	down.Clear()
+	f.sync(id(0))
+	if got := len(f.restored(id(0), multidb.RestoreOptions{})); got != want {
+		t.Errorf("restored %d rows of %d", got, want)
+	}
+	if f.m.Stats().Resyncs != 0 {
+		t.Errorf("%d resyncs", f.m.Stats().Resyncs)
+	}
+}
+
+func TestAQuietDatabaseThatCannotBeShippedKeepsItsWALUntilItCan(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep),
+		multidb.WithHotDuration(100*time.Millisecond), multidb.WithPromotion(0, 0))
+	const id = "project0/db0"
+	f.sync(id)
+	down := rep.Inject(multidbtest.Fault{Err: errors.New("down")})
+	f.insert(id, "kept")
+	f.events.wait(t, "failed", func(ev multidb.Event) bool { return ev.Type == multidb.EventFailed })
+	eventually(t, "a second failure", func() bool {
+		st, err := f.m.Status(id)
+		return err == nil && st.Failures > 1 && st.Tier != multidb.Cold
+	})
+	if f.walSize(id) == 0 {
+		t.Error("the WAL is gone")
+	}
+	down.Clear()
+	f.events.wait(t, "cold", func(ev multidb.Event) bool { return ev.Type == multidb.EventTier && ev.To == multidb.Cold })
+	if n := f.walSize(id); n != 0 {
+		t.Errorf("the WAL of a cold database has %d bytes", n)
+	}
+	if st, err := f.m.Status(id); err != nil || st.WALSize != 0 {
+		t.Errorf("status: a WAL of %d bytes, %v", st.WALSize, err)
+	}
+	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 kept]" || f.m.Stats().Resyncs != 0 {
+		t.Errorf("restored %v with %d resyncs", got, f.m.Stats().Resyncs)
+	}
+}
