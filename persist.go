@@ -39,7 +39,11 @@ func (m *Manager) load(ctx context.Context) error {
 				if rec.LastWrite != 0 {
 					w.modTime = time.Unix(0, rec.LastWrite)
 					w.told = w.modTime
-					m.fleet.Known(e.item, w.modTime)
+					// One that was not sealed was hot, and its WAL may still be
+					// there: the scan takes it for news.
+					if w.state.Offset == 0 || !w.state.Print.IsZero() {
+						m.fleet.Known(e.item, w.modTime)
+					}
 				}
 				e.packed = w.pack()
 			}

@@ -79,7 +79,8 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	}
 	if err == nil && action == schedule.Demote && !r.outcome.More {
 		err = m.demote(ctx, r)
-	} else if err == nil && r.relieve && r.drained && r.walSize > 0 && m.cfg.replica != nil {
+	} else if err == nil && r.drained && r.walSize > 0 && (r.relieve || cold) && m.cfg.replica != nil {
+		// A cold database has no WAL, whoever left it there.
 		_, err = m.seal(ctx, r)
 	}
 	if rep := e.work.rep; rep != nil {

@@ -1,9 +1,12 @@
 package multidb_test
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -155,5 +158,88 @@ func TestAQuietDatabaseThatCannotBeShippedKeepsItsWALUntilItCan(t *testing.T) {
 	}
 	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 kept]" || f.m.Stats().Resyncs != 0 {
 		t.Errorf("restored %v with %d resyncs", got, f.m.Stats().Resyncs)
+	}
+}
+
+func TestAColdDatabaseHasNoWALWhoeverLeftIt(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 3)
+	path := func(i int) string { return fmt.Sprintf("%s/project0/databases/db%d.db", root, i) }
+	id := func(i int) multidb.ID { return multidb.ID(fmt.Sprintf("project0/db%d", i)) }
+	// Another process leaves its WAL behind before the first start.
+	leaveWAL(t, path(0))
+	if fi, err := os.Stat(path(0) + "-wal"); err != nil || fi.Size() == 0 {
+		t.Fatalf("no WAL was left: %v", err)
+	}
+	never := multidb.WithPromotion(0, 0) // a change found by a scan promotes nothing
+	f := start(t, root, multidb.WithReplica(rep), never)
+	eventually(t, "no WAL that was there at the start", func() bool { return f.walSize(id(0)) == 0 })
+	// Another one does while the database is known and cold.
+	f.cold()
+	st, err := f.m.Status(id(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaveWAL(t, path(1))
+	f.waitTXID(id(1), st.TXID)
+	eventually(t, "no WAL that came later", func() bool { return f.walSize(id(1)) == 0 })
+	// One is hot when the Manager closes, and cold when the next one starts.
+	f.insert(id(2), "hot")
+	f.sync(id(2))
+	if f.walSize(id(2)) == 0 {
+		t.Fatal("a hot database has no WAL: the test shows nothing")
+	}
+	if st, err := f.m.Status(id(0)); err != nil || st.Tier != multidb.Cold {
+		t.Errorf("%v, %v", st.Tier, err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(path(2) + "-wal"); err != nil || fi.Size() == 0 {
+		t.Fatalf("Close cut the WAL: %v, the test shows nothing", err)
+	}
+	f = start(t, root, multidb.WithReplica(rep), never)
+	eventually(t, "no WAL of the time before the restart", func() bool { return f.walSize(id(2)) == 0 })
+	if st, err := f.m.Status(id(2)); err != nil || st.Tier != multidb.Cold {
+		t.Errorf("%v, %v", st.Tier, err)
+	}
+	for i, want := range []string{"[0 1 2 left]", "[0 1 2 left]", "[0 1 2 hot]"} {
+		f.sync(id(i))
+		if got := fmt.Sprint(f.restored(id(i), multidb.RestoreOptions{})); got != want {
+			t.Errorf("%s: restored %v, want %s", id(i), got, want)
+		}
+	}
+	// Only a first copy is one: nothing that a seal of ours did looked like a gap.
+	if n := f.m.Stats().Resyncs; n != 0 {
+		t.Errorf("%d resyncs", n)
+	}
+}
+
+// leaveEnv makes the test binary commit one row to a database and die.
+const leaveEnv = "MULTIDB_TEST_LEAVE"
+
+// TestLeaverProcess is the other process; it does nothing in a normal run.
+func TestLeaverProcess(t *testing.T) {
+	path := os.Getenv(leaveEnv)
+	if path == "" {
+		t.Skip("run by other tests")
+	}
+	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: "_pragma=busy_timeout(20000)"}).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("INSERT INTO t(v) VALUES('left')"); err != nil {
+		t.Fatal(err)
+	}
+	os.Exit(0) // the database is not closed
+}
+
+// leaveWAL commits a row in another process, which leaves its WAL behind.
+func leaveWAL(t *testing.T, path string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLeaverProcess$")
+	cmd.Env = append(os.Environ(), leaveEnv+"="+path)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
 }
