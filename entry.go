@@ -141,12 +141,12 @@ type fileStat struct{ main, wal ship.Fingerprint }
 func (m *Manager) statFiles(path string) (fileStat, error) {
 	var st fileStat
 	var err error
-	if st.main, err = m.cfg.stat(path); errors.Is(err, fs.ErrNotExist) {
+	if st.main, err = m.cfg.stat(path, ""); errors.Is(err, fs.ErrNotExist) {
 		return st, fmt.Errorf("%w: %s", ErrMissing, path)
 	} else if err != nil {
 		return st, err
 	}
-	if st.wal, err = m.cfg.stat(path + "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if st.wal, err = m.cfg.stat(path, "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return st, err
 	}
 	return st, nil
@@ -330,7 +330,7 @@ func (s source) Next(now time.Time) (func(context.Context), bool) {
 	if !ok {
 		return nil, false
 	}
-	return func(ctx context.Context) { s.m.run(ctx, it.Value, action) }, true
+	return s.m.job(it.Value, action), true
 }
 
 func (s source) Wake() (time.Time, bool) {

@@ -1,6 +1,10 @@
 package multidb
 
-import "github.com/multidb-go/multidb/internal/watch"
+import (
+	"context"
+
+	"github.com/multidb-go/multidb/internal/watch"
+)
 
 // The options that only tests need: the clock, the stamps of files by that
 // clock, and the source of jitter.
@@ -27,3 +31,18 @@ var (
 	EncodeVars = encodeVars
 	DecodeVars = decodeVars
 )
+
+// RunOnce runs a database once, as a worker does when it is due, and reports
+// whether a look at unchanged files was or would be enough.
+func RunOnce(ctx context.Context, m *Manager, id ID) bool {
+	m.mu.Lock()
+	e := m.entries[id]
+	m.fleet.Request(e.item, m.cfg.now())
+	it, action, ok := m.fleet.Next(m.cfg.now())
+	m.unlock()
+	if !ok {
+		return false // a worker has it
+	}
+	m.job(it.Value, action)(ctx)
+	return e.work.clean
+}

@@ -49,6 +49,7 @@ type Manager struct {
 
 	counters counters
 	watched  atomic.Bool // all discoverers tell of changes
+	jobs     sync.Pool   // of *job
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -155,7 +156,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.ship = ship.New(ship.Config{
 		SpoolDir: spool,
 		Node:     uint32(m.catalog.NodeID()), Session: session(),
-		Now: m.cfg.now, Stat: m.cfg.stat,
+		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
 	m.pool = m.newPool()

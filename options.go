@@ -52,7 +52,7 @@ type config struct {
 	observer func(Event)
 	now      func() time.Time
 	flush    func(*os.File) error // of a WAL, to disk
-	stat     func(path string) (ship.Fingerprint, error)
+	stat     func(path, suffix string) (ship.Fingerprint, error)
 	rand     func() float64 // in [0,1)
 }
 
@@ -82,7 +82,7 @@ func defaults() config {
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
 		flush:             (*os.File).Sync,
-		stat:              ship.Stat,
+		stat:              ship.StatWith,
 		rand:              rand.Float64,
 	}
 }
@@ -389,7 +389,10 @@ func withFlush(flush func(*os.File) error) Option {
 // withStat sets how files are looked at, for tests whose clock is not the file
 // system's.
 func withStat(stat func(path string) (ship.Fingerprint, error)) Option {
-	return func(c *config) error { c.stat = stat; return nil }
+	return func(c *config) error {
+		c.stat = func(path, suffix string) (ship.Fingerprint, error) { return stat(path + suffix) }
+		return nil
+	}
 }
 
 // withRand sets where jitter comes from, for tests that are to be repeated.

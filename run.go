@@ -33,6 +33,32 @@ type runState struct {
 	retainAt time.Time // when the replica has something to delete
 }
 
+// job is a run that is about to begin. It is used again, so that looking at an
+// idle database allocates nothing.
+type job struct {
+	m      *Manager
+	e      *entry
+	action schedule.Action
+	do     func(context.Context) // runs it, once
+}
+
+func (m *Manager) job(e *entry, action schedule.Action) func(context.Context) {
+	j, ok := m.jobs.Get().(*job)
+	if !ok {
+		j = &job{m: m}
+		j.do = j.run
+	}
+	j.e, j.action = e, action
+	return j.do
+}
+
+func (j *job) run(ctx context.Context) {
+	e, action := j.e, j.action
+	j.e = nil
+	j.m.jobs.Put(j)
+	j.m.run(ctx, e, action)
+}
+
 // run is one job of the worker pool: it owns e.work until it returns.
 func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	m.mu.Lock()

@@ -1,0 +1,5 @@
+package ship
+
+import "syscall"
+
+const sysStatAt = syscall.SYS_FSTATAT
