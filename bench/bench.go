@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// bench runs scenarios and collects what they say.
+type bench struct {
+	settings
+	log    io.Writer
+	dir    string         // ours alone
+	ram    string         // likewise, in memory; empty if the machine has no such place
+	worlds map[int]*world // by their number of databases
+}
+
+// ramDir is where Linux keeps files in memory.
+const ramDir = "/dev/shm"
+
+func newBench(s settings, log io.Writer) (*bench, error) {
+	dir, err := os.MkdirTemp(s.dir, "multidb-bench-")
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	b := &bench{settings: s, log: log, dir: dir, worlds: map[int]*world{}}
+	if ram, err := os.MkdirTemp(ramDir, "multidb-bench-"); err == nil {
+		b.ram = ram // otherwise the directory on disk has to do, and the table says so
+	}
+	return b, nil
+}
+
+func (b *bench) close() error {
+	var errs []error
+	for _, w := range b.worlds {
+		errs = append(errs, w.close())
+	}
+	errs = append(errs, os.RemoveAll(b.dir))
+	if b.ram != "" {
+		errs = append(errs, os.RemoveAll(b.ram))
+	}
+	return errors.Join(errs...)
+}
+
+// run runs the scenarios. What could be measured is in the result even where
+// something could not.
+func (b *bench) run(ctx context.Context, chosen []scenario) (*result, error) {
+	m, err := machine()
+	if err != nil {
+		return nil, err
+	}
+	res := &result{machine: m, versions: versions(), began: time.Now(), short: b.short, runs: b.runs, ram: b.ram != ""}
+	var errs []error
+	for _, sc := range chosen {
+		got := measured{scenario: sc, multidb: map[int][]figures{}}
+		if sc.stockSize == 0 {
+			sc.stockSize = sc.sizes[0]
+		}
+		got.stockSize = sc.stockSize
+		// One repetition of every side after the other, so that a machine that
+		// becomes slower or faster does so for both.
+		for run := range b.runs {
+			if sc.stock != nil && (sc.stockRuns == 0 || run < sc.stockRuns) {
+				if f, err := b.one(ctx, sc, sc.stockSize, run, true); err != nil {
+					errs = append(errs, err)
+				} else {
+					got.stock = append(got.stock, f)
+				}
+			}
+			for _, n := range sc.sizes {
+				if f, err := b.one(ctx, sc, n, run, false); err != nil {
+					errs = append(errs, err)
+				} else {
+					got.multidb[n] = append(got.multidb[n], f)
+				}
+			}
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+		}
+		res.all = append(res.all, got)
+	}
+	res.took = time.Since(res.began)
+	return res, errors.Join(errs...)
+}
+
+// one runs one side of a scenario once.
+func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_ figures, err error) {
+	side := "multidb"
+	if stock {
+		side = "stock"
+	}
+	name := fmt.Sprintf("%s, %s, %d databases, run %d", sc.name, side, n, run+1)
+	began := time.Now()
+	fmt.Fprintf(b.log, "%s …", name)
+	defer func() {
+		if err != nil {
+			fmt.Fprintf(b.log, " %v\n", err)
+			err = fmt.Errorf("%s: %w", name, err)
+			return
+		}
+		fmt.Fprintf(b.log, " %.1f s\n", time.Since(began).Seconds())
+	}()
+	sp := spec{Scenario: sc.name, Stock: stock, Short: b.short, N: n, Run: run}
+	if b.profile != "" && !stock {
+		sp.Profile = filepath.Join(b.profile, fmt.Sprintf("%s-%d-%d.pprof", sc.name, n, run))
+	}
+	if sc.place == inWorld && !stock {
+		w, err := b.world(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		sp.Dir, sp.S3 = w.dir, w.s3.url
+		return runChild(ctx, sp, b.log)
+	}
+	sp.Dir = filepath.Join(b.dir, "scenario")
+	sp.RAM = sp.Dir
+	if b.ram != "" {
+		sp.RAM = filepath.Join(b.ram, "scenario")
+	}
+	for _, dir := range []string{sp.Dir, sp.RAM} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	if sc.place != alone {
+		s3, err := startS3(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, s3.close()) }()
+		sp.S3 = s3.url
+	}
+	return runChild(ctx, sp, b.log)
+}
+
+// world returns the world of n databases, and makes it the first time.
+func (b *bench) world(ctx context.Context, n int) (*world, error) {
+	if w := b.worlds[n]; w != nil {
+		return w, nil
+	}
+	w, err := newWorld(ctx, b.dir, n, b.short, b.log)
+	if err == nil {
+		b.worlds[n] = w
+	}
+	return w, err
+}
