@@ -51,10 +51,9 @@ func (c s3Control) record(ctx context.Context) error {
 	return c.ask(ctx, pathRecord+"?on=1", &ok)
 }
 
-// seqs returns what arrived since record, and ends the record.
+// seqs returns what has arrived since record.
 func (c s3Control) seqs(ctx context.Context) (all []arrivedSeq, err error) {
-	var ok bool
-	return all, errors.Join(c.ask(ctx, pathSeqs, &all), c.ask(ctx, pathRecord, &ok))
+	return all, c.ask(ctx, pathSeqs, &all)
 }
 
 // hang makes the server take requests and answer none, until it is ended.

@@ -90,5 +90,20 @@ func pick[T any](short bool, ifShort, ifFull T) T {
 func scenarios(short bool) []scenario {
 	return []scenario{
 		coldScenario(short),
+		discoveryScenario(short),
+		foreignScenario(short),
+		createdScenario(short),
+		shipScenario(short),
+		hotForeignScenario(short),
+		hotPoolScenario(short),
+		throughputScenario(short),
+		acquireScenario(short),
+		tiersScenario(short),
+		syncScenario(short),
+		closeScenario(short),
+		restoreScenario(short),
+		restoreRateScenario(short),
+		hourScenario(short),
+		rowScenario(short),
 	}
 }
