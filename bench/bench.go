@@ -66,7 +66,11 @@ func (b *bench) run(ctx context.Context, chosen []scenario) (*result, error) {
 		got.stockSize = sc.stockSize
 		// One repetition of every side after the other, so that a machine that
 		// becomes slower or faster does so for both.
-		for run := range b.runs {
+		runs := b.runs
+		if sc.runs > 0 {
+			runs = min(runs, sc.runs)
+		}
+		for run := range runs {
 			if sc.stock != nil && (sc.stockRuns == 0 || run < sc.stockRuns) {
 				if f, err := b.one(ctx, sc, sc.stockSize, run, true); err != nil {
 					errs = append(errs, err)
@@ -118,7 +122,7 @@ func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_
 			return nil, err
 		}
 		sp.Dir, sp.S3 = w.dir, w.s3.url
-		return runChild(ctx, sp, b.log)
+		return runChild(ctx, sp)
 	}
 	sp.Dir = filepath.Join(b.dir, "scenario")
 	sp.RAM = sp.Dir
@@ -139,7 +143,7 @@ func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_
 		defer func() { err = errors.Join(err, s3.close()) }()
 		sp.S3 = s3.url
 	}
-	return runChild(ctx, sp, b.log)
+	return runChild(ctx, sp)
 }
 
 // world returns the world of n databases, and makes it the first time.
@@ -147,7 +151,7 @@ func (b *bench) world(ctx context.Context, n int) (*world, error) {
 	if w := b.worlds[n]; w != nil {
 		return w, nil
 	}
-	w, err := newWorld(ctx, b.dir, n, b.short, b.log)
+	w, err := newWorld(ctx, b.dir, n, b.short)
 	if err == nil {
 		b.worlds[n] = w
 	}

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"time"
@@ -34,12 +33,15 @@ func fleetPath(dir string, i int) string {
 // A database has one row that says how often it was written, in a form that can
 // be found in its pages, and a log that grows.
 const (
-	schema  = `CREATE TABLE state(id INTEGER PRIMARY KEY, v TEXT NOT NULL); CREATE TABLE log(id INTEGER PRIMARY KEY, at TEXT NOT NULL)`
+	schema  = `CREATE TABLE state(id INTEGER PRIMARY KEY, v TEXT NOT NULL); CREATE TABLE log(id INTEGER PRIMARY KEY, v BLOB NOT NULL)`
 	marker  = "seq="
 	digits  = 10
-	oneRow  = `INSERT INTO log(at) VALUES(datetime())`
+	oneRow  = `INSERT INTO log(v) VALUES(randomblob(100))`
 	setMark = `UPDATE state SET v=? WHERE id=1`
 )
+
+// rowBytes is what a row of the log takes in its page.
+const rowBytes = 106
 
 func markOf(seq int) string { return fmt.Sprintf("%s%0*d", marker, digits, seq) }
 
@@ -69,8 +71,8 @@ func openApp(path string) (*sql.DB, error) {
 	return db, nil
 }
 
-// template makes a database of at least so many bytes, filled with what does
-// not compress, and returns its file.
+// template makes a database of about so many bytes, in rows that do not
+// compress, and returns its file.
 func template(dir string, size int) (_ []byte, err error) {
 	tmp, err := os.MkdirTemp(dir, "template-")
 	if err != nil {
@@ -98,20 +100,12 @@ func fill(db *sql.DB, size int) error {
 	if size == 0 {
 		return nil
 	}
-	if _, err := db.Exec(`CREATE TABLE filler(id INTEGER PRIMARY KEY, v BLOB NOT NULL)`); err != nil {
-		return err
-	}
-	rnd := rand.NewChaCha8([32]byte{1})
-	blob := make([]byte, 3000)
 	tx, err := db.Begin()
 	if err != nil {
 		return err
 	}
-	for n := 0; n < size; n += 4096 {
-		if _, err := rnd.Read(blob); err != nil {
-			return errors.Join(err, tx.Rollback())
-		}
-		if _, err := tx.Exec(`INSERT INTO filler(v) VALUES(?)`, blob); err != nil {
+	for n := 0; n < size; n += rowBytes {
+		if _, err := tx.Exec(oneRow); err != nil {
 			return errors.Join(err, tx.Rollback())
 		}
 	}

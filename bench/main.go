@@ -10,7 +10,8 @@
 //
 //	-short            the quick form: 1,000 and 10,000 databases, one repetition
 //	-runs N           repetitions of each scenario; the table has the median and
-//	                  the range. Default 3, or 1 with -short
+//	                  the range. Slow scenarios have two at most. Default 3,
+//	                  or 1 with -short
 //	-scenario REGEXP  only the scenarios whose name matches
 //	-list             name the scenarios and do nothing else
 //	-dir DIR          where the databases are made, in a directory of its own

@@ -75,14 +75,11 @@ func (m measured) line(r row, n int) (line, bool) {
 		mark := ""
 		if n != m.stockSize && r.scales {
 			theirs = theirs.scaled(float64(n) / float64(m.stockSize))
-			mark = " †"
+			mark = fmt.Sprintf(" (from %s)", number(float64(m.stockSize)))
 		}
 		l.stock = r.unit.format(theirs.median) + mark
 		if measured {
-			ratio = theirs.median / ours.median
-			if r.more {
-				ratio = 1 / ratio
-			}
+			ratio = better(ours.median, theirs.median, r.more)
 			l.ratio = times(ratio)
 		}
 	}
@@ -121,6 +118,21 @@ func (m measured) verdict(r row, ours spread, ratio float64) string {
 		return "met"
 	}
 	return "MISSED"
+}
+
+// better is how many times. A figure of nothing, or less by what measuring
+// misses, is better without bound than something.
+func better(ours, theirs float64, more bool) float64 {
+	if more {
+		ours, theirs = theirs, ours
+	}
+	if ours <= 0 {
+		if theirs <= 0 {
+			return math.NaN()
+		}
+		return math.Inf(1)
+	}
+	return theirs / ours
 }
 
 // times is how many times better.

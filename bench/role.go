@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -51,7 +52,7 @@ func runRole(ctx context.Context, args []string) error {
 	case roleScenario:
 		return scenarioRole(ctx, args[1:])
 	case roleS3:
-		return s3Role(ctx, os.Stdin, os.Stdout)
+		return s3Role(os.Stdin, os.Stdout)
 	case roleWriter:
 		return writerRole(os.Stdin, os.Stdout)
 	}
@@ -124,7 +125,7 @@ func (sp *spec) runner() (runner, error) {
 }
 
 // runChild runs a scenario in a process of its own and returns what it measured.
-func runChild(ctx context.Context, sp spec, stderr io.Writer) (figures, error) {
+func runChild(ctx context.Context, sp spec) (figures, error) {
 	arg, err := json.Marshal(sp)
 	if err != nil {
 		return nil, err
@@ -134,10 +135,11 @@ func runChild(ctx context.Context, sp spec, stderr io.Writer) (figures, error) {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, exe, roleFlag, roleScenario, string(arg))
-	cmd.Stderr = stderr
+	var said bytes.Buffer // the AWS SDK of stock warns there, of nothing
+	cmd.Stderr = &said
 	b, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said.Bytes()))
 	}
 	var out outcome
 	if err := json.Unmarshal(b, &out); err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -67,7 +66,7 @@ type s3Server struct {
 }
 
 // s3Role serves S3 from memory until in ends, and tells where on out.
-func s3Role(ctx context.Context, in io.Reader, out io.Writer) error {
+func s3Role(in io.Reader, out io.Writer) error {
 	debug.SetGCPercent(400) // it holds much, and should not be what is measured
 	st, err := newStore(bucket)
 	if err != nil {

@@ -16,6 +16,7 @@ type runner func(ctx context.Context, sp *spec) (figures, error)
 type scenario struct {
 	name, title string
 	sizes       []int
+	runs        int // at most so many repetitions, where one is slow; 0: as many as asked for
 	multidb     runner
 
 	stock     runner // nil: stock litestream has no such thing
@@ -94,6 +95,7 @@ func scenarios(short bool) []scenario {
 		foreignScenario(short),
 		createdScenario(short),
 		shipScenario(short),
+		liveScenario(short),
 		hotForeignScenario(short),
 		hotPoolScenario(short),
 		throughputScenario(short),

@@ -14,6 +14,7 @@ func acquireScenario(short bool) scenario {
 	return scenario{
 		name: "acquire", title: "Acquire and Release, of an open tenant and of a cold one",
 		sizes:   pick(short, []int{1000, 10000}, []int{1000, 10000, 100000}),
+		runs:    2,
 		multidb: acquire,
 		place:   inWorld,
 		rows: []row{

@@ -13,6 +13,7 @@ func closeScenario(short bool) scenario {
 	return scenario{
 		name: "close", title: "Close with N dirty, with S3 up and with S3 down",
 		sizes:   []int{2000},
+		runs:    2,
 		multidb: closeDirty, stock: stockClose, stockSize: 200, stockRuns: 1,
 		place: withS3,
 		rows: []row{
@@ -31,32 +32,29 @@ func closeDirty(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
-	writer, err := startApp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, writer.close()) }()
 	seq := 0
-	write := func() error {
-		seq++
-		_, err := writer.do(job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: seq, Keep: true})
-		return err
-	}
 	// dirty is a Manager in the middle of its life, that nothing makes ship, with
 	// one commit of each database not shipped.
 	dirty := func() (*managed, error) {
-		m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()), multidb.WithMaxHot(sp.N), multidb.WithWatch(false),
-			multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour), multidb.WithScanInterval(time.Hour))
+		m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()), multidb.WithMaxHot(sp.N),
+			multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))
 		if err == nil {
-			err = write()
+			err = m.writeAll(ctx, sp.N, seq+1)
 		}
 		if err == nil {
 			err = m.syncAll(ctx, sp.N, shipWorkers)
 		}
-		return m, errors.Join(err, write())
+		if err == nil {
+			err = m.writeAll(ctx, sp.N, seq+2)
+		}
+		seq += 2
+		return m, err
 	}
 	m, err := dirty()
 	if err != nil {
+		return nil, err
+	}
+	if err := sp.control().record(ctx); err != nil {
 		return nil, err
 	}
 	f := figures{}
@@ -65,6 +63,9 @@ func closeDirty(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, fmt.Errorf("close with S3 up: %w", err)
 	}
 	f["up"] = time.Since(began).Seconds()
+	if err := allArrived(ctx, sp, seq); err != nil {
+		return nil, fmt.Errorf("close with S3 up: %w", err)
+	}
 
 	m, err = dirty()
 	if err != nil {
@@ -80,6 +81,24 @@ func closeDirty(ctx context.Context, sp *spec) (_ figures, err error) {
 	f["down"] = time.Since(began).Seconds()
 	f["unnamed"] = float64(sp.N - len(notDurable(left, map[multidb.ID]bool{})))
 	return f, nil // the Manager is left as it is: the process ends
+}
+
+// allArrived fails if a database's commit has not arrived.
+func allArrived(ctx context.Context, sp *spec, seq int) error {
+	arrived, err := sp.control().seqs(ctx)
+	if err != nil {
+		return err
+	}
+	has := map[string]bool{}
+	for _, a := range arrived {
+		has[a.Prefix] = has[a.Prefix] || a.Seq >= seq
+	}
+	for i := range sp.N {
+		if !has[string(fleetID(i))] {
+			return fmt.Errorf("the last commit of %s is not in S3", fleetID(i))
+		}
+	}
+	return nil
 }
 
 // notDurable collects the databases that an error of Close names.

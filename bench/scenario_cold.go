@@ -14,6 +14,7 @@ func coldScenario(short bool) scenario {
 	return scenario{
 		name: "cold", title: "start with N known, then N cold and idle, watched",
 		sizes:   pick(short, []int{1000, 10000}, []int{1000, 10000, 100000}),
+		runs:    2,
 		multidb: coldFleet, stock: stockCold, stockSize: 1000, stockRuns: 1,
 		place: inWorld,
 		rows: []row{

@@ -14,6 +14,7 @@ func createdScenario(short bool) scenario {
 	return scenario{
 		name: "created", title: "many databases are created in a burst",
 		sizes:   pick(short, []int{2000}, []int{10000}),
+		runs:    2,
 		multidb: created,
 		place:   withS3,
 		rows: []row{

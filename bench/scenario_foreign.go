@@ -13,6 +13,7 @@ func foreignScenario(short bool) scenario {
 	return scenario{
 		name: "foreign", title: "another process writes one cold tenant of N",
 		sizes:   pick(short, []int{1000, 10000}, []int{1000, 10000, 100000}),
+		runs:    2,
 		multidb: foreignWrite, stock: stockForeign, stockSize: 1000, stockRuns: 1,
 		place: inWorld,
 		rows: []row{
@@ -54,7 +55,7 @@ func stockForeign(ctx context.Context, sp *spec) (figures, error) {
 // writeTenants has another process open a tenant, write one row and close it, one
 // tenant after the other, and sees when each arrives.
 func writeTenants(ctx context.Context, sp *spec) (_ figures, err error) {
-	writes := pick(sp.Short, 100, 300)
+	writes := pick(sp.Short, 100, 200)
 	// Every repetition has tenants of its own: those of the last are not cold yet.
 	order := rand.New(rand.NewPCG(1, 2)).Perm(sp.N)
 	dbs := order[sp.Run*writes%sp.N:]

@@ -27,6 +27,7 @@ func hotForeignScenario(short bool) scenario {
 	return scenario{
 		name: "hot", title: "2,000 hot, one commit a second each, by another process",
 		sizes:   []int{2000},
+		runs:    2,
 		multidb: hotForeign,
 		place:   withS3, rows: hotRows("by another process"),
 	}
@@ -36,6 +37,7 @@ func hotPoolScenario(short bool) scenario {
 	return scenario{
 		name: "hot-pool", title: "2,000 hot, one commit a second each, through the pool",
 		sizes:   []int{2000},
+		runs:    2,
 		multidb: hotPool,
 		place:   withS3, rows: hotRows("through the pool"),
 	}

@@ -13,6 +13,7 @@ func hourScenario(short bool) scenario {
 	return scenario{
 		name: "hour", title: "requests and bytes of an active tenant in an hour",
 		sizes:   []int{5},
+		runs:    1,
 		multidb: hour, stock: stockHour, stockRuns: 1,
 		place: withS3,
 		rows: []row{

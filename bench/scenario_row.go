@@ -12,7 +12,8 @@ import (
 func rowScenario(short bool) scenario {
 	return scenario{
 		name: "row", title: "one row is written to a 4 MB tenant by a process that opens, writes and closes",
-		sizes:   []int{10},
+		sizes:   []int{5},
+		runs:    2,
 		multidb: oneRowWritten, stock: stockOneRow,
 		place: withS3,
 		rows: []row{
@@ -28,7 +29,7 @@ func oneRowWritten(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, rowSize); err != nil {
 		return nil, err
 	}
-	m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()), multidb.WithHotDuration(2*time.Second))
+	m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()), multidb.WithHotDuration(time.Second))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -11,13 +13,28 @@ import (
 
 func shipScenario(short bool) scenario {
 	return scenario{
-		name: "ship", title: "ship one small commit to a replica in memory",
+		name: "ship", title: "ship one small commit to a replica in memory, on demand",
 		sizes:   []int{500},
 		multidb: ship, stock: stockShip,
 		place: alone,
 		rows: []row{
-			{key: "cpu", what: "ship one small commit, everything in memory: CPU", unit: inSeconds, bar: bar{kind: atMost, limit: 150e-6, times: 5, text: "150 µs, 5 × less than stock"}, stock: "cpu"},
-			{key: "rate", what: "ship small commits: throughput, all cores", unit: perSecond, bar: bar{kind: atLeast, limit: 5000, text: "5,000/s"}, stock: "rate", more: true},
+			{key: "cpu", what: "ship one small commit with Sync, replica and databases in memory: CPU", unit: inSeconds, bar: bar{kind: atMost, limit: 150e-6, text: "150 µs"}, stock: "cpu"},
+			{key: "rate", what: "ship small commits with Sync, replica and databases in memory: in all", unit: perSecond, bar: bar{kind: atLeast, limit: 5000, text: "5,000/s"}, stock: "rate", more: true},
+		},
+	}
+}
+
+func liveScenario(short bool) scenario {
+	return scenario{
+		name: "live", title: "ship one small commit to a replica in memory, in service",
+		sizes:   []int{1000},
+		runs:    2,
+		multidb: live, stock: stockLive,
+		place: alone,
+		rows: []row{
+			{key: "cpu", what: "N hot, one small commit a second each, in-memory replica: CPU for each commit", unit: inSeconds,
+				bar: bar{kind: atMost, limit: 150e-6, times: 5, text: "150 µs, and 5 × less than stock"}, stock: "cpu"},
+			{key: "pace", what: "N hot, one small commit a second each, in-memory replica: commits made", unit: perSecond, stock: "pace", more: true},
 		},
 	}
 }
@@ -37,7 +54,28 @@ func ship(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop(ctx)) }()
+	if err := m.makeHot(ctx, sp.N); err != nil {
+		return nil, err
+	}
 	return shipRounds(ctx, sp, func(ctx context.Context) error { return m.syncAll(ctx, sp.N, shipWorkers) })
+}
+
+// makeHot writes to every database through the pool.
+func (m *managed) makeHot(ctx context.Context, n int) error {
+	if err := m.writeAll(ctx, n, 0); err != nil {
+		return err
+	}
+	if s := m.Stats(); s.Hot != n {
+		return fmt.Errorf("%d databases are hot, not %d", s.Hot, n)
+	}
+	return nil
+}
+
+// writeAll makes one commit in every database, through the pool.
+func (m *managed) writeAll(ctx context.Context, n, seq int) error {
+	return parallel(ctx, n, poolWriters, func(ctx context.Context, i int) error {
+		return m.Do(ctx, fleetID(i), func(db *sql.DB) error { return commit(ctx, db, seq) })
+	})
 }
 
 func stockShip(ctx context.Context, sp *spec) (_ figures, err error) {
@@ -79,4 +117,55 @@ func shipRounds(ctx context.Context, sp *spec, sync func(context.Context) error)
 	}
 	commits := float64(rounds * sp.N)
 	return figures{"cpu": cpu / commits, "rate": commits / took}, nil
+}
+
+// live measures all that a Manager does while another process writes.
+func live(ctx context.Context, sp *spec) (_ figures, err error) {
+	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
+		return nil, err
+	}
+	m, err := startManager(ctx, sp.Dir, multidb.WithReplica(memReplica{}), multidb.WithMaxHot(sp.N))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.stop(ctx)) }()
+	if err := m.syncAll(ctx, sp.N, shipWorkers); err != nil {
+		return nil, err
+	}
+	return liveLoad(ctx, sp)
+}
+
+func stockLive(ctx context.Context, sp *spec) (_ figures, err error) {
+	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
+		return nil, err
+	}
+	fleet := newStock(sp.Dir, sp.N, false, func(int) litestream.ReplicaClient { return newMemClient() })
+	fleet.store.CompactionMonitorEnabled = false // multidb does not come to compact in this time
+	if err := fleet.open(ctx); err != nil {
+		return nil, errors.Join(err, fleet.close(ctx))
+	}
+	f, err := liveLoad(ctx, sp)
+	return f, errors.Join(err, fleet.close(ctx))
+}
+
+// liveLoad has another process write to each database once a second.
+func liveLoad(ctx context.Context, sp *spec) (_ figures, err error) {
+	const warm = 5
+	rounds := pick(sp.Short, 10, 15)
+	writer, err := startApp(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, writer.close()) }()
+	load := job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: 1, Keep: true, Rounds: warm, Over: warm * time.Second}
+	if _, err := writer.do(load); err != nil {
+		return nil, err
+	}
+	load.Seq, load.Rounds, load.Over = warm+1, rounds, time.Duration(rounds)*time.Second
+	cpu, began := cpuTime(), time.Now()
+	if _, err := writer.do(load); err != nil {
+		return nil, err
+	}
+	commits := float64(rounds * sp.N)
+	return figures{"cpu": (cpuTime() - cpu) / commits, "pace": commits / time.Since(began).Seconds()}, nil
 }

@@ -16,6 +16,7 @@ func throughputScenario(short bool) scenario {
 	return scenario{
 		name: "throughput", title: "write throughput through the pool, replication on against off",
 		sizes:   []int{50},
+		runs:    2,
 		multidb: throughput,
 		place:   alone,
 		rows: []row{
@@ -78,7 +79,7 @@ func writeRate(ctx context.Context, sp *spec, with bool) (_ float64, err error) 
 	if err := errors.Join(err, parallel(ctx, sp.N, writers, write)); err != nil { // opens all
 		return 0, err
 	}
-	load := pick(sp.Short, 2*time.Second, 4*time.Second)
+	load := pick(sp.Short, 2*time.Second, 3*time.Second)
 	var commits atomic.Int64
 	began := time.Now()
 	err = parallel(ctx, writers, writers, func(ctx context.Context, w int) error {

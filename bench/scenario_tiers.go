@@ -31,10 +31,10 @@ const hotFor = 4 * time.Second
 // tiers measures a commit that ships from a cold database and one from a hot
 // one: promotion is the difference. Demotion is all that happens from then on.
 func tiers(ctx context.Context, sp *spec) (_ figures, err error) {
-	if err := newFleet(ctx, sp.RAM, sp.N, 0); err != nil {
+	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
-	m, err := startManager(ctx, sp.RAM, multidb.WithS3(sp.s3Config()), multidb.WithWatch(false), multidb.WithScanInterval(time.Hour),
+	m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()), multidb.WithWatch(false), multidb.WithScanInterval(time.Hour),
 		multidb.WithMaxHot(sp.N), multidb.WithHotDuration(hotFor), multidb.WithPromotion(0, 0),
 		multidb.WithMaxOpen(sp.N), multidb.WithIdleTimeout(0))
 	if err != nil {
@@ -99,7 +99,7 @@ func tiers(ctx context.Context, sp *spec) (_ figures, err error) {
 // stockTiers opens and closes databases, of which each got one commit while it
 // was closed.
 func stockTiers(ctx context.Context, sp *spec) (_ figures, err error) {
-	if err := newFleet(ctx, sp.RAM, sp.N, 0); err != nil {
+	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
 	writer, err := startApp(ctx)
@@ -110,10 +110,10 @@ func stockTiers(ctx context.Context, sp *spec) (_ figures, err error) {
 	seq := 0
 	write := func() error {
 		seq++
-		_, err := writer.do(job{Do: doCommit, Dir: sp.RAM, DBs: upTo(sp.N), Seq: seq, Keep: true})
+		_, err := writer.do(job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: seq, Keep: true})
 		return err
 	}
-	fleet := sp.stockOnS3(sp.RAM, sp.N, true)
+	fleet := sp.stockOnS3(sp.Dir, sp.N, true)
 	if err := errors.Join(fleet.open(ctx), fleet.close(ctx), write()); err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func stockTiers(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err != nil {
 		return nil, err
 	}
-	fleet = sp.stockOnS3(sp.RAM, sp.N, true)
+	fleet = sp.stockOnS3(sp.Dir, sp.N, true)
 	c0 := cpuTime()
 	if err := fleet.open(ctx); err != nil {
 		return nil, errors.Join(err, fleet.close(ctx))

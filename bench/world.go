@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -24,7 +23,7 @@ type world struct {
 // prepareName is the scenario that makes a world's bucket and state.
 const prepareName = "prepare"
 
-func newWorld(ctx context.Context, dir string, n int, short bool, stderr io.Writer) (_ *world, err error) {
+func newWorld(ctx context.Context, dir string, n int, short bool) (_ *world, err error) {
 	w := &world{n: n, dir: filepath.Join(dir, fmt.Sprintf("world-%d", n))}
 	if err := newFleet(ctx, w.dir, n, 0); err != nil {
 		return nil, err
@@ -33,7 +32,7 @@ func newWorld(ctx context.Context, dir string, n int, short bool, stderr io.Writ
 		return nil, err
 	}
 	sp := spec{Scenario: prepareName, N: n, Dir: w.dir, S3: w.s3.url, Short: short}
-	if _, err := runChild(ctx, sp, stderr); err != nil {
+	if _, err := runChild(ctx, sp); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare %d databases: %w", n, err), w.close())
 	}
 	return w, nil
