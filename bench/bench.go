@@ -95,6 +95,9 @@ func (b *bench) run(ctx context.Context, chosen []scenario) (*result, error) {
 	return res, errors.Join(errs...)
 }
 
+// say tells how far it is. Nobody may be listening.
+func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.log, format, args...) }
+
 // one runs one side of a scenario once.
 func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_ figures, err error) {
 	side := "multidb"
@@ -103,14 +106,14 @@ func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_
 	}
 	name := fmt.Sprintf("%s, %s, %d databases, run %d", sc.name, side, n, run+1)
 	began := time.Now()
-	fmt.Fprintf(b.log, "%s …", name)
+	b.say("%s …", name)
 	defer func() {
 		if err != nil {
-			fmt.Fprintf(b.log, " %v\n", err)
+			b.say(" %v\n", err)
 			err = fmt.Errorf("%s: %w", name, err)
 			return
 		}
-		fmt.Fprintf(b.log, " %.1f s\n", time.Since(began).Seconds())
+		b.say(" %.1f s\n", time.Since(began).Seconds())
 	}()
 	sp := spec{Scenario: sc.name, Stock: stock, Short: b.short, N: n, Run: run}
 	if b.profile != "" && !stock {

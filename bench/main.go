@@ -118,7 +118,9 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	}
 	if s.list {
 		for _, sc := range chosen {
-			fmt.Fprintf(stdout, "%-12s %s\n", sc.name, sc.title)
+			if _, err := fmt.Fprintf(stdout, "%-12s %s\n", sc.name, sc.title); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
@@ -137,7 +139,9 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 		return err
 	}
 	md := rep.markdown()
-	fmt.Fprint(stdout, md)
+	if _, e := io.WriteString(stdout, md); e != nil {
+		return errors.Join(err, e)
+	}
 	if s.out != "" && err == nil {
 		err = writeBetweenMarkers(s.out, md)
 	}

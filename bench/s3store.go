@@ -147,8 +147,8 @@ func (s *store) ListBucket(bucket string, prefix *gofakes3.Prefix, page gofakes3
 		if key <= page.Marker && page.Marker != "" || !prefix.Match(key, &match) {
 			continue
 		}
-		if match.CommonPrefix && match.MatchedPart == lastPart {
-			continue
+		if match.CommonPrefix && (match.MatchedPart == lastPart || strings.HasPrefix(page.Marker, match.MatchedPart)) {
+			continue // told already
 		}
 		if page.MaxKeys > 0 && n >= page.MaxKeys {
 			list.IsTruncated = true
