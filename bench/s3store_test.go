@@ -44,6 +44,10 @@ func names(t *testing.T, b gofakes3.Backend, prefix gofakes3.Prefix, size int64)
 		if err != nil {
 			t.Fatal(err)
 		}
+		n := int64(len(l.Contents) + len(l.CommonPrefixes))
+		if size > 0 && n > size || l.IsTruncated && n == 0 || len(out) > 10000 {
+			t.Fatalf("%d names on a page of %d, after %d", n, size, len(out))
+		}
 		for _, c := range l.Contents {
 			out = append(out, fmt.Sprintf("%s %d %s", c.Key, c.Size, c.ETag))
 		}
