@@ -18,7 +18,7 @@ const (
 func (res *result) markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Measured on %s: %s. %s. ", res.began.Format("2 January 2006"), res.machine, res.versions)
-	fmt.Fprintf(&b, "%s, %s, in %.0f minutes.\n\n", pick(res.short, "Short form", "Full form"), repetitions(res.runs), res.took.Minutes())
+	fmt.Fprintf(&b, "%s, %s, in %s.\n\n", pick(res.short, "Short form", "Full form"), repetitions(res.runs), duration(res.took.Seconds()))
 	b.WriteString("The median, and the range of the repetitions. \"From M\": stock was measured with M databases, and what it needs grows with their number. The ratio is how many times better multidb is.\n")
 	if !res.ram {
 		b.WriteString("There was no place for files in memory: scenarios \"in memory\" used the disk.\n")

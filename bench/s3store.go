@@ -30,8 +30,18 @@ type store struct {
 
 // tenant is what a database's prefix holds.
 type tenant struct {
-	keys []string // sorted
+	keys []object // sorted by name
 	has  bool     // a file that restores
+}
+
+// object is a key, and when it was put: what is old is deleted by that.
+type object struct {
+	key string
+	at  time.Time
+}
+
+func (t *tenant) search(key string) (int, bool) {
+	return slices.BinarySearchFunc(t.keys, key, func(o object, key string) int { return strings.Compare(o.key, key) })
 }
 
 // arrival is a level 0 file that was put.
@@ -75,8 +85,10 @@ func (s *store) PutObject(bucket, key string, meta map[string]string, in io.Read
 		t = &tenant{}
 		s.tenants[prefix] = t
 	}
-	if i, found := slices.BinarySearch(t.keys, key); !found {
-		t.keys = slices.Insert(t.keys, i, key)
+	if i, found := t.search(key); found {
+		t.keys[i].at = now
+	} else {
+		t.keys = slices.Insert(t.keys, i, object{key, now})
 	}
 	if strings.HasSuffix(key, ".ltx") {
 		if !t.has {
@@ -119,7 +131,7 @@ func (s *store) forget(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if t := s.tenants[prefix]; t != nil {
-		if i, found := slices.BinarySearch(t.keys, key); found {
+		if i, found := t.search(key); found {
 			t.keys = slices.Delete(t.keys, i, i+1)
 		}
 	}
@@ -134,16 +146,17 @@ func (s *store) ListBucket(bucket string, prefix *gofakes3.Prefix, page gofakes3
 		return s.Backend.ListBucket(bucket, prefix, page)
 	}
 	s.mu.Lock()
-	var keys []string
+	var objects []object
 	if t := s.tenants[name]; t != nil {
-		keys = slices.Clone(t.keys)
+		objects = slices.Clone(t.keys)
 	}
 	s.mu.Unlock()
 
 	list := gofakes3.NewObjectList()
 	var match gofakes3.PrefixMatch
 	n, lastPart := int64(0), ""
-	for _, key := range keys {
+	for _, obj := range objects {
+		key := obj.key
 		if key <= page.Marker && page.Marker != "" || !prefix.Match(key, &match) {
 			continue
 		}
@@ -171,7 +184,7 @@ func (s *store) ListBucket(bucket string, prefix *gofakes3.Prefix, page gofakes3
 			return nil, err
 		}
 		list.Add(&gofakes3.Content{Key: key, Size: o.Size, ETag: gofakes3.FormatETag(o.Hash),
-			LastModified: gofakes3.NewContentTime(time.Now())})
+			LastModified: gofakes3.NewContentTime(obj.at)})
 	}
 	if !list.IsTruncated {
 		list.NextMarker = ""

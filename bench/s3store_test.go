@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/johannesboyne/gofakes3"
@@ -34,8 +35,8 @@ type oneClient struct{ c *memClient }
 
 func (o oneClient) ReplicaClient(multidb.Database) (litestream.ReplicaClient, error) { return o.c, nil }
 
-// names is what a listing says, page by page.
-func names(t *testing.T, b gofakes3.Backend, prefix gofakes3.Prefix, size int64) []string {
+// names is what a listing says, page by page, of objects not put after before.
+func names(t *testing.T, b gofakes3.Backend, prefix gofakes3.Prefix, size int64, before time.Time) []string {
 	t.Helper()
 	var out []string
 	page := gofakes3.ListBucketPage{MaxKeys: size}
@@ -49,6 +50,9 @@ func names(t *testing.T, b gofakes3.Backend, prefix gofakes3.Prefix, size int64)
 			t.Fatalf("%d names on a page of %d, after %d", n, size, len(out))
 		}
 		for _, c := range l.Contents {
+			if c.LastModified.After(before) {
+				t.Fatalf("%s was modified at %v, after the last change at %v", c.Key, c.LastModified, before)
+			}
 			out = append(out, fmt.Sprintf("%s %d %s", c.Key, c.Size, c.ETag))
 		}
 		for _, p := range l.CommonPrefixes {
@@ -77,6 +81,7 @@ func TestTheStoreListsWhatS3memDoes(t *testing.T) {
 			}
 		}
 	}
+	done := time.Now()
 	for _, prefix := range []gofakes3.Prefix{
 		{HasPrefix: true, Prefix: "project0/db1/"},
 		{HasPrefix: true, Prefix: "project0/db1/0002/"},
@@ -85,9 +90,9 @@ func TestTheStoreListsWhatS3memDoes(t *testing.T) {
 		{HasPrefix: true, Prefix: "project1/db2/", HasDelimiter: true, Delimiter: "/"},
 		{HasPrefix: true, Prefix: "project1/db2/0001/", HasDelimiter: true, Delimiter: "/"},
 	} {
-		want := names(t, s.Backend, prefix, 0)
+		want := names(t, s.Backend, prefix, 0, done)
 		for _, size := range []int64{0, 1, 7, 1000} {
-			if got := names(t, s, prefix, size); !reflect.DeepEqual(got, want) {
+			if got := names(t, s, prefix, size, done); !reflect.DeepEqual(got, want) {
 				t.Fatalf("seed %d: %+v in pages of %d:\n%s\nwant\n%s", seed, prefix, size, strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 		}

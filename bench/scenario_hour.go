@@ -35,11 +35,11 @@ func hourFaster(sp *spec) time.Duration {
 }
 
 func hour(ctx context.Context, sp *spec) (_ figures, err error) {
-	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
+	if err := newFleet(ctx, sp.RAM, sp.N, 0); err != nil {
 		return nil, err
 	}
 	faster := hourFaster(sp)
-	m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()),
+	m, err := startManager(ctx, sp.RAM, multidb.WithS3(sp.s3Config()),
 		multidb.WithSyncInterval(time.Second/faster), multidb.WithColdSyncInterval(30*time.Second/faster),
 		multidb.WithL0Retention(5*time.Minute/faster), multidb.WithRetention(24*time.Hour/faster),
 		multidb.WithRetentionInterval(time.Hour/faster), multidb.WithSnapshotInterval(24*time.Hour/faster))
@@ -54,13 +54,13 @@ func hour(ctx context.Context, sp *spec) (_ figures, err error) {
 }
 
 func stockHour(ctx context.Context, sp *spec) (_ figures, err error) {
-	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
+	if err := newFleet(ctx, sp.RAM, sp.N, 0); err != nil {
 		return nil, err
 	}
 	faster := hourFaster(sp)
 	fleet := &stockFleet{}
 	for i := range sp.N {
-		db := litestream.NewDB(fleetPath(sp.Dir, i))
+		db := litestream.NewDB(fleetPath(sp.RAM, i))
 		db.MonitorInterval = litestream.DefaultMonitorInterval / faster
 		db.CheckpointInterval = litestream.DefaultCheckpointInterval / faster
 		db.Replica = litestream.NewReplicaWithClient(db, sp.stockS3(i))
@@ -95,7 +95,7 @@ func activeHour(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	rounds := int(time.Hour / time.Second)
-	times, err := writer.do(job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: 1, Keep: true, Rounds: rounds, Over: time.Hour / hourFaster(sp)})
+	times, err := writer.do(job{Do: doCommit, Dir: sp.RAM, DBs: upTo(sp.N), Seq: 1, Keep: true, Rounds: rounds, Over: time.Hour / hourFaster(sp)})
 	if err != nil {
 		return nil, err
 	}
