@@ -86,10 +86,14 @@ func (b *bench) run(ctx context.Context, chosen []scenario) (*result, error) {
 				}
 			}
 			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
+				break
 			}
 		}
 		res.all = append(res.all, got)
+		if ctx.Err() != nil {
+			errs = []error{context.Cause(ctx)} // the others follow from it
+			break
+		}
 	}
 	res.took = time.Since(res.began)
 	return res, errors.Join(errs...)
