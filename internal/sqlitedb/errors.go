@@ -54,15 +54,24 @@ func Classify(err error) error {
 // for another reason: SQLite says only that it cannot, since it needs a WAL beside
 // the file to read one in WAL mode.
 func Explain(path string, err error) error {
-	const writable = 2 // W_OK
 	if !errors.Is(err, ErrNoFile) || errors.Is(err, ErrReadOnly) {
 		return err
 	}
 	for _, p := range []string{filepath.Dir(path), path} {
-		switch denied := syscall.Access(p, writable); {
-		case errors.Is(denied, syscall.EROFS), errors.Is(denied, syscall.EACCES):
-			return fmt.Errorf("%w: %s: %w: %w", ErrReadOnly, p, denied, err)
+		if denied := writable(p); denied != nil {
+			return fmt.Errorf("%w: %w", denied, err)
 		}
 	}
 	return err
+}
+
+// writable is ErrReadOnly of what this process must not write; nil if it may, or
+// if that cannot be told.
+func writable(path string) error {
+	const wOK = 2
+	switch denied := syscall.Access(path, wOK); {
+	case errors.Is(denied, syscall.EROFS), errors.Is(denied, syscall.EACCES):
+		return fmt.Errorf("%w: %s: %w", ErrReadOnly, path, denied)
+	}
+	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -47,7 +48,7 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 		"wal_autocheckpoint(0)",
 		"synchronous(normal)",
 	}
-	db, err := open(path, mode+"&_txlock=immediate", pragmas)
+	db, err := open(path, mode+"&_txlock=immediate", pragmas, true)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +70,17 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 // WAL file when it is the last to close.
 type connector struct {
 	driver.Connector
+	path    string
+	written bool // the connections are to write
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
+	// SQLite opens what it may not write for reading, without a word, and the
+	// connection would stay so when the file can be written again. Worse, it gives
+	// the WAL and its index the rights of the file, which they would keep.
+	if err := writable(c.path); err != nil && (c.written || errors.Is(err, fs.ErrPermission)) {
+		return nil, err
+	}
 	conn, err := c.Connector.Connect(ctx)
 	if err != nil {
 		return nil, Classify(err)
@@ -96,7 +105,7 @@ func persistWAL(conn any, on bool) error {
 	return err
 }
 
-func open(path, mode string, pragmas []string) (*sql.DB, error) {
+func open(path, mode string, pragmas []string, written bool) (*sql.DB, error) {
 	var b strings.Builder
 	b.WriteString("file:")
 	b.WriteString(escapePath(path))
@@ -108,7 +117,7 @@ func open(path, mode string, pragmas []string) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(connector{c}), nil
+	return sql.OpenDB(connector{c, path, written}), nil
 }
 
 // escapePath writes a path, of any bytes but NUL, as the path of an SQLite URI
