@@ -188,7 +188,9 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	// What an earlier run of ours sent was made before this one started; what was
 	// made since is of a copy of our state directory, alive on another machine.
 	before := !time.UnixMilli(hdr.Timestamp).After(s.started)
-	if node == s.cfg.Node && session != s.cfg.Session && before && s.cfg.Now().Sub(s.started) < orphanGrace {
+	// And what this run sent was for the same database while it was known before:
+	// it went, with a write under way, and came back.
+	if node == s.cfg.Node && (session == s.cfg.Session || before && s.cfg.Now().Sub(s.started) < orphanGrace) {
 		return fmt.Errorf("%w: transaction %s", ErrStale, txid)
 	}
 	return fmt.Errorf("%w: transaction %s was written by node %08x/%08x at %s, we are %08x/%08x",

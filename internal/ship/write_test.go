@@ -232,6 +232,27 @@ func TestAFileOfTheRunBeforeIsStaleForAWhile(t *testing.T) {
 	}
 }
 
+// TestAFileOfThisRunIsStaleAtAnyTime: the database was forgotten with a write
+// under way, and found again.
+func TestAFileOfThisRunIsStaleAtAnyTime(t *testing.T) {
+	r := newRig(t, 4096)
+	r.insert(5, 100)
+	r.ship(RuleResync)
+	old := r.db.State
+	r.insert(1, 100)
+	r.ship(RuleSame) // arrives after the database was known anew
+	r.db.State = old
+	r.at(2 * orphanGrace)
+	r.insert(1, 100)
+	if _, err := r.s.Step(t.Context(), r.db); !errors.Is(err, ErrStale) || errors.Is(err, ErrFenced) {
+		t.Fatalf("got %v", err)
+	}
+	r.verify()
+	r.ship(RuleSame)
+	r.same()
+	r.contiguous()
+}
+
 func TestAFileOfTheRunBeforeFencesAfterTheGrace(t *testing.T) {
 	for name, ahead := range map[string]time.Duration{"just before": orphanGrace - time.Minute, "just after": orphanGrace + time.Second} {
 		t.Run(name, func(t *testing.T) {
