@@ -28,6 +28,8 @@ type entry struct {
 	removed  bool
 	unread   bool    // its first bytes are to be read before it is opened
 	clash    bool    // refused because the prefix is another's
+	away     bool    // its volume was not there at the last scan
+	volume   uint8   // on which it stands; see volumes
 	refused  error   // why it is not replicated, for good
 	waiters  *waiter // callers of Sync, the last one first
 	retainAt int64   // Unix ms when the replica has something to delete; 0: never

@@ -44,7 +44,14 @@ var (
 	// ErrReadOnly is returned when the database or its directory cannot be
 	// written, so that SQLite cannot open it in WAL mode.
 	ErrReadOnly = sqlitedb.ErrReadOnly
-	// ErrMissing is returned when the database file has gone.
+	// ErrDiskFull is returned when SQLite finds no space where the database is.
+	// (A full state directory or file replica is syscall.ENOSPC.)
+	ErrDiskFull = sqlitedb.ErrDiskFull
+	// ErrBusy is returned when another connection keeps the database locked for
+	// longer than is waited for.
+	ErrBusy = sqlitedb.ErrBusy
+	// ErrMissing is returned when the database file has gone, or is on a volume
+	// that is not mounted now.
 	ErrMissing = ship.ErrMissing
 )
 

@@ -50,6 +50,7 @@ type Manager struct {
 	counters counters
 	watched  atomic.Bool // all discoverers tell of changes
 	jobs     sync.Pool   // of *job
+	age      *ageClock
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -63,6 +64,8 @@ type Manager struct {
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
 	absent   map[ID]absent
+	volumes  volumes
+	lastDir  lastDir
 	sniffing map[ID]chan struct{}
 	fleet    *schedule.Fleet[*entry]
 	fresh    []*entry               // unread
@@ -104,6 +107,7 @@ func New(opts ...Option) (*Manager, error) {
 		rescanSoon:  make(chan struct{}, 1),
 		rescanLater: make(chan struct{}, 1),
 	}
+	m.age = &ageClock{keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
 	return m, nil
@@ -161,6 +165,8 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.cache = levels.NewCache(m.cfg.cacheSize)
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
+
+	m.age.trusted(m.cfg.now())
 
 	scanCtx, stop := context.WithCancel(m.ctx)
 	m.stopScan = stop

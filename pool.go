@@ -189,6 +189,11 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	if m.unmounted(e) {
+		// A restored or an empty one would stand below the mount point, and take
+		// commits that vanish when the volume comes back.
+		return errUnmounted(e.db.Path)
+	}
 	m.mu.Lock()
 	known := e.file != fileID{}
 	if m.cfg.restoreOpen {
@@ -262,6 +267,10 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 	if err := m.ensureFile(ctx, e); err != nil {
 		return nil, err
 	}
+	if err := m.standsAlone(e); err != nil {
+		return nil, err
+	}
+	m.noteVolume(e)
 	db, err := sqlitedb.Open(ctx, e.db.Path, sqlitedb.Options{
 		BusyTimeout: m.cfg.busyTimeout,
 		MaxConns:    m.cfg.maxConns,

@@ -28,6 +28,7 @@ type runState struct {
 	shipped int  // transactions
 	started time.Time
 
+	untended error     // what upkeep fails of, if it does
 	acked    time.Time // when the last of them was acknowledged
 	looked   bool      // the inventory was at hand, and retainAt is what it says
 	retainAt time.Time // when the replica has something to delete
@@ -91,7 +92,15 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		// The disk does not wait until the replica has not answered once more.
 		err = m.overflow(ctx, r, lastErr)
 	default:
-		err = sqlitedb.Explain(e.db.Path, m.step(ctx, r))
+		err = m.explainMissing(e, sqlitedb.Explain(e.db.Path, m.step(ctx, r)))
+		if errors.Is(err, ErrMissing) {
+			m.mu.Lock()
+			leased := e.item.Pinned()
+			m.unlock()
+			if !leased {
+				m.pool.Evict(e) // or the next lease would write to a file without a name
+			}
+		}
 	}
 	if err == nil && r.drained && waiters != nil && m.cfg.replica != nil {
 		err = m.syncLocal(r)
@@ -100,25 +109,59 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 		m.well(r)
 	}
 	waiters = m.answer(r, waiters, err)
-	if err == nil && m.cfg.replica != nil && !r.outcome.More && !r.outcome.Stop {
-		err = m.upkeep(ctx, r, retainAt)
-	}
-	if err == nil && action == schedule.Demote && !r.outcome.More {
-		err = m.demote(ctx, r)
-	} else if err == nil && r.drained && r.walSize > 0 && (r.relieve || cold) && m.cfg.replica != nil {
-		// A cold database has no WAL, whoever left it there.
-		_, err = m.seal(ctx, r)
+	if err == nil && !r.outcome.More && !r.outcome.Stop {
+		err = m.tend(ctx, r, action, cold, retainAt)
 	}
 	if rep := e.work.rep; rep != nil {
 		if r.shipped > 0 || e.work.dirty || cold {
 			r.looked, r.retainAt = true, m.nextRetention(e.work)
 		}
-		if err == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
+		if err == nil && r.untended == nil && (r.outcome.Demoted || cold && !r.outcome.More) {
 			m.deactivate(e)
 		}
 	}
 	m.finish(r, waiters, err)
 }
+
+// tend does what is not shipping: the upkeep, the demotion. Where it fails
+// (no space for a checkpoint, no right to delete), an active database is shipped
+// at its pace all the same, and this is tried again after a pause of its own.
+func (m *Manager) tend(ctx context.Context, r *runState, action schedule.Action, cold bool, retainAt int64) (err error) {
+	w := r.e.work
+	if wait := w.tendAt.Sub(r.started); !cold && wait > 0 && wait <= maxBackoff {
+		r.untended = w.untended
+		return nil
+	}
+	if m.cfg.replica != nil {
+		err = m.upkeep(ctx, r, retainAt)
+	}
+	if err == nil && action == schedule.Demote {
+		err = m.demote(ctx, r)
+	} else if err == nil && r.drained && r.walSize > 0 && (r.relieve || cold) && m.cfg.replica != nil {
+		// A cold database has no WAL, whoever left it there.
+		_, err = m.seal(ctx, r)
+	}
+	if errors.Is(err, ErrFenced) {
+		return err
+	} else if err == nil {
+		w.untended, w.tendAt, w.tendPause = nil, time.Time{}, 0
+		return nil
+	}
+	w.untended = &upkeepError{sqlitedb.Explain(r.e.db.Path, err)}
+	w.tendPause = min(max(2*w.tendPause, m.cfg.syncInterval), maxBackoff)
+	w.tendAt = r.started.Add(w.tendPause)
+	r.untended = w.untended
+	m.counters.failures.Add(1)
+	if cold {
+		return w.untended // it has no pace: only its back-off brings it back
+	}
+	return nil
+}
+
+// upkeepError is a failure that leaves everything at the replica.
+type upkeepError struct{ error }
+
+func (e *upkeepError) Unwrap() error { return e.error }
 
 // step ships what is new, if anything can be.
 func (m *Manager) step(ctx context.Context, r *runState) error {
@@ -334,7 +377,7 @@ func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt int64) error
 			}
 		}
 	}
-	if retainAt != 0 && r.started.UnixMilli() >= retainAt {
+	if retainAt != 0 && m.age.trusted(r.started).UnixMilli() >= retainAt {
 		if _, err := m.activate(ctx, r.e); err != nil {
 			return err
 		}
@@ -362,6 +405,7 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return nil // somebody is writing: the next run tries again
 	} else if err != nil {
+		w.nextSeal = time.Time{} // when to try again is tend's to say
 		return err
 	}
 	w.dirty = true
@@ -477,7 +521,7 @@ func (m *Manager) well(r *runState) {
 	e, h := r.e, &r.e.health
 	h.txid = e.work.state.TXID
 	h.syncedAt, h.dirtySince = m.moment(r.started), 0
-	if h.err != nil {
+	if _, upkeep := h.err.(*upkeepError); h.err != nil && !upkeep { // which is not over yet
 		h.err, h.errSince = nil, 0
 		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
 	}
@@ -519,7 +563,18 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if !r.drained && h.dirtySince == 0 {
 		h.dirtySince = m.moment(r.started)
 	}
-	if err != nil && !e.removed {
+	failure := err
+	if failure == nil {
+		failure = r.untended
+	}
+	if err != nil && r.untended == nil && !e.removed {
+		m.counters.failures.Add(1)
+	}
+	if failure == nil && r.drained && h.err != nil {
+		h.err, h.errSince = nil, 0
+		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+	}
+	if failure != nil && !e.removed {
 		if fenced {
 			e.refused = err
 			r.outcome.Stop = true
@@ -532,10 +587,9 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 			if fenced {
 				t = EventFenced
 			}
-			m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, err)})
+			m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, failure)})
 		}
-		h.err = err
-		m.counters.failures.Add(1)
+		h.err = failure
 	}
 	r.outcome.Err = err
 	if r.outcome.Stop {

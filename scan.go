@@ -140,9 +140,6 @@ func (m *Manager) forget(source int, seq uint32) {
 			gone = append(gone, e)
 		}
 	}
-	for _, e := range gone {
-		m.removeLocked(e)
-	}
 	for id, r := range m.ignored {
 		if r.source == source && r.seen != seq {
 			delete(m.ignored, id)
@@ -150,6 +147,22 @@ func (m *Manager) forget(source int, seq uint32) {
 	}
 	m.unlock()
 	for _, e := range gone {
+		unmounted := m.unmounted(e)
+		m.mu.Lock()
+		switch {
+		case e.seen == seq || e.item.Pinned() || e.held > 0: // found meanwhile
+			m.unlock()
+			continue
+		case unmounted:
+			if !e.away {
+				e.away = true
+				m.fleet.Request(e.item, m.cfg.now()) // which says so
+			}
+			m.unlock()
+			continue
+		}
+		m.removeLocked(e)
+		m.unlock()
 		m.pool.Evict(e)
 		if err := m.savePages(e.db.ID, nil); err != nil {
 			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
@@ -173,14 +186,36 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	m.mu.Lock()
 	if e := m.entries[l.ID]; e != nil && e.db.Path == l.Path {
 		e.seen, e.source = seq, int32(source)
+		m.alsoSeenLocked(l, e, seq)
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
+		back, look := e.away, e.away || e.volume == 0
+		if back {
+			m.fleet.Request(e.item, now)
+		}
 		m.unlock()
+		if look {
+			m.noteVolume(e)
+		}
 		return
 	}
 	m.unlock()
 	m.foundNew(l, source, seq)
+	m.mu.Lock()
+	e := m.entries[l.ID]
+	m.unlock()
+	if e != nil {
+		m.noteVolume(e)
+	}
+}
+
+// alsoSeenLocked keeps the database whose file was listed by another name, for
+// which an Acquire is about to be refused.
+func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
+	if twin := m.files[l.file]; l.file != (fileID{}) && twin != nil && twin != e {
+		twin.seen = seq
+	}
 }
 
 // foundNew decides whether a file that is not known is a new database. It is not
@@ -194,17 +229,23 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
 	}
 	m.mu.Lock()
-	if r, ok := m.ignored[l.ID]; ok && r.path == l.Path && r.id == l.file && r.size == l.size && r.time.Equal(l.main) {
+	r, again := m.ignored[l.ID]
+	again = again && r.path == l.Path && r.id == l.file && r.size == l.size && r.time.Equal(l.main)
+	if again {
 		r.seen = seq
 		m.ignored[l.ID] = r
-		m.unlock()
-		return
+		if !errors.Is(r.err, ErrConflict) { // which may be over
+			m.unlock()
+			return
+		}
+	} else {
+		delete(m.ignored, l.ID)
 	}
-	delete(m.ignored, l.ID)
 	rival, twin := m.entries[l.ID], m.files[l.file]
 	if rival != nil && rival.db.Path == l.Path {
 		// The pool made it known meanwhile, and may have it open.
 		rival.seen, rival.source = seq, int32(source)
+		m.alsoSeenLocked(l, rival, seq)
 		m.unlock()
 		return
 	}
@@ -212,10 +253,11 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 
 	// Does the ID's old file still stand, or the file's old name?
 	var clash error
+	sameFile := false
 	if rival != nil && pathID(rival.db.Path) != (fileID{}) {
 		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, l.ID)
 	} else if twin != nil && twin != rival && l.file != (fileID{}) && pathID(twin.db.Path) == l.file {
-		clash = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path)
+		clash, sameFile = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path), true
 	}
 	prefix, prefixErr := m.prefixOf(l.Database)
 
@@ -223,7 +265,14 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	defer m.unlock()
 	switch {
 	case clash != nil:
-		m.refuseLocked(l, source, clash)
+		if sameFile {
+			// A listing has one name of each file. The one that is known stays,
+			// though it be the other.
+			twin.seen, twin.source = seq, int32(source)
+		}
+		if !again {
+			m.refuseLocked(l, source, clash)
+		}
 		return
 	case m.entries[l.ID] != rival:
 		m.rescan(true) // the pool made it known just now
@@ -231,6 +280,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	case m.phase >= phaseClosing:
 		return
 	}
+	delete(m.ignored, l.ID)
 	if rival != nil {
 		m.removeLocked(rival) // the ID has moved to another file
 	}

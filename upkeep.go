@@ -203,7 +203,7 @@ func (m *Manager) snapshot(ctx context.Context, e *entry) error {
 // retain deletes what no restore within the retention needs.
 func (m *Manager) retain(ctx context.Context, e *entry) error {
 	rep := e.work.rep
-	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.cfg.now()); err != nil {
+	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.age.trusted(m.cfg.now())); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
 	e.work.dirty = true
@@ -235,9 +235,10 @@ func unixMilli(t time.Time) int64 {
 // requestRetention makes those due whose replica has something to delete.
 func (m *Manager) requestRetention() {
 	now := m.cfg.now()
+	old := m.age.trusted(now).UnixMilli()
 	m.mu.Lock()
 	for _, e := range m.entries {
-		if e.retainAt != 0 && now.UnixMilli() >= e.retainAt {
+		if e.retainAt != 0 && old >= e.retainAt {
 			m.fleet.Request(e.item, now)
 		}
 	}

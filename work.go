@@ -27,6 +27,12 @@ type work struct {
 	young    bool             // a later write may have the same modTime
 	told     time.Time        // the modTime that the catalog has
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
+
+	// What upkeep fails of while active, when it is tried again, and after what
+	// pause. Not packed.
+	untended  error
+	tendAt    time.Time
+	tendPause time.Duration
 }
 
 // sealPoint is where the WAL was when it was last checkpointed.

@@ -1,0 +1,138 @@
+package multidb
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// volumes are the file systems on which databases stand, so that one that is
+// not mounted is not taken for one that was emptied. An entry has the number of
+// its own, in a byte; 0 is none known.
+type volumes struct{ devs []uint64 }
+
+// numberLocked is the number of a device.
+func (v *volumes) numberLocked(dev uint64) uint8 {
+	for i, d := range v.devs {
+		if d == dev {
+			return uint8(i + 1)
+		}
+	}
+	if len(v.devs) == 255 {
+		return 0
+	}
+	v.devs = append(v.devs, dev)
+	return uint8(len(v.devs))
+}
+
+// deviceOf is the file system of a directory, or of what is left of its path. It
+// is the directories' that count: a file's own may differ, as on overlayfs.
+func deviceOf(dir string) (dev uint64, ok bool) {
+	for {
+		id, _, err := statID(dir)
+		if err == nil {
+			return id.dev, true
+		}
+		up := filepath.Dir(dir)
+		if !errors.Is(err, fs.ErrNotExist) || up == dir {
+			return 0, false
+		}
+		dir = up
+	}
+}
+
+// noteVolume remembers on which file system a database stands. It asks once for
+// many databases of one directory in a row.
+func (m *Manager) noteVolume(e *entry) {
+	dir := filepath.Dir(e.db.Path)
+	m.mu.Lock()
+	known := e.volume != 0 && !e.away
+	dev, ok := m.lastDir.dev, m.lastDir.path == dir
+	m.mu.Unlock()
+	if known {
+		return
+	}
+	if !ok {
+		id, _, err := statID(dir)
+		if err != nil {
+			return // the next scan tries again
+		}
+		dev = id.dev
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lastDir = lastDir{dir, dev}
+	e.volume, e.away = m.volumes.numberLocked(dev), false
+}
+
+type lastDir struct {
+	path string
+	dev  uint64
+}
+
+// unmounted reports whether what stands at a database's path is not the file
+// system that it was on: then its file is not gone, but out of sight.
+func (m *Manager) unmounted(e *entry) bool {
+	m.mu.Lock()
+	n := e.volume
+	var dev uint64
+	if n != 0 {
+		dev = m.volumes.devs[n-1]
+	}
+	m.mu.Unlock()
+	if n == 0 {
+		return false
+	}
+	now, ok := deviceOf(filepath.Dir(e.db.Path))
+	return ok && now != dev
+}
+
+// errUnmounted is ErrMissing of a database that is on no file system that is here.
+func errUnmounted(path string) error {
+	return fmt.Errorf("%w: %s: its file system is not mounted", ErrMissing, path)
+}
+
+// explainMissing says so where that is why a file is missing.
+func (m *Manager) explainMissing(e *entry, err error) error {
+	if errors.Is(err, ErrMissing) && m.unmounted(e) {
+		return errUnmounted(e.db.Path)
+	}
+	return err
+}
+
+// standsAlone refuses a second name of a file that is known by another: SQLite
+// would give each a WAL of its own, and each would write to a prefix.
+func (m *Manager) standsAlone(e *entry) error {
+	id := pathID(e.db.Path)
+	for id != (fileID{}) {
+		m.mu.Lock()
+		other := m.files[id]
+		if other == nil || other == e || other.removed {
+			if m.files[e.file] == e {
+				delete(m.files, e.file)
+			}
+			m.files[id], e.file = e, id
+			m.unlock()
+			return nil
+		}
+		path := other.db.Path
+		m.unlock()
+		if pathID(path) == id {
+			m.mu.Lock()
+			if e.file == id {
+				e.file = fileID{} // so that nobody takes it for known
+			}
+			m.unlock()
+			return fmt.Errorf("%w: it is the same file as %s", ErrConflict, path)
+		}
+		m.mu.Lock() // the other's file has changed its name
+		if m.files[id] == other {
+			delete(m.files, id)
+		}
+		m.unlock()
+	}
+	_, err := os.Stat(e.db.Path)
+	return err
+}
