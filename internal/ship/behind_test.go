@@ -1,0 +1,103 @@
+package ship
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/wal"
+)
+
+// behind asks with the file as it is.
+func (r *rig) behind() (end, lag int64) {
+	r.t.Helper()
+	main, err := Stat(r.path)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	end, lag, err = Behind(r.path, r.db.State, main)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return end, lag
+}
+
+func TestHowFarADatabaseIsAheadIsCountedInBytesOfItsWAL(t *testing.T) {
+	r := newRig(t, 4096)
+	main, err := Stat(r.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.insert(1, 10)
+	if end, lag := r.behind(); end <= wal.HeaderSize || lag != main.Size+end {
+		t.Errorf("of one that was never shipped: %d, %d; the file has %d bytes", end, lag, main.Size)
+	}
+	r.ship(RuleResync)
+	if end, lag := r.behind(); lag != 0 || end != r.db.State.Offset {
+		t.Errorf("shipped to %d: %d, %d", r.db.State.Offset, end, lag)
+	}
+	const frame = 4096 + wal.FrameHeaderSize
+	for i := range int64(5) {
+		r.insert(1, 10)
+		if end, lag := r.behind(); lag != (i+1)*frame || end != r.db.State.Offset+lag {
+			t.Errorf("after %d commits of a page: %d, %d", i+1, end, lag)
+		}
+	}
+	r.ship(RuleSame)
+	r.exec("PRAGMA wal_checkpoint(RESTART)")
+	if _, lag := r.behind(); lag != 0 {
+		t.Errorf("after a checkpoint: %d", lag)
+	}
+	r.insert(2, 10) // in a file that is as long as it was
+	if end, lag := r.behind(); lag != 2*frame || end != wal.HeaderSize+lag {
+		t.Errorf("in a log that restarted: %d, %d", end, lag)
+	}
+	r.ship(RuleRestart)
+	if end, lag := r.behind(); lag != 0 || end != r.db.State.Offset {
+		t.Errorf("shipped again: %d, %d", end, lag)
+	}
+	r.exec("PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA journal_mode=delete", "INSERT INTO t(v) VALUES(1)")
+	if main, err = Stat(r.path); err != nil {
+		t.Fatal(err)
+	}
+	if end, lag := r.behind(); end != 0 || lag != main.Size {
+		t.Errorf("without a WAL: %d, %d; the file has %d bytes", end, lag, main.Size)
+	}
+}
+
+func TestTheEndOfALogThatIsFoundByHalvingIsThatOfReadingItAll(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	r := newRig(t, 512)
+	for i := range 60 {
+		r.insert(rnd.IntN(20), rnd.IntN(3000))
+		if rnd.IntN(3) == 0 {
+			r.exec("PRAGMA wal_checkpoint(RESTART)")
+		}
+		f, size, err := openWAL(r.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f == nil || size == 0 {
+			continue
+		}
+		h, err := readHeader(f, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := wal.NewScanner(f, h, h.Start(), make([]byte, 1<<16))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if _, _, ok := s.Next(); !ok {
+				break
+			}
+		}
+		got, err := usedEnd(f, h, size)
+		if err != nil || got != s.Pos().Offset {
+			t.Fatalf("seed %d, step %d: %d, want %d (%v)", seed, i, got, s.Pos().Offset, err)
+		}
+		r.close(f)
+	}
+}
