@@ -27,6 +27,7 @@ type entry struct {
 	touched  bool   // a watcher saw a change during the run in progress
 	removed  bool
 	unread   bool    // its first bytes are to be read before it is opened
+	left     bool    // a change is left local on purpose, since health.dirtySince
 	clash    bool    // refused because the prefix is another's
 	away     bool    // its volume was not there at the last scan
 	volume   uint8   // on which it stands; see volumes
@@ -209,7 +210,7 @@ func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr e
 		m.prefixes[e.prefix] = e
 	}
 	if e.refused != nil {
-		e.health.err, e.health.errSince = e.refused, m.moment(m.cfg.now())
+		m.setErrLocked(e, e.refused)
 		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.refused)})
 	}
 	return e
@@ -229,6 +230,9 @@ func (m *Manager) removeLocked(e *entry) {
 	if e.clash {
 		m.refusals--
 	}
+	m.setLeftLocked(e, false, 0)
+	m.setErrLocked(e, nil)
+	delete(m.behind, e)
 	if m.prefixes[e.prefix] == e {
 		delete(m.prefixes, e.prefix)
 		m.inheritLocked(e.prefix)

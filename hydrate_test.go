@@ -116,39 +116,3 @@ func TestAReplicaThatDoesNotAnswerFailsTheOpenAndMakesNoEmptyFile(t *testing.T) 
 	}
 	fault.Clear()
 }
-
-func TestHealthyNamesAStuckDatabaseAndClearsWhenItIsWellAgain(t *testing.T) {
-	rep := multidbtest.NewReplica()
-	f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep))
-	for i := range 3 {
-		f.sync(multidb.ID(fmt.Sprintf("project0/db%d", i)))
-	}
-	healthy := func(want bool) {
-		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
-		for {
-			ok, worst := f.m.Healthy(300 * time.Millisecond)
-			if ok == want {
-				if !ok && (len(worst) != 1 || worst[0].ID != "project0/db1") {
-					t.Errorf("named %v", worst)
-				}
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("healthy %v within 10 s, want %v: %+v", ok, want, worst)
-			}
-			<-time.After(20 * time.Millisecond)
-		}
-	}
-	healthy(true)
-	for _, fault := range []multidbtest.Fault{
-		{Op: multidbtest.OpWrite, Prefix: "project0/db1", Hang: true},
-		{Prefix: "project0/db1", Err: errors.New("refused")},
-	} {
-		in := rep.Inject(fault)
-		f.insert("project0/db1", "x")
-		healthy(false)
-		in.Clear()
-		healthy(true)
-	}
-}

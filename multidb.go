@@ -72,7 +72,11 @@ type Manager struct {
 	wals     *budget.Budget[*entry] // the sizes of their WALs
 	events   []Event
 	scans    uint32
-	scanErr  map[int]string // the last one told, by discoverer
+	runs     map[*entry]*runState // in progress, as many as there are workers
+	behind   map[*entry]behind    // of those of which the replica lacks something
+	left     int                  // entries with a change left local on purpose
+	unwell   ByReason             // entries by what their health has as error
+	scanErr  map[int]string       // the last one told, by discoverer
 }
 
 type phase uint8
@@ -102,6 +106,8 @@ func New(opts ...Option) (*Manager, error) {
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]string{},
+		runs:     map[*entry]*runState{},
+		behind:   map[*entry]behind{},
 
 		unknown:     make(chan unknown, unknownQueue),
 		rescanSoon:  make(chan struct{}, 1),

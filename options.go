@@ -24,6 +24,7 @@ type config struct {
 
 	syncInterval     time.Duration
 	coldSyncInterval time.Duration
+	coldSyncMode     ColdSyncMode
 	scanInterval     time.Duration
 	watch            bool
 	maxHot           int
@@ -170,7 +171,7 @@ func WithSyncInterval(d time.Duration) Option {
 
 // WithColdSyncInterval sets how often a database is shipped that is active
 // while MaxHot others are more so, and how soon an old change found in a cold
-// one is. Default 30s.
+// one is (but see WithColdSyncMode). Default 30s.
 func WithColdSyncInterval(d time.Duration) Option {
 	return positive("WithColdSyncInterval", d, func(c *config, d time.Duration) { c.coldSyncInterval = d })
 }

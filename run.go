@@ -28,7 +28,14 @@ type runState struct {
 	shipped int  // transactions
 	started time.Time
 
-	untended error     // what upkeep fails of, if it does
+	untended error // what upkeep fails of, if it does
+	mayLeave bool  // what is found changed may stay local: ColdSyncNone
+	left     bool  // and does
+
+	behind    behind // when it was last looked at
+	measured  bool   // it was
+	shippedTo int64  // in the WAL; guarded by Manager.mu
+
 	acked    time.Time // when the last of them was acknowledged
 	looked   bool      // the inventory was at hand, and retainAt is what it says
 	retainAt time.Time // when the replica has something to delete
@@ -68,11 +75,12 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
 	cold := e.item.Tier() == schedule.Cold
 	relieve, lastErr := m.wals.Asked(e), e.health.err
-	down := e.item.Failures() > 1 && e.health.dirtySince != 0
+	down := e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.left
+	r := &runState{e: e, started: m.cfg.now(), relieve: relieve, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
+	m.runs[e] = r
+	r.shippedTo = e.unpack().state.Offset
 	m.unlock()
 
-	e.unpack()
-	r := &runState{e: e, started: m.cfg.now(), relieve: relieve}
 	var err error
 	if unread {
 		err = m.ensureRead(ctx, e)
@@ -151,7 +159,7 @@ func (m *Manager) tend(ctx context.Context, r *runState, action schedule.Action,
 	w.tendPause = min(max(2*w.tendPause, m.cfg.syncInterval), maxBackoff)
 	w.tendAt = r.started.Add(w.tendPause)
 	r.untended = w.untended
-	m.counters.failures.Add(1)
+	m.counters.failures[ReasonOf(err)].Add(1)
 	if cold {
 		return w.untended // it has no pace: only its back-off brings it back
 	}
@@ -180,8 +188,12 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	if ino := w.state.Ino; ino != 0 && ino != r.before.main.Ino {
 		m.replaced(e)
 	}
+	if r.leave(racy) {
+		return nil
+	}
 	w.clean = false
 	if m.cfg.replica != nil {
+		r.measure(w.state)
 		m.owes(r)
 	}
 	if m.cfg.replica == nil {
@@ -213,9 +225,12 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 func (m *Manager) owes(r *runState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if h := &r.e.health; h.dirtySince == 0 {
+	h := &r.e.health
+	m.setLeftLocked(r.e, false, 0)
+	if h.dirtySince == 0 {
 		h.dirtySince = m.moment(r.started)
 	}
+	m.setBehindLocked(r)
 }
 
 // shipNew writes LTX files until nothing is left, or the run has had its share.
@@ -520,11 +535,18 @@ func (m *Manager) well(r *runState) {
 	defer m.unlock()
 	e, h := r.e, &r.e.health
 	h.txid = e.work.state.TXID
+	m.setLeftLocked(e, false, 0)
 	h.syncedAt, h.dirtySince = m.moment(r.started), 0
+	r.measured, r.shippedTo = false, e.work.state.Offset
+	delete(m.behind, e)
 	if _, upkeep := h.err.(*upkeepError); h.err != nil && !upkeep { // which is not over yet
-		h.err, h.errSince = nil, 0
-		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+		m.recoveredLocked(e)
 	}
+}
+
+func (m *Manager) recoveredLocked(e *entry) {
+	m.setErrLocked(e, nil)
+	m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
 }
 
 // answer tells the callers of Sync, before upkeep. It returns those who must
@@ -548,8 +570,12 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if !r.acked.IsZero() {
 		m.counters.lag.observe(r.acked.Sub(r.before.modTime()), now)
 	}
+	if r.measured && r.shipped > 0 {
+		r.measure(w.state)
+	}
 
 	m.mu.Lock()
+	delete(m.runs, e)
 	if r.looked {
 		e.retainAt = unixMilli(r.retainAt)
 	}
@@ -560,7 +586,11 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	h := &e.health
 	h.txid = w.state.TXID
 	h.walSize = r.walSize
-	if !r.drained && h.dirtySince == 0 {
+	m.setBehindLocked(r)
+	switch {
+	case r.left:
+		m.setLeftLocked(e, true, m.momentOfFile(r.before.modTime()))
+	case !r.drained && !r.mayLeave && h.dirtySince == 0:
 		h.dirtySince = m.moment(r.started)
 	}
 	failure := err
@@ -568,11 +598,10 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 		failure = r.untended
 	}
 	if err != nil && r.untended == nil && !e.removed {
-		m.counters.failures.Add(1)
+		m.counters.failures[ReasonOf(err)].Add(1)
 	}
-	if failure == nil && r.drained && h.err != nil {
-		h.err, h.errSince = nil, 0
-		m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+	if failure == nil && (r.drained || r.mayLeave) && h.err != nil {
+		m.recoveredLocked(e)
 	}
 	if failure != nil && !e.removed {
 		if fenced {
@@ -580,16 +609,13 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 			r.outcome.Stop = true
 		}
 		if h.err == nil || fenced && !errors.Is(h.err, ErrFenced) {
-			if h.err == nil {
-				h.errSince = m.moment(now)
-			}
 			t := EventFailed
 			if fenced {
 				t = EventFenced
 			}
 			m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, failure)})
 		}
-		h.err = failure
+		m.setErrLocked(e, failure)
 	}
 	r.outcome.Err = err
 	if r.outcome.Stop {

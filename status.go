@@ -5,8 +5,6 @@ import (
 	"iter"
 	"slices"
 	"time"
-
-	"github.com/multidb-go/multidb/internal/schedule"
 )
 
 // Status is what is known of one database.
@@ -18,12 +16,23 @@ type Status struct {
 	// SyncedAt is when the replica was last known to have everything; zero if
 	// not since Start.
 	SyncedAt time.Time
-	// Lag is how long there has been something that the replica lacks, or how
-	// long the database has been overdue to be looked at; zero if neither.
-	Lag       time.Duration
-	LastWrite time.Time // zero if unknown
-	WALSize   int64     // bytes, when it was last looked at
-	Leased    bool      // the application holds a handle
+	// Lag is how long there has been something that the replica lacks, how long
+	// the database has been overdue to be looked at, or how long the work on it
+	// has been going on, during which nobody sees what is written: the longest of
+	// them, zero if none.
+	Lag time.Duration
+	// LagBytes is how many bytes of the WAL the replica lacks, when the database
+	// was last looked at; of the whole file, where no WAL says what changed.
+	LagBytes int64
+	// PendingSince is when a change was made that is left local because the
+	// database is cold, see ColdSyncNone; zero if there is none. It is no Lag.
+	PendingSince time.Time
+	LastWrite    time.Time // zero if unknown
+	WALSize      int64     // of the file in bytes, when it was last looked at
+	// WALPos is the local position: how many bytes of the WAL were in use when
+	// it was last looked at. WALPos less LagBytes is at the replica, as TXID.
+	WALPos int64
+	Leased bool // the application holds a handle
 	// Err is why it is not being shipped, since ErrSince; nil if all is well.
 	Err      error
 	ErrSince time.Time
@@ -50,26 +59,49 @@ func (m *Manager) statusLocked(e *entry) Status {
 		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: m.when(h.errSince),
 		Failures: e.item.Failures(),
 	}
+	s.WALPos, s.LagBytes = m.behindLocked(e)
+	if e.left {
+		s.PendingSince = m.when(h.dirtySince)
+	}
 	s.Lag = m.lagLocked(e, m.cfg.now())
 	return s
 }
 
-// lagLocked is how long there has been something to ship, or how long the
-// database has waited for its turn to be looked at.
+// lagLocked is how long there has been something to ship, how long the database
+// has waited for its turn to be looked at, or how long the run in progress has
+// taken: one that hangs is seen by nothing else.
 func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	var lag time.Duration
-	if e.health.dirtySince != 0 {
+	if e.health.dirtySince != 0 && !e.left {
 		lag = now.Sub(m.when(e.health.dirtySince))
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
 		lag = max(lag, now.Sub(due))
 	}
-	if e.item.Running() && e.item.Tier() != schedule.Cold && e.health.syncedAt != 0 && m.cfg.replica != nil {
-		// Shipped, and now compacted: whatever is committed meanwhile waits, and
-		// where the replica does not answer it waits long.
-		lag = max(lag, now.Sub(m.when(e.health.syncedAt))-m.cfg.syncInterval)
+	if r := m.runs[e]; e.item.Running() && r != nil && m.cfg.replica != nil {
+		// Shipped, perhaps, and now compacted: whatever is committed meanwhile
+		// waits, and where the replica does not answer it waits long.
+		lag = max(lag, now.Sub(r.started)-m.cfg.syncInterval)
 	}
 	return max(lag, 0)
+}
+
+// setErrLocked changes why a database is not being shipped, and since when.
+func (m *Manager) setErrLocked(e *entry, err error) {
+	h := &e.health
+	if h.err != nil {
+		m.unwell[ReasonOf(h.err)]--
+	}
+	if err != nil {
+		m.unwell[ReasonOf(err)]++
+	}
+	switch {
+	case err == nil:
+		h.errSince = 0
+	case h.err == nil:
+		h.errSince = m.moment(m.cfg.now())
+	}
+	h.err = err
 }
 
 // sickest is how many databases Healthy names at most.
@@ -77,8 +109,10 @@ const sickest = 10
 
 // Healthy reports whether every database is at the replica but for the last
 // maxLag, and names the worst ten that are not: those that fail, are fenced or
-// refused, wait for a replica that does not answer, or for their turn. It looks
-// at every database, in a few milliseconds for 100,000.
+// refused, wait for a replica that does not answer, hang in the work on them, or
+// wait for their turn; those with an error first, then by their Lag. What
+// ColdSyncNone leaves local is no reason, nor is a file that is no database. It
+// looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()

@@ -30,7 +30,7 @@
 //	scan-interval            WithScanInterval
 //	watch                    true or false, WithWatch
 //	cold-sync-interval       WithColdSyncInterval
-//	cold-sync-mode           snapshot, the default, or none
+//	cold-sync-mode           snapshot (the default) or none, WithColdSyncMode
 //	max-open-databases       WithMaxOpen
 //	max-connections          WithMaxConns, of one database
 //	idle-timeout             WithIdleTimeout
@@ -47,8 +47,8 @@
 //
 // With cold-sync-mode snapshot, a change found in a cold database is shipped
 // within the cold sync interval: as what was committed where that can be
-// proved, else as a snapshot. With none it would stay local until the database
-// is hot again; this version refuses that.
+// proved, else as a snapshot. With none it stays local until the database is
+// hot again, or replication is stopped; the status shows it as pending.
 //
 // Under replica-template, for every type:
 //

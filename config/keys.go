@@ -87,7 +87,10 @@ func (s *settings) multiKeys() []key {
 		s.durationKey("scan-interval", "WithScanInterval", multidb.WithScanInterval),
 		{name: "watch", sets: "WithWatch", read: boolean(func(on bool) { s.add(multidb.WithWatch(on)) })},
 		s.durationKey("cold-sync-interval", "WithColdSyncInterval", multidb.WithColdSyncInterval),
-		{name: "cold-sync-mode", read: s.readColdSyncMode},
+		{name: "cold-sync-mode", sets: "WithColdSyncMode", read: oneOf([]string{"snapshot", "none"}, func(mode string) {
+			s.add(multidb.WithColdSyncMode(map[string]multidb.ColdSyncMode{
+				"snapshot": multidb.ColdSyncSnapshot, "none": multidb.ColdSyncNone}[mode]))
+		})},
 		s.countKey("max-open-databases", "WithMaxOpen", multidb.WithMaxOpen),
 		s.countKey("max-connections", "WithMaxConns", multidb.WithMaxConns),
 		{name: "idle-timeout", sets: "WithIdleTimeout", read: duration(0, func(t time.Duration) { s.add(multidb.WithIdleTimeout(t)) })},
@@ -134,16 +137,6 @@ func (s *settings) readPromotion(d *decoder, v value) {
 		{name: "access-count-threshold", read: integer(0, math.MaxUint16, func(n int64) { p.accessCount = int(n) })},
 	}, nil)
 	s.promotion = p
-}
-
-// readColdSyncMode: snapshot is what the library does. It has no option yet for
-// none, and to take the word and ship all the same would be a promise broken.
-func (s *settings) readColdSyncMode(d *decoder, v value) {
-	oneOf([]string{"snapshot", "none"}, func(mode string) {
-		if mode == "none" {
-			d.failValue(v, "none is not available in this version: what changes in a cold database is always shipped; write snapshot, or remove the key")
-		}
-	})(d, v)
 }
 
 func (s *settings) readLog(d *decoder, v value) {

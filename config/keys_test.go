@@ -202,6 +202,7 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"scan-interval", "77s", "scanInterval", "1m17s"},
 		{"watch", "false", "watch", "false"},
 		{"cold-sync-interval", "77s", "coldSyncInterval", "1m17s"},
+		{"cold-sync-mode", "none", "coldSyncMode", "1"},
 		{"max-open-databases", "77", "maxOpen", "77"},
 		{"max-connections", "77", "maxConns", "77"},
 		{"idle-timeout", "77s", "idleTimeout", "1m17s"},
@@ -262,6 +263,8 @@ func managerConfig(t *testing.T, doc string) map[string]string {
 			fields[f.Name] = time.Duration(fv.Int()).String()
 		case fv.CanInt():
 			fields[f.Name] = fmt.Sprint(fv.Int())
+		case fv.CanUint():
+			fields[f.Name] = fmt.Sprint(fv.Uint())
 		case fv.Kind() == reflect.String:
 			fields[f.Name] = fv.String()
 		case fv.Kind() == reflect.Bool:
