@@ -3,7 +3,7 @@
 //	err := registry.Register(multidbprom.New(manager))
 //
 // The number of series does not depend on the number of databases: it is below
-// 50. Which database is unwell, and why, is for Manager.Healthy and
+// 100. Which database is unwell, and why, is for Manager.Healthy and
 // Manager.Status to say, not for labels. Two Managers go on one registry by
 // prometheus.WrapRegistererWith and a label for each.
 //
@@ -18,6 +18,7 @@ package multidbprom
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb"
@@ -68,6 +69,8 @@ type metric struct {
 	kind   prometheus.ValueType
 	labels []string
 	values func(multidb.Stats) []float64
+	// histogram is instead of values.
+	histogram func(multidb.Stats) multidb.LagHistogram
 }
 
 // Describe sends the descriptions, which never change.
@@ -89,6 +92,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	s := c.source.Stats()
 	for _, m := range c.metrics {
+		if m.histogram != nil {
+			ch <- m.constHistogram(s)
+			continue
+		}
 		for i, v := range m.values(s) {
 			if m.labels == nil {
 				ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v)
@@ -97,6 +104,15 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+}
+
+func (m metric) constHistogram(s multidb.Stats) prometheus.Metric {
+	h := m.histogram(s)
+	buckets := make(map[float64]uint64, len(h.Buckets))
+	for i, bound := range multidb.LagBounds() {
+		buckets[bound.Seconds()] = uint64(h.Buckets[i])
+	}
+	return prometheus.MustNewConstHistogram(m.desc, uint64(h.Count), h.Sum.Seconds(), buckets)
 }
 
 func gauge(name, help string, value func(multidb.Stats) int) metric {
@@ -112,6 +128,26 @@ func seconds(name, help string, value func(multidb.Stats) time.Duration) metric 
 func counter(name, help string, value func(multidb.Stats) int64) metric {
 	return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), kind: prometheus.CounterValue,
 		values: func(s multidb.Stats) []float64 { return []float64{float64(value(s))} }}
+}
+
+func lagHistogram(name, help string, value func(multidb.Stats) multidb.LagHistogram) metric {
+	return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), histogram: value}
+}
+
+// byReason has one series for each multidb.Reason, however many occur.
+func byReason(kind prometheus.ValueType, name, help string, value func(multidb.Stats) multidb.ByReason) metric {
+	var labels []string
+	for _, r := range multidb.Reasons() {
+		labels = append(labels, strings.ReplaceAll(r.String(), " ", "_"))
+	}
+	return labelled(kind, name, help, "reason", labels, func(s multidb.Stats) []float64 {
+		n := value(s)
+		values := make([]float64, len(n))
+		for i := range n {
+			values[i] = float64(n[i])
+		}
+		return values
+	})
 }
 
 // labelled has one series for each of labels.

@@ -30,6 +30,12 @@ func databases() []metric {
 			func(s multidb.Stats) int { return s.Failing }),
 		gauge("stopped_databases", "Databases that are not replicated now because they were refused or another writer was found.",
 			func(s multidb.Stats) int { return s.Stopped }),
+		gauge("pending_databases", "Databases with a change that is left local now because they are cold and the cold sync mode is none.",
+			func(s multidb.Stats) int { return s.Pending }),
+		gauge("ignored_files", "Files that match a pattern now and are no database, or a second name of one.",
+			func(s multidb.Stats) int { return s.Ignored }),
+		byReason(prometheus.GaugeValue, "unwell_databases", "Databases that are failing or stopped now, by reason.",
+			func(s multidb.Stats) multidb.ByReason { return s.Unwell }),
 		counter("promotions_total", "Databases that became hot or warm.",
 			func(s multidb.Stats) int64 { return s.Promotions }),
 		counter("demotions_total", "Databases that became cold.",
@@ -39,9 +45,11 @@ func databases() []metric {
 
 func shipping() []metric {
 	return []metric{
-		seconds("replication_lag_p50_seconds", "Median time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up to a power of two of a millisecond; 0 if nothing was shipped.",
+		lagHistogram("replication_lag_seconds", "Time from commit to acknowledgement by the replica.",
+			func(s multidb.Stats) multidb.LagHistogram { return s.Lag }),
+		seconds("replication_lag_p50_seconds", "Median time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up by an eighth at most; 0 if nothing was shipped.",
 			func(s multidb.Stats) time.Duration { return s.LagP50 }),
-		seconds("replication_lag_p99_seconds", "99th percentile of the time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up to a power of two of a millisecond; 0 if nothing was shipped.",
+		seconds("replication_lag_p99_seconds", "99th percentile of the time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up by an eighth at most; 0 if nothing was shipped.",
 			func(s multidb.Stats) time.Duration { return s.LagP99 }),
 		counter("shipped_transactions_total", "Transactions shipped to the replica.",
 			func(s multidb.Stats) int64 { return s.Transactions }),
@@ -53,8 +61,8 @@ func shipping() []metric {
 			func(s multidb.Stats) int64 { return s.Compactions }),
 		counter("snapshots_total", "Snapshots written to the replica.",
 			func(s multidb.Stats) int64 { return s.Snapshots }),
-		counter("failures_total", "Runs over a database that failed.",
-			func(s multidb.Stats) int64 { return s.Failures }),
+		byReason(prometheus.CounterValue, "failures_total", "Runs over a database that failed, by reason.",
+			func(s multidb.Stats) multidb.ByReason { return s.FailuresBy }),
 	}
 }
 
