@@ -93,10 +93,13 @@ func dash(s string) string {
 }
 
 func state(t control.Tenant) string {
-	if t.Error == "" {
-		return "ok"
+	switch {
+	case t.Error != "":
+		return show(t.Error)
+	case !t.Pending.IsZero():
+		return "pending since " + showTime(t.Pending)
 	}
-	return show(t.Error)
+	return "ok"
 }
 
 // listed is a database in a replica.

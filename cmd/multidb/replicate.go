@@ -148,8 +148,17 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	f := control.Fleet{
 		PID: os.Getpid(), Version: version(), Started: s.started, Replica: s.place,
 		Databases: st.Databases, Hot: st.Hot, Warm: st.Warm, Cold: st.Cold, Failing: st.Failing, Stopped: st.Stopped,
+		Pending: st.Pending, Ignored: st.Ignored,
 		Transactions: st.Transactions, Bytes: st.Bytes, Requests: st.Requests.Total(),
 		LagP50: st.LagP50, LagP99: st.LagP99,
+	}
+	for reason, n := range st.Unwell {
+		if n > 0 {
+			if f.Unwell == nil {
+				f.Unwell = map[string]int64{}
+			}
+			f.Unwell[multidb.Reason(reason).String()] = n
+		}
 	}
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
@@ -182,14 +191,14 @@ func (s *served) Tenant(id string) (control.Tenant, error) {
 func tenant(s multidb.Status) control.Tenant {
 	t := control.Tenant{
 		ID: string(s.ID), Path: s.Path, Replica: s.Prefix, Tier: s.Tier.String(),
-		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, WALSize: s.WALSize,
+		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, LagBytes: s.LagBytes, Pending: s.PendingSince, WALSize: s.WALSize, WALPos: s.WALPos,
 		ErrSince: s.ErrSince, Failures: s.Failures,
 	}
 	if s.TXID != 0 {
 		t.TXID = s.TXID.String()
 	}
 	if s.Err != nil {
-		t.Error = s.Err.Error()
+		t.Error, t.Reason = s.Err.Error(), multidb.ReasonOf(s.Err).String()
 	}
 	return t
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -99,8 +101,8 @@ func statusRunning(ctx context.Context, e *env, c *control.Client, args []string
 	}
 	err = e.fields(asJSON, t,
 		"id", show(t.ID), "path", show(t.Path), "replica", dash(t.Replica), "tier", t.Tier, "txid", dash(t.TXID),
-		"synced", showTime(t.SyncedAt), "last write", showTime(t.LastWrite), "lag", showDuration(t.Lag),
-		"wal", showBytes(t.WALSize), "state", state(t), "since", showTime(t.ErrSince))
+		"synced", showTime(t.SyncedAt), "last write", showTime(t.LastWrite), "lag", fmt.Sprintf("%s, %s", showDuration(t.Lag), showBytes(t.LagBytes)),
+		"wal", fmt.Sprintf("%s of %s in use", showBytes(t.WALPos), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince))
 	if err == nil && (t.Error != "" || t.Lag > maxLag) {
 		return errPartly
 	}
@@ -115,7 +117,8 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 	err := e.fields(asJSON, f,
 		"process", fmt.Sprintf("%d, since %s, version %s", f.PID, showTime(f.Started), f.Version),
 		"replica", show(f.Replica), "health", health,
-		"databases", fmt.Sprintf("%d: %d hot, %d warm, %d cold, %d failing, %d stopped", f.Databases, f.Hot, f.Warm, f.Cold, f.Failing, f.Stopped),
+		"databases", fmt.Sprintf("%d: %d hot, %d warm, %d cold, %d failing, %d stopped, %d pending", f.Databases, f.Hot, f.Warm, f.Cold, f.Failing, f.Stopped, f.Pending),
+		"errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
 		"shipped", fmt.Sprintf("%d transactions, %s, %d requests", f.Transactions, showBytes(f.Bytes), f.Requests),
 		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)))
 	if err != nil || f.Healthy {
@@ -133,6 +136,15 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		}
 	}
 	return errPartly
+}
+
+// showReasons lists what is wrong with how many.
+func showReasons(n map[string]int64) string {
+	var all []string
+	for _, reason := range slices.Sorted(maps.Keys(n)) {
+		all = append(all, fmt.Sprintf("%d %s", n[reason], reason))
+	}
+	return dash(strings.Join(all, ", "))
 }
 
 // held is what a replica has of one database.

@@ -28,31 +28,38 @@ type Tenant struct {
 	SyncedAt  time.Time     `json:"synced_at,omitzero"`
 	LastWrite time.Time     `json:"last_write,omitzero"`
 	Lag       time.Duration `json:"lag_ns"`
+	LagBytes  int64         `json:"lag_bytes"`
+	Pending   time.Time     `json:"pending_since,omitzero"` // a change that is left local
 	WALSize   int64         `json:"wal_size"`
+	WALPos    int64         `json:"wal_pos"` // bytes of it in use
 	Error     string        `json:"error,omitempty"`
+	Reason    string        `json:"reason,omitempty"` // of the error, in a word or two
 	ErrSince  time.Time     `json:"error_since,omitzero"`
 	Failures  int           `json:"failures,omitempty"`
 }
 
 // Fleet is the sum of all.
 type Fleet struct {
-	PID          int           `json:"pid"`
-	Version      string        `json:"version"`
-	Started      time.Time     `json:"started"`
-	Replica      string        `json:"replica"`
-	Healthy      bool          `json:"healthy"`
-	Worst        []Tenant      `json:"worst,omitempty"` // those that are not well, ten at most
-	Databases    int           `json:"databases"`
-	Hot          int           `json:"hot"`
-	Warm         int           `json:"warm"`
-	Cold         int           `json:"cold"`
-	Failing      int           `json:"failing"`
-	Stopped      int           `json:"stopped"`
-	Transactions int64         `json:"transactions"`
-	Bytes        int64         `json:"bytes"`
-	Requests     int64         `json:"requests"`
-	LagP50       time.Duration `json:"lag_p50_ns"`
-	LagP99       time.Duration `json:"lag_p99_ns"`
+	PID          int              `json:"pid"`
+	Version      string           `json:"version"`
+	Started      time.Time        `json:"started"`
+	Replica      string           `json:"replica"`
+	Healthy      bool             `json:"healthy"`
+	Worst        []Tenant         `json:"worst,omitempty"` // those that are not well, ten at most
+	Databases    int              `json:"databases"`
+	Hot          int              `json:"hot"`
+	Warm         int              `json:"warm"`
+	Cold         int              `json:"cold"`
+	Failing      int              `json:"failing"`
+	Stopped      int              `json:"stopped"`
+	Pending      int              `json:"pending"`          // with a change that is left local
+	Ignored      int              `json:"ignored"`          // files that are no database
+	Unwell       map[string]int64 `json:"unwell,omitempty"` // databases with an error, by reason
+	Transactions int64            `json:"transactions"`
+	Bytes        int64            `json:"bytes"`
+	Requests     int64            `json:"requests"`
+	LagP50       time.Duration    `json:"lag_p50_ns"`
+	LagP99       time.Duration    `json:"lag_p99_ns"`
 }
 
 // Source is what a process serves. Safe for concurrent use.
