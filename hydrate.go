@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -32,6 +34,9 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 		return err
 	}
 	opt := RestoreOptions{OutputPath: e.db.Path}
+	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
+		return err
+	}
 	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
 		if v, ok := client.(restoreView); ok {
 			if client, err = v.RestoreClient(ctx, false); err != nil {
@@ -48,6 +53,21 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 		return err
 	}
 	return m.adopt(ctx, e, inv, plan[len(plan)-1].MaxTXID)
+}
+
+// spoolFor is where a file that is to be linked to path is made: in the state
+// directory, where the next Start clears up what a crash leaves, if that is on
+// the same file system; "" if it is not: beside path.
+func (m *Manager) spoolFor(path string) (string, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	spool := filepath.Join(m.dir, spoolDir)
+	if a, b := pathID(dir), pathID(spool); a.dev != b.dev || b == (fileID{}) {
+		return "", nil
+	}
+	return spool, nil
 }
 
 // inventoryOf is what the replica holds of a database: what was known when its

@@ -28,6 +28,7 @@ func TestAMissingFileIsRestoredOnceByAcquire(t *testing.T) {
 	// Another machine, with nothing but the replica.
 	empty := t.TempDir()
 	g := start(t, empty, multidb.WithReplica(rep), multidb.WithRestoreOnOpen())
+	rep.ResetOperations()
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -44,6 +45,23 @@ func TestAMissingFileIsRestoredOnceByAcquire(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	reads, lists := map[string]int{}, 0
+	for _, op := range rep.Operations() {
+		switch op.Op {
+		case multidbtest.OpList:
+			lists++
+		case multidbtest.OpOpen:
+			reads[fmt.Sprint(op.Level, op.Min, op.Max)]++
+		}
+	}
+	for file, n := range reads {
+		if n > 1 {
+			t.Errorf("file %s was read %d times", file, n)
+		}
+	}
+	if lists != 1 || len(reads) == 0 {
+		t.Errorf("%d listings, %d files read", lists, len(reads))
+	}
 	g.insert(id, "here")
 	g.sync(id)
 	if got := fmt.Sprint(g.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 v0 v1 v2 v3 v4 here]" {
@@ -87,6 +105,53 @@ func TestATenantThatWentIsRestoredInFourRequestsWithoutAListing(t *testing.T) {
 	h.Release()
 	if lists, all := after.List-before.List, after.Total()-before.Total(); lists != 0 || all > 4 {
 		t.Errorf("%d requests, %d of them listings: %v", all, lists, rep.Operations())
+	}
+}
+
+func TestATenantThatTheCatalogKnowsIsRestoredInFourRequestsWithoutAListing(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root, state := newTree(t, 1, 2), t.TempDir()
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithRestoreOnOpen(), multidb.WithStateDir(state),
+		multidb.WithHotDuration(100 * time.Millisecond), multidb.WithPromotion(0, 0)}
+	f := start(t, root, opts...)
+	const id = "project0/db0"
+	for i := range 10 {
+		f.insert(id, fmt.Sprint("v", i))
+		f.sync(id)
+	}
+	f.status(id, "cold", cold)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	// Gone while nobody looked: it is the next run that finds out.
+	path := filepath.Join(root, "project0/databases/db0.db")
+	for _, s := range []string{"", "-wal", "-shm"} {
+		if err := os.Remove(path + s); err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	rep.ResetOperations()
+	g := start(t, root, opts...)
+	h, err := g.m.Acquire(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	var asked []multidbtest.Operation
+	for _, op := range rep.Operations() {
+		if op.Prefix == id && op.Op != multidbtest.OpInit {
+			asked = append(asked, op)
+		}
+		if op.Prefix == id && op.Op == multidbtest.OpList {
+			t.Errorf("a listing: %v", op)
+		}
+	}
+	if len(asked) > 4 || len(asked) == 0 {
+		t.Errorf("%d requests: %v", len(asked), asked)
+	}
+	var n int
+	if err := h.DB().QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != 13 {
+		t.Errorf("%d rows, %v", n, err)
 	}
 }
 

@@ -21,7 +21,12 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if root := os.Getenv(hydrateChild); root != "" {
+		acquireAndStall(root)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // fleet is a Manager over a tree like the demo's.
 type fleet struct {

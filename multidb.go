@@ -159,7 +159,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("multidb: start: load catalog: %w", err), m.catalog.Abandon())
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
-	spool := filepath.Join(dir, "spool")
+	spool := filepath.Join(dir, spoolDir)
 	if err := resetDir(spool); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
 	}
@@ -194,6 +194,9 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.unlock()
 	return nil
 }
+
+// spoolDir is the directory of unfinished files, in the state directory.
+const spoolDir = "spool"
 
 // catalogInterval is how often the catalog's changes are written, for the whole
 // fleet at once. They are hints: what they lack costs a look at the replica.
