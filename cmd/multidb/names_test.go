@@ -66,6 +66,19 @@ func TestProgressTellsRateAndTimeLeft(t *testing.T) {
 	}
 }
 
+func TestProgressOnATerminalHasABar(t *testing.T) {
+	p := &progress{what: "restored", begin: time.Unix(100, 0), tty: true}
+	p.total.Store(400)
+	p.done.Store(100)
+	if got, want := p.line(time.Unix(110, 0)), "restored: [###---------] 100 of 400, 10.0/s, 30s left"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	p = &progress{what: "restoring a", begin: time.Unix(100, 0), tty: true, size: 40 << 20, bytes: func() int64 { return 50 << 20 }}
+	if got, want := p.line(time.Unix(110, 0)), "restoring a: [############] 40.0 MiB of 40.0 MiB, 5.0 MiB/s"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestTheProgressOfOneRestoreCountsWhatItReads(t *testing.T) {
 	file := func(level int, from, to multidb.TXID, size int64, at int64) *ltx.FileInfo {
 		return &ltx.FileInfo{Level: level, MinTXID: from, MaxTXID: to, Size: size, CreatedAt: time.Unix(at, 0)}

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,7 +85,7 @@ func (p *progress) line(now time.Time) string {
 	each, bytes := p.rates(now)
 	s := fmt.Sprintf("%s: %d", p.what, done)
 	if total > 0 {
-		s += fmt.Sprintf(" of %d (%d%%)", total, 100*done/total)
+		s = fmt.Sprintf("%s: %s", p.what, p.part(strconv.FormatInt(done, 10), strconv.FormatInt(total, 10), done, total))
 	}
 	s += fmt.Sprintf(", %.1f/s", each)
 	if p.bytes != nil {
@@ -98,11 +100,21 @@ func (p *progress) line(now time.Time) string {
 func (p *progress) sizeLine(now time.Time) string {
 	_, rate := p.rates(now)
 	read := min(p.bytes(), p.size)
-	s := fmt.Sprintf("%s: %s of %s (%d%%), %s/s", p.what, showBytes(read), showBytes(p.size), 100*read/p.size, showBytes(int64(rate)))
+	s := fmt.Sprintf("%s: %s, %s/s", p.what, p.part(showBytes(read), showBytes(p.size), read, p.size), showBytes(int64(rate)))
 	if read < p.size && rate > 0 {
 		s += ", " + time.Duration(float64(p.size-read)/rate*float64(time.Second)).Round(time.Second).String() + " left"
 	}
 	return s
+}
+
+// part says how much of all is done: with a bar on a terminal.
+func (p *progress) part(done, total string, n, of int64) string {
+	if !p.tty {
+		return fmt.Sprintf("%s of %s (%d%%)", done, total, 100*n/of)
+	}
+	const width = 12
+	full := int(width * min(n, of) / of)
+	return fmt.Sprintf("[%s%s] %s of %s", strings.Repeat("#", full), strings.Repeat("-", width-full), done, total)
 }
 
 func (p *progress) show(line string) {

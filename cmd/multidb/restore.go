@@ -62,7 +62,10 @@ PATH must not exist. The file appears there only when it is complete, checked
 }
 
 // timeFlag is -timestamp.
-type timeFlag struct{ time.Time }
+type timeFlag struct {
+	time.Time
+	ago string // as it was given, if that was how long ago
+}
 
 func (f *timeFlag) add(fs *flag.FlagSet) {
 	fs.Var(f, "timestamp", "restore the newest state written before this `TIME`: 2026-01-31T12:00:00Z,\nor how long ago: 2h30m")
@@ -77,14 +80,14 @@ func (f *timeFlag) String() string {
 
 func (f *timeFlag) Set(s string) error {
 	if d, err := time.ParseDuration(s); err == nil && d > 0 {
-		f.Time = time.Now().Add(-d)
+		f.Time, f.ago = time.Now().Add(-d), s
 		return nil
 	}
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil || t.IsZero() {
 		return errors.New("want 2026-01-31T12:00:00Z, with a time zone, or how long ago as 2h30m")
 	}
-	f.Time = t
+	f.Time, f.ago = t, ""
 	return nil
 }
 

@@ -106,11 +106,16 @@ func (r *restoreAll) run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(r.abs, 0o755); err != nil {
 		return err
 	}
-	if r.work, err = openWorkDir(r.abs, plan{Source: r.src.place, Timestamp: r.at.String()}); err != nil {
+	if r.work, err = openWorkDir(r.abs, plan{Source: r.src.place, Timestamp: r.at.String(), Ago: r.at.ago}); err != nil {
 		return err
 	}
 	done := false
 	defer func() { err = errors.Join(err, r.work.close(done)) }()
+	if at := r.work.plan.Timestamp; at != "" {
+		if err := r.at.Set(at); err != nil {
+			return fmt.Errorf("%s: %w", r.work.path, err)
+		}
+	}
 	if r.json {
 		r.out = newRows(r.e.stdout, true)
 	}

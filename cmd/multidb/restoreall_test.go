@@ -4,11 +4,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/multidb-go/multidb"
 )
 
 func TestRestoreAllNeedsOnlyTheBucketAndItsCredentials(t *testing.T) {
@@ -106,6 +109,50 @@ func TestRestoreAllGoesOnAfter(t *testing.T) {
 			f.equals(t, dir)
 		})
 	}
+}
+
+func TestRestoreAllOfAWhileAgoGoesOnWithTheMomentItBeganWith(t *testing.T) {
+	f, s := newFleet(t, 4, 4), newStore(t)
+	f.ship(t, s.replica(t))
+	want := map[multidb.ID][]string{}
+	for _, id := range f.ids {
+		want[id] = rowsOf(t, f.path(id))
+	}
+	dir := t.TempDir()
+	hold, held := holdAfter(8)
+	s.setHold(hold)
+	args := []string{"restore-all", "-bucket", "fleet", "-path", template, "-o", dir, "-parallel", "2", "-timestamp", "1ms"}
+	p := invoke(t, s.env, args...).start()
+	<-held
+	p.signal(syscall.SIGINT)
+	p.want(130, "run the same command to go on")
+	s.setHold(nil)
+	for _, id := range f.ids {
+		write(t, f.path(id), "INSERT INTO t (v) VALUES ('after it began')")
+	}
+	f.ship(t, s.replica(t))
+	invoke(t, s.env, append(args[:len(args)-1:len(args)-1], "2ms")...).start().want(1, "unfinished")
+	invoke(t, s.env, args...).start().want(0, " 0 failed")
+	for _, id := range f.ids {
+		if got := rowsOf(t, filepath.Join(dir, string(id)+".db")); !slices.Equal(got, want[id]) {
+			t.Errorf("%s: %q, want %q", id, got, want[id])
+		}
+	}
+}
+
+func TestRestoreAllIsNotEndedByAReaderThatHasGone(t *testing.T) {
+	f := newFleet(t, 5, 10)
+	dir := t.TempDir()
+	p := invoke(t, nil, "restore-all", "-dir", newDir(t, f), "-path", template, "-o", dir, "-json")
+	p.cmd.Stdout = nil
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.start()
+	firstLine(t, out)
+	p.want(0, "50 restored, 0 existed, 0 failed")
+	f.equals(t, dir)
 }
 
 func TestRestoreAllNamesWhatFailsAndGoesOn(t *testing.T) {

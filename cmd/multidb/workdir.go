@@ -19,13 +19,15 @@ const workName = ".multidb-restore-all"
 // not hold databases of two moments or of two buckets.
 type plan struct {
 	Source    string `json:"source"`
-	Timestamp string `json:"timestamp,omitempty"` // as it was given; empty: the newest
+	Timestamp string `json:"timestamp,omitempty"` // RFC 3339; empty: the newest
+	Ago       string `json:"ago,omitempty"`       // how it was given, if as how long ago
 }
 
 // workDir is held by one process.
 type workDir struct {
 	path string
 	lock *os.File
+	plan plan // of the run that began
 }
 
 // openWorkDir takes the work directory of dir, and clears what a crash left.
@@ -83,6 +85,8 @@ func (w *workDir) begin(p plan) error {
 		return err
 	case json.Unmarshal(data, &before) != nil:
 		// Cut short by a crash before anything was restored.
+	case p.Ago != "" && p.Ago == before.Ago && p.Source == before.Source:
+		p = before // the same command means the moment that it meant first
 	case before != p:
 		return fmt.Errorf("an unfinished restore-all here was of %s; this one is of %s: finish it, or remove %s",
 			before, p, w.path)
@@ -99,6 +103,7 @@ func (w *workDir) begin(p plan) error {
 			return err
 		}
 	}
+	w.plan = p
 	if data, err = json.Marshal(p); err != nil {
 		return err
 	}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// terminal is what a command writes to a pseudo terminal.
+type terminal struct {
+	t      *testing.T
+	master *os.File
+	slave  *os.File
+
+	mu   sync.Mutex
+	said bytes.Buffer
+	more chan struct{}
+	done chan struct{} // closed when nobody can write any more
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	var unlock, number int32
+	for _, c := range []struct {
+		request uintptr
+		arg     *int32
+	}{{syscall.TIOCSPTLCK, &unlock}, {syscall.TIOCGPTN, &number}} {
+		if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, master.Fd(), c.request, uintptr(unsafe.Pointer(c.arg))); errno != 0 {
+			t.Fatal(errors.Join(errno, master.Close()))
+		}
+	}
+	slave, err := os.OpenFile(fmt.Sprint("/dev/pts/", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(errors.Join(err, master.Close()))
+	}
+	term := &terminal{t: t, master: master, slave: slave, more: make(chan struct{}), done: make(chan struct{})}
+	go term.read()
+	t.Cleanup(func() {
+		term.hangUp()
+		if err := master.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return term
+}
+
+func (term *terminal) read() {
+	defer close(term.done)
+	b := make([]byte, 4096)
+	for {
+		n, err := term.master.Read(b)
+		term.mu.Lock()
+		term.said.Write(b[:n])
+		close(term.more)
+		term.more = make(chan struct{})
+		term.mu.Unlock()
+		if err != nil { // EIO: the other side is closed
+			return
+		}
+	}
+}
+
+// hangUp closes our copy of the other side and returns what was said.
+func (term *terminal) hangUp() string {
+	_ = term.slave.Close() // a second time
+	<-term.done
+	return term.said.String()
+}
+
+func (term *terminal) await(text string) {
+	term.t.Helper()
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	for {
+		term.mu.Lock()
+		said, more := term.said.String(), term.more
+		term.mu.Unlock()
+		if strings.Contains(said, text) {
+			return
+		}
+		select {
+		case <-more:
+		case <-late.C:
+			term.t.Fatalf("the terminal never said %q: %q", text, said)
+		}
+	}
+}
+
+func TestOnATerminalThereAreTablesAndElsewhereJSON(t *testing.T) {
+	f := newFleet(t, 1, 3)
+	replica := newDir(t, f)
+	for line, header := range map[string]string{
+		"ls -path " + template:                          "ID ",
+		"snapshots -path " + template + " project0/db0": "LEVEL ",
+		"status": "process ",
+		"restore project0/db0 -o " + filepath.Join(t.TempDir(), "out.db"): "restored project0/db0 to ",
+		"verify": "3 restore, 0 do not",
+	} {
+		term := newTerminal(t)
+		p := invoke(t, nil, append(strings.Fields(line), "-dir", replica)...)
+		p.cmd.Stdout = term.slave
+		p.start().want(0)
+		if said := term.hangUp(); !strings.Contains(said, header) || strings.HasPrefix(said, "{") {
+			t.Errorf("%s: %q", line, said)
+		}
+	}
+	if p := invoke(t, nil, "ls", "-dir", replica).start().want(0); !strings.HasPrefix(p.stdout.String(), "{") {
+		t.Errorf("elsewhere: %s", &p.stdout)
+	}
+}
+
+func TestLongWorkShowsABarOnATerminalAndLeavesNothingOfIt(t *testing.T) {
+	f, s := newFleet(t, 2, 5), newStore(t)
+	f.ship(t, s.replica(t))
+	free := make(chan struct{})
+	s.setHold(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "/project1/") && strings.HasSuffix(r.URL.Path, ".ltx") {
+			<-free
+		}
+		return true
+	})
+	term := newTerminal(t)
+	p := invoke(t, s.env, "restore-all", "-bucket", "fleet", "-path", template, "-o", t.TempDir())
+	p.cmd.Stderr = term.slave
+	p.start()
+	term.await("restored: [######------] 5 of 10, ")
+	close(free)
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	said := term.hangUp()
+	if rest := said[strings.LastIndex(said, "\r"):]; strings.Contains(rest, "[") {
+		t.Errorf("a bar stays: %q", said)
+	}
+}
