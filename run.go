@@ -32,6 +32,7 @@ type runState struct {
 	mayLeave bool  // what is found changed may stay local: ColdSyncNone
 	left     bool  // and does
 
+	failed    bool   // and it is noted
 	behind    behind // when it was last looked at
 	measured  bool   // it was
 	shippedTo int64  // in the WAL; guarded by Manager.mu
@@ -115,6 +116,11 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	}
 	if err == nil && r.drained {
 		m.well(r)
+	}
+	if err != nil { // known before anybody is told
+		m.mu.Lock()
+		m.failedLocked(r, err)
+		m.unlock()
 	}
 	waiters = m.answer(r, waiters, err)
 	if err == nil && !r.outcome.More && !r.outcome.Stop {
@@ -549,6 +555,31 @@ func (m *Manager) recoveredLocked(e *entry) {
 	m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
 }
 
+// failedLocked notes, once in a run, that it failed.
+func (m *Manager) failedLocked(r *runState, err error) {
+	e := r.e
+	if err == nil || r.failed || e.removed {
+		return
+	}
+	r.failed = true
+	fenced := errors.Is(err, ErrFenced)
+	if fenced {
+		e.refused = err
+		r.outcome.Stop = true
+	}
+	if e.health.err == nil || fenced && !errors.Is(e.health.err, ErrFenced) {
+		t := EventFailed
+		if fenced {
+			t = EventFenced
+		}
+		m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, err)})
+	}
+	m.setErrLocked(e, err)
+	if r.untended == nil { // which was counted when it was tried
+		m.counters.failures[ReasonOf(err)].Add(1)
+	}
+}
+
 // answer tells the callers of Sync, before upkeep. It returns those who must
 // wait for another run.
 func (m *Manager) answer(r *runState, waiters *waiter, err error) *waiter {
@@ -563,7 +594,6 @@ func (m *Manager) answer(r *runState, waiters *waiter, err error) *waiter {
 func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
 	now := m.cfg.now()
-	fenced := errors.Is(err, ErrFenced)
 	if w.dirty || !w.young && !w.modTime.Equal(w.told) {
 		m.persist(e)
 	}
@@ -579,7 +609,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if r.looked {
 		e.retainAt = unixMilli(r.retainAt)
 	}
-	if w.rep != nil && (fenced || e.removed) {
+	if w.rep != nil && (errors.Is(err, ErrFenced) || e.removed) {
 		w.rep.inv.Forget() // it is compacted no more
 	}
 	r.outcome.Young = err == nil && r.drained && w.young
@@ -597,26 +627,10 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if failure == nil {
 		failure = r.untended
 	}
-	if err != nil && r.untended == nil && !e.removed {
-		m.counters.failures[ReasonOf(err)].Add(1)
-	}
 	if failure == nil && (r.drained || r.mayLeave) && h.err != nil {
 		m.recoveredLocked(e)
 	}
-	if failure != nil && !e.removed {
-		if fenced {
-			e.refused = err
-			r.outcome.Stop = true
-		}
-		if h.err == nil || fenced && !errors.Is(h.err, ErrFenced) {
-			t := EventFailed
-			if fenced {
-				t = EventFenced
-			}
-			m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, failure)})
-		}
-		m.setErrLocked(e, failure)
-	}
+	m.failedLocked(r, failure)
 	r.outcome.Err = err
 	if r.outcome.Stop {
 		r.outcome.Err = nil
