@@ -51,7 +51,7 @@ func TestHealthyNamesABrokenTenantWithin10sAndIsTrueAgainAfter(t *testing.T) {
 	for name, breaks := range map[string]func(*testing.T, *fleet, *multidbtest.Replica) (mend func()){
 		"a write that is never answered":      hang(multidbtest.Fault{Op: multidbtest.OpWrite, Hang: true}, true),
 		"a compaction that is never answered": hang(multidbtest.Fault{Op: multidbtest.OpWrite, Match: level(1), Hang: true}, true),
-		"a read that is never answered":       hang(multidbtest.Fault{Op: multidbtest.OpOpen, Hang: true}, true),
+		"a deletion that is never answered":   hang(multidbtest.Fault{Op: multidbtest.OpDelete, Hang: true}, true),
 		"a refusal":                           hang(multidbtest.Fault{Err: errors.New("refused")}, true),
 		"a listing that is never answered":    nil, // below: it is the first thing that is asked
 		"a file that is no database any more": func(t *testing.T, f *fleet, _ *multidbtest.Replica) func() {
@@ -95,7 +95,8 @@ func TestHealthyNamesABrokenTenantWithin10sAndIsTrueAgainAfter(t *testing.T) {
 				return
 			}
 			f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep), multidb.WithHotDuration(200*time.Millisecond),
-				multidb.WithSnapshotInterval(time.Millisecond), multidb.WithObserver(block.observe))
+				multidb.WithSnapshotInterval(time.Millisecond), multidb.WithL0Retention(100*time.Millisecond),
+				multidb.WithRetentionInterval(20*time.Millisecond), multidb.WithObserver(block.observe))
 			t.Cleanup(rep.ClearFaults) // before Close, whatever comes
 			for i := range 3 {
 				f.sync(multidb.ID(fmt.Sprintf("project0/db%d", i)))
@@ -184,5 +185,27 @@ func TestWhatTheReplicaLacksIsToldInBytesWhileItDoesNotAnswer(t *testing.T) {
 	st = f.status(id, "failing", func(st multidb.Status) bool { return st.Err != nil && st.LagBytes > 0 })
 	if st.ErrSince.IsZero() || st.Failures == 0 {
 		t.Errorf("failing since %v, %d times", st.ErrSince, st.Failures)
+	}
+}
+
+func TestWhatSyncSaysIsInTheStatusByThen(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep))
+	const id = "project0/db0"
+	f.sync(id)
+	for range 200 {
+		fault := rep.Inject(multidbtest.Fault{Prefix: id, Err: multidb.ErrThrottled})
+		f.insert(id, "x")
+		if _, err := f.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrThrottled) {
+			t.Fatal(err)
+		}
+		if st, err := f.m.Status(id); !errors.Is(st.Err, multidb.ErrThrottled) {
+			t.Fatalf("status %+v, %v", st, err)
+		}
+		fault.Clear()
+		f.sync(id)
+		if st, err := f.m.Status(id); st.Err != nil || err != nil {
+			t.Fatalf("then status %+v, %v", st, err)
+		}
 	}
 }
