@@ -2,10 +2,45 @@ package config_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 )
+
+func ExampleLoad() {
+	dir, err := os.MkdirTemp("", "multidb-example-")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "multidb.yaml")
+	err = os.WriteFile(path, []byte(`
+multi-db:
+  patterns: ["/data/{{project}}/databases/{{database}}.db"]
+  cold-sync-mode: none
+  replica-template:
+    type: file
+    dir: /backup
+    path: "{{project}}/{{database}}"
+`), 0o600)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	opts, err := config.Load(path)
+	if err != nil {
+		fmt.Println(err) // with file, line and column
+		return
+	}
+	// What YAML has no word for is added.
+	opts = append(opts, multidb.WithObserver(func(multidb.Event) {}))
+	_, err = multidb.New(opts...)
+	fmt.Println(err)
+	// Output: <nil>
+}
 
 func ExampleParse() {
 	c, err := config.Parse("multidb.yaml", []byte(`
