@@ -224,12 +224,13 @@ func (m *Manager) nextRetention(w *work) time.Time {
 	return next
 }
 
-// unixMilli is a time in 8 bytes, 0 for none.
+// unixMilli is a time in 8 bytes, 0 for none. The Unix epoch, which stands for
+// "at once", is not none.
 func unixMilli(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return t.UnixMilli()
+	return max(t.UnixMilli(), 1)
 }
 
 // requestRetention makes those due whose replica has something to delete.
