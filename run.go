@@ -48,6 +48,7 @@ type job struct {
 	m      *Manager
 	e      *entry
 	action schedule.Action
+	state  runState
 	do     func(context.Context) // runs it, once
 }
 
@@ -62,14 +63,13 @@ func (m *Manager) job(e *entry, action schedule.Action) func(context.Context) {
 }
 
 func (j *job) run(ctx context.Context) {
-	e, action := j.e, j.action
-	j.e = nil
+	j.m.run(ctx, j.e, j.action, &j.state)
+	j.e, j.state = nil, runState{}
 	j.m.jobs.Put(j)
-	j.m.run(ctx, e, action)
 }
 
-// run is one job of the worker pool: it owns e.work until it returns.
-func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
+// run is one job of the worker pool: it owns e.work until it returns, and r.
+func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *runState) {
 	m.mu.Lock()
 	waiters := e.waiters
 	e.waiters = nil
@@ -77,7 +77,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action) {
 	cold := e.item.Tier() == schedule.Cold
 	relieve, lastErr := m.wals.Asked(e), e.health.err
 	down := e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.left
-	r := &runState{e: e, started: m.cfg.now(), relieve: relieve, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
+	*r = runState{e: e, started: m.cfg.now(), relieve: relieve, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
 	m.runs[e] = r
 	r.shippedTo = e.unpack().state.Offset
 	m.unlock()
