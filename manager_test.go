@@ -280,6 +280,41 @@ func TestCloseShipsWhatIsLeftAndTheNextStartGoesOn(t *testing.T) {
 	}
 }
 
+// What another process wrote to a cold database is nobody's news until the next
+// scan. Close looks at all of them.
+func TestCloseShipsWhatAnotherProcessWroteSinceTheLastScan(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 2)
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithWatch(false), multidb.WithScanInterval(time.Hour)}
+	for _, known := range []bool{false, true} { // by this process's own runs, or by the catalog
+		f := start(t, root, opts...)
+		if !known {
+			f.sync("project0/db0")
+			f.sync("project0/db1")
+		}
+		db, err := sql.Open("sqlite", filepath.Join(root, "project0/databases/db0.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec("INSERT INTO t(v) VALUES(?)", fmt.Sprint(known)); err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.close(); err != nil {
+			t.Fatal(err)
+		}
+		out := filepath.Join(t.TempDir(), "out.db")
+		if err := multidb.RestoreFrom(t.Context(), rep, multidb.Database{ID: "project0/db0", Path: "/project0/db0.db"}, multidb.RestoreOptions{OutputPath: out}); err != nil {
+			t.Fatal(err)
+		}
+		if got := rows(t, out); got[len(got)-1] != fmt.Sprint(known) {
+			t.Errorf("restored %v", got)
+		}
+	}
+}
+
 func TestAnIdleDatabaseGoesColdAndAWriteMakesItHotAgain(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
 		multidb.WithHotDuration(100*time.Millisecond), multidb.WithPromotion(0, 0))

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/superfly/ltx"
 )
 
@@ -144,44 +145,40 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 	}
 }
 
-// unshipped is who may have something that the replica has not.
-func (m *Manager) unshipped() []*entry {
-	type candidate struct {
-		e     *entry
-		stat  fileStat
-		clean bool
-	}
-	var all []candidate
+// unshipped is who may have something that the replica has not. It looks at the
+// files of every database: a cold one may have been written by another process
+// since the last scan, and a watcher's word may be on its way.
+func (m *Manager) unshipped() (out []*entry) {
 	m.mu.Lock()
+	all := make([]*entry, 0, len(m.entries))
 	for _, e := range m.entries {
-		if !m.mayOweLocked(e) {
-			continue
-		}
-		c := candidate{e: e}
-		if !e.item.Running() { // so that nobody owns e.work but the lock
-			w := e.peekLocked()
-			c.stat, c.clean = w.stat, w.clean
-		}
-		all = append(all, c)
+		all = append(all, e)
 	}
 	m.unlock()
-	var out []*entry
-	for _, c := range all {
-		if c.clean {
-			if st, err := m.statFiles(c.e.db.Path); err == nil && st == c.stat {
-				continue // untouched since everything was shipped
-			}
+	for _, e := range all {
+		st, err := m.statFiles(e.db.Path)
+		m.mu.Lock()
+		if !e.removed && m.mayOweLocked(e, st, err) {
+			out = append(out, e)
 		}
-		out = append(out, c.e)
+		m.unlock()
 	}
 	return out
 }
 
-// mayOweLocked reports whether a database may have commits that are not at the
-// replica: it is active, being worked on or due, never shipped, or in trouble.
-func (m *Manager) mayOweLocked(e *entry) bool {
+// mayOweLocked reports whether a database whose files are as st says may have
+// commits that are not at the replica.
+func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
+	if e.item.Running() {
+		return true // and owns what is known of it
+	}
+	w := e.peekLocked()
+	if err == nil && w.clean && st == w.stat {
+		return false // untouched since everything was shipped
+	}
 	_, due := e.item.NextDue()
-	return due || e.item.Running() || e.item.Tier() != 0 || e.health.dirtySince != 0 || e.refused != nil
+	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.refused != nil ||
+		err == nil && (w.young || !st.modTime().Equal(w.modTime))
 }
 
 // undurable names the databases that may not be durable, for a Close that ran

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/schedule"
 )
 
 // found by a watcher, and not known.
@@ -105,12 +107,14 @@ func (m *Manager) touchedLocked(e *entry, st fileStat, now time.Time) {
 	if w.clean && st == w.stat || mod.Equal(w.modTime) && !st.racy(now) {
 		return
 	}
+	cold := e.item.Tier() == schedule.Cold
 	if mod.UnixNano() != w.own {
 		m.fleet.Seen(e.item, mod, now)
 	}
-	// A change that does not promote is shipped now, not when a scan's would be;
-	// but one of a database that fails does not shorten its back-off.
-	if tierOf(e.item.Tier()) == Cold && m.cfg.replica != nil && e.item.Failures() == 0 {
+	// A change of a cold one is shipped now, whether it promotes or not, and not
+	// when a scan's would be; but that of one that fails does not shorten its
+	// back-off.
+	if cold && m.cfg.replica != nil && e.item.Failures() == 0 {
 		m.fleet.Request(e.item, now)
 	}
 }
