@@ -210,10 +210,10 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	}
 }
 
-// alsoSeenLocked keeps the database whose file was listed by another name, for
-// which an Acquire is about to be refused.
+// alsoSeenLocked keeps the database whose file was listed by another name, for as
+// long as an Acquire of that name is about to be refused.
 func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
-	if twin := m.files[l.file]; l.file != (fileID{}) && twin != nil && twin != e {
+	if twin := m.files[l.file]; e.held > 0 && l.file != (fileID{}) && twin != nil && twin != e {
 		twin.seen = seq
 	}
 }
