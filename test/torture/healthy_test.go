@@ -43,10 +43,6 @@ var harms = []harm{
 		return func() { // only somebody who looks can say whose the prefix is: a new start
 			w.restFenced()
 			w.manager()
-			w.sick.m = w.m
-			for _, p := range w.well {
-				p.m = w.m
-			}
 			w.othersFlow()
 		}
 	}},
@@ -101,7 +97,7 @@ func TestHealthyNamesEachBrokenTenantWithinTenSecondsAndIsTrueAgainAfter(t *test
 			w.sick.write(2)
 			w.arrived()
 			w.rest()
-			for _, p := range append([]*patient{w.sick}, w.well...) {
+			for _, p := range append([]*tenant{w.sick}, w.well...) {
 				w.whole(p)
 				c, err := rep.ReplicaClient(multidb.Database{ID: p.id})
 				if err != nil {

@@ -170,7 +170,7 @@ func TestGarbageInPlaceOfADatabaseIsNamedAndNeverShipped(t *testing.T) {
 			kept := filepath.Join(w.dir, "kept.db")
 			run(t, "sh", "-c", harm, "sh", w.path("sick"), kept)
 			w.named(multidb.ErrNotDatabase, false, nil)
-			if err := w.try(); !errors.Is(err, multidb.ErrNotDatabase) {
+			if err := w.sick.try(); !errors.Is(err, multidb.ErrNotDatabase) {
 				t.Errorf("a write to it: %v", err)
 			}
 			if after := newestTXID(t, w, "sick"); after != before {

@@ -76,7 +76,7 @@ func TestAFullDiskStopsItsTenantAlone(t *testing.T) {
 	failed, recovered := w.events.count(multidb.EventFailed, "sick"), w.events.count(multidb.EventRecovered, "sick")
 	attempts := w.m.Stats().Failures
 	for range 150 {
-		if w.try() == nil { // it found a place in the log
+		if w.sick.try() == nil { // it found a place in the log
 			w.sick.sync()
 		}
 		if ok, _ := w.m.Healthy(maxLag); ok {
@@ -169,7 +169,7 @@ func TestARestoreToAFullDiskLeavesNothing(t *testing.T) {
 	volume := filepath.Dir(w.path("sick"))
 	run(t, "sh", "-c", `rm -f "$1"*`, "sh", w.path("sick"))
 	free = fill(t, volume)
-	if err := w.try(); !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, multidb.ErrDiskFull) {
+	if err := w.sick.try(); !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, multidb.ErrDiskFull) {
 		t.Errorf("a restore on open to a full disk: %v", err)
 	}
 	if left := regularFiles(t, volume); len(left) != 1 {

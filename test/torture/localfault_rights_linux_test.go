@@ -51,7 +51,7 @@ func TestRightsTakenAwayAreNamedAndGivenBackAreUsed(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() { _ = os.Chmod(path, fi.Mode()) }()
-			if err := w.try(); !errors.Is(err, c.want) {
+			if err := w.sick.try(); !errors.Is(err, c.want) {
 				t.Errorf("a write: %v, want %v", err, c.want)
 			}
 			if w.events.count(multidb.EventRemoved, "sick") > 0 {

@@ -2,7 +2,6 @@ package torture
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -28,8 +27,8 @@ type ward struct {
 	opts   []multidb.Option
 	m      *multidb.Manager
 	events *events
-	sick   *patient
-	well   []*patient
+	sick   *tenant
+	well   []*tenant
 	all    bool // the fault is everybody's
 	stop   chan struct{}
 	seed   func() uint64 // of the tenants
@@ -52,8 +51,8 @@ func (w *ward) data() string            { return filepath.Join(w.dir, "data") }
 func (w *ward) state() string           { return filepath.Join(w.dir, "state") }
 func (w *ward) path(name string) string { return filepath.Join(w.data(), name, "x.db") }
 
-func (w *ward) tenant(name string) *patient {
-	return &patient{t: w.t, m: w.m, id: multidb.ID(name), l: ledger{w.seed()}}
+func (w *ward) tenant(name string) *tenant {
+	return &tenant{t: w.t, w: w, id: multidb.ID(name), l: ledger{w.seed()}}
 }
 
 // start starts the Manager, and writers that go on until finish.
@@ -90,7 +89,7 @@ func (w *ward) manager() {
 }
 
 // othersFlow writes the well ones until finish: each commit is at the replica
-// within the limits of a patient, or the test fails.
+// within the limits of a tenant, or the test fails.
 func (w *ward) othersFlow() {
 	stop := make(chan struct{})
 	w.stop = stop
@@ -123,23 +122,6 @@ func (w *ward) calm() {
 			}
 		}
 	}
-}
-
-// try writes one transaction to the sick one, which may be refused.
-func (w *ward) try() error {
-	p := w.sick
-	err := w.m.Do(context.Background(), p.id, func(db *sql.DB) error {
-		c, err := db.Conn(context.Background())
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return p.l.apply(context.Background(), c, p.n+1, true)
-	})
-	if err == nil {
-		p.n, p.last = p.n+1, time.Now()
-	}
-	return err
 }
 
 // maxLag is what Healthy is asked with.
@@ -202,7 +184,7 @@ func (w *ward) arrived() {
 func (w *ward) finish() {
 	w.t.Helper()
 	w.rest()
-	for _, p := range append([]*patient{w.sick}, w.well...) {
+	for _, p := range append([]*tenant{w.sick}, w.well...) {
 		w.whole(p)
 		p.l.checkAll(w.t, w.place.client(w.t, string(p.id)), p.n)
 	}
@@ -224,7 +206,7 @@ func (w *ward) stopWriters() {
 }
 
 // whole checks the application's own database.
-func (w *ward) whole(p *patient) {
+func (w *ward) whole(p *tenant) {
 	w.t.Helper()
 	st, err := p.l.verifyCopy(w.t, w.path(string(p.id)))
 	if err != nil || st != p.n {
