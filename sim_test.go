@@ -31,9 +31,9 @@ const (
 // moment it does not.
 //
 // It has been seen red without each of these:
-// P1: the state moves only after the replica's answer (internal/ship/write.go);
-// P3: a release makes a step due (internal/schedule/event.go, Unpin);
-// the scan's word of a change (scan.go, found); ErrNotDurable (sync.go, shipLast).
+// the state moves only after the replica's answer (internal/ship/write.go, write);
+// the bound of the hot tier (internal/schedule/tier.go, activate); what Close
+// names (sync.go, shipThese); the records that a start loads (persist.go, load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
 	first, only := rand.Uint64()>>16, false
 	if s := os.Getenv(simSeedEnv); s != "" {
