@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-
-	"github.com/benbjohnson/litestream"
 )
 
 // ledger is an application whose whole content follows from the number of its
@@ -189,41 +187,4 @@ func copyDB(from, to string) error {
 		}
 	}
 	return nil
-}
-
-// checkAll restores every TXID of a prefix, to which nobody deletes: each is a
-// commit, none older than the one before, the newest is transaction last. It
-// returns how many were restored.
-func (l ledger) checkAll(t testing.TB, client litestream.ReplicaClient, last int) int {
-	t.Helper()
-	files, err := listFiles(client)
-	if err != nil {
-		t.Error(err)
-		return 0
-	}
-	dir, before, restored := t.TempDir(), 0, 0
-	for i, f := range files {
-		if i+1 < len(files) && files[i+1].MaxTXID == f.MaxTXID {
-			continue
-		}
-		path, err := restoreFile(client, dir, f.MaxTXID)
-		if err != nil {
-			t.Errorf("%v; files: %s", err, listing(files))
-			return restored
-		}
-		n, err := l.verifyFile(t, path)
-		if err != nil || n < before {
-			t.Errorf("TXID %s restores to transaction %d, the one before it to %d: %v", f.MaxTXID, n, before, err)
-			return restored
-		}
-		restored++
-		before = n
-		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
-			t.Error(err)
-		}
-	}
-	if before != last {
-		t.Errorf("the newest TXID restores to transaction %d, the source is at %d", before, last)
-	}
-	return restored
 }

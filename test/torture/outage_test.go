@@ -130,9 +130,6 @@ func (o *outage) start() {
 		o.t.Fatal(err)
 	}
 	o.m = m
-	for _, p := range o.all {
-		p.m = m
-	}
 }
 
 // restart closes the Manager, which cannot ship everything, and starts another.
@@ -419,8 +416,7 @@ func ignoreGone(err error) error {
 // patient is a database that an application writes meanwhile.
 type patient struct {
 	t        *testing.T
-	m        *multidb.Manager
-	o        *outage // nil outside of one
+	o        *outage
 	id       multidb.ID
 	l        ledger
 	clean    place // its replica, on a way without faults
@@ -436,7 +432,7 @@ func (p *patient) write(n int) {
 	p.t.Helper()
 	for range n {
 		began := time.Now()
-		err := p.m.Do(context.Background(), p.id, func(db *sql.DB) error {
+		err := p.o.m.Do(context.Background(), p.id, func(db *sql.DB) error {
 			c, err := db.Conn(context.Background())
 			if err != nil {
 				return err
@@ -461,7 +457,7 @@ func (p *patient) sync() {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	n, began := p.n, time.Now()
-	if _, err := p.m.Sync(ctx, p.id); err != nil {
+	if _, err := p.o.m.Sync(ctx, p.id); err != nil {
 		p.t.Errorf("%s: sync: %v", p.id, err)
 		return
 	}
@@ -469,7 +465,7 @@ func (p *patient) sync() {
 }
 
 func (p *patient) status() multidb.Status {
-	st, err := p.m.Status(p.id)
+	st, err := p.o.m.Status(p.id)
 	if err != nil {
 		p.t.Error(err)
 	}
