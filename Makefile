@@ -7,9 +7,9 @@ GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
 TAGS    := interop,sqlite3cli,versitygw
-# test is a module of its own, so that what only attacks need (other SQLite
-# libraries, faulty networks) is nobody's dependency.
-MODULES := . test
+# test and bench are modules of their own, so that what only attacks need (other
+# SQLite libraries, faulty networks) is nobody's dependency.
+MODULES := . test bench
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
@@ -40,8 +40,22 @@ race: ## run the shorter tests under the race detector; needs a C compiler
 	$(GO) -C test test -race -short ./torture
 
 .PHONY: bench
-bench: ## run the benchmarks once
+bench: ## measure beside stock litestream, into docs/PERFORMANCE.md; half an hour
+	$(GO) -C bench run . -o ../docs/PERFORMANCE.md
+
+.PHONY: microbench
+microbench: ## run the benchmarks of single parts once
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+# Each fuzz target for FUZZ_TIME.
+FUZZ_TIME ?= 1m
+
+.PHONY: fuzz
+fuzz: ## look for inputs that panic, hang or take memory without bound
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			(set -x; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) $$pkg); \
+		done; done
 
 .PHONY: cover
 cover: ## measure coverage across packages, into cover.out
