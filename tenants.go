@@ -62,7 +62,9 @@ func (t *Template) variable(i int) string {
 	return ""
 }
 
+// pattern never cuts a %XX of Expand's in two.
 func (t *Template) pattern() *regexp.Regexp {
+	const escape = `%[0-9A-F]{2}`
 	var b strings.Builder
 	b.WriteString(`(?s)\A`)
 	for _, p := range t.parts {
@@ -70,9 +72,9 @@ func (t *Template) pattern() *regexp.Regexp {
 		case "":
 			b.WriteString(regexp.QuoteMeta(p.text))
 		case "path":
-			b.WriteString(`(.+?)`)
+			b.WriteString(`((?:` + escape + `|[^%])+?)`)
 		default:
-			b.WriteString(`([^/]+?)`)
+			b.WriteString(`((?:` + escape + `|[^%/])+?)`)
 		}
 	}
 	b.WriteString(`\z`)
