@@ -62,14 +62,6 @@ func (e *entry) packLocked() {
 	}
 }
 
-// youngLocked is the work's young, of an entry that is not running.
-func (e *entry) youngLocked() bool {
-	if e.work != nil {
-		return e.work.young
-	}
-	return len(e.packed) > 1 && e.packed[1]&packedYoung != 0
-}
-
 // peekLocked is the work of an entry that is not running, only to be read.
 func (e *entry) peekLocked() *work {
 	if e.work != nil {

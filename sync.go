@@ -71,33 +71,7 @@ func (m *Manager) shipAll(ctx context.Context) error {
 	if m.cfg.replica == nil {
 		return nil
 	}
-	left := m.shipThese(ctx, m.unshipped())
-	young := m.young()
-	if left != nil || len(young) == 0 || ctx.Err() != nil {
-		return left
-	}
-	// The pool has just written to what it closed. Looked at once more, they are
-	// known by their time stamps, and the next Start need not look.
-	t := time.NewTimer(2 * clockTick)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return m.shipThese(ctx, young)
-	case <-ctx.Done():
-		return nil
-	}
-}
-
-// young is whose files were written just before they were last looked at.
-func (m *Manager) young() (out []*entry) {
-	m.mu.Lock()
-	defer m.unlock()
-	for _, e := range m.entries {
-		if !e.item.Running() && e.youngLocked() {
-			out = append(out, e)
-		}
-	}
-	return out
+	return m.shipThese(ctx, m.unshipped())
 }
 
 // shipThese ships some databases, in parallel.

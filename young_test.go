@@ -95,25 +95,3 @@ func TestAWriteWithinTheTickOfTheLastLookIsFoundAfterACrash(t *testing.T) {
 		w.end()
 	})
 }
-
-// TestWhatCloseHasClosedNeedsNoLookAtTheNextStart: the pool copies the WAL into the
-// file when it closes a database, just before Close looks at it. Red without the
-// second look in shipAll (sync.go).
-func TestWhatCloseHasClosedNeedsNoLookAtTheNextStart(t *testing.T) {
-	dir := memoryDir(t)
-	synctest.Test(t, func(t *testing.T) {
-		w, s := quietWorld(t, dir)
-		for was := s.cur; s.cur == was; {
-			w.writeByPool(s)
-		}
-		w.pass(time.Second)
-		w.shutDown()
-		before := w.rep.RequestStats()
-		w.start()
-		w.pass(w.limits.cold + 2*w.limits.sync)
-		if after := w.rep.RequestStats(); after != before {
-			w.fail("%+v requests, then %+v", before, after)
-		}
-		w.end()
-	})
-}
