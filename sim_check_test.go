@@ -138,7 +138,8 @@ func (w *world) checkAtRest(s *subject) {
 	s.doubt = false
 	quiet := time.Since(w.lastChange(s))
 	switch {
-	case len(s.held) == 0 && quiet > w.limits.hot+w.limits.atRest() && st.Tier != multidb.Cold:
+	// Twice, as a demotion that meets somebody at the file counts him for a writer.
+	case len(s.held) == 0 && quiet > 2*w.limits.hot+w.limits.atRest() && st.Tier != multidb.Cold:
 		w.fail("%s is %v, after %v without anything", s.id, st.Tier, quiet)
 	case !s.wroteAt.IsZero() && s.wroteAt.After(w.faultAt) && !s.moved &&
 		time.Since(s.wroteAt) < w.limits.hot && st.Tier == multidb.Cold:
