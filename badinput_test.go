@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
@@ -147,6 +149,42 @@ func TestAHotDatabaseThatIsReplacedAtItsPathIsShippedWhole(t *testing.T) {
 	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 3 4]" {
 		t.Errorf("restored %v", got)
 	}
+	f.insert(id, "z")
+	f.sync(id)
+	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 3 4 z]" {
+		t.Errorf("restored %v", got)
+	}
+}
+
+// A run may begin with one file and ship another. The pool must let go of the
+// first all the same, or the application goes on writing to a file without a name.
+func TestADatabaseThatIsReplacedDuringARunIsNoticed(t *testing.T) {
+	root := newTree(t, 1, 1)
+	path := filepath.Join(root, "project0/databases/db0.db")
+	other := filepath.Join(t.TempDir(), "other.db")
+	makeDB(t, other, 5)
+	var armed atomic.Bool
+	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false), multidb.WithScanInterval(time.Hour),
+		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour),
+		multidb.WithStat(func(p string) (ship.Fingerprint, error) {
+			st, err := ship.Stat(p)
+			if p == path && armed.CompareAndSwap(true, false) {
+				for _, s := range []string{"-wal", "-shm"} {
+					_ = os.Remove(path + s)
+				}
+				if err := os.Rename(other, path); err != nil {
+					t.Error(err)
+				}
+			}
+			return st, err
+		}))
+	const id = "project0/db0"
+	f.insert(id, "x")
+	f.sync(id)
+	f.insert(id, "lost with its file")
+	armed.Store(true)
+	f.sync(id)
+	f.events.wait(t, "replaced", func(ev multidb.Event) bool { return ev.Type == multidb.EventReplaced })
 	f.insert(id, "z")
 	f.sync(id)
 	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 3 4 z]" {

@@ -126,6 +126,9 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	if err == nil && !r.outcome.More && !r.outcome.Stop {
 		err = m.tend(ctx, r, action, cold, retainAt)
 	}
+	if was, is := r.before.main.Ino, e.work.state.Ino; was != 0 && is != 0 && was != is {
+		m.replaced(e) // during this run; the pool may still write to the file that was
+	}
 	if rep := e.work.rep; rep != nil {
 		if r.shipped > 0 || e.work.dirty || cold {
 			r.looked, r.retainAt = true, m.nextRetention(e.work)

@@ -235,6 +235,10 @@ func TestARandomCacheStaysWithinItsBoundAndTrue(t *testing.T) {
 // overhead is most of what they take, and with others.
 func TestTheCacheTakesNoMoreMemoryThanItsBound(t *testing.T) {
 	const limit, fleet = 8 << 20, 500
+	slack := int64(50)
+	if raceEnabled { // which rounds the smallest allocations up
+		slack = 20
+	}
 	for _, size := range []int{1, 30, 300, 1100, 5000, 33_000, 60_000} {
 		c := levels.NewCache(limit)
 		vs := make([]*levels.Inventory, fleet)
@@ -251,7 +255,7 @@ func TestTheCacheTakesNoMoreMemoryThanItsBound(t *testing.T) {
 			vs[n%fleet].KeepOnly(0, txid, txid, data)
 		}
 		got := int64(heapNow() - before)
-		if used := c.Size(); used < limit*9/10 || got > limit+limit/50 {
+		if used := c.Size(); used < limit*9/10 || got > limit+limit/slack {
 			t.Errorf("files of %d bytes: %d bytes of heap, %d by its own account, bound %d", size, got, used, limit)
 		} else {
 			t.Logf("files of %d bytes: %d bytes of heap, %d by its own account", size, got, used)
