@@ -54,7 +54,7 @@ FUZZ_TIME ?= 1m
 fuzz: ## look for inputs that panic, hang or take memory without bound
 	@set -e; for pkg in $$($(GO) list ./...); do \
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			(set -x; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) $$pkg); \
+			(set -x; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZ_TIME) -fuzzminimizetime 20x $$pkg); \
 		done; done
 
 .PHONY: cover

@@ -149,6 +149,8 @@ func TestARestartCompactsFromTheReplicaAlone(t *testing.T) {
 	before := len(rep.Files(id))
 	g := start(t, root, multidb.WithReplica(rep),
 		multidb.WithHotDuration(300*time.Millisecond), multidb.WithPromotion(0, 0))
+	g.sync(id) // it was not sealed, so the start looks at it; what is shipped by that is not kept
+	eventually(t, "the end of that", func() bool { return g.m.Stats().Running == 0 })
 	g.insert(id, "after")
 	g.sync(id)
 	g.events.wait(t, "cold", func(ev multidb.Event) bool { return ev.Type == multidb.EventTier && ev.To == multidb.Cold })
