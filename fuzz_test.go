@@ -32,7 +32,7 @@ func FuzzTemplateMatch(f *testing.F) {
 		if tpl.String() != source {
 			t.Fatalf("%q became %q", source, tpl)
 		}
-		db := multidb.Database{ID: "x", Path: "/root/" + rel, RelPath: rel,
+		db := multidb.Database{ID: "x", Path: "/data/" + rel, RelPath: rel,
 			Vars: []multidb.Var{{Name: "project", Value: project}, {Name: "database", Value: database}}}
 		key, err := tpl.Expand(db)
 		if err == nil {

@@ -49,8 +49,10 @@ type Manager struct {
 
 	counters counters
 	watched  atomic.Bool // all discoverers tell of changes
-	jobs     sync.Pool   // of *job
-	age      *ageClock
+
+	firstScan time.Duration // what Start's took
+	jobs      sync.Pool     // of *job
+	age       *ageClock
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -179,12 +181,14 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	if err := m.watch(scanCtx); err != nil {
 		m.emit(Event{Type: EventWatch, Err: err})
 	}
+	began := time.Now()
 	if err := m.scan(ctx); err != nil {
 		m.cancel()
 		m.watching.Wait()
 		return errors.Join(fmt.Errorf("multidb: start: first discovery: %w", err),
 			m.pool.Close(context.Background()), m.catalog.Abandon())
 	}
+	m.firstScan = time.Since(began)
 	m.workers.Start()
 	m.joined.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })

@@ -16,8 +16,15 @@ const scanShare = 200
 // takes in what watchers found, reads what is new, and looks for what the replica
 // may forget every retention interval.
 func (m *Manager) scanLoop(ctx context.Context) {
+	took := m.firstScan
+	next := func() time.Duration {
+		if m.watched.Load() {
+			return max(m.cfg.scanInterval, scanShare*took)
+		}
+		return m.cfg.scanInterval
+	}
 	m.readFresh(ctx)
-	scan := time.NewTimer(m.cfg.scanInterval)
+	scan := time.NewTimer(next())
 	defer scan.Stop()
 	retain := time.NewTicker(m.cfg.retentionInterval)
 	defer retain.Stop()
@@ -25,7 +32,6 @@ func (m *Manager) scanLoop(ctx context.Context) {
 	defer rescan.Stop()
 	rescan.Stop()
 	var due, ended time.Time // of the rescan, zero if none; of the last scan
-	var took time.Duration
 	ask := func(delay, pause time.Duration) {
 		at := time.Now().Add(delay)
 		if free := ended.Add(pause); free.After(at) {
@@ -52,11 +58,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 			return
 		case <-scan.C:
 			all()
-			next := m.cfg.scanInterval
-			if m.watched.Load() {
-				next = max(next, scanShare*took)
-			}
-			scan.Reset(next)
+			scan.Reset(next())
 		case <-m.rescanSoon:
 			ask(rescanDelay, rescanShare*took)
 		case <-m.rescanLater:

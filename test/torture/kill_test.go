@@ -43,7 +43,7 @@ var killPoints = []string{
 // looks at what was written while the process was down (P3).
 func TestNothingSyncedIsLostByKill9(t *testing.T) {
 	bin := buildChild(t)
-	perArena := 26
+	perArena := 75 // 300 kills
 	if testing.Short() {
 		perArena = 10
 	}

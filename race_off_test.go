@@ -1,0 +1,5 @@
+//go:build !race
+
+package multidb_test
+
+const raceEnabled = false
