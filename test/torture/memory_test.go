@@ -90,7 +90,7 @@ func (m *memory) check(t *testing.T, base int64, files int) {
 	}
 	// One that ended just now may still count in the last collection.
 	n := m.running + 2
-	now, allowed := live()-base, held+int64(n)*livePerOutage
+	now, allowed := live()-base, held+int64(n)*livePerOutage*raceFactor
 	if now > m.most.live {
 		m.most.live, m.most.allowed, m.most.running = now, allowed, m.running
 	}

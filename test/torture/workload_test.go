@@ -108,7 +108,11 @@ func (w *workload) plan() {
 	}
 	for _, p := range []int{0, 60, 75, 85, 89, 92, 94, 96, 97} {
 		add(func(ctx context.Context, db *sql.DB) error {
-			if err := w.app.change(ctx, db, p); err != nil {
+			// A change may be several statements: one commit, as the oracle notes one.
+			if err := w.app.exec(ctx, db, "BEGIN IMMEDIATE"); err != nil {
+				return err
+			}
+			if err := errors.Join(w.app.change(ctx, db, p), w.app.exec(ctx, db, "COMMIT")); err != nil {
 				return err
 			}
 			return w.app.note(ctx, db)
