@@ -44,11 +44,16 @@ func longForm(t testing.TB) time.Duration {
 	return d
 }
 
-// eachSeed runs fn for n seeds in the short form, half of them with -short, in
-// the long form for as many as the time allows, some of them at once, and ends at the first failure.
+// eachSeed runs fn for n seeds from 1 on in the short form, half of them with
+// -short, in the long form from a random one on for as many as the time allows,
+// some of them at once, and ends at the first failure.
 func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
 	t.Helper()
-	first, only := rand.Uint64()>>16, false
+	first, only := uint64(1), false
+	long := longForm(t)
+	if long > 0 {
+		first = rand.Uint64() >> 16
+	}
 	if s := os.Getenv(seedEnv); s != "" {
 		v, err := strconv.ParseUint(s, 10, 64)
 		if err != nil {
@@ -56,7 +61,6 @@ func eachSeed(t *testing.T, n, atOnce int, fn func(t *testing.T, seed uint64)) {
 		}
 		first, only = v, true
 	}
-	long := longForm(t)
 	switch {
 	case long == 0 && only:
 		n = 1
