@@ -15,10 +15,9 @@ import (
 // entry is one known database. There may be 100,000 of them, nearly all of them
 // cold: what only others need is in work, or comes and goes.
 type entry struct {
-	db     known
-	item   *schedule.Item[*entry]
-	file   fileID // zero until the file exists
-	prefix string
+	db   known
+	item *schedule.Item[*entry]
+	file fileID // zero until the file exists; see setFileLocked
 
 	// Guarded by Manager.mu.
 	source   int32  // which discoverer it is of; fromCatalog until one lists it
@@ -184,28 +183,39 @@ func pathID(path string) fileID {
 // addLocked makes an entry known. The prefix is computed by the caller, since
 // the factory is user code.
 func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr error, source int) *entry {
-	e := &entry{file: file, source: int32(source), seen: m.scans}
-	e.db, e.prefix = keep(db, prefix, &m.mores)
+	e := &entry{db: keep(db, prefix, &m.mores), source: int32(source), seen: m.scans}
 	e.item = m.fleet.Add(e)
-	m.entries[e.db.ID] = e
-	if file != (fileID{}) {
-		m.files[file] = e
-	}
-	switch owner := m.prefixes[prefix]; {
+	m.entries.Put(e)
+	m.setFileLocked(e, file)
+	switch {
 	case prefixErr != nil:
 		e.refused = prefixErr
 	case prefix == "":
-	case owner != nil:
-		e.clash, e.refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, owner.db.ID)
-		m.refusals++
 	default:
-		m.prefixes[e.prefix] = e
+		if owner := m.prefixes.Get(e.db.prefix()); owner != nil {
+			e.clash, e.refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, owner.db.ID)
+			m.refusals++
+		} else {
+			m.prefixes.Put(e)
+		}
 	}
 	if e.refused != nil {
 		m.setErrLocked(e, e.refused)
 		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.refused)})
 	}
 	return e
+}
+
+// setFileLocked notes which file an entry is of; zero: none that is known. Where
+// the file was another's, it is this one's from here on.
+func (m *Manager) setFileLocked(e *entry, file fileID) {
+	if e.file != (fileID{}) && m.files.Get(e.file) == e {
+		m.files.Delete(e.file)
+	}
+	e.file = file
+	if file != (fileID{}) {
+		m.files.Put(e)
+	}
 }
 
 // removeLocked forgets an entry. Its replica stays, and so do its leases.
@@ -215,19 +225,17 @@ func (m *Manager) removeLocked(e *entry) {
 	}
 	e.removed = true
 	m.fleet.Remove(e.item)
-	delete(m.entries, e.db.ID)
-	if m.files[e.file] == e {
-		delete(m.files, e.file)
-	}
+	m.entries.Delete(e.db.ID)
+	m.setFileLocked(e, fileID{})
 	if e.clash {
 		m.refusals--
 	}
 	m.setLeftLocked(e, false, 0)
 	m.setErrLocked(e, nil)
 	delete(m.behind, e)
-	if m.prefixes[e.prefix] == e {
-		delete(m.prefixes, e.prefix)
-		m.inheritLocked(e.prefix)
+	if at := e.db.prefix(); m.prefixes.Get(at) == e {
+		m.prefixes.Delete(at)
+		m.inheritLocked(at)
 	}
 	m.failWaitersLocked(e, ErrNotFound)
 	m.wals.Remove(e)
@@ -261,15 +269,15 @@ func (m *Manager) rememberLocked(e *entry) bool {
 }
 
 // inheritLocked gives a prefix that became free to one that was refused it.
-func (m *Manager) inheritLocked(prefix string) {
+func (m *Manager) inheritLocked(free prefix) {
 	if m.refusals == 0 {
 		return
 	}
-	for _, e := range m.entries {
-		if e.clash && e.prefix == prefix {
+	for e := range m.entries.All() {
+		if e.clash && e.db.prefix().equal(free) {
 			e.clash, e.refused = false, nil
 			m.refusals--
-			m.prefixes[prefix] = e
+			m.prefixes.Put(e)
 			m.fleet.Reset(e.item, m.cfg.now())
 			m.fleet.Request(e.item, m.cfg.now())
 			return
@@ -297,7 +305,7 @@ func (m *Manager) lookup(id ID) (*entry, error) {
 	if err := m.servingLocked(); err != nil {
 		return nil, err
 	}
-	e := m.entries[id]
+	e := m.entries.Get(id)
 	if e == nil {
 		return nil, m.whyNotLocked(id)
 	}

@@ -1,13 +1,14 @@
 package multidb
 
 import (
+	"hash/maphash"
 	"slices"
 	"strings"
 	"time"
 )
 
-// known is a Database as an entry keeps it: there may be 100,000 of them, so
-// what can be told from the rest is not kept. Immutable.
+// known is a Database, and its prefix, as an entry keeps them: there may be
+// 100,000 of them, so what can be told from the rest is not kept. Immutable.
 type known struct {
 	ID   ID
 	Path string
@@ -16,31 +17,52 @@ type known struct {
 }
 
 // knownMore is what databases of one pattern have in common: the names of their
-// values, which are the parts of their IDs. One that does not fit has its own.
+// values, which are the parts of their IDs, and what stands around the ID in
+// their prefixes. One that does not fit has its own.
 type knownMore struct {
-	names []string
-	vars  []Var
-	rel   string
+	names  []string
+	prefix affix
+	vars   []Var
+	rel    string
 }
 
-// keep makes the short form of a Database. prefix, which is kept beside it,
-// shares its memory. mores are the common parts so far.
-func keep(db Database, prefix string, mores *[]*knownMore) (known, string) {
-	text := db.Path + string(db.ID) + prefix
+// affix makes a prefix of an ID: head, the ID, tail; or it is the same for all.
+type affix struct {
+	head, tail string
+	same       bool
+}
+
+// affixOf is an affix that makes this prefix of this ID.
+func affixOf(text string, id ID) affix {
+	if i := strings.LastIndex(text, string(id)); i >= 0 {
+		return affix{head: strings.Clone(text[:i]), tail: strings.Clone(text[i+len(id):])}
+	}
+	return affix{head: strings.Clone(text), same: true}
+}
+
+func (a affix) of(id ID) prefix {
+	if a.same {
+		id = ""
+	}
+	return prefix{a.head, string(id), a.tail}
+}
+
+// keep makes the short form of a Database. mores are the common parts so far.
+func keep(db Database, prefix string, mores *[]*knownMore) known {
+	text := db.Path + string(db.ID)
 	n := len(db.Path)
-	k := known{Path: text[:n], ID: ID(text[n : n+len(db.ID)]), rel: -1}
-	prefix = text[n+len(db.ID):]
+	k := known{Path: text[:n], ID: ID(text[n:]), rel: -1}
 	if strings.HasSuffix(k.Path, db.RelPath) {
 		k.rel = len(db.RelPath)
 	}
 	if k.rel >= 0 && partsAre(db.ID, db.Vars) {
-		k.more = commonMore(db.Vars, mores)
+		k.more = commonMore(db, prefix, mores)
 	}
 	if k.more == nil {
 		k.rel = -1
-		k.more = &knownMore{vars: slices.Clone(db.Vars), rel: strings.Clone(db.RelPath)}
+		k.more = &knownMore{vars: slices.Clone(db.Vars), prefix: affixOf(prefix, db.ID), rel: strings.Clone(db.RelPath)}
 	}
-	return k, prefix
+	return k
 }
 
 // partsAre reports whether an ID is made of exactly these values.
@@ -61,9 +83,9 @@ func partsAre(id ID, vars []Var) bool {
 // maxMores bounds the common parts, of which there are as many as patterns.
 const maxMores = 64
 
-func commonMore(vars []Var, mores *[]*knownMore) *knownMore {
+func commonMore(db Database, text string, mores *[]*knownMore) *knownMore {
 	same := func(more *knownMore) bool {
-		return slices.EqualFunc(more.names, vars, func(name string, v Var) bool { return name == v.Name })
+		return more.prefix.of(db.ID).is(text) && slices.EqualFunc(more.names, db.Vars, func(name string, v Var) bool { return name == v.Name })
 	}
 	if i := slices.IndexFunc(*mores, same); i >= 0 {
 		return (*mores)[i]
@@ -71,8 +93,8 @@ func commonMore(vars []Var, mores *[]*knownMore) *knownMore {
 	if len(*mores) == maxMores {
 		return nil
 	}
-	more := &knownMore{names: make([]string, 0, len(vars))}
-	for _, v := range vars {
+	more := &knownMore{names: make([]string, 0, len(db.Vars)), prefix: affixOf(text, db.ID)}
+	for _, v := range db.Vars {
 		more.names = append(more.names, strings.Clone(v.Name))
 	}
 	*mores = append(*mores, more)
@@ -94,6 +116,39 @@ func (k known) database() Database {
 		db.Vars = append(db.Vars, Var{Name: name, Value: value})
 	}
 	return db
+}
+
+// prefix is where its replica is, in pieces.
+type prefix struct{ head, id, tail string }
+
+func (k known) prefix() prefix { return k.more.prefix.of(k.ID) }
+
+func (p prefix) String() string { return p.head + p.id + p.tail }
+
+// is reports whether it is this text.
+func (p prefix) is(text string) bool {
+	rest, ok := strings.CutPrefix(text, p.head)
+	if ok {
+		rest, ok = strings.CutPrefix(rest, p.id)
+	}
+	return ok && rest == p.tail
+}
+
+func (p prefix) hash(seed maphash.Seed) uint64 {
+	var h maphash.Hash
+	h.SetSeed(seed)
+	for _, s := range [...]string{p.head, p.id, p.tail} {
+		_, _ = h.WriteString(s) // it has no errors
+	}
+	return h.Sum64()
+}
+
+// equal reports whether both are the same text, however it is cut.
+func (p prefix) equal(q prefix) bool {
+	if p.head == q.head && p.tail == q.tail {
+		return p.id == q.id
+	}
+	return p.is(q.String())
 }
 
 // moment is a time in the life of a Manager, in 8 bytes: nanoseconds since its

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/table"
 	"github.com/multidb-go/multidb/internal/worker"
 )
 
@@ -59,9 +61,9 @@ type Manager struct {
 	// user code under it; release it with unlock, which tells the events.
 	mu       sync.Mutex
 	phase    phase
-	entries  map[ID]*entry
-	files    map[fileID]*entry
-	prefixes map[string]*entry
+	entries  *table.Table[ID, entry]
+	files    *table.Table[fileID, entry]
+	prefixes *table.Table[prefix, entry]
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
@@ -101,9 +103,6 @@ func New(opts ...Option) (*Manager, error) {
 	m := &Manager{
 		cfg:      cfg,
 		epoch:    cfg.now(),
-		entries:  map[ID]*entry{},
-		files:    map[fileID]*entry{},
-		prefixes: map[string]*entry{},
 		ignored:  map[ID]refusal{},
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
@@ -115,6 +114,13 @@ func New(opts ...Option) (*Manager, error) {
 		rescanSoon:  make(chan struct{}, 1),
 		rescanLater: make(chan struct{}, 1),
 	}
+	seed := maphash.MakeSeed()
+	m.entries = table.New(func(e *entry) ID { return e.db.ID },
+		func(id ID) uint64 { return maphash.String(seed, string(id)) }, func(a, b ID) bool { return a == b })
+	m.files = table.New(func(e *entry) fileID { return e.file },
+		func(id fileID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fileID) bool { return a == b })
+	m.prefixes = table.New(func(e *entry) prefix { return e.db.prefix() },
+		func(p prefix) uint64 { return p.hash(seed) }, prefix.equal)
 	m.age = &ageClock{keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	m.wals = budget.New[*entry](cfg.maxTotalWALSize)

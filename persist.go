@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
@@ -64,7 +65,7 @@ func (m *Manager) persist(e *entry) {
 	rec := catalog.Record{
 		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db.database()),
 		TXID: uint64(w.state.TXID), State: state, Files: w.files,
-		Prefix: e.prefix,
+		Prefix: e.db.prefix().String(),
 	}
 	// Where a later write may have the same time, the next Start looks again.
 	w.told = time.Time{}
@@ -84,10 +85,7 @@ func (m *Manager) persist(e *entry) {
 // persistAll writes the final positions and inventories. Nothing runs any more.
 func (m *Manager) persistAll() {
 	m.mu.Lock()
-	var all []*entry
-	for _, e := range m.entries {
-		all = append(all, e)
-	}
+	all := slices.Collect(m.entries.All())
 	m.unlock()
 	for _, e := range all {
 		m.deactivate(e)

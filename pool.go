@@ -130,7 +130,7 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			m.unlock()
 			return nil, err
 		}
-		if e := m.entries[id]; e != nil && e.unread {
+		if e := m.entries.Get(id); e != nil && e.unread {
 			m.unlock()
 			if err := m.ensureRead(ctx, e); err != nil {
 				return nil, err
@@ -198,10 +198,7 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	known := e.file != fileID{}
 	if m.cfg.restoreOpen {
 		// Until it is made whole, what watchers and scans see of it is no change.
-		if m.files[e.file] == e {
-			delete(m.files, e.file)
-		}
-		e.file = fileID{}
+		m.setFileLocked(e, fileID{})
 	}
 	m.unlock()
 	if known && !m.cfg.restoreOpen {
@@ -245,10 +242,11 @@ func (m *Manager) noteFile(e *entry) {
 	if e.file != (fileID{}) || id == (fileID{}) {
 		return
 	}
-	if other := m.files[id]; other == nil || other.removed {
-		m.files[id] = e
+	if other := m.files.Get(id); other == nil || other.removed {
+		m.setFileLocked(e, id)
+	} else {
+		e.file = id
 	}
-	e.file = id
 }
 
 func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {

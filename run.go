@@ -311,11 +311,7 @@ func (m *Manager) replaced(e *entry) {
 	id := pathID(e.db.Path)
 	m.pool.Evict(e)
 	m.mu.Lock()
-	if m.files[e.file] == e {
-		delete(m.files, e.file)
-	}
-	e.file = id
-	m.files[id] = e
+	m.setFileLocked(e, id)
 	m.events = append(m.events, Event{Type: EventReplaced, ID: e.db.ID, Path: e.db.Path})
 	m.unlock()
 }

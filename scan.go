@@ -137,7 +137,7 @@ func (m *Manager) scanned(i int, err error) {
 func (m *Manager) forget(source int, seq uint32) {
 	var gone []*entry
 	m.mu.Lock()
-	for _, e := range m.entries {
+	for e := range m.entries.All() {
 		if e.source == int32(source) && e.seen != seq && !e.item.Pinned() && e.held == 0 {
 			gone = append(gone, e)
 		}
@@ -186,7 +186,7 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	}
 	now := m.cfg.now()
 	m.mu.Lock()
-	if e := m.entries[l.ID]; e != nil && e.db.Path == l.Path {
+	if e := m.entries.Get(l.ID); e != nil && e.db.Path == l.Path {
 		e.seen, e.source = seq, int32(source)
 		m.alsoSeenLocked(l, e, seq)
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
@@ -205,7 +205,7 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	m.unlock()
 	m.foundNew(l, source, seq)
 	m.mu.Lock()
-	e := m.entries[l.ID]
+	e := m.entries.Get(l.ID)
 	m.unlock()
 	if e != nil {
 		m.noteVolume(e)
@@ -215,7 +215,7 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 // alsoSeenLocked keeps the database whose file was listed by another name, for as
 // long as an Acquire of that name is about to be refused.
 func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
-	if twin := m.files[l.file]; e.held > 0 && l.file != (fileID{}) && twin != nil && twin != e {
+	if twin := m.files.Get(l.file); e.held > 0 && l.file != (fileID{}) && twin != nil && twin != e {
 		twin.seen = seq
 	}
 }
@@ -243,7 +243,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	} else {
 		delete(m.ignored, l.ID)
 	}
-	rival, twin := m.entries[l.ID], m.files[l.file]
+	rival, twin := m.entries.Get(l.ID), m.files.Get(l.file)
 	if rival != nil && rival.db.Path == l.Path {
 		// The pool made it known meanwhile, and may have it open.
 		rival.seen, rival.source = seq, int32(source)
@@ -276,7 +276,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 			m.refuseLocked(l, source, clash)
 		}
 		return
-	case m.entries[l.ID] != rival:
+	case m.entries.Get(l.ID) != rival:
 		m.rescan(true) // the pool made it known just now
 		return
 	case m.phase >= phaseClosing:

@@ -56,7 +56,7 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	var backing int
 	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
-	s.Databases, s.Failing = len(m.entries), backing
+	s.Databases, s.Failing = m.entries.Len(), backing
 	s.Pending, s.Ignored, s.Unwell = m.left, len(m.ignored), m.unwell
 	serving := m.phase >= phaseServing
 	m.unlock()

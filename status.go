@@ -54,7 +54,7 @@ func (m *Manager) Status(id ID) (Status, error) {
 func (m *Manager) statusLocked(e *entry) Status {
 	h := &e.health
 	s := Status{
-		Database: e.db.database(), Tier: tierOf(e.item.Tier()), Prefix: e.prefix,
+		Database: e.db.database(), Tier: tierOf(e.item.Tier()), Prefix: e.db.prefix().String(),
 		TXID: h.txid, SyncedAt: m.when(h.syncedAt), LastWrite: e.item.LastWrite(), WALSize: h.walSize,
 		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: m.when(h.errSince),
 		Failures: e.item.Failures(),
@@ -117,7 +117,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	now := m.cfg.now()
-	for _, e := range m.entries {
+	for e := range m.entries.All() {
 		if e.health.err == nil && m.lagLocked(e, now) <= maxLag {
 			continue
 		}
@@ -148,10 +148,7 @@ func trimWorst(a []Status) []Status {
 func (m *Manager) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
 		m.mu.Lock()
-		all := make([]*entry, 0, len(m.entries))
-		for _, e := range m.entries {
-			all = append(all, e)
-		}
+		all := slices.Collect(m.entries.All())
 		m.unlock()
 		for _, e := range all {
 			m.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -124,10 +125,7 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 // since the last scan, and a watcher's word may be on its way.
 func (m *Manager) unshipped() (out []*entry) {
 	m.mu.Lock()
-	all := make([]*entry, 0, len(m.entries))
-	for _, e := range m.entries {
-		all = append(all, e)
-	}
+	all := slices.Collect(m.entries.All())
 	m.unlock()
 	for _, e := range all {
 		st, err := m.statFiles(e.db.Path)

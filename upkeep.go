@@ -238,7 +238,7 @@ func (m *Manager) requestRetention() {
 	now := m.cfg.now()
 	old := m.age.trusted(now).UnixMilli()
 	m.mu.Lock()
-	for _, e := range m.entries {
+	for e := range m.entries.All() {
 		if e.retainAt != 0 && old >= e.retainAt {
 			m.fleet.Request(e.item, now)
 		}

@@ -108,12 +108,9 @@ func (m *Manager) standsAlone(e *entry) error {
 	id := pathID(e.db.Path)
 	for id != (fileID{}) {
 		m.mu.Lock()
-		other := m.files[id]
+		other := m.files.Get(id)
 		if other == nil || other == e || other.removed {
-			if m.files[e.file] == e {
-				delete(m.files, e.file)
-			}
-			m.files[id], e.file = e, id
+			m.setFileLocked(e, id)
 			m.unlock()
 			return nil
 		}
@@ -128,8 +125,8 @@ func (m *Manager) standsAlone(e *entry) error {
 			return fmt.Errorf("%w: it is the same file as %s", ErrConflict, path)
 		}
 		m.mu.Lock() // the other's file has changed its name
-		if m.files[id] == other {
-			delete(m.files, id)
+		if m.files.Get(id) == other {
+			m.files.Delete(id)
 		}
 		m.unlock()
 	}

@@ -65,12 +65,12 @@ func (m *Manager) heard(ev WatchEvent, source int) {
 // changed takes a change of a database that a watcher saw.
 func (m *Manager) changed(db Database, source int) {
 	m.mu.Lock()
-	e := m.entries[db.ID]
+	e := m.entries.Get(db.ID)
 	m.unlock()
 	if e == nil || e.db.Path != db.Path {
 		id := pathID(db.Path) // the file may be known by another name
 		m.mu.Lock()
-		e = m.files[id]
+		e = m.files.Get(id)
 		m.unlock()
 		if e == nil || pathID(e.db.Path) != id {
 			m.appeared(db, source)

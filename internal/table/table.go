@@ -1,0 +1,114 @@
+// Package table finds values by a key that they carry themselves. A Go map of
+// 100,000 databases by their paths holds a second header of each key; this holds
+// nine bytes a slot.
+package table
+
+import "iter"
+
+// Table is a set of pointers, one for each key: open addressing with linear
+// probing (Knuth, The Art of Computer Programming, vol. 3, 6.4, algorithms L and
+// R). The key of a value must not change while it is in the table. Not safe for
+// concurrent use.
+type Table[K, V any] struct {
+	key   func(*V) K
+	hash  func(K) uint64
+	equal func(a, b K) bool
+	slots []*V    // of a power of two; nil is free
+	tags  []uint8 // some bits of each hash, so that few other values are looked at
+	n     int
+}
+
+// New returns an empty table. Keys that are equal must have the same hash, whose
+// lowest and highest bits are used.
+func New[K, V any](key func(*V) K, hash func(K) uint64, equal func(a, b K) bool) *Table[K, V] {
+	return &Table[K, V]{key: key, hash: hash, equal: equal}
+}
+
+// Len is how many values there are.
+func (t *Table[K, V]) Len() int { return t.n }
+
+// Get returns the value with a key, nil if there is none.
+func (t *Table[K, V]) Get(k K) *V {
+	if t.n == 0 {
+		return nil
+	}
+	return t.slots[t.find(k, t.hash(k))]
+}
+
+// Put adds a value, in the place of one with the same key.
+func (t *Table[K, V]) Put(v *V) {
+	// Never more than 4 of 5 slots, so that a miss looks at a few tags.
+	if 5*(t.n+1) > 4*len(t.slots) {
+		t.resize(max(8, 2*len(t.slots)))
+	}
+	k := t.key(v)
+	h := t.hash(k)
+	i := t.find(k, h)
+	if t.slots[i] == nil {
+		t.n++
+	}
+	t.slots[i], t.tags[i] = v, tag(h)
+}
+
+// Delete removes the value with a key, if there is one.
+func (t *Table[K, V]) Delete(k K) {
+	if t.n == 0 {
+		return
+	}
+	i := t.find(k, t.hash(k))
+	if t.slots[i] == nil {
+		return
+	}
+	t.n--
+	// Those that stand behind because this slot was taken move up.
+	mask := len(t.slots) - 1
+	for j := (i + 1) & mask; t.slots[j] != nil; j = (j + 1) & mask {
+		home := int(t.hash(t.key(t.slots[j]))) & mask
+		if (j-home)&mask >= (j-i)&mask {
+			t.slots[i], t.tags[i] = t.slots[j], t.tags[j]
+			i = j
+		}
+	}
+	t.slots[i] = nil
+}
+
+// All yields every value, in no order. The table must not be changed meanwhile.
+func (t *Table[K, V]) All() iter.Seq[*V] {
+	return func(yield func(*V) bool) {
+		for _, v := range t.slots {
+			if v != nil && !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// find returns the slot of a key, or the free one where it belongs.
+func (t *Table[K, V]) find(k K, h uint64) int {
+	mask, want := len(t.slots)-1, tag(h)
+	i := int(h) & mask
+	for ; t.slots[i] != nil; i = (i + 1) & mask {
+		if t.tags[i] == want && t.equal(t.key(t.slots[i]), k) {
+			break
+		}
+	}
+	return i
+}
+
+func (t *Table[K, V]) resize(n int) {
+	old := t.slots
+	t.slots, t.tags = make([]*V, n), make([]uint8, n)
+	for _, v := range old {
+		if v == nil {
+			continue
+		}
+		h := t.hash(t.key(v))
+		i := int(h) & (n - 1)
+		for t.slots[i] != nil {
+			i = (i + 1) & (n - 1)
+		}
+		t.slots[i], t.tags[i] = v, tag(h)
+	}
+}
+
+func tag(h uint64) uint8 { return uint8(h >> 56) }
