@@ -138,7 +138,11 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			continue
 		} else if e != nil {
 			e.held++
+			missing := errors.Is(e.health.err, ErrMissing) && !e.item.Pinned()
 			m.unlock()
+			if missing { // what is still open is a file without a name
+				m.pool.Evict(e)
+			}
 			return e, nil
 		}
 		if r, ok := m.ignored[id]; ok {
