@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -17,6 +18,7 @@ type pin struct {
 	probe    *sqlitedb.Conn
 	release  func()
 	why      string      // the last attempt that failed did
+	ino      uint64      // of the file, before the reader opened it
 	main     Fingerprint // taken inside the transaction
 	pageSize uint32
 	pages    uint32
@@ -50,7 +52,15 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 			p = nil
 		}
 	}()
+	at, err := s.cfg.Stat(db.Path)
+	if err != nil {
+		return p, err
+	}
+	p.ino = at.Ino
 	if p.reader, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
+		return p, err
+	}
+	if ok, err := s.pinAlone(ctx, db, p); ok || err != nil {
 		return p, err
 	}
 	if p.probe, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
@@ -83,6 +93,43 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 	return p, fmt.Errorf("%w: %s: %s", ErrUnsettled, db.Path, p.why)
 }
 
+// pinAlone begins the transaction where the log is empty, as it is of every
+// database that is new: that takes no second connection. If it is still empty
+// afterwards, the file alone is what the reader sees. A commit before the read was
+// copied to the file, or would stand in the log; and from then on none is copied,
+// as our reader needs nothing of the log and so keeps checkpoints from the file, and
+// a log is cut only after all of it was copied.
+func (s *Shipper) pinAlone(ctx context.Context, db *DB, p *pin) (ok bool, err error) {
+	if size, err := walSize(db.Path); err != nil || size > 0 {
+		return false, err
+	}
+	s.pinned(beforeRead)
+	if err := p.reader.BeginRead(ctx); err != nil {
+		return false, err
+	}
+	s.pinned(afterRead)
+	// The reader has made the log if there was none; or its place is another one.
+	if fi, err := os.Stat(db.Path + "-wal"); err == nil && fi.Size() == 0 {
+		return true, s.measure(ctx, db, p)
+	}
+	p.reader.End()
+	return false, nil
+}
+
+// measure notes the file and the shape of the database that the reader sees.
+func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
+	if p.main, err = s.cfg.Stat(db.Path); err != nil {
+		return err
+	}
+	if p.main.Ino != p.ino { // or the state of the one would count as that of the other
+		return fmt.Errorf("%w: %s: another file has taken its place", ErrUnsettled, db.Path)
+	}
+	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
+		return err
+	}
+	return p.reader.QueryRow(ctx, "PRAGMA page_count", &p.pages)
+}
+
 // tryPin begins the transaction once. False means that the database moved.
 func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Conn) (ok bool, err error) {
 	h0, _, err := walHeader(db.Path)
@@ -108,13 +155,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
 		return false, err
 	}
-	if p.main, err = s.cfg.Stat(db.Path); err != nil {
-		return false, err
-	}
-	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
-		return false, err
-	}
-	if err := p.reader.QueryRow(ctx, "PRAGMA page_count", &p.pages); err != nil {
+	if err := s.measure(ctx, db, p); err != nil {
 		return false, err
 	}
 	p.inWAL = after > 0
@@ -164,15 +205,15 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	return true, nil
 }
 
-// pinMoment is an instant inside tryPin, between two of its questions to SQLite.
+// pinMoment is an instant inside tryPin or pinAlone, between two of its questions.
 type pinMoment uint8
 
 const (
-	beforeRead pinMoment = iota + 1 // after the first NOOP
+	beforeRead pinMoment = iota + 1 // after the first question
 	afterRead                       // before the second
 )
 
-// pinned lets a test act at an instant of tryPin.
+// pinned lets a test act at such an instant.
 func (s *Shipper) pinned(at pinMoment) {
 	if s.onPin != nil {
 		s.onPin(at)

@@ -1,14 +1,19 @@
 package ship
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
 // TestACommitBesideThePinIsNeverLost commits at the instants at which a pin
 // learns its place in the log: between its questions to SQLite. What keeps it is
 // tryPin's comparisons: `before != after` for a commit, and `*h0 != h1` for a
-// restart after which as many frames are in use as before. After a wrong pin the
+// restart after which as many frames are in use as before; and pinAlone's second
+// look at the log's size. After a wrong pin the
 // commit would be behind the position and not in the file: no restore has it, ever.
 func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 	const sameFrames = "UPDATE t SET v = randomblob(100) WHERE k = 1" // one frame
@@ -24,6 +29,8 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 		{"a commit after each read", afterRead, false, true},
 		{"a restart before the read", beforeRead, true, false},
 		{"a restart after the read", afterRead, true, false},
+		{"a commit to an empty log before the read", beforeRead, true, false},
+		{"a commit to an empty log after the read", afterRead, true, false},
 	} {
 		for _, first := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, first time %v", c.name, first), func(t *testing.T) {
@@ -37,7 +44,10 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 					r.db.State.Print = Fingerprint{}
 					r.exec(sameFrames)
 				}
-				if c.settled {
+				switch {
+				case strings.Contains(c.name, "empty"):
+					r.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+				case c.settled:
 					r.exec("PRAGMA wal_checkpoint(TRUNCATE)", sameFrames, "PRAGMA wal_checkpoint(PASSIVE)")
 				}
 				attempts, commits := 0, 0
@@ -63,5 +73,34 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 				states.check(r)
 			})
 		}
+	}
+}
+
+// TestAFileReplacedBesideThePinIsNotTakenForTheOneThatWasRead: its fingerprint
+// would say that the replica has what nobody read. Red without the comparison of
+// inodes in measure.
+func TestAFileReplacedBesideThePinIsNotTakenForTheOneThatWasRead(t *testing.T) {
+	for _, moment := range []pinMoment{beforeRead, afterRead} {
+		r, other := newRig(t, 1024), newRig(t, 1024)
+		for i, r := range []*rig{r, other} {
+			r.insert(3+i, 100)
+			r.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+			r.closeApp()
+		}
+		replacement := filepath.Join(filepath.Dir(r.path), "b.db")
+		other.copyTo(replacement)
+		r.s.onPin = func(at pinMoment) {
+			if at == moment {
+				r.s.onPin = nil
+				if err := os.Rename(replacement, r.path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if _, err := r.s.Step(t.Context(), r.db); !errors.Is(err, ErrUnsettled) {
+			t.Errorf("a step beside the replacement: %v", err)
+		}
+		r.ship(RuleResync)
+		r.same()
 	}
 }

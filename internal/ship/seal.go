@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"io/fs"
+	"os"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/wal"
 )
 
 // Sealed is what a checkpoint of ours achieved.
@@ -20,40 +22,20 @@ type Sealed struct {
 	Frames int64
 }
 
-// sealUploadTime bounds the upload of the last few commits while the write lock
-// is held, so that no writer waits for a slow replica.
-const sealUploadTime = 500 * time.Millisecond
-
 // errGhost: SQLite does not see what stands in the file and was shipped: a
 // commit whose writer died before it was published.
 var errGhost = fmt.Errorf("%w: a commit that SQLite does not have", ErrUnsettled)
 
-// Checkpoint ships what is left and moves the WAL's frames into the database
-// file at exactly the shipped state: with the write lock held, so that the next
-// commit begins a new generation of which rule R2 can prove that it missed
-// nothing. Writers wait for the copying, not for the replica.
-func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (Sealed, error) {
-	return s.seal(ctx, db, false)
-}
+// sealAttempts bounds how often Seal looks at a database that is written to
+// meanwhile: it is not idle.
+const sealAttempts = 4
 
-// Seal is Checkpoint for a database that goes cold: it also keeps the file's
-// fingerprint for rule R3 and cuts the WAL to nothing. A database that has no
-// WAL is sealed as it is.
-func (s *Shipper) Seal(ctx context.Context, db *DB) (Sealed, error) {
-	return s.seal(ctx, db, true)
-}
-
-func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err error) {
-	drain := func() error {
-		for {
-			r, err := s.Step(ctx, db)
-			out.Result = out.Add(r)
-			if err != nil || !r.More {
-				return err
-			}
-		}
-	}
-	if err := drain(); err != nil || out.Empty {
+// Seal ships what is left of a database that goes cold, moves its WAL's frames
+// into the database file, keeps the file's fingerprint for rule R3, and cuts the
+// WAL to nothing. It waits for nobody and keeps nobody waiting: who writes
+// meanwhile makes it ErrUnsettled or sqlitedb.ErrBusy.
+func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
+	if err := s.drain(ctx, db, &out); err != nil || out.Empty {
 		return out, err
 	}
 	if sealed, err := isSealed(db); err != nil || sealed {
@@ -64,52 +46,118 @@ func (s *Shipper) seal(ctx context.Context, db *DB, cold bool) (out Sealed, err 
 		return out, err
 	}
 	defer func() { <-s.seals }()
-	conn, err := s.openSealer(ctx, db.Path)
+	conn, err := sqlitedb.OpenConn(ctx, db.Path, 0)
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, conn.close()) }()
+	defer func() { err = errors.Join(err, conn.Close()) }()
 
 	for i := 0; ; i++ {
-		if err := conn.lock.BeginImmediate(ctx); err != nil {
-			return out, err
-		}
-		settled, err := s.shipLocked(ctx, db, &out, i > 2)
-		if err == nil && settled {
-			err = s.sealLocked(ctx, db, conn, cold, &out)
-		}
-		conn.lock.End()
+		settled, err := s.sealOnce(ctx, db, conn, &out)
 		if errors.Is(err, errGhost) {
-			// Cut off, or the replica would have it until somebody commits. The
-			// next step ships what there is.
-			if _, _, _, e := conn.work.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
-				err = errors.Join(err, e)
-			}
+			err = cutGhost(ctx, conn, err)
 		}
 		if err != nil {
 			return out, err
-		}
-		if settled {
+		} else if settled {
 			break
+		} else if i == sealAttempts {
+			return out, fmt.Errorf("%w: %s: it is written to while it is sealed", ErrUnsettled, db.Path)
 		}
-		if err := drain(); err != nil {
+		if err := s.drain(ctx, db, &out); err != nil {
 			return out, err
 		}
 	}
-	if !cold || db.State.Print.IsZero() {
+	if db.State.Print.IsZero() {
 		return out, nil
 	}
 	failpoint.Hit("seal.truncate.before")
 	// Whoever commits from here on changes the file if this checkpoint takes
 	// the commit with it, and R3 will see that.
-	if _, _, busy, err := conn.work.Checkpoint(ctx, "TRUNCATE"); err != nil && !errors.Is(err, sqlitedb.ErrBusy) {
+	if _, _, busy, err := conn.Checkpoint(ctx, "TRUNCATE"); err != nil && !errors.Is(err, sqlitedb.ErrBusy) {
 		return out, err
 	} else if busy || err != nil {
 		return out, nil // somebody reads; the WAL stays as it is, checkpointed
 	}
 	failpoint.Hit("seal.truncate.after")
-	conn.drop = true
-	return out, nil
+	return out, conn.DropWAL()
+}
+
+// sealOnce checkpoints what was shipped and fingerprints the file. No lock keeps
+// writers out: a look at the log afterwards shows that there was none. Every
+// commit stands in the log, behind ours or in a generation of its own, until
+// another one restarts it; so if the log ends where we have shipped up to, nobody
+// has committed since, and a checkpoint had nothing to write to the file. False
+// means that somebody has, and that the next step ships it.
+func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out *Sealed) (settled bool, err error) {
+	failpoint.Hit("seal.checkpoint.before")
+	h, _, err := walHeader(db.Path)
+	if err != nil {
+		return false, err
+	}
+	log, done, _, err := conn.Checkpoint(ctx, "PASSIVE")
+	if err != nil {
+		return false, err
+	}
+	if log <= 0 { // nothing is in use of the log, or there is none
+		out.Complete = !db.State.Print.IsZero()
+		return out.Complete, nil
+	}
+	shipped, ours := shippedFrames(db, h)
+	if !ours || log > shipped {
+		return false, nil
+	} else if log < shipped {
+		return false, ghost(db, log)
+	}
+	out.Frames = log
+	if done < log {
+		return true, nil // somebody reads
+	}
+	failpoint.Hit("seal.checkpoint.after")
+	print, err := s.sealPrint(ctx, db.Path)
+	if err != nil {
+		return false, err
+	}
+	if still, err := s.atEnd(db); err != nil || !still {
+		return false, err
+	}
+	db.State.Known, db.State.Print = true, print
+	out.Complete = true
+	return true, nil
+}
+
+// shippedFrames is how many frames of the log are shipped, if it is the log that
+// was shipped from.
+func shippedFrames(db *DB, h *wal.Header) (n int64, ours bool) {
+	st := &db.State
+	if h == nil || st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
+		return 0, false
+	}
+	return h.Frames(st.pos()), true
+}
+
+func ghost(db *DB, log int64) error {
+	return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
+}
+
+// cutGhost cuts it off, or the replica would have it until somebody commits. The
+// next step ships what there is.
+func cutGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
+	if _, _, _, e := conn.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// drain ships all that there is.
+func (s *Shipper) drain(ctx context.Context, db *DB, out *Sealed) error {
+	for {
+		r, err := s.Step(ctx, db)
+		out.Result = out.Add(r)
+		if err != nil || !r.More {
+			return err
+		}
+	}
 }
 
 // isSealed reports whether the file is all of the database already, as a step
@@ -118,106 +166,19 @@ func isSealed(db *DB) (bool, error) {
 	if db.State.Print.IsZero() {
 		return false, nil
 	}
-	f, size, err := openWAL(db.Path)
-	if f != nil {
-		err = f.Close()
-	}
+	size, err := walSize(db.Path)
 	return err == nil && size == 0, err
 }
 
-// sealer is the two connections of a seal: one holds the write lock, the other
-// checkpoints, which SQLite does not do inside a transaction.
-type sealer struct {
-	lock, work *sqlitedb.Conn
-	drop       bool // the WAL may go with the last connection
-}
-
-func (s *Shipper) openSealer(ctx context.Context, path string) (*sealer, error) {
-	lock, err := sqlitedb.OpenConn(ctx, path, s.cfg.BusyTimeout)
-	if err != nil {
-		return nil, err
+// walSize is the length of a database's log; 0 if there is none.
+func walSize(path string) (int64, error) {
+	fi, err := os.Stat(path + "-wal")
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	} else if err != nil {
+		return 0, err
 	}
-	work, err := sqlitedb.OpenConn(ctx, path, s.cfg.BusyTimeout)
-	if err != nil {
-		return nil, errors.Join(err, lock.Close())
-	}
-	return &sealer{lock: lock, work: work}, nil
-}
-
-func (c *sealer) close() error {
-	var errs []error
-	for _, conn := range []*sqlitedb.Conn{c.lock, c.work} {
-		if c.drop {
-			errs = append(errs, conn.DropWAL())
-		}
-		errs = append(errs, conn.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// shipLocked looks for commits that came before the lock was taken. There are
-// rarely any; then the lock is given up and they are shipped outside, but not
-// forever.
-func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bool) (settled bool, err error) {
-	for {
-		d, empty, err := s.capture(ctx, db)
-		if err != nil || empty {
-			return empty, err
-		}
-		if d.ltx == nil {
-			db.State = d.next
-			if d.more {
-				continue
-			}
-			return true, nil
-		}
-		if !insist {
-			d.close()
-			return false, nil
-		}
-		wctx, cancel := context.WithTimeout(ctx, sealUploadTime)
-		r, err := s.apply(wctx, db, d)
-		cancel()
-		d.close()
-		out.Result = out.Add(r)
-		if err != nil {
-			return false, err
-		}
-	}
-}
-
-// sealLocked checkpoints under the write lock.
-func (s *Shipper) sealLocked(ctx context.Context, db *DB, c *sealer, cold bool, out *Sealed) error {
-	failpoint.Hit("seal.checkpoint.before")
-	log, _, _, err := c.work.Checkpoint(ctx, "NOOP")
-	if err != nil {
-		return err
-	}
-	if log > 0 {
-		h, _, err := walHeader(db.Path)
-		if err != nil {
-			return err
-		}
-		if h == nil || db.State.Offset == 0 || h.Frames(db.State.pos()) != log {
-			return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
-		}
-		db.State.Known = true
-		done := int64(0)
-		if log, done, _, err = c.work.Checkpoint(ctx, "PASSIVE"); err != nil {
-			return err
-		}
-		out.Frames = log
-		if done < log {
-			return nil
-		}
-	}
-	failpoint.Hit("seal.checkpoint.after")
-	out.Complete = true
-	if !cold {
-		return nil
-	}
-	db.State.Print, err = s.sealPrint(ctx, db.Path)
-	return err
+	return fi.Size(), nil
 }
 
 // Relieve checkpoints a WAL that grew past its limit while the replica could

@@ -1,0 +1,125 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// sealUploadTime bounds the upload of the last few commits while the write lock
+// is held, so that no writer waits for a slow replica.
+const sealUploadTime = 500 * time.Millisecond
+
+// Checkpoint ships what is left and moves the WAL's frames into the database
+// file at exactly the shipped state: with the write lock held, so that the next
+// commit begins a new generation of which rule R2 can prove that it missed
+// nothing. Writers wait for the copying, not for the replica.
+func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error) {
+	if err := s.drain(ctx, db, &out); err != nil || out.Empty {
+		return out, err
+	}
+	if sealed, err := isSealed(db); err != nil || sealed {
+		out.Complete = sealed
+		return out, err
+	}
+	if err := take(ctx, s.seals); err != nil {
+		return out, err
+	}
+	defer func() { <-s.seals }()
+	// One connection holds the write lock, the other checkpoints, which SQLite
+	// does not do inside a transaction.
+	lock, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	work, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, work.Close()) }()
+
+	for i := 0; ; i++ {
+		if err := lock.BeginImmediate(ctx); err != nil {
+			return out, err
+		}
+		settled, err := s.shipLocked(ctx, db, &out, i > 2)
+		if err == nil && settled {
+			err = s.checkpointLocked(ctx, db, work, &out)
+		}
+		lock.End()
+		if errors.Is(err, errGhost) {
+			err = cutGhost(ctx, work, err)
+		}
+		if err != nil || settled {
+			return out, err
+		}
+		if err := s.drain(ctx, db, &out); err != nil {
+			return out, err
+		}
+	}
+}
+
+// shipLocked looks for commits that came before the lock was taken. There are
+// rarely any; then the lock is given up and they are shipped outside, but not
+// forever.
+func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bool) (settled bool, err error) {
+	for {
+		d, empty, err := s.capture(ctx, db)
+		if err != nil || empty {
+			return empty, err
+		}
+		if d.ltx == nil {
+			db.State = d.next
+			if d.more {
+				continue
+			}
+			return true, nil
+		}
+		if !insist {
+			d.close()
+			return false, nil
+		}
+		wctx, cancel := context.WithTimeout(ctx, sealUploadTime)
+		r, err := s.apply(wctx, db, d)
+		cancel()
+		d.close()
+		out.Result = out.Add(r)
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// checkpointLocked checkpoints under the write lock.
+func (s *Shipper) checkpointLocked(ctx context.Context, db *DB, work *sqlitedb.Conn, out *Sealed) error {
+	failpoint.Hit("seal.checkpoint.before")
+	log, _, _, err := work.Checkpoint(ctx, "NOOP")
+	if err != nil {
+		return err
+	}
+	if log > 0 {
+		h, _, err := walHeader(db.Path)
+		if err != nil {
+			return err
+		}
+		if shipped, ours := shippedFrames(db, h); !ours || shipped != log {
+			return ghost(db, log)
+		}
+		db.State.Known = true
+		done := int64(0)
+		if log, done, _, err = work.Checkpoint(ctx, "PASSIVE"); err != nil {
+			return err
+		}
+		out.Frames = log
+		if done < log {
+			return nil
+		}
+	}
+	failpoint.Hit("seal.checkpoint.after")
+	out.Complete = true
+	return nil
+}

@@ -1,0 +1,89 @@
+package ship
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// TestACommitBesideASealIsNeverLost commits at every moment at which a seal asks
+// the file system for the file, alone and with every kind of checkpoint behind it.
+// A fingerprint of a file that has what was not shipped would say that nothing is
+// left to ship, and no restore would ever have it. Red without the look atEnd in
+// sealOnce.
+func TestACommitBesideASealIsNeverLost(t *testing.T) {
+	const (
+		oneFrame = "UPDATE t SET v = randomblob(100) WHERE k = 1"
+		some     = "INSERT INTO t(v) VALUES(randomblob(3000))"
+	)
+	for name, beside := range map[string][]string{
+		"a commit":                           {oneFrame},
+		"checkpointed":                       {oneFrame, "PRAGMA wal_checkpoint(PASSIVE)"},
+		"checkpointed, log cut":              {oneFrame, "PRAGMA wal_checkpoint(TRUNCATE)"},
+		"checkpointed, log restarted":        {oneFrame, "PRAGMA wal_checkpoint(RESTART)", some},
+		"restarted with as many, copied too": {some, "PRAGMA wal_checkpoint(RESTART)", oneFrame, "PRAGMA wal_checkpoint(PASSIVE)"},
+	} {
+		for _, after := range []bool{false, true} {
+			// until the seal asks less often than that
+			for nth, reached := 1, true; reached; nth++ {
+				t.Run(fmt.Sprintf("%s, at look %d, after it %v", name, nth, after), func(t *testing.T) {
+					r := newRig(t, 1024)
+					r.insert(3, 100)
+					r.ship(RuleResync)
+					r.exec(oneFrame)
+					looks, stat := 0, r.s.cfg.Stat
+					r.s.cfg.Stat = func(path string) (Fingerprint, error) {
+						looks++
+						now := looks == nth
+						if now && !after {
+							r.exec(beside...)
+						}
+						p, err := stat(path)
+						if now && after {
+							r.exec(beside...)
+						}
+						return p, err
+					}
+					_, err := r.s.Seal(t.Context(), r.db)
+					if err != nil && !errors.Is(err, ErrUnsettled) && !errors.Is(err, sqlitedb.ErrBusy) {
+						t.Fatal(err)
+					}
+					reached = looks >= nth
+					r.s.cfg.Stat = stat
+					drain(t, r.s, r.db)
+					r.same()
+					r.insert(1, 100)
+					drain(t, r.s, r.db)
+					r.same()
+				})
+			}
+		}
+	}
+}
+
+// TestASealKeepsNobodyWaiting: it takes no lock that a writer needs, but for the
+// instant of cutting the log, and gives up where somebody writes.
+func TestASealKeepsNobodyWaiting(t *testing.T) {
+	r := newRig(t, 1024)
+	r.insert(3, 100)
+	r.ship(RuleResync)
+	r.insert(1, 100)
+	c := r.conn()
+	if _, err := c.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.s.Seal(t.Context(), r.db)
+	if err != nil || !got.Complete {
+		t.Errorf("beside a transaction that has written nothing: %+v, %v", got, err)
+	}
+	for _, q := range []string{"INSERT INTO t(v) VALUES(randomblob(100))", "COMMIT"} {
+		if _, err := c.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.close(c)
+	drain(t, r.s, r.db)
+	r.same()
+}
