@@ -151,10 +151,11 @@ type lister interface {
 	list(ctx context.Context) iter.Seq2[listed, error]
 }
 
-// list lists a discoverer's databases.
+// list lists a discoverer's databases. A walk goes on while what it found is taken
+// in, so that a first listing of 100,000 has two cores.
 func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
 	if l, ok := d.(lister); ok {
-		return l.list(ctx)
+		return ahead(l.list(ctx))
 	}
 	return func(yield func(listed, error) bool) {
 		for db, err := range d.Discover(ctx) {
