@@ -43,6 +43,7 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 	defer func() { err = errors.Join(err, work.Close()) }()
 
 	for i := 0; ; i++ {
+		s.at(beforeLock)
 		if err := lock.BeginImmediate(ctx); err != nil {
 			return out, err
 		}

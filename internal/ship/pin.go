@@ -103,11 +103,11 @@ func (s *Shipper) pinAlone(ctx context.Context, db *DB, p *pin) (ok bool, err er
 	if size, err := walSize(db.Path); err != nil || size > 0 {
 		return false, err
 	}
-	s.pinned(beforeRead)
+	s.at(beforeRead)
 	if err := p.reader.BeginRead(ctx); err != nil {
 		return false, err
 	}
-	s.pinned(afterRead)
+	s.at(afterRead)
 	// The reader has made the log if there was none; or its place is another one.
 	if fi, err := os.Stat(db.Path + "-wal"); err == nil && fi.Size() == 0 {
 		return true, s.measure(ctx, db, p)
@@ -140,7 +140,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if err != nil {
 		return false, err
 	}
-	s.pinned(beforeRead)
+	s.at(beforeRead)
 	if err := p.reader.BeginRead(ctx); err != nil {
 		return false, err
 	}
@@ -149,7 +149,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 			p.reader.End()
 		}
 	}()
-	s.pinned(afterRead)
+	s.at(afterRead)
 	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
 	if err != nil || before != after {
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
@@ -205,18 +205,19 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	return true, nil
 }
 
-// pinMoment is an instant inside tryPin or pinAlone, between two of its questions.
-type pinMoment uint8
+// moment is an instant at which somebody else's commit matters.
+type moment uint8
 
 const (
-	beforeRead pinMoment = iota + 1 // after the first question
-	afterRead                       // before the second
+	beforeRead moment = iota + 1 // of a pin, after its first question
+	afterRead                    // before the second
+	beforeLock                   // of a checkpoint, after it has shipped everything
 )
 
-// pinned lets a test act at such an instant.
-func (s *Shipper) pinned(at pinMoment) {
-	if s.onPin != nil {
-		s.onPin(at)
+// at lets a test act at such an instant.
+func (s *Shipper) at(now moment) {
+	if s.onMoment != nil {
+		s.onMoment(now)
 	}
 }
 

@@ -19,7 +19,7 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 	const sameFrames = "UPDATE t SET v = randomblob(100) WHERE k = 1" // one frame
 	for _, c := range []struct {
 		name    string
-		moment  pinMoment
+		moment  moment
 		settled bool // every frame was checkpointed before, so that a commit restarts the log
 		each    bool // at every attempt, until the pin stops the writers
 	}{
@@ -51,7 +51,7 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 					r.exec("PRAGMA wal_checkpoint(TRUNCATE)", sameFrames, "PRAGMA wal_checkpoint(PASSIVE)")
 				}
 				attempts, commits := 0, 0
-				r.s.onPin = func(at pinMoment) {
+				r.s.onMoment = func(at moment) {
 					if at != c.moment {
 						return
 					}
@@ -80,7 +80,7 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 // would say that the replica has what nobody read. Red without the comparison of
 // inodes in measure.
 func TestAFileReplacedBesideThePinIsNotTakenForTheOneThatWasRead(t *testing.T) {
-	for _, moment := range []pinMoment{beforeRead, afterRead} {
+	for _, when := range []moment{beforeRead, afterRead} {
 		r, other := newRig(t, 1024), newRig(t, 1024)
 		for i, r := range []*rig{r, other} {
 			r.insert(3+i, 100)
@@ -89,9 +89,9 @@ func TestAFileReplacedBesideThePinIsNotTakenForTheOneThatWasRead(t *testing.T) {
 		}
 		replacement := filepath.Join(filepath.Dir(r.path), "b.db")
 		other.copyTo(replacement)
-		r.s.onPin = func(at pinMoment) {
-			if at == moment {
-				r.s.onPin = nil
+		r.s.onMoment = func(at moment) {
+			if at == when {
+				r.s.onMoment = nil
 				if err := os.Rename(replacement, r.path); err != nil {
 					t.Fatal(err)
 				}

@@ -99,14 +99,14 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	if err != nil {
 		return false, err
 	}
-	if log <= 0 { // nothing is in use of the log, or there is none
+	shipped, ours := shippedFrames(db, h)
+	switch {
+	case !ours && log <= 0: // of what log there is, nothing is in use
 		out.Complete = !db.State.Print.IsZero()
 		return out.Complete, nil
-	}
-	shipped, ours := shippedFrames(db, h)
-	if !ours || log > shipped {
+	case !ours || log > shipped:
 		return false, nil
-	} else if log < shipped {
+	case log < shipped:
 		return false, ghost(db, log)
 	}
 	out.Frames = log

@@ -83,12 +83,12 @@ type Config struct {
 
 // Shipper steps databases.
 type Shipper struct {
-	cfg     Config
-	started time.Time
-	bufs    sync.Pool
-	pins    chan struct{} // taken after seals, never before
-	seals   chan struct{}
-	onPin   func(pinMoment) // set by tests only
+	cfg      Config
+	started  time.Time
+	bufs     sync.Pool
+	pins     chan struct{} // taken after seals, never before
+	seals    chan struct{}
+	onMoment func(moment) // set by tests only
 }
 
 // New returns a Shipper.
