@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -93,16 +94,17 @@ func TestARestoreListsOnce(t *testing.T) {
 	})
 }
 
-// vanishing deletes a file right before the first open, as retention may.
+// vanishing deletes a file right before the first open, as retention may. A
+// restore opens several at once.
 type vanishing struct {
 	*Snapshot
+	once   sync.Once
 	delete func()
 }
 
 func (v *vanishing) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
-	if v.delete != nil && level == 0 {
-		v.delete()
-		v.delete = nil
+	if level == 0 {
+		v.once.Do(v.delete)
 	}
 	return v.Snapshot.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
 }
