@@ -47,6 +47,9 @@ func hour(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop(ctx)) }()
+	if err := m.makeHot(ctx, sp.N); err != nil { // as an active tenant is
+		return nil, err
+	}
 	if err := m.syncAll(ctx, sp.N, sp.N); err != nil {
 		return nil, err
 	}
