@@ -63,9 +63,6 @@ func TestAColdDatabaseTakesFewBytes(t *testing.T) {
 }
 
 func TestLeasingAnOpenDatabaseAllocatesNothing(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
 		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour), multidb.WithScanInterval(time.Hour))
 	const id = "project0/db0"
@@ -83,7 +80,7 @@ func TestLeasingAnOpenDatabaseAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.Release()
-	}); n != 0 {
+	}); n != 0 && !raceEnabled { // which allocates by itself
 		t.Errorf("%v allocations for an Acquire and a Release", n)
 	}
 }

@@ -226,7 +226,9 @@ func (m *Manager) removeLocked(e *entry) {
 	e.removed = true
 	m.fleet.Remove(e.item)
 	m.entries.Delete(e.db.ID)
-	m.setFileLocked(e, fileID{})
+	if m.files.Get(e.file) == e { // whose file it was stays known to an Acquire under way
+		m.files.Delete(e.file)
+	}
 	if e.clash {
 		m.refusals--
 	}

@@ -1,8 +1,12 @@
 package multidb
 
 import (
+	"context"
+	"errors"
 	"hash/maphash"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -131,5 +135,47 @@ func TestPrefixesAreEqualByTheirText(t *testing.T) {
 func TestAnEntryIsSmall(t *testing.T) {
 	if n := unsafe.Sizeof(entry{}); n > 208 {
 		t.Errorf("an entry has %d bytes, more than its size class of 208", n)
+	}
+}
+
+// TestARemovedEntryStillKnowsThatItHadAFile: an Acquire of it that is under way
+// would otherwise make an empty one in its place. Nobody finds it by the file.
+func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
+	root := t.TempDir()
+	path := filepath.Join(root, "a.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := New(WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithWatch(false), WithScanInterval(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	e, err := m.hold(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.letGo(e)
+	file := e.file
+	m.mu.Lock()
+	known := m.files.Get(file) == e
+	m.removeLocked(e)
+	found := m.files.Get(file)
+	m.unlock()
+	if !known || found != nil {
+		t.Errorf("found by its file: %v before, %v after", known, found)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ensureFile(t.Context(), e); !errors.Is(err, ErrMissing) {
+		t.Errorf("an Acquire under way: %v", err)
 	}
 }

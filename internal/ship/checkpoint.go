@@ -18,14 +18,7 @@ const sealUploadTime = 500 * time.Millisecond
 // commit begins a new generation of which rule R2 can prove that it missed
 // nothing. Writers wait for the copying, not for the replica.
 func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error) {
-	if err := s.drain(ctx, db, &out); err != nil || out.Empty {
-		return out, err
-	}
-	if sealed, err := isSealed(db); err != nil || sealed {
-		out.Complete = sealed
-		return out, err
-	}
-	if err := take(ctx, s.seals); err != nil {
+	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
 	}
 	defer func() { <-s.seals }()

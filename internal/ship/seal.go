@@ -35,14 +35,7 @@ const sealAttempts = 4
 // WAL to nothing. It waits for nobody and keeps nobody waiting: who writes
 // meanwhile makes it ErrUnsettled or sqlitedb.ErrBusy.
 func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
-	if err := s.drain(ctx, db, &out); err != nil || out.Empty {
-		return out, err
-	}
-	if sealed, err := isSealed(db); err != nil || sealed {
-		out.Complete = sealed
-		return out, err
-	}
-	if err := take(ctx, s.seals); err != nil {
+	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
 	}
 	defer func() { <-s.seals }()
@@ -61,7 +54,7 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 			return out, err
 		} else if settled {
 			break
-		} else if i == sealAttempts {
+		} else if i+1 == sealAttempts {
 			return out, fmt.Errorf("%w: %s: it is written to while it is sealed", ErrUnsettled, db.Path)
 		}
 		if err := s.drain(ctx, db, &out); err != nil {
@@ -84,7 +77,7 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 }
 
 // sealOnce checkpoints what was shipped and fingerprints the file. No lock keeps
-// writers out: a look at the log afterwards shows that there was none. Every
+// writers out: a look at the log afterwards shows that nobody wrote. Every
 // commit stands in the log, behind ours or in a generation of its own, until
 // another one restarts it; so if the log ends where we have shipped up to, nobody
 // has committed since, and a checkpoint had nothing to write to the file. False
@@ -158,6 +151,18 @@ func (s *Shipper) drain(ctx context.Context, db *DB, out *Sealed) error {
 			return err
 		}
 	}
+}
+
+// prepare ships what there is and takes a place among the seals, unless it is
+// done: nothing is left for a checkpoint.
+func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, err error) {
+	if err := s.drain(ctx, db, out); err != nil || out.Empty {
+		return true, err
+	}
+	if out.Complete, err = isSealed(db); err != nil || out.Complete {
+		return true, err
+	}
+	return false, take(ctx, s.seals)
 }
 
 // isSealed reports whether the file is all of the database already, as a step
