@@ -37,6 +37,15 @@ func (l ledger) payload(k int) []byte {
 	return b
 }
 
+// firstLarge is the first transaction that is more than the shipper's buffer.
+func (l ledger) firstLarge() int {
+	for k := 1; ; k++ {
+		if len(l.payload(k)) > 1_000_000 {
+			return k
+		}
+	}
+}
+
 func (l ledger) chain(n int) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d/%d", l.seed, n))
 	return hex.EncodeToString(sum[:])

@@ -111,7 +111,7 @@ func TestAFullStateDirectoryStopsWhatNeedsItAlone(t *testing.T) {
 	}
 	w := newWard(t)
 	w.small(w.state(), "32m")
-	w.calm()
+	w.suits = calm
 	w.start()
 	w.othersFlow()
 	free := fill(t, w.state())

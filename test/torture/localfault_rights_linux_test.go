@@ -69,12 +69,30 @@ func TestRightsTakenAwayAreNamedAndGivenBackAreUsed(t *testing.T) {
 	t.Run("the state directory", func(t *testing.T) {
 		t.Parallel()
 		w := newWard(t)
+		w.suits = calm
 		w.start()
 		w.othersFlow()
 		run(t, "chmod", "-R", "a-w", w.state())
 		w.sick.write(10)
 		w.arrived()
 		run(t, "chmod", "-R", "u+w", w.state())
+		w.healthy()
+		w.finish()
+	})
+	t.Run("the state directory, with a transaction larger than memory", func(t *testing.T) {
+		t.Parallel()
+		w := newWard(t)
+		w.suits = func(name string, l ledger) bool {
+			k := l.firstLarge()
+			return name == "sick" && 12 < k && k <= 20 || name != "sick" && calm(name, l)
+		}
+		w.start()
+		w.othersFlow()
+		run(t, "chmod", "-R", "a-w", w.state())
+		w.sick.write(10)
+		w.named(fs.ErrPermission, false, nil)
+		run(t, "chmod", "-R", "u+w", w.state())
+		w.arrived()
 		w.healthy()
 		w.finish()
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,13 +30,14 @@ type ward struct {
 	well   []*tenant
 	all    bool // the fault is everybody's
 	stop   chan struct{}
-	seed   func() uint64 // of the tenants
+	seeds  uint64                           // given to tenants so far
+	suits  func(name string, l ledger) bool // or the next seed is tried; nil: each does
 	wrote  sync.WaitGroup
 }
 
 func newWard(t *testing.T, opts ...multidb.Option) *ward {
 	t.Helper()
-	w := &ward{t: t, dir: t.TempDir(), place: filePlace(t), events: &events{}, seed: rand.Uint64}
+	w := &ward{t: t, dir: t.TempDir(), place: filePlace(t), events: &events{}}
 	if err := os.Mkdir(w.data(), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -51,8 +51,14 @@ func (w *ward) data() string            { return filepath.Join(w.dir, "data") }
 func (w *ward) state() string           { return filepath.Join(w.dir, "state") }
 func (w *ward) path(name string) string { return filepath.Join(w.data(), name, "x.db") }
 
+// tenant has the next seed: each run of a test has the same ones.
 func (w *ward) tenant(name string) *tenant {
-	return &tenant{t: w.t, w: w, id: multidb.ID(name), l: ledger{w.seed()}}
+	for {
+		w.seeds++
+		if l := (ledger{w.seeds}); w.suits == nil || w.suits(name, l) {
+			return &tenant{t: w.t, w: w, id: multidb.ID(name), l: l}
+		}
+	}
 }
 
 // start starts the Manager, and writers that go on until finish.
@@ -109,20 +115,9 @@ func (w *ward) othersFlow() {
 	}
 }
 
-// calm gives the tenants transactions that need no file to be shipped.
-func (w *ward) calm() {
-	w.seed = func() uint64 {
-		for {
-			l, k := ledger{rand.Uint64()}, 1
-			for k < 600 && len(l.payload(k)) < 100_000 {
-				k++
-			}
-			if k == 600 {
-				return l.seed
-			}
-		}
-	}
-}
+// calm is a ledger of which no transaction needs a file to be shipped, up to the
+// 600th.
+func calm(_ string, l ledger) bool { return l.firstLarge() > 600 }
 
 // maxLag is what Healthy is asked with.
 const maxLag = 3 * time.Second
