@@ -46,8 +46,7 @@
 // # Limits
 //
 // One Manager owns a replica prefix and a state directory at a time. An
-// application in the same process must use the pool, or the same driver and only
-// for databases that the Manager knows already, as it reads the first bytes of a
-// new file itself: see [Manager.Acquire] and [Manager.Start]. A database in rollback-journal mode is shipped whole at
+// application in the same process must use the pool, or the same driver: see
+// [Manager.Acquire]. A database in rollback-journal mode is shipped whole at
 // every change; the pool converts those it opens to WAL. Linux and macOS.
 package multidb

@@ -40,9 +40,36 @@ func locked(t *testing.T, path string) bool {
 	return false
 }
 
+// TestALockOfTheApplicationSurvivesThatItsFileIsFound: where there is neither a WAL
+// nor a journal beside it, the Manager reads the first bytes of the file.
+//
+// Red where readStart (sniff.go) opens it by package os.
+func TestALockOfTheApplicationSurvivesThatItsFileIsFound(t *testing.T) {
+	root := newTree(t, 1, 1)
+	path := filepath.Join(root, "project0/databases/db0.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	for _, q := range []string{"PRAGMA journal_mode=delete", "BEGIN", "INSERT INTO t SELECT * FROM t WHERE 0"} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !locked(t, path) {
+		t.Fatal("the application has no lock")
+	}
+	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()))
+	f.sync("project0/db0")
+	if !locked(t, path) {
+		t.Error("the lock is gone")
+	}
+}
+
 // TestThePoolsLockSurvivesEverythingTheManagerDoes would fail if anything opened
-// and closed the database file by other means than SQLite: sniff in foundNew
-// must never run on a file that is open.
+// and closed the database file by other means than SQLite.
 func TestThePoolsLockSurvivesEverythingTheManagerDoes(t *testing.T) {
 	rep := multidbtest.NewReplica()
 	f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep),

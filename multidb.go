@@ -129,8 +129,7 @@ func New(opts ...Option) (*Manager, error) {
 
 // Start opens the state directory, loads what is known, and returns when the
 // first discovery is done. It makes no request to the replica, whose troubles
-// become statuses and events. The first bytes of new files are read once; where
-// there are more than 1,000 of them that goes on after Start has returned. ctx bounds only Start. The Manager can be started
+// become statuses and events. ctx bounds only Start. The Manager can be started
 // once; if Start fails nothing is left running.
 func (m *Manager) Start(ctx context.Context) (err error) {
 	m.mu.Lock()
@@ -196,12 +195,6 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 			m.pool.Close(context.Background()), m.catalog.Abandon())
 	}
 	m.firstScan = time.Since(began)
-	m.mu.Lock()
-	few := len(m.fresh) <= freshAtStart
-	m.mu.Unlock()
-	if few {
-		m.readFresh(ctx)
-	}
 	m.workers.Start()
 	m.joined.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
@@ -211,11 +204,6 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	m.unlock()
 	return nil
 }
-
-// freshAtStart is how many new files Start reads before it returns, in 20 ms or
-// so: reading one that this process has open by other means than the pool would
-// drop SQLite's locks on it.
-const freshAtStart = 1000
 
 // spoolDir is the directory of unfinished files, in the state directory.
 const spoolDir = "spool"

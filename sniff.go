@@ -3,8 +3,10 @@ package multidb
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
+	"path/filepath"
+
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 // readFresh reads the first bytes of the files that scans and watchers brought.
@@ -77,10 +79,8 @@ func (m *Manager) ensureRead(ctx context.Context, e *entry) error {
 
 const sqliteMagic = "SQLite format 3\x00"
 
-// sniff reads the first bytes of a file that this process does not have open:
-// closing a descriptor drops the process's locks on the file, so it is done
-// once per file, and not at all where a WAL, a journal or a shared-memory file
-// beside it says that somebody uses it as a database.
+// sniff reads the first bytes of a file, but not where a WAL, a journal or a
+// shared-memory file beside it says that somebody uses it as a database.
 func sniff(path string, size int64) error {
 	if size == 0 {
 		return nil // a database to be
@@ -90,17 +90,30 @@ func sniff(path string, size int64) error {
 			return nil
 		}
 	}
-	f, err := os.Open(path)
-	if err != nil {
+	b := make([]byte, min(size, int64(len(sqliteMagic))))
+	if err := readStart(path, b); err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }()
-	var b [len(sqliteMagic)]byte
-	if _, err := io.ReadFull(f, b[:]); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && err != io.EOF {
-		return err
-	}
-	if string(b[:]) != sqliteMagic {
+	if string(b) != sqliteMagic {
 		return ErrNotDatabase
 	}
 	return nil
+}
+
+// readStart reads through SQLite's file layer, as the application may have
+// connections of its own to the file, whose locks it must not lose.
+func readStart(path string, b []byte) (err error) {
+	f, err := sqlitedb.OpenFile(path)
+	if err != nil {
+		to, e := filepath.EvalSymlinks(path)
+		if e != nil || to == path {
+			return err
+		}
+		if f, err = sqlitedb.OpenFile(to); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	_, err = f.ReadAt(b, 0)
+	return err
 }
