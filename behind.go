@@ -14,6 +14,14 @@ func (r *runState) measure(st ship.State) {
 	}
 }
 
+// isBehind notes what a step has found, before it waits for the replica.
+func (m *Manager) isBehind(r *runState, b behind) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.behind, r.measured = b, true
+	m.setBehindLocked(r)
+}
+
 // setBehindLocked keeps what a run has measured, until one finds everything
 // shipped.
 func (m *Manager) setBehindLocked(r *runState) {

@@ -1,6 +1,7 @@
 package multidb_test
 
 import (
+	"database/sql"
 	"errors"
 	"os"
 	"os/exec"
@@ -12,14 +13,15 @@ import (
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
-// TestADatabaseOnAReadOnlyFileSystemIsNamedAndLeavesTheOthersAlone mounts one in
+// TestOnAReadOnlyFileSystemWhatHasNoLogIsShippedAndTheRestIsNamed mounts one in
 // a namespace of its own, where the test runs itself again.
-func TestADatabaseOnAReadOnlyFileSystemIsNamedAndLeavesTheOthersAlone(t *testing.T) {
+func TestOnAReadOnlyFileSystemWhatHasNoLogIsShippedAndTheRestIsNamed(t *testing.T) {
 	const env = "MULTIDB_TEST_READONLY"
 	root := os.Getenv(env)
 	if root == "" {
 		root = t.TempDir()
-		makeDB(t, filepath.Join(root, "p/databases/a.db"), 3)
+		makeDB(t, filepath.Join(root, "p/databases/still.db"), 3)
+		makeLog(t, filepath.Join(root, "p/databases/a.db"))
 		script := `mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$1" -test.run='^` + t.Name() + `$' -test.v`
 		cmd := exec.Command("unshare", "--mount", "--map-root-user", "sh", "-c", script, root, os.Args[0])
 		cmd.Env = append(os.Environ(), env+"="+root)
@@ -45,6 +47,31 @@ func TestADatabaseOnAReadOnlyFileSystemIsNamedAndLeavesTheOthersAlone(t *testing
 	checkReadOnly(t, root)
 }
 
+// makeLog makes a database of which a part is in the log, as a program that was
+// killed leaves it.
+func makeLog(t *testing.T, path string) {
+	t.Helper()
+	from := filepath.Join(t.TempDir(), "a.db")
+	makeDB(t, from, 3)
+	db, err := sql.Open("sqlite", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("INSERT INTO t(v) VALUES('in the log')"); err != nil {
+		t.Fatal(err)
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(from + suffix)
+		if err == nil {
+			err = os.WriteFile(path+suffix, b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func checkReadOnly(t *testing.T, root string) {
 	f := start(t, root, multidb.WithDiscoverer(multidb.Glob(pattern(newTree(t, 1, 1)))),
 		multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(t.TempDir()))
@@ -54,6 +81,13 @@ func checkReadOnly(t *testing.T, root string) {
 	}
 	if st, err := f.m.Status("p/a"); err != nil || !errors.Is(st.Err, multidb.ErrReadOnly) {
 		t.Errorf("status: %v, %v", st.Err, err)
+	}
+	f.sync("p/still")
+	if rows := f.restored("p/still", multidb.RestoreOptions{}); len(rows) != 3 {
+		t.Errorf("%d rows were shipped, want 3", len(rows))
+	}
+	if _, err := f.m.Acquire(t.Context(), "p/still"); !errors.Is(err, multidb.ErrReadOnly) {
+		t.Errorf("acquire of one without a log: %v", err)
 	}
 	f.insert("project0/db0", "x")
 	f.sync("project0/db0")

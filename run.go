@@ -32,6 +32,7 @@ type runState struct {
 	mayLeave bool  // what is found changed may stay local: ColdSyncNone
 	left     bool  // and does
 
+	failing   bool   // so did the run before
 	failed    bool   // and it is noted
 	behind    behind // when it was last looked at
 	measured  bool   // it was
@@ -77,7 +78,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	cold := e.item.Tier() == schedule.Cold
 	relieve, lastErr := m.wals.Asked(e), e.health.err
 	down := e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.left
-	*r = runState{e: e, started: m.cfg.now(), relieve: relieve, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
+	*r = runState{e: e, started: m.cfg.now(), relieve: relieve, failing: lastErr != nil, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
 	m.runs[e] = r
 	r.shippedTo = e.unpack().state.Offset
 	m.unlock()
@@ -202,7 +203,9 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	w.clean = false
 	if m.cfg.replica != nil {
-		r.measure(w.state)
+		if w.rep == nil || !w.verified || r.failing { // it may be long before there is a step to tell
+			r.measure(w.state)
+		}
 		m.owes(r)
 	}
 	if m.cfg.replica == nil {
@@ -249,6 +252,8 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 	if err != nil {
 		return err
 	}
+	rep.db.OnBehind = func(end, lag int64) { m.isBehind(r, behind{end, lag}) }
+	defer func() { rep.db.OnBehind = nil }()
 	for range filesPerRun {
 		old := rep.db.State
 		res, err := m.ship.Step(ctx, &rep.db)
@@ -405,7 +410,8 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	if !r.acked.IsZero() {
 		m.counters.lag.observe(r.acked.Sub(r.before.modTime()), now)
 	}
-	if r.measured && r.shipped > 0 {
+	failedFirst := err != nil && !r.measured && !r.drained && r.before != (fileStat{}) && m.cfg.replica != nil
+	if failedFirst || r.measured && r.shipped > 0 {
 		r.measure(w.state)
 	}
 

@@ -25,7 +25,7 @@ type batch struct {
 // empty reports whether nothing was committed.
 func (b *batch) empty() bool { return b.txns == 0 }
 
-// page returns the page of a frame; scratch holds one page.
+// page returns the page of a frame; scratch holds one page where there is a spool.
 func (b *batch) page(frame int64, scratch []byte) ([]byte, error) {
 	off := frame*b.hdr.FrameSize() + wal.FrameHeaderSize
 	if b.spool == nil {

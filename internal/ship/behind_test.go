@@ -103,3 +103,63 @@ func TestTheEndOfALogThatIsFoundByHalvingIsThatOfReadingItAll(t *testing.T) {
 		r.close(f)
 	}
 }
+
+// TestAStepTellsWhatBehindSays before it writes: with more than it ships at once,
+// an open transaction at the end, and after restarts of the log.
+func TestAStepTellsWhatBehindSays(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	r := newRig(t, 512)
+	r.s.cfg.ChunkSize = 16 << 10
+	seen := map[Rule]int{}
+	more, tails := 0, 0
+	for i := range 150 {
+		r.insert(rnd.IntN(30), rnd.IntN(3000))
+		switch rnd.IntN(6) {
+		case 0:
+			r.exec("PRAGMA wal_checkpoint(RESTART)")
+		case 1:
+			r.foreign("PRAGMA wal_checkpoint(TRUNCATE)")
+		}
+		open := func() {}
+		if rnd.IntN(4) == 0 {
+			c := r.conn()
+			mustExec(t, c, "PRAGMA cache_size=1")
+			mustExec(t, c, "BEGIN IMMEDIATE")
+			mustExec(t, c, "INSERT INTO t(v) VALUES(randomblob(6000))")
+			open = func() { mustExec(t, c, "COMMIT"); r.close(c) }
+		}
+		for n := range 3 {
+			told := 0
+			end, lag := r.behind()
+			r.db.OnBehind = func(e, l int64) {
+				if told++; e != end || l != lag {
+					t.Errorf("seed %d, round %d, step %d: told of %d, %d; Behind says %d, %d", seed, i, n, e, l, end, lag)
+				}
+			}
+			res, err := r.s.Step(t.Context(), r.db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (res.Txns > 0) && told != 1 {
+				t.Errorf("seed %d, round %d, step %d: told %d times of %+v", seed, i, n, told, res)
+			}
+			if res.Txns > 0 {
+				seen[res.Rule]++
+				more += btoi(res.More)
+				tails += btoi(res.Tail)
+			}
+		}
+		open()
+	}
+	if seen[RuleSame] == 0 || seen[RuleRestart] == 0 || seen[RuleResync] == 0 || more == 0 || tails == 0 {
+		t.Errorf("seed %d: not all was seen: %v, more %d, tails %d", seed, seen, more, tails)
+	}
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

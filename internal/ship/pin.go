@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -12,8 +11,9 @@ import (
 )
 
 // pin is a read transaction together with the exact place in the WAL that it
-// sees.
+// sees; or the file of a database that stands still.
 type pin struct {
+	still    *sqlitedb.File
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
@@ -60,9 +60,6 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 	if p.reader, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
 		return p, err
 	}
-	if ok, err := s.pinAlone(ctx, db, p); ok || err != nil {
-		return p, err
-	}
 	if p.probe, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
 		return p, err
 	}
@@ -91,29 +88,6 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 		}
 	}
 	return p, fmt.Errorf("%w: %s: %s", ErrUnsettled, db.Path, p.why)
-}
-
-// pinAlone begins the transaction where the log is empty, as it is of every
-// database that is new: that takes no second connection. If it is still empty
-// afterwards, the file alone is what the reader sees. A commit before the read was
-// copied to the file, or would stand in the log; and from then on none is copied,
-// as our reader needs nothing of the log and so keeps checkpoints from the file, and
-// a log is cut only after all of it was copied.
-func (s *Shipper) pinAlone(ctx context.Context, db *DB, p *pin) (ok bool, err error) {
-	if size, err := walSize(db.Path); err != nil || size > 0 {
-		return false, err
-	}
-	s.at(beforeRead)
-	if err := p.reader.BeginRead(ctx); err != nil {
-		return false, err
-	}
-	s.at(afterRead)
-	// The reader has made the log if there was none; or its place is another one.
-	if fi, err := os.Stat(db.Path + "-wal"); err == nil && fi.Size() == 0 {
-		return true, s.measure(ctx, db, p)
-	}
-	p.reader.End()
-	return false, nil
 }
 
 // measure notes the file and the shape of the database that the reader sees.
@@ -209,9 +183,13 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 type moment uint8
 
 const (
-	beforeRead moment = iota + 1 // of a pin, after its first question
-	afterRead                    // before the second
-	beforeLock                   // of a checkpoint, after it has shipped everything
+	beforeRead  moment = iota + 1 // of a pin, after its first question
+	afterRead                     // before the second
+	beforeLock                    // of a checkpoint, after it has shipped everything
+	afterOpen                     // of a file that may stand still, before its fingerprint
+	beforeStill                   // after that
+	beforePage                    // each, of a resync or a snapshot
+	afterPages                    // of a resync or a snapshot, before its last look at the file
 )
 
 // at lets a test act at such an instant.
@@ -327,7 +305,12 @@ func (p *pin) close() error {
 		}
 		errs = append(errs, c.Close())
 	}
-	p.reader, p.probe = nil, nil
-	p.release()
+	if p.still != nil {
+		errs = append(errs, p.still.Close())
+	}
+	p.still, p.reader, p.probe = nil, nil, nil
+	if p.release != nil {
+		p.release()
+	}
 	return errors.Join(errs...)
 }

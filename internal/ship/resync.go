@@ -16,10 +16,23 @@ const SnapshotLevel = 9
 // resync is R4: the whole state of the database as the next transaction.
 // Writers go on meanwhile.
 func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
-	p, err := s.openPin(ctx, db)
+	p, err := s.openStill(ctx, db)
 	if err != nil {
 		return nil, false, err
 	}
+	if p != nil {
+		if d, empty, err = s.resyncFrom(ctx, db, p); !errors.Is(err, errMoved) {
+			return d, empty, err
+		}
+	}
+	if p, err = s.openPin(ctx, db); err != nil {
+		return nil, false, err
+	}
+	return s.resyncFrom(ctx, db, p)
+}
+
+// resyncFrom makes the delta of what the pin sees, and closes it.
+func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, empty bool, err error) {
 	defer func() {
 		if e := p.close(); e != nil && err == nil {
 			d.close()
@@ -71,7 +84,9 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 // file alone is what was read.
 func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (Fingerprint, error) {
 	var print Fingerprint
-	if !p.inWAL {
+	if p.still != nil {
+		print = p.main
+	} else if !p.inWAL {
 		var err error
 		if print, err = s.sealPrint(ctx, db.Path); err != nil {
 			return Fingerprint{}, err
@@ -84,7 +99,8 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	}
 	d.hash = int(p.pages) <= s.cfg.MaxPages
 	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
-	err = p.reader.Pages(ctx, func(pgno uint32, data []byte) error {
+	err = p.each(ctx, func(pgno uint32, data []byte) error {
+		s.at(beforePage)
 		last = pgno
 		if pgno > p.pages {
 			return nil
@@ -103,7 +119,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 			return nil
 		}
 		written++
-		return enc.EncodePage(ltx.PageHeader{Pgno: pgno}, data)
+		return enc.page(pgno, data)
 	})
 	if err != nil {
 		return Fingerprint{}, err
@@ -112,13 +128,18 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 		return Fingerprint{}, fmt.Errorf("ship: read %d pages of %d", last, p.pages)
 	}
 	d.same = known != nil && written == 0 && p.pages == db.State.Commit
-	if err := d.finish(enc); err != nil {
+	if d.sum, err = enc.close(); err != nil {
 		return Fingerprint{}, err
 	}
-	if after, err := s.cfg.Stat(db.Path); err != nil || after != print {
-		return Fingerprint{}, err // read consistently all the same, by its locks
+	s.at(afterPages)
+	after, err := s.cfg.Stat(db.Path)
+	switch {
+	case err == nil && after == print:
+		return print, nil
+	case p.still != nil:
+		return Fingerprint{}, errors.Join(errMoved, err)
 	}
-	return print, nil
+	return Fingerprint{}, err // read consistently all the same, by its locks
 }
 
 // snapshotOf writes a resync's pages as a snapshot of its TXID.
@@ -144,11 +165,11 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 		} else if err != nil {
 			return err
 		}
-		if err := enc.EncodePage(ltx.PageHeader{Pgno: ph.Pgno}, data); err != nil {
+		if err := enc.page(ph.Pgno, data); err != nil {
 			return err
 		}
 	}
-	if err := snap.finish(enc); err != nil {
+	if snap.sum, err = enc.close(); err != nil {
 		return err
 	}
 	return s.writeSnapshot(ctx, db, snap)
@@ -181,7 +202,13 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 				break
 			}
 		}
-		p, err := s.openPin(ctx, db)
+		var p *pin
+		if i == 0 {
+			p, err = s.openStill(ctx, db)
+		}
+		if p == nil && err == nil {
+			p, err = s.openPin(ctx, db)
+		}
 		if err != nil {
 			return res, err
 		}
@@ -191,7 +218,9 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 			}
 			continue // somebody committed since
 		}
-		return res, s.snapshotPinned(ctx, db, p)
+		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errMoved) {
+			return res, err
+		}
 	}
 	return res, fmt.Errorf("%w: %s", ErrUnsettled, db.Path)
 }

@@ -117,12 +117,7 @@ func (r *rig) ship(want Rule) Result {
 // same asserts that the replica restores to what the source is now.
 func (r *rig) same() {
 	r.t.Helper()
-	src := r.app
-	if src == nil {
-		src = foreign(r.t, r.path)
-		defer func() { r.close(src) }()
-	}
-	if got, want := restore(r.t, r.client, 0), contentHash(r.t, src); got != want {
+	if got, want := restore(r.t, r.client, 0), r.content(); got != want {
 		r.t.Fatalf("transaction %s restores to %s, the source is %s", r.db.State.TXID, got, want)
 	}
 }
@@ -309,12 +304,18 @@ type history map[ltx.TXID]string
 
 func (h history) note(r *rig) {
 	r.t.Helper()
+	h[r.db.State.TXID] = r.content()
+}
+
+// content is the hash of what the source is now.
+func (r *rig) content() string {
+	r.t.Helper()
 	src := r.app
 	if src == nil {
 		src = foreign(r.t, r.path)
 		defer func() { r.close(src) }()
 	}
-	h[r.db.State.TXID] = contentHash(r.t, src)
+	return contentHash(r.t, src)
 }
 
 func (h history) check(r *rig) {

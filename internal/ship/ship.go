@@ -73,8 +73,8 @@ type Config struct {
 	// BusyTimeout is how long a step waits for another connection's lock.
 	// Default 1 s.
 	BusyTimeout time.Duration
-	// MaxPins and MaxSeals bound how many databases are read through SQLite, and
-	// how many are sealed, at once: two connections each. Default 8.
+	// MaxPins and MaxSeals bound how many databases are read as a whole, and how
+	// many are sealed, at once: two connections each. Default 8.
 	MaxPins, MaxSeals int
 	// MaxPages is the size of database, in pages, up to which the hashes of its
 	// pages are kept, in 8 bytes each. Default 131,072 (512 MiB of 4 KiB pages).
@@ -146,6 +146,8 @@ type DB struct {
 	// data is all of the file if it is at hand, valid only during the call; nil if
 	// it is not, or if what is stored is not surely what was written last.
 	OnWrite func(info *ltx.FileInfo, data []byte)
+	// OnBehind, if set, is told what Behind would say, before a step writes anything.
+	OnBehind func(end, behind int64)
 
 	pending []attempt // writes whose answer was lost
 }
@@ -187,6 +189,8 @@ type delta struct {
 	txns int
 	more bool
 	tail bool
+
+	end, behind int64 // as Behind has it
 
 	hash    bool      // the hashes of the pages are wanted
 	changed []pageSum // of the file's pages
@@ -246,10 +250,23 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 		return nil, true, nil
 	}
 	d, err = s.proved(db, main, f, size)
-	if err != nil || d != nil {
-		return d, false, err
+	if err != nil {
+		return nil, false, err
 	}
-	return s.resync(ctx, db)
+	if d == nil {
+		if db.OnBehind != nil {
+			end, behind, err := Behind(db.Path, db.State, main)
+			if err != nil {
+				return nil, false, err
+			}
+			db.OnBehind(end, behind)
+		}
+		return s.resync(ctx, db)
+	}
+	if db.OnBehind != nil && d.ltx != nil {
+		db.OnBehind(d.end, d.behind)
+	}
+	return d, false, nil
 }
 
 // proved tries R1 to R3. A nil delta means that none holds.
@@ -445,6 +462,13 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	d.next.TXID++
 	d.next.Commit = b.commit
 	d.next.Print = Fingerprint{}
+	d.end = b.end.Offset
+	if b.more || b.tail {
+		if d.end, err = usedEnd(f, h, size); err != nil {
+			return nil, err
+		}
+	}
+	d.behind = d.end - from.Offset
 	if err := s.encodeBatch(d, b, db.State.Commit); err != nil {
 		d.close()
 		return nil, err

@@ -3,8 +3,6 @@ package ship
 import (
 	"bytes"
 	"testing"
-
-	"github.com/superfly/ltx"
 )
 
 func TestALostStateIsTakenFromTheLastFile(t *testing.T) {
@@ -112,12 +110,12 @@ func encode(t testing.TB, f file) []byte {
 	}
 	for pgno := uint32(1); pgno <= f.hdr.Commit; pgno++ {
 		if p := f.pages[pgno]; p != nil {
-			if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, p); err != nil {
+			if err := enc.page(pgno, p); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if err := enc.Close(); err != nil {
+	if _, err := enc.close(); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()

@@ -33,15 +33,20 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	// Pages that the file gained without being written are free pages, whose
 	// content is nobody's; a restore has no other place to take them from.
 	floor := min(prevCommit, b.minCommit)
-	zero := make([]byte, b.hdr.PageSize)
-	scratch := make([]byte, b.hdr.PageSize)
+	var zero, scratch []byte
+	if b.spool != nil {
+		scratch = make([]byte, b.hdr.PageSize)
+	}
 	lock := ltx.LockPgno(b.hdr.PageSize)
 	fill := func(from, to uint32) error {
 		for pgno := max(from, floor+1); pgno < to; pgno++ {
 			if pgno == lock {
 				continue
 			}
-			if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, zero); err != nil {
+			if zero == nil {
+				zero = make([]byte, b.hdr.PageSize)
+			}
+			if err := enc.page(pgno, zero); err != nil {
 				return err
 			}
 			if d.hash {
@@ -64,7 +69,7 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 		if err != nil {
 			return err
 		}
-		if err := enc.EncodePage(ltx.PageHeader{Pgno: pgno}, page); err != nil {
+		if err := enc.page(pgno, page); err != nil {
 			return err
 		}
 		if d.hash {
@@ -74,7 +79,8 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	if err := fill(prev+1, b.commit+1); err != nil {
 		return err
 	}
-	return d.finish(enc)
+	d.sum, err = enc.close()
+	return err
 }
 
 // header is the LTX header of the transaction that a state is about to be.
@@ -89,22 +95,6 @@ func (s *Shipper) header(next State) ltx.Header {
 		Timestamp: s.cfg.Now().UnixMilli(),
 		NodeID:    s.nodeID(),
 	}
-}
-
-func newEncoder(w io.Writer, h ltx.Header) (*ltx.Encoder, error) {
-	enc, err := ltx.NewEncoder(w)
-	if err != nil {
-		return nil, err
-	}
-	return enc, enc.EncodeHeader(h)
-}
-
-func (d *delta) finish(enc *ltx.Encoder) error {
-	if err := enc.Close(); err != nil {
-		return err
-	}
-	d.sum = enc.Trailer().FileChecksum
-	return nil
 }
 
 // write puts the delta's file at the replica and moves the state. It returns

@@ -1,0 +1,116 @@
+package ship
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/superfly/ltx"
+)
+
+// errMoved: the file was written to while it was read as one that stands still.
+var errMoved = fmt.Errorf("%w: it was written to while it was read", ErrUnsettled)
+
+// openStill is openPin for a database whose log is empty and whose file nobody
+// writes to. No connection is opened, which would make a log and its index beside
+// the file only to delete them again. Nil if the database is not like that, or
+// cannot be read so: openPin has the last word, and the error.
+//
+// The file alone is the database when there is no log, and no journal that would
+// be played back. What is read is what stood there then if the file has the same
+// fingerprint before and after, and any write would have changed it: see sealPrint.
+func (s *Shipper) openStill(ctx context.Context, db *DB) (p *pin, err error) {
+	first, err := s.cfg.Stat(db.Path)
+	if err != nil || !alone(db.Path) {
+		return nil, ignoreNotExist(err)
+	}
+	p = &pin{main: first}
+	if p.still, err = sqlitedb.OpenFile(db.Path); err != nil {
+		return nil, nil // a symbolic link too: the log is beside the file that it leads to
+	}
+	s.at(afterOpen)
+	defer func() {
+		if p.release == nil {
+			err = errors.Join(err, p.close())
+			p = nil
+		}
+	}()
+	if !p.shape() {
+		return p, nil
+	}
+	print, err := s.sealPrint(ctx, db.Path)
+	if err != nil || print != first { // the file that was opened, and not written to since
+		return p, ignoreNotExist(err)
+	}
+	s.at(beforeStill)
+	if !alone(db.Path) || !p.shape() {
+		return p, nil
+	}
+	if err := take(ctx, s.pins); err != nil {
+		return p, err
+	}
+	p.release = func() { <-s.pins }
+	return p, nil
+}
+
+// alone reports whether a database's file has nothing beside it that belongs to its
+// content.
+func alone(path string) bool {
+	if size, err := walSize(path); err != nil || size > 0 {
+		return false
+	}
+	_, err := os.Lstat(path + "-journal")
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// shape reads from the header of the file (https://www.sqlite.org/fileformat.html)
+// what kind of database it is: false of one that is not in WAL mode, or whose size
+// only SQLite knows.
+func (p *pin) shape() bool {
+	var h [100]byte
+	if _, err := p.still.ReadAt(h[:], 0); err != nil || string(h[:16]) != "SQLite format 3\x00" {
+		return false
+	}
+	be := binary.BigEndian
+	p.pageSize = uint32(be.Uint16(h[16:]))
+	if p.pageSize == 1 {
+		p.pageSize = 65536
+	}
+	p.pages = be.Uint32(h[28:])
+	walMode := h[18] == 2 && h[19] == 2
+	sizeCounts := be.Uint32(h[24:]) == be.Uint32(h[92:])
+	return walMode && sizeCounts && p.pages > 0 && ltx.IsValidPageSize(p.pageSize) &&
+		int64(p.pages)*int64(p.pageSize) == p.still.Size()
+}
+
+// each calls fn for every page in order, the lock page included. The slice is good
+// until fn returns.
+func (p *pin) each(ctx context.Context, fn func(pgno uint32, data []byte) error) error {
+	if p.still == nil {
+		return p.reader.Pages(ctx, fn)
+	}
+	buf := make([]byte, smallBuf) // a multiple of every page size
+	for pgno, off := uint32(1), int64(0); off < p.still.Size(); {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n := min(int64(len(buf)), p.still.Size()-off)
+		if _, err := p.still.ReadAt(buf[:n], off); errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.Join(errMoved, err)
+		} else if err != nil {
+			return err
+		}
+		for b := buf[:n]; len(b) > 0; b, pgno = b[p.pageSize:], pgno+1 {
+			if err := fn(pgno, b[:p.pageSize]); err != nil {
+				return err
+			}
+		}
+		off += n
+	}
+	return nil
+}
