@@ -417,6 +417,9 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 
 	m.mu.Lock()
 	delete(m.runs, e)
+	if r.shipped > 0 {
+		e.early = 0
+	}
 	if r.looked {
 		e.retainAt = unixMilli(r.retainAt)
 	}

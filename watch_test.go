@@ -99,6 +99,43 @@ func (f *fleet) cold() {
 	}
 }
 
+// TestACommitSoonAfterTheFirstTouchOfAColdDatabaseDoesNotWaitForTheInterval: what a
+// writer does first is to make a log, and by that the database is hot.
+//
+// Red without early in touchedLocked (watching.go).
+func TestACommitSoonAfterTheFirstTouchOfAColdDatabaseDoesNotWaitForTheInterval(t *testing.T) {
+	root := newTree(t, 1, 3)
+	for i := range 3 {
+		old := time.Now().Add(-24 * time.Hour)
+		if err := os.Chtimes(filepath.Join(root, fmt.Sprintf("project0/databases/db%d.db", i)), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, _ := watching(t, root, multidb.WithHotDuration(time.Hour), multidb.WithSyncInterval(time.Hour))
+	const id = "project0/db1"
+	f.sync(id)
+	db, err := sql.Open("sqlite", filepath.Join(f.root, "project0/databases/db1.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	for _, q := range []string{"BEGIN IMMEDIATE", "INSERT INTO t(v) VALUES('slow')"} {
+		if _, err := db.Exec(q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.waitEvent(multidb.EventTier, id)
+	st, err := f.m.Status(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("COMMIT"); err != nil {
+		t.Fatal(err)
+	}
+	f.waitTXID(id, st.TXID)
+}
+
 func TestAWriteOfAnotherProcessToAColdDatabaseIsShippedAtOnce(t *testing.T) {
 	for _, c := range []struct {
 		name string

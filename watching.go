@@ -113,11 +113,22 @@ func (m *Manager) touchedLocked(e *entry, st fileStat, now time.Time) {
 	}
 	// A change of a cold one is shipped now, whether it promotes or not, and not
 	// when a scan's would be; but that of one that fails does not shorten its
-	// back-off.
-	if cold && m.cfg.replica != nil && e.item.Failures() == 0 {
-		m.fleet.Request(e.item, now)
+	// back-off. The first thing that a writer touches is no commit yet.
+	switch {
+	case m.cfg.replica == nil || e.item.Failures() > 0 || !cold && e.early == 0:
+		return
+	case cold:
+		e.early = earlyLooks
+	default:
+		e.early--
 	}
+	m.fleet.Request(e.item, now)
 }
+
+// earlyLooks is how often what a watcher sees of a database that has just become hot
+// makes it due at once, until something of it is shipped: a writer makes a log, its
+// header and frames before its commit, which would else wait for the interval.
+const earlyLooks = 4
 
 // appeared hands a database that is not known to the scanner, who alone takes
 // in new ones: it opens a new file once, which nobody may do twice.
