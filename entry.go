@@ -150,18 +150,12 @@ func (m *Manager) statFiles(path string) (fileStat, error) {
 // modTime is when either was last written.
 func (s fileStat) modTime() time.Time { return time.Unix(0, max(s.main.Mtime, s.wal.Mtime)) }
 
-// clockTick bounds the granularity of a file system's time stamps.
-const clockTick = 20 * time.Millisecond
+// racy reports whether a later write could leave the stamps as they are.
+func (s fileStat) racy(now time.Time) bool { return s.main.Racy(now) || s.wal.Racy(now) }
 
-// racy reports whether the stamps are too young for a later write to be sure to
-// change them: as in git's index.
-func (s fileStat) racy(now time.Time) bool {
-	return max(s.main.Mtime, s.wal.Mtime, s.main.Ctime, s.wal.Ctime) > now.Add(-clockTick).UnixNano()
-}
-
-// young is racy without what lies in the future, where no write puts it.
+// young is racy without what lies in the future, which does not come of age.
 func (s fileStat) young(now time.Time) bool {
-	return s.racy(now) && !s.racy(now.Add(2*clockTick))
+	return s.racy(now) && !s.main.Ahead(now) && !s.wal.Ahead(now)
 }
 
 func statID(path string) (fileID, os.FileInfo, error) {

@@ -44,7 +44,7 @@ func (s *stamps) stat(path string) (ship.Fingerprint, error) {
 	f := s.files[path]
 	if f.real != real {
 		f = stamped{real, real}
-		f.told.Mtime = time.Now().UnixNano()
+		f.told.Mtime = time.Now().UnixNano() | 1 // whole seconds would say that the file system has no others
 		f.told.Ctime = f.told.Mtime
 		s.files[path] = f
 	}
@@ -71,7 +71,7 @@ func (s *stamps) renamed(from, to string) {
 	defer s.mu.Unlock()
 	if f, ok := s.files[from]; ok {
 		if real, err := ship.Stat(to); err == nil {
-			f.told.Ctime = time.Now().UnixNano() // a rename changes it, and no mtime
+			f.told.Ctime = time.Now().UnixNano() | 1 // a rename changes it, and no mtime
 			s.files[to] = stamped{real, f.told}
 		}
 	}

@@ -257,11 +257,11 @@ func (s *Shipper) sealPrint(ctx context.Context, path string) (Fingerprint, erro
 		if err != nil {
 			return Fingerprint{}, err
 		}
-		age := p.age(s.cfg.Now())
-		if age > s.cfg.Tick {
+		now := s.cfg.Now()
+		if !p.Racy(now) {
 			return p, nil
 		}
-		if err := pause(ctx, s.cfg.Tick-max(age, 0)+time.Millisecond); err != nil {
+		if err := pause(ctx, p.tick()-max(p.age(now), 0)+time.Millisecond); err != nil {
 			return Fingerprint{}, err
 		}
 	}

@@ -68,8 +68,6 @@ type Config struct {
 	// Stat takes a file's fingerprint. Default Stat; tests give its stamps the
 	// time of Now.
 	Stat func(path string) (Fingerprint, error)
-	// Tick is the granularity of the file system's time stamps. Default 20 ms.
-	Tick time.Duration
 	// BusyTimeout is how long a step waits for another connection's lock.
 	// Default 1 s.
 	BusyTimeout time.Duration
@@ -101,9 +99,6 @@ func New(cfg Config) *Shipper {
 	}
 	if cfg.Stat == nil {
 		cfg.Stat = Stat
-	}
-	if cfg.Tick == 0 {
-		cfg.Tick = 20 * time.Millisecond
 	}
 	if cfg.BusyTimeout == 0 {
 		cfg.BusyTimeout = time.Second

@@ -58,6 +58,22 @@ func (p Fingerprint) age(now time.Time) time.Duration {
 	return now.Sub(time.Unix(0, max(p.Mtime, p.Ctime)))
 }
 
+// tick bounds the granularity of the clock that made the stamps. Where a file system
+// keeps whole seconds (ext4 with inodes of 128 bytes, HFS+, FAT) both are whole.
+func (p Fingerprint) tick() time.Duration {
+	if p.Mtime%int64(time.Second) == 0 && p.Ctime%int64(time.Second) == 0 {
+		return 2 * time.Second
+	}
+	return 20 * time.Millisecond
+}
+
+// Racy reports whether the stamps are too young for a later write to be sure to
+// change them: as in git's index.
+func (p Fingerprint) Racy(now time.Time) bool { return p.age(now) <= p.tick() }
+
+// Ahead reports whether they lie in the future, where no write puts them.
+func (p Fingerprint) Ahead(now time.Time) bool { return p.age(now) < -p.tick() }
+
 // Stat takes the fingerprint of a file without opening it.
 func Stat(path string) (Fingerprint, error) { return statOS(path) }
 

@@ -124,6 +124,41 @@ func (r *rig) keep(q string) {
 	r.exec(q)
 }
 
+// TestAFileSystemThatKeepsWholeSecondsHidesNoWrite: within one of them every write
+// leaves the same stamps. Red without the two seconds in tick (state.go).
+func TestAFileSystemThatKeepsWholeSecondsHidesNoWrite(t *testing.T) {
+	t.Parallel()
+	r := newStill(t, 1024, 400)
+	r.s.cfg.Stat = func(path string) (Fingerprint, error) {
+		p, err := Stat(path)
+		p.Mtime -= p.Mtime % int64(time.Second)
+		p.Ctime -= p.Ctime % int64(time.Second)
+		return p, err
+	}
+	pages := 0
+	r.s.onMoment = func(at moment) {
+		if at != beforePage {
+			return
+		}
+		if pages++; pages == 65 {
+			r.foreign("UPDATE t SET v = randomblob(300)")
+		}
+	}
+	r.ship(RuleResync)
+	r.same()
+	r.s.onMoment = nil
+	r.foreign("UPDATE t SET v = randomblob(300) WHERE k = 7")
+	r.ship(RuleResync)
+	r.same()
+	for range 5 { // each in the second of the one before
+		r.foreign("UPDATE t SET v = randomblob(300) WHERE k = 7")
+		if _, err := r.s.Step(t.Context(), r.db); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.same()
+}
+
 // TestAFileReplacedBesideAStillReadIsNotTakenForTheOneThatWasRead: its fingerprint
 // would say that the replica has what nobody read.
 func TestAFileReplacedBesideAStillReadIsNotTakenForTheOneThatWasRead(t *testing.T) {
