@@ -249,8 +249,8 @@ func (s *Shipper) Print(ctx context.Context, path string) (Fingerprint, error) {
 
 // sealPrint returns the file's fingerprint, once its time stamps are older than
 // the clock's granularity, so that any later write must change them. Zero if
-// the file changed meanwhile or its stamps lie in the future. The caller holds
-// a lock that keeps everybody from writing to the file.
+// they lie in the future or change all the time. That the file has not been
+// written to before is the caller's to know.
 func (s *Shipper) sealPrint(ctx context.Context, path string) (Fingerprint, error) {
 	for i := 0; i < 5; i++ {
 		p, err := s.cfg.Stat(path)

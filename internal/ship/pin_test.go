@@ -3,8 +3,6 @@ package ship
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 )
 
@@ -80,16 +78,7 @@ func TestAFileReplacedBesideThePinIsNotTakenForTheOneThatWasRead(t *testing.T) {
 			r.closeApp()
 			r.foreign("PRAGMA journal_mode=delete") // or no pin would be needed
 		}
-		replacement := filepath.Join(filepath.Dir(r.path), "b.db")
-		other.copyTo(replacement)
-		r.s.onMoment = func(at moment) {
-			if at == when {
-				r.s.onMoment = nil
-				if err := os.Rename(replacement, r.path); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		r.replaceAt(when, other)
 		if _, err := r.s.Step(t.Context(), r.db); !errors.Is(err, ErrUnsettled) {
 			t.Errorf("a step beside the replacement: %v", err)
 		}

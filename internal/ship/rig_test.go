@@ -307,6 +307,22 @@ func (h history) note(r *rig) {
 	h[r.db.State.TXID] = r.content()
 }
 
+// replaceAt puts a copy of another rig's database in the place of this one's, once,
+// at a moment.
+func (r *rig) replaceAt(when moment, other *rig) {
+	r.t.Helper()
+	replacement := r.path + ".new"
+	other.copyTo(replacement)
+	r.s.onMoment = func(at moment) {
+		if at == when {
+			r.s.onMoment = nil
+			if err := os.Rename(replacement, r.path); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+	}
+}
+
 // content is the hash of what the source is now.
 func (r *rig) content() string {
 	r.t.Helper()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 )
@@ -164,16 +163,7 @@ func TestAFileSystemThatKeepsWholeSecondsHidesNoWrite(t *testing.T) {
 func TestAFileReplacedBesideAStillReadIsNotTakenForTheOneThatWasRead(t *testing.T) {
 	for _, when := range []moment{afterOpen, beforeStill, afterPages} {
 		r, other := newStill(t, 1024, 100), newStill(t, 1024, 200)
-		replacement := filepath.Join(filepath.Dir(r.path), "b.db")
-		other.copyTo(replacement)
-		r.s.onMoment = func(at moment) {
-			if at == when {
-				r.s.onMoment = nil
-				if err := os.Rename(replacement, r.path); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
+		r.replaceAt(when, other)
 		r.ship(RuleResync)
 		r.same()
 	}

@@ -37,7 +37,8 @@ func OpenFile(path string) (f *File, err error) {
 	if rc := sqlite3.Xsqlite3_initialize(f.tls); rc != sqlite3.SQLITE_OK {
 		return f, fileError("start SQLite", path, rc)
 	}
-	vfs := at[sqlite3.Tsqlite3_vfs](sqlite3.Xsqlite3_vfs_find(f.tls, 0))
+	layer := sqlite3.Xsqlite3_vfs_find(f.tls, 0)
+	vfs := at[sqlite3.Tsqlite3_vfs](layer)
 	cpath, err := libc.CString(path)
 	if err != nil {
 		return f, err
@@ -52,7 +53,7 @@ func OpenFile(path string) (f *File, err error) {
 		return f, fileError("open", path, sqlite3.SQLITE_NOMEM)
 	}
 	open := function[func(*libc.TLS, uintptr, uintptr, uintptr, int32, uintptr) int32](vfs.FxOpen)
-	rc := open(f.tls, sqlite3.Xsqlite3_vfs_find(f.tls, 0), f.name, file, sqlite3.SQLITE_OPEN_READONLY|sqlite3.SQLITE_OPEN_MAIN_DB, 0)
+	rc := open(f.tls, layer, f.name, file, sqlite3.SQLITE_OPEN_READONLY|sqlite3.SQLITE_OPEN_MAIN_DB, 0)
 	f.file = file
 	if rc != sqlite3.SQLITE_OK {
 		return f, fileError("open", path, rc)
