@@ -315,6 +315,31 @@ func TestCloseShipsWhatAnotherProcessWroteSinceTheLastScan(t *testing.T) {
 	}
 }
 
+// TestCloseMissesNoDatabaseThatHasAnotherNameNow: it was renamed, with its log or
+// without, since the last scan. Red without renamed, and without its look at the log.
+func TestCloseMissesNoDatabaseThatHasAnotherNameNow(t *testing.T) {
+	for _, r := range []struct {
+		from, to string
+		id       multidb.ID
+		want     error
+	}{
+		{"project0", "project1", "project1/db0", nil},
+		{"project0/databases/db0.db", "project0/databases/db1.db", "project0/db1", multidb.ErrMissing},
+	} {
+		f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false),
+			multidb.WithScanInterval(time.Hour), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))
+		f.insert("project0/db0", "first")
+		f.sync("project0/db0")
+		if err := os.Rename(filepath.Join(f.root, r.from), filepath.Join(f.root, r.to)); err != nil {
+			t.Fatal(err)
+		}
+		f.insert(r.id, "second")
+		if err := f.close(); !errors.Is(err, r.want) {
+			t.Errorf("%s renamed: close: %v", r.from, err)
+		}
+	}
+}
+
 func TestAnIdleDatabaseGoesColdAndAWriteMakesItHotAgain(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
 		multidb.WithHotDuration(100*time.Millisecond), multidb.WithPromotion(0, 0))

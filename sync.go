@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -105,7 +107,7 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 		_, err := m.syncEntry(ctx, e)
 		if err == nil || ctx.Err() != nil || i == closeAttempts || isLocal(err) ||
 			errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
-			if errors.Is(err, ErrNotFound) {
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrMissing) && m.renamed(e) {
 				return nil
 			}
 			return err
@@ -118,6 +120,20 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// renamed reports whether the file of a database that is missing stands whole
+// under another's name, who answers for its commits.
+func (m *Manager) renamed(e *entry) bool {
+	m.mu.Lock()
+	file := e.file
+	heir := m.files.Get(file)
+	m.mu.Unlock()
+	if heir == nil || heir == e || pathID(heir.db.Path) != file {
+		return false
+	}
+	_, err := os.Stat(e.db.Path + "-wal") // or its log stayed behind
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // unshipped is who may have something that the replica has not. It looks at the

@@ -124,7 +124,11 @@ func (m *Manager) standsAlone(e *entry) error {
 			m.unlock()
 			return fmt.Errorf("%w: it is the same file as %s", ErrConflict, path)
 		}
-		m.mu.Lock() // the other's file has changed its name
+		// The other's file has changed its name. SQLite would share the log's index
+		// with a connection that is still open by the old one, though the log may
+		// have stayed there.
+		m.pool.CloseIdle(other)
+		m.mu.Lock()
 		if m.files.Get(id) == other {
 			m.files.Delete(id)
 		}

@@ -61,11 +61,12 @@ var harms = []harm{
 		if err != nil {
 			t.Fatal(err)
 		}
-		run(t, "mv", dir, dir+".kept")
+		kept := filepath.Join(w.dir, "kept") // where it is nobody's
+		run(t, "mv", dir, kept)
 		run(t, "touch", dir)
 		return func() {
 			run(t, "rm", dir)
-			run(t, "mv", dir+".kept", dir)
+			run(t, "mv", kept, dir)
 			h.Release()
 		}
 	}},
