@@ -148,12 +148,12 @@ func TestAHangingServerIsGivenUpWhenTheContextEnds(t *testing.T) {
 
 func TestABodyThatStallsIsAnErrorAndASlowReaderIsNot(t *testing.T) {
 	f := newFakeS3(t)
-	const timeout = 500 * time.Millisecond
+	data := ltxBytes(t, 1, 4<<20) // more than the sockets buffer
+	mustWrite(t, newClient(t, f.config()).Prefix("p"), 0, 1, 1, data)
+	const timeout = time.Second
 	cfg := f.config()
 	cfg.RequestTimeout, cfg.MaxAttempts = timeout, 1
 	c := newClient(t, cfg)
-	data := ltxBytes(t, 1, 4<<20) // more than the sockets buffer
-	mustWrite(t, c.Prefix("p"), 0, 1, 1, data)
 
 	rc, err := c.Prefix("p").OpenLTXFile(t.Context(), 0, 1, 1, 0, 0)
 	if err != nil {
