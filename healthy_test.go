@@ -111,7 +111,7 @@ func TestHealthyNamesABrokenTenantWithin10sAndIsTrueAgainAfter(t *testing.T) {
 }
 
 // healthy waits until Healthy says so; false must come within 10 s, and name the
-// one and no other.
+// one, and no other but for a lag, which a busy machine may give to anybody.
 func (f *fleet) healthy(want bool, id multidb.ID) {
 	f.t.Helper()
 	patience := 10 * time.Second
@@ -124,10 +124,14 @@ func (f *fleet) healthy(want bool, id multidb.ID) {
 	defer tick.Stop()
 	for {
 		ok, worst := f.m.Healthy(time.Second)
-		if ok == want {
-			if !ok && (len(worst) != 1 || worst[0].ID != id || worst[0].Err == nil && worst[0].Lag <= time.Second) {
-				f.t.Errorf("named %+v", worst)
+		named := false
+		for _, st := range worst {
+			named = named || st.ID == id && (st.Err != nil || st.Lag > time.Second)
+			if st.ID != id && st.Err != nil {
+				f.t.Errorf("named %+v", st)
 			}
+		}
+		if ok == want && named != want {
 			return
 		}
 		select {
