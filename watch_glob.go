@@ -22,10 +22,20 @@ var _ DiscovererWatcher = (*GlobDiscoverer)(nil)
 // -journal and itself. Where the system has no watches left, directories are
 // looked at instead: those that changed recently often, the others rarely.
 func (g *GlobDiscoverer) Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error) {
+	return g.watch(ctx, notify, func(Database) bool { return false })
+}
+
+// sparingWatcher is a DiscovererWatcher that asks before it looks at what was
+// written: it does not tell of what is needless.
+type sparingWatcher interface {
+	watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error)
+}
+
+func (g *GlobDiscoverer) watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error) {
 	if g.err != nil {
 		return nil, g.err
 	}
-	gw := &globWatch{ctx: ctx, g: g, notify: notify}
+	gw := &globWatch{ctx: ctx, g: g, notify: notify, needless: needless, named: map[string]struct{}{}}
 	gw.w = watch.New(g.notifications, gw)
 	g.watches.add(gw)
 	return func() {
@@ -82,11 +92,19 @@ func (s *globWatches) linked(path string) {
 
 // globWatch gives the names in watched directories their meaning.
 type globWatch struct {
-	ctx    context.Context
-	g      *GlobDiscoverer
-	notify func(WatchEvent)
-	w      *watch.Watcher
-	linked sync.Map // string: files that are databases by a symlink
+	ctx      context.Context
+	g        *GlobDiscoverer
+	notify   func(WatchEvent)
+	needless func(Database) bool
+	w        *watch.Watcher
+	named    map[string]struct{} // databases whose own name is new, until they are told
+	linked   sync.Map            // string: files that are databases by a symlink
+}
+
+// touch is for a name that may stand for another file than before.
+func (gw *globWatch) touch(db string) {
+	gw.named[db] = struct{}{}
+	gw.w.Touch(db)
 }
 
 // Name takes one notification.
@@ -95,6 +113,8 @@ func (gw *globWatch) Name(path string, op watch.Op) {
 	if db, ok := gw.database(path); ok {
 		if gone && db == path {
 			gw.notify(WatchEvent{Type: WatchGone})
+		} else if op == watch.Created && db == path {
+			gw.touch(db)
 		} else {
 			gw.w.Touch(db)
 		}
@@ -129,7 +149,7 @@ func (gw *globWatch) enter(path string) {
 			}
 			continue
 		}
-		gw.w.Touch(db.Path)
+		gw.touch(db.Path)
 	}
 }
 
@@ -160,19 +180,24 @@ func withoutSidecar(path string) string {
 
 // Tell tells of a database; it is called at most once in watch.Gap for each.
 func (gw *globWatch) Tell(path string) {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			gw.notify(WatchEvent{Type: WatchRescan})
-		}
-		return // gone: told as such, and a listing says what else is wrong
-	}
+	_, named := gw.named[path]
+	delete(gw.named, path)
 	db := Database{Path: path}
 	for _, p := range gw.g.patterns {
 		if found, ok := p.database(path); ok {
 			db = found
 			break
 		}
+	}
+	if !named && db.ID != "" && gw.needless(db) {
+		return
+	}
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			gw.notify(WatchEvent{Type: WatchRescan})
+		}
+		return // gone: told as such, and a listing says what else is wrong
 	}
 	if db.ID == "" {
 		if _, ok := gw.linked.Load(path); !ok {
@@ -224,7 +249,7 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 			}
 			next.Stamp = max(next.Stamp, stamp)
 			if file && !info.IsDir() {
-				gw.w.Touch(db)
+				gw.touch(db)
 			}
 			if entered && !info.Mode().IsRegular() && !gw.w.Looks(path) {
 				gw.enter(path)

@@ -35,7 +35,13 @@ func (m *Manager) watch(ctx context.Context) error {
 			m.watched.Store(false)
 			continue
 		}
-		run, err := w.Watch(ctx, func(ev WatchEvent) { m.heard(ev, i) })
+		start := w.Watch
+		if s, ok := w.(sparingWatcher); ok {
+			start = func(ctx context.Context, notify func(WatchEvent)) (func(), error) {
+				return s.watch(ctx, notify, m.needless)
+			}
+		}
+		run, err := start(ctx, func(ev WatchEvent) { m.heard(ev, i) })
 		if err != nil {
 			errs = append(errs, err)
 			m.watched.Store(false)
@@ -80,6 +86,23 @@ func (m *Manager) changed(db Database, source int) {
 	m.look(e)
 }
 
+// needless reports whether a write to a database is found out in time by itself:
+// a hot one is looked at every SyncInterval, and many times before it goes cold.
+func (m *Manager) needless(db Database) bool {
+	m.mu.Lock()
+	defer m.unlock()
+	return m.needlessLocked(db)
+}
+
+func (m *Manager) needlessLocked(db Database) bool {
+	if m.cfg.replica == nil || m.cfg.syncInterval > m.cfg.hotDuration/4 {
+		return false
+	}
+	e := m.entries.Get(db.ID)
+	return e != nil && e.db.Path == db.Path && e.item.Tier() == schedule.Hot && !e.item.Running() &&
+		e.item.Failures() == 0 && e.early == 0 && e.held == 0
+}
+
 // look judges a known database that was touched.
 func (m *Manager) look(e *entry) {
 	st, err := m.statFiles(e.db.Path)
@@ -87,9 +110,13 @@ func (m *Manager) look(e *entry) {
 		return // a scan says what became of it
 	}
 	m.mu.Lock()
+	before, was := m.fleet.Wake()
 	m.touchedLocked(e, st, m.cfg.now())
+	after, is := m.fleet.Wake()
 	m.unlock()
-	m.workers.Poke()
+	if is && (!was || after.Before(before)) {
+		m.workers.Poke()
+	}
 }
 
 // touchedLocked makes a database due if its files are not as the last run left
