@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -337,6 +338,30 @@ func TestCloseMissesNoDatabaseThatHasAnotherNameNow(t *testing.T) {
 		if err := f.close(); !errors.Is(err, r.want) {
 			t.Errorf("%s renamed: close: %v", r.from, err)
 		}
+	}
+}
+
+// TestAFileRenamedWithoutItsLogIsNotOpenedWhileItIsLeased by its old name.
+func TestAFileRenamedWithoutItsLogIsNotOpenedWhileItIsLeased(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false),
+		multidb.WithScanInterval(time.Hour), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))
+	f.insert("project0/db0", "x")
+	h, err := f.m.Acquire(t.Context(), "project0/db0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	dir := filepath.Join(f.root, "project0/databases")
+	if err := os.Rename(filepath.Join(dir, "db0.db"), filepath.Join(dir, "db1.db")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.m.Acquire(t.Context(), "project0/db1"); !errors.Is(err, multidb.ErrConflict) || !strings.Contains(err.Error(), "release that first") {
+		t.Errorf("leased by its old name: %v", err)
+	}
+	h.Release()
+	f.insert("project0/db1", "y")
+	if err := f.close(); !errors.Is(err, multidb.ErrMissing) { // what is in the log of db0
+		t.Errorf("close: %v", err)
 	}
 }
 

@@ -129,6 +129,12 @@ func (m *Manager) standsAlone(e *entry) error {
 		// have stayed there.
 		m.pool.CloseIdle(other)
 		m.mu.Lock()
+		leased := other.item.Pinned()
+		m.unlock()
+		if _, err := os.Stat(path + "-wal"); leased && err == nil {
+			return fmt.Errorf("%w: it is the file of %q, which was renamed while it is leased; release that first", ErrConflict, other.db.ID)
+		}
+		m.mu.Lock()
 		if m.files.Get(id) == other {
 			m.files.Delete(id)
 		}
