@@ -140,7 +140,8 @@ func TestACutLogYieldsItsWholeFramesOnly(t *testing.T) {
 }
 
 // A change inside one checksum word is always found: the checksum is a chain of
-// invertible steps. Two changed words cancel out once in 2^64.
+// invertible steps. Those of two words may cancel out, the sooner if only their
+// highest bytes changed: that is how strong SQLite's checksum is.
 func TestGarbledBytesNeverYieldAFrameThatWasNotWritten(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -151,8 +152,9 @@ func TestGarbledBytesNeverYieldAFrameThatWasNotWritten(t *testing.T) {
 			for range 1500 {
 				b := bytes.Clone(log)
 				first := len(b)
+				word := 4 * rng.IntN(len(b)/4)
 				for range 1 + rng.IntN(4) {
-					at := rng.IntN(len(b))
+					at := word + rng.IntN(4)
 					b[at] ^= byte(1 + rng.IntN(255))
 					if b[at] != log[at] {
 						first = min(first, at)
