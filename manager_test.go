@@ -341,6 +341,28 @@ func TestCloseMissesNoDatabaseThatHasAnotherNameNow(t *testing.T) {
 	}
 }
 
+// TestADirectoryRenamedWithTheLogIsOpenedWhileItIsLeased by its old name. Red
+// without the look at the log in standsAlone (volume.go).
+func TestADirectoryRenamedWithTheLogIsOpenedWhileItIsLeased(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false),
+		multidb.WithScanInterval(time.Hour), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))
+	f.insert("project0/db0", "x")
+	h, err := f.m.Acquire(t.Context(), "project0/db0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	if err := os.Rename(filepath.Join(f.root, "project0"), filepath.Join(f.root, "project1")); err != nil {
+		t.Fatal(err)
+	}
+	f.insert("project1/db0", "y")
+	h.Release()
+	f.sync("project1/db0")
+	if got := fmt.Sprint(f.restored("project1/db0", multidb.RestoreOptions{})); got != "[0 1 2 x y]" {
+		t.Errorf("restored %v", got)
+	}
+}
+
 // TestAFileRenamedWithoutItsLogIsNotOpenedWhileItIsLeased by its old name.
 func TestAFileRenamedWithoutItsLogIsNotOpenedWhileItIsLeased(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false),

@@ -67,8 +67,9 @@ func (h Handle) Release() {
 // If MaxOpen databases are leased, Acquire waits until one is released. ctx
 // bounds the waiting, not the opening, which goes on for others.
 //
-// Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrClosed, that
-// of the open hook, or that of ctx; all as *Error.
+// Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed;
+// ErrConflict for another name of a known file, or the new one of a file that was
+// renamed without its log and is leased; that of the open hook, or that of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
 	h, err := m.acquire(ctx, id)
 	return h, opError("acquire", id, err)
