@@ -86,20 +86,9 @@ func TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway(t *testing.T) {
 	base := time.Now()
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		m, err := New(WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithReplica(rep),
+		m := started(t, WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithReplica(rep),
 			WithStateDir(state), WithClock(func() time.Time { return base.Add(time.Since(began)) }), WithSyncInterval(time.Hour),
 			WithHotDuration(10*time.Hour), WithColdSyncInterval(time.Hour), WithWatch(false))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := m.Start(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			if err := m.Close(context.Background()); err != nil {
-				t.Error(err)
-			}
-		}()
 		if err := m.Do(t.Context(), "a", func(db *sql.DB) error {
 			_, err := db.Exec("CREATE TABLE t(v)")
 			return err

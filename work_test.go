@@ -146,18 +146,7 @@ func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	m, err := New(WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithWatch(false), WithScanInterval(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := m.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	}()
+	m := started(t, WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithWatch(false), WithScanInterval(time.Hour))
 	e, err := m.hold(t.Context(), "a")
 	if err != nil {
 		t.Fatal(err)
@@ -178,4 +167,22 @@ func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
 	if err := m.ensureFile(t.Context(), e); !errors.Is(err, ErrMissing) {
 		t.Errorf("an Acquire under way: %v", err)
 	}
+}
+
+// started is a Manager that is closed when the test ends.
+func started(t *testing.T, opts ...Option) *Manager {
+	t.Helper()
+	m, err := New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
 }
