@@ -235,6 +235,9 @@ func (m *Manager) removeLocked(e *entry) {
 		m.inheritLocked(at)
 	}
 	m.failWaitersLocked(e, ErrNotFound)
+	if !e.item.Running() { // else its run does it
+		m.endOrderLocked(e, m.orders[e], ErrNotFound)
+	}
 	m.wals.Remove(e)
 	if !m.rememberLocked(e) {
 		m.catalog.Delete(string(e.db.ID))
@@ -261,7 +264,7 @@ func (m *Manager) rememberLocked(e *entry) bool {
 			return false
 		}
 	}
-	m.absent[e.db.ID] = absent{state: w.state, files: files}
+	m.absent[e.db.ID] = absent{state: w.state, files: files, placed: w.placed}
 	return true
 }
 

@@ -18,13 +18,14 @@ const (
 	EventSnapshot                        // a snapshot was written
 	EventWALLimit                        // its WAL, or all together, passed the limit; it was checkpointed unshipped
 	EventReplaced                        // another file stands at its path
+	EventAdopted                         // the replica's newest state took the local file's place, which is at Path now
 	EventScanFailed                      // a discoverer could not list everything; ID is empty
 	EventState                           // the state directory is in trouble; ID is empty
 	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -40,7 +41,7 @@ type Event struct {
 	ID       ID     // empty where the event is the Manager's own
 	Path     string // of the file, if known
 	From, To Tier   // of EventTier
-	TXID     TXID   // of EventResync and EventSnapshot
+	TXID     TXID   // of EventResync, EventSnapshot and EventAdopted
 	Err      error  // what went wrong, if anything did
 }
 

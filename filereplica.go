@@ -32,7 +32,7 @@ var (
 // restores from it. (litestream percent-encodes a file URL's path once more: a
 // prefix with a space or another character that URLs encode is restored with
 // `path:` in a litestream configuration instead.) A file is on disk (fsync of the file and of its directory)
-// before its write returns. Level 0 is create-only, by a hard link: a file
+// before its write returns. LTX files are create-only, by a hard link: a file
 // system without hard links is refused by Check.
 //
 // It holds no descriptor between calls. It is safe for concurrent use, and so
@@ -117,7 +117,7 @@ func (r *FileReplica) Check(ctx context.Context) error {
 		return fmt.Errorf("file replica: cannot write to the directory: %w", err)
 	}
 	if err := os.Link(f.Name(), linked); err != nil {
-		return fmt.Errorf("file replica: the file system has no hard links, which level 0 needs: %w", err)
+		return fmt.Errorf("file replica: the file system has no hard links, which create-only writes need: %w", err)
 	}
 	if err := os.Remove(linked); err != nil {
 		return fmt.Errorf("file replica: cannot remove from the directory: %w", err)

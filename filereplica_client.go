@@ -108,7 +108,7 @@ func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 	size, err := c.publish(fileWrite{
 		slot:       level,
 		path:       c.layout.LTXFilePath(level, minTXID, maxTXID),
-		createOnly: level == 0,
+		createOnly: true,
 		modTime:    createdAt,
 		body:       body,
 	})

@@ -34,11 +34,13 @@ type Manager struct {
 	catalog *catalog.Catalog
 	ship    *ship.Shipper
 	cache   *levels.Cache // nil: none
-	workers *worker.Pool
-	pool    *pool.Pool[*entry, *tenant]
-	ctx     context.Context // ends when Close has finished with everything
-	cancel  context.CancelFunc
-	joined  sync.WaitGroup // the scanner and the catalog's flusher
+	// sessions are the runs whose files at the replica are ours.
+	sessions *catalog.Sessions
+	workers  *worker.Pool
+	pool     *pool.Pool[*entry, *tenant]
+	ctx      context.Context // ends when Close has finished with everything
+	cancel   context.CancelFunc
+	joined   sync.WaitGroup // the scanner and the catalog's flusher
 
 	stopScan   context.CancelFunc // the watchers' too
 	discovered []Discoverer       // the options', without the state directory
@@ -77,6 +79,8 @@ type Manager struct {
 	events   []Event
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
+	orders   map[*entry]*order    // for the next run
+	opening  map[*entry]*order    // for the pool, when it opens the database
 	behind   map[*entry]behind    // of those of which the replica lacks something
 	left     int                  // entries with a change left local on purpose
 	unwell   ByReason             // entries by what their health has as error
@@ -109,6 +113,8 @@ func New(opts ...Option) (*Manager, error) {
 		scanErr:  map[int]string{},
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
+		orders:   map[*entry]*order{},
+		opening:  map[*entry]*order{},
 
 		unknown:     make(chan unknown, unknownQueue),
 		rescanSoon:  make(chan struct{}, 1),
@@ -171,9 +177,17 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	if err := resetDir(spool); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
 	}
+	self := session()
+	if m.sessions, err = m.catalog.Begin(ctx, self); err != nil {
+		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+	}
+	if m.sessions.Copied() {
+		m.emit(Event{Type: EventState, Path: dir, Err: errCopied})
+	}
 	m.ship = ship.New(ship.Config{
 		SpoolDir: spool,
-		Node:     uint32(m.catalog.NodeID()), Session: session(),
+		Node:     uint32(m.sessions.NodeID()), Session: self,
+		Mine: m.isOurs, Boot: m.cfg.boot, Window: m.cfg.grace / 2,
 		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
@@ -283,6 +297,14 @@ func (m *Manager) unlock() {
 	m.events = nil
 	m.mu.Unlock()
 	m.emitAll(evs)
+}
+
+// errCopied is told once by a state directory that is found to be a copy.
+var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")
+
+// isOurs reports whether a run of a node was one of this state directory.
+func (m *Manager) isOurs(node, session uint32) bool {
+	return node == uint32(m.sessions.NodeID()) && m.sessions.Has(session)
 }
 
 // stateDir is where the catalog is.

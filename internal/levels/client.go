@@ -11,6 +11,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/ltxfile"
 	"github.com/superfly/ltx"
 )
 
@@ -27,6 +28,7 @@ type compactClient struct {
 	dst     int
 	sources []*ltx.FileInfo
 
+	compare  bool   // the destination exists: compare it instead of writing it
 	opened   int    // sources opened so far; the compactor opens them in order
 	pageSize uint32 // of the sources
 	written  int64
@@ -106,7 +108,29 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 	return io.NopCloser(r), rc.Close()
 }
 
+// compareWith reads the destination that exists beside what would be written.
+func (c *compactClient) compareWith(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	var n atomic.Int64
+	stands := &countedReader{rc, &n}
+	_, same, err := ltxfile.Same(r, stands)
+	if err = errors.Join(err, rc.Close()); err != nil {
+		return nil, err
+	} else if !same {
+		return nil, ErrForeign
+	}
+	info := &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: n.Load(), CreatedAt: c.sources[len(c.sources)-1].CreatedAt}
+	c.v.Add(info)
+	return info, nil
+}
+
 func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if c.compare {
+		return c.compareWith(ctx, level, minTXID, maxTXID, r)
+	}
 	var n atomic.Int64
 	c.v.Doubt(level, minTXID, maxTXID)
 	failpoint.Hit("compact.put.before")
