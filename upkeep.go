@@ -11,6 +11,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -132,6 +133,9 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 		return err
 	}
 	var md metadata
+	if err := untrusted.CheckMetadata(b); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(b, &md); err != nil {
 		return fmt.Errorf("metadata.json: %w", err)
 	}

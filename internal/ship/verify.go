@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -57,7 +58,7 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 		return State{}, err
 	}
 	defer func() { _ = rc.Close() }()
-	hdr, r, err := ltx.PeekHeader(rc)
+	hdr, r, err := ltx.PeekHeader(untrusted.NewLTX(rc))
 	if err != nil {
 		return State{}, fmt.Errorf("not an LTX file: %w", err)
 	}
