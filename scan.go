@@ -288,6 +288,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	}
 	e := m.addLocked(l.Database, l.file, prefix, prefixErr, source)
 	e.seen = seq
+	m.neverShippedLocked(e, l.ModTime)
 	// One that was renamed may be open, and is a database.
 	if e.unread = twin == nil && l.size > 0; e.unread {
 		m.fresh = append(m.fresh, e)

@@ -53,6 +53,9 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if w.verified {
 		if err := rep.inv.UnmarshalBinary(w.files); err == nil {
 			w.rep, w.files = rep, nil
+			if rep.inv.Len() == 0 {
+				rep.db.Client = m.claiming(e, client)
+			}
 			return rep, nil
 		}
 	}
@@ -60,7 +63,9 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the replica: %w", err)
 	}
-	if err := m.claim(ctx, e, client, len(files) == 0, w.state.TXID); err != nil {
+	if len(files) == 0 {
+		rep.db.Client = m.claiming(e, client)
+	} else if err := m.claim(ctx, e, client, false, w.state.TXID); err != nil {
 		return nil, err
 	}
 	if err := m.ship.Verify(ctx, &rep.db, files); err != nil {
