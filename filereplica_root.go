@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -372,7 +373,7 @@ func (e *enteredRoot) rel(path string) (string, error) { return filepath.Rel(e.d
 // fs.ErrNotExist only if the replica, the right one, has no such file.
 func (e *enteredRoot) open(path string) (*os.File, error) {
 	if e.root == nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	}
 	rel, err := e.rel(path)
 	if err != nil {
@@ -397,7 +398,7 @@ func (e *enteredRoot) open(path string) (*os.File, error) {
 // openRoot is open for a directory.
 func (e *enteredRoot) openRoot(path string) (*os.Root, error) {
 	if e.root == nil {
-		return nil, &fs.PathError{Op: "open", Path: path, Err: fs.ErrNotExist}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	}
 	rel, err := e.rel(path)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
@@ -64,7 +65,7 @@ func (r *FileReplica) names(ctx context.Context, dir string) iter.Seq2[string, e
 		r.stats.list.Add(1)
 		root, err := r.root.enter(false)
 		if err == nil && root.root == nil {
-			err = &fs.PathError{Op: "open", Path: r.root.dir, Err: fs.ErrNotExist}
+			err = &fs.PathError{Op: "open", Path: r.root.dir, Err: syscall.ENOENT}
 		}
 		if err != nil {
 			yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
