@@ -7,6 +7,7 @@ import (
 	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
 // Errors of configuration.
@@ -63,6 +64,14 @@ var (
 	// ErrFenced is returned when another writer has written to the prefix. The
 	// database is no longer replicated by this Manager; nothing is overwritten.
 	ErrFenced = ship.ErrFenced
+	// ErrReplicaAway is returned when the directory of a file replica is not the
+	// one that was used before: its volume is not mounted, or another one is.
+	ErrReplicaAway = errors.New("not the replica that was used before")
+	// ErrDamaged is returned when something in the replica is nothing that multidb
+	// or litestream wrote, and is left unread: a metadata.json of more than 1 MiB,
+	// an LTX file with sizes that cannot be, more than 1,048,576 files of one
+	// database. Other databases are not affected.
+	ErrDamaged = untrusted.ErrDamaged
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that

@@ -173,6 +173,9 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("multidb: start: load catalog: %w", err), m.catalog.Abandon())
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	if err := m.identify(); err != nil {
+		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+	}
 	spool := filepath.Join(dir, spoolDir)
 	if err := resetDir(spool); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())

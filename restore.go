@@ -13,6 +13,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
 // RestoreOptions says what to restore, and where to. With neither TXID nor
@@ -129,7 +130,7 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 		logger = slog.New(slog.DiscardHandler)
 	}
 	client.SetLogger(logger)
-	err = litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
+	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
 		return fmt.Errorf("%w: %w", ErrNoBackup, err)

@@ -189,6 +189,9 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	if e := m.entries.Get(l.ID); e != nil && e.db.Path == l.Path {
 		e.seen, e.source = seq, int32(source)
 		m.alsoSeenLocked(l, e, seq)
+		if h := &e.health; h.txid == 0 && h.dirtySince != 0 && h.syncedAt == 0 && !e.item.Running() && !l.ModTime.IsZero() {
+			h.dirtySince = min(h.dirtySince, m.momentOfFile(l.ModTime)) // the catalog may not know when it was written
+		}
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
@@ -288,6 +291,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	}
 	e := m.addLocked(l.Database, l.file, prefix, prefixErr, source)
 	e.seen = seq
+	m.neverShippedLocked(e, l.ModTime)
 	// One that was renamed may be open, and is a database.
 	if e.unread = twin == nil && l.size > 0; e.unread {
 		m.fresh = append(m.fresh, e)

@@ -11,6 +11,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -53,6 +54,9 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if w.verified {
 		if err := rep.inv.UnmarshalBinary(w.files); err == nil {
 			w.rep, w.files = rep, nil
+			if rep.inv.Len() == 0 {
+				rep.db.Client = m.claiming(e, client)
+			}
 			return rep, nil
 		}
 	}
@@ -60,7 +64,9 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.claim(ctx, e, client, len(l.Files) == 0, w.state.TXID); err != nil {
+	if len(l.Files) == 0 {
+		rep.db.Client = m.claiming(e, client)
+	} else if err := m.claim(ctx, e, client, false, w.state.TXID); err != nil {
 		return nil, err
 	}
 	if err := m.ship.Verify(ctx, &rep.db, l); errors.Is(err, ship.ErrBehind) {
@@ -136,6 +142,9 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 		return err
 	}
 	var md metadata
+	if err := untrusted.CheckMetadata(b); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(b, &md); err != nil {
 		return fmt.Errorf("metadata.json: %w", err)
 	}

@@ -232,7 +232,7 @@ func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
 		cancel()
 		return
 	default:
-		o.Status, o.Error = "failed", reason(err)
+		o.Status, o.Error = "failed", reason(explainLone(ctx, r.src, j.db, err))
 	}
 	r.progress.done.Add(1)
 	r.tell(o)

@@ -170,7 +170,7 @@ func (v *verify) one(ctx context.Context, db multidb.Database, dir string) {
 			o.Bytes = info.Size()
 		}
 	}
-	err = errors.Join(err, os.RemoveAll(dir))
+	err = errors.Join(explainLone(ctx, v.src, db, err), os.RemoveAll(dir))
 	if ctx.Err() != nil {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -51,6 +52,11 @@ func (p *Prefix) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 
 // Listing lists the prefix. useMetadata is as in AllLTXFiles.
 func (p *Prefix) Listing(ctx context.Context, useMetadata bool) (*Listing, error) {
+	return p.listing(ctx, useMetadata, untrusted.MaxFiles)
+}
+
+// listing is Listing of most files at most.
+func (p *Prefix) listing(ctx context.Context, useMetadata bool, most int) (*Listing, error) {
 	l := &Listing{Exact: useMetadata}
 	pages, err := p.pages(ctx, "", "")
 	if err != nil {
@@ -70,6 +76,9 @@ func (p *Prefix) Listing(ctx context.Context, useMetadata bool) (*Listing, error
 			} else {
 				l.v3.add(name, o)
 			}
+		}
+		if err := untrusted.CheckFiles(len(l.Files)+l.v3.count, most); err != nil {
+			return nil, fmt.Errorf("s3: list %s: %w", p, err)
 		}
 	}
 	slices.SortFunc(l.Files, compareFiles)

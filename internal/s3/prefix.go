@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -128,7 +129,7 @@ func (p *Prefix) ReadMetadata(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(out.Body)
+	data, err := untrusted.ReadMetadata(out.Body)
 	_ = out.Body.Close() // only read from
 	return data, p.c.wrap("get", key, err)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/ltxfile"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -215,7 +216,7 @@ func (s *Shipper) sameSnapshot(ctx context.Context, db *DB, d *delta) (*ltx.File
 		return nil, err
 	}
 	defer func() { _ = rc.Close() }()
-	c := countingReader{r: rc}
+	c := countingReader{r: untrusted.NewLTX(rc)}
 	hdr, same, err := ltxfile.Same(d.ltx.reader(), &c)
 	if err != nil {
 		return nil, err

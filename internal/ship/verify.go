@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -239,7 +240,7 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 		return err
 	}
 	defer func() { _ = rc.Close() }()
-	dec := ltx.NewDecoder(rc)
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
 	dec.SetRetainPageIndex(false)
 	if err := dec.DecodeHeader(); err != nil {
 		return err
@@ -343,7 +344,7 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 		return State{}, err
 	}
 	defer func() { _ = rc.Close() }()
-	hdr, r, err := ltx.PeekHeader(rc)
+	hdr, r, err := ltx.PeekHeader(untrusted.NewLTX(rc))
 	if err != nil {
 		return State{}, fmt.Errorf("not an LTX file: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -245,7 +246,7 @@ func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.T
 		return hdr, 0, err
 	}
 	defer func() { _ = rc.Close() }()
-	c := countingReader{r: rc}
+	c := countingReader{r: untrusted.NewLTX(rc)}
 	dec := ltx.NewDecoder(&c)
 	if err := dec.DecodeHeader(); err != nil {
 		return hdr, 0, fmt.Errorf("damaged: %w", err)
