@@ -102,21 +102,22 @@ func TestVersitygwCreatesOnlyOnce(t *testing.T) {
 	if _, err := p.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(ltxBytes(t, 2, 300))); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("got %v", err)
 	}
-	big := ltxBytes(t, 3, minPartSize+5)
-	for level, want := range []error{fs.ErrExist, nil} {
-		mustWrite(t, p, level, 3, 3, ltxBytes(t, 3, 300))
-		_, err := p.WriteLTXFile(t.Context(), level, 3, 3, onlyReader{bytes.NewReader(big)})
-		if !errors.Is(err, want) {
-			t.Errorf("in parts, level %d: %v, want %v", level, err, want)
+	first, big := ltxBytes(t, 3, 300), ltxBytes(t, 3, minPartSize+5)
+	for _, level := range []int{0, 1, litestream.SnapshotLevel} {
+		mustWrite(t, p, level, 3, 3, first)
+		for name, r := range map[string]io.Reader{"at once": bytes.NewReader(big[:400]), "in parts": onlyReader{bytes.NewReader(big)}} {
+			if _, err := p.WriteLTXFile(t.Context(), level, 3, 3, r); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("level %d, %s: %v, want %v", level, name, err, fs.ErrExist)
+			}
 		}
-	}
-	rc, err := p.OpenLTXFile(t.Context(), 1, 3, 3, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := io.ReadAll(rc)
-	if err := errors.Join(err, rc.Close(), p.DeleteAll(t.Context())); err != nil || !bytes.Equal(got, big) {
-		t.Errorf("%d bytes, %v", len(got), err)
+		rc, err := p.OpenLTXFile(t.Context(), level, 3, 3, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(rc)
+		if err := errors.Join(err, rc.Close()); err != nil || !bytes.Equal(got, first) {
+			t.Errorf("level %d: %d bytes, %v", level, len(got), err)
+		}
 	}
 }
 
