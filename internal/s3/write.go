@@ -28,6 +28,10 @@ import (
 // Config.PartSize bytes are buffered. What is larger goes in parts.
 func (p *Prefix) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	u := &upload{c: p.c, key: p.key(ltxName(level, minTXID, maxTXID))}
+	var err error
+	if u.conditional, err = p.c.conditional(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := u.run(ctx, r); err != nil {
 		return nil, err
 	}
@@ -36,8 +40,9 @@ func (p *Prefix) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 
 // upload is one WriteLTXFile.
 type upload struct {
-	c   *Client
-	key string
+	c           *Client
+	key         string
+	conditional bool // the store honors If-None-Match; else look before the write
 
 	size      int64
 	createdAt time.Time // of the LTX header
@@ -120,10 +125,19 @@ func (u *upload) single(ctx context.Context, body io.ReadSeeker, size int64) err
 	}
 	in := u.input()
 	in.Body, in.ContentLength = body, aws.Int64(size)
-	in.IfNoneMatch = aws.String("*")
 	u.size = size
+	if u.conditional {
+		in.IfNoneMatch = aws.String("*")
+	} else if err := u.look(ctx, a); err != nil {
+		return err
+	}
 	ctx, call := withCall(ctx)
-	out, err := a.PutObject(ctx, in)
+	out, err := summed(u.c, func(o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+		if _, err := body.Seek(0, io.SeekStart); err != nil {
+			return nil, u.failed(fmt.Errorf("seek in source: %w", err))
+		}
+		return a.PutObject(ctx, in, o...)
+	})
 	if err == nil && out.ETag == nil {
 		return u.c.foreign("put", u.key)
 	} else if err == nil {
@@ -291,7 +305,9 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 	complete := &s3.CompleteMultipartUploadInput{
 		Bucket: put.Bucket, Key: put.Key, UploadId: up.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
-		IfNoneMatch: aws.String("*"),
+	}
+	if u.conditional {
+		complete.IfNoneMatch = aws.String("*")
 	}
 	ctx, call := withCall(ctx)
 	out, err := a.CompleteMultipartUpload(ctx, complete)
@@ -318,13 +334,15 @@ func (u *upload) sendParts(ctx context.Context, a *api, put *s3.PutObjectInput, 
 		if _, err := io.Copy(h, body); err != nil {
 			return nil, nil, u.failed(fmt.Errorf("read source: %w", err))
 		}
-		if _, err := body.Seek(0, io.SeekStart); err != nil {
-			return nil, nil, u.failed(fmt.Errorf("seek in source: %w", err))
-		}
 		n := aws.Int32(int32(len(parts) + 1))
-		out, err := a.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: put.Bucket, Key: put.Key, UploadId: id, PartNumber: n, Body: body, ContentLength: aws.Int64(size),
-			SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
+		out, err := summed(u.c, func(o ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
+			if _, err := body.Seek(0, io.SeekStart); err != nil {
+				return nil, u.failed(fmt.Errorf("seek in source: %w", err))
+			}
+			return a.UploadPart(ctx, &s3.UploadPartInput{
+				Bucket: put.Bucket, Key: put.Key, UploadId: id, PartNumber: n, Body: body, ContentLength: aws.Int64(size),
+				SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
+			}, o...)
 		})
 		if err != nil {
 			return nil, nil, u.c.wrap("put", u.key, err)
