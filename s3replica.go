@@ -136,6 +136,9 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 	if err != nil && cfg.Path != "" {
 		errs = append(errs, fmt.Errorf("s3 replica: Path: %w", err))
 	}
+	if err := s3.CheckName(cfg.Path); err != nil {
+		errs = append(errs, fmt.Errorf("%w: s3 replica: Path: %w", ErrInvalidOption, err))
+	}
 	client, err := s3.New(s3.Config{
 		Bucket: cfg.Bucket, Region: cfg.Region, Endpoint: cfg.Endpoint,
 		AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
@@ -158,7 +161,11 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 // holds nothing. It implements FileLister and MetadataStore too, and reads the
 // backups of litestream v0.3.
 func (r *S3Replica) ReplicaClient(db Database) (litestream.ReplicaClient, error) {
-	return r.prefix(db)
+	p, err := r.prefix(db)
+	if err != nil {
+		return nil, err // not a nil *s3.Prefix in an interface
+	}
+	return p, nil
 }
 
 // Prefix returns the database's place as "s3://bucket/path".
@@ -173,6 +180,9 @@ func (r *S3Replica) Prefix(db Database) (string, error) {
 func (r *S3Replica) prefix(db Database) (*s3.Prefix, error) {
 	path, err := r.template.Expand(db)
 	if err != nil {
+		return nil, fmt.Errorf("s3 replica: %w", err)
+	}
+	if err := s3.CheckName(path); err != nil { // before the first write, which could not be listed
 		return nil, fmt.Errorf("s3 replica: %w", err)
 	}
 	return r.client.Prefix(path), nil

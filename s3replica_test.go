@@ -46,6 +46,7 @@ func TestAnS3ConfigThatCannotWorkSaysWhatToWrite(t *testing.T) {
 		"Bucket is empty: write":       {Path: "{{path}}"},
 		"Path is empty: write":         {Bucket: "b"},
 		"Path: ":                       {Bucket: "b", Path: "{{a"},
+		"Path: invalid argument":       {Bucket: "b", Path: "a\x01/{{path}}"},
 		"need both AccessKeyID":        {Bucket: "b", Path: "{{path}}", SecretAccessKey: "topsecret"},
 		"Concurrency is -1: write":     {Bucket: "b", Path: "{{path}}", Concurrency: -1},
 		"MaxAttempts is -1: write":     {Bucket: "b", Path: "{{path}}", MaxAttempts: -1},
@@ -99,6 +100,17 @@ func TestAnS3ReplicaExpandsItsPath(t *testing.T) {
 		if err := f(); !errors.Is(err, multidb.ErrInvalidOption) {
 			t.Errorf("a database without the variables: %v", err)
 		}
+	}
+}
+
+func TestADatabaseWhoseNameNoListingCarriesIsRefusedBeforeItsFirstWrite(t *testing.T) {
+	r, _ := s3Replica(t, "{{name}}")
+	db := multidb.Database{Path: "/x.db", Vars: []multidb.Var{{Name: "name", Value: "a\uFFFEb"}}}
+	if c, err := r.ReplicaClient(db); c != nil || !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), "U+FFFE") {
+		t.Errorf("got %v, %v", c, err)
+	}
+	if _, err := r.Prefix(db); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("got %v", err)
 	}
 }
 
