@@ -3,7 +3,10 @@ package s3
 import (
 	"encoding/xml"
 	"errors"
+	"io"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -49,5 +52,23 @@ func TestNamesThatXMLCannotCarryAreRefusedAndAllOthersAreFoundAgain(t *testing.T
 	}
 	if got := f.keys(t); len(got) != 0 {
 		t.Errorf("not deleted: %q", got)
+	}
+}
+
+func TestAListingInAnotherFormIsNotTakenForAnEmptyOne(t *testing.T) {
+	f := newFakeS3(t)
+	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method != http.MethodGet {
+			next.ServeHTTP(w, r)
+			return
+		}
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		_, _ = io.WriteString(w, strings.ReplaceAll(rec.Body.String(), "<Key>é", "<Key>e\u0301"))
+	})
+	p := newClient(t, f.config()).Prefix("é")
+	mustWrite(t, p, 0, 1, 1, ltxBytes(t, 1, 300))
+	if l, err := p.Listing(t.Context(), false); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("got %v, %v", l, err)
 	}
 }
