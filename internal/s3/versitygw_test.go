@@ -121,6 +121,47 @@ func TestVersitygwCreatesOnlyOnce(t *testing.T) {
 	}
 }
 
+// TestVersitygwHonorsTheConditionOfACompletion leaves out the looks, which would
+// find the object first.
+func TestVersitygwHonorsTheConditionOfACompletion(t *testing.T) {
+	cfg := versitygw(t)
+	var looks atomic.Int64
+	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodHead {
+				looks.Add(1)
+				return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody, Request: r, Header: http.Header{}}, nil
+			}
+			return next.RoundTrip(r)
+		})
+	}
+	p := versitygwPrefix(t, unsureClient(t, cfg))
+	mustWrite(t, p, 9, 1, 1, ltxBytes(t, 1, 300))
+	_, err := p.WriteLTXFile(t.Context(), 9, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 2, minPartSize+1))})
+	if !errors.Is(err, fs.ErrExist) || looks.Load() != 2 {
+		t.Errorf("%d looks, %v", looks.Load(), err)
+	}
+}
+
+func TestVersitygwTakesEveryKindOfRequest(t *testing.T) {
+	for _, calculation := range []string{"", "when_supported"} {
+		c := unsureClient(t, versitygw(t))
+		if calculation != "" {
+			t.Setenv("AWS_REQUEST_CHECKSUM_CALCULATION", calculation)
+		}
+		perform(t, versitygwPrefix(t, c))
+		if s := c.Stats(); s.Errors != 0 {
+			t.Errorf("checksums %q: %+v", calculation, s)
+		}
+	}
+	c := unsureClient(t, versitygw(t))
+	c.sums.Store(true) // as with Object Lock
+	perform(t, versitygwPrefix(t, c))
+	if s := c.Stats(); s.Errors != 0 {
+		t.Errorf("Content-MD5: %+v", s)
+	}
+}
+
 func TestVersitygwIsChecked(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change func(*Config)
