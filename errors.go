@@ -95,6 +95,12 @@ var (
 	ErrUnreachable = s3.ErrUnreachable
 	// ErrThrottled is returned when S3 still asks to slow down after the retries.
 	ErrThrottled = s3.ErrThrottled
+	// ErrNoConditionalWrites is returned when the store lets a file be created
+	// twice, or refuses the condition, and S3Config.AllowUnsafeWrites is not set.
+	ErrNoConditionalWrites = s3.ErrNoConditionalWrites
+	// ErrArchived is returned when an object is to be read that a lifecycle rule
+	// has moved to an archive (Glacier): S3 has to restore it first.
+	ErrArchived = s3.ErrArchived
 )
 
 // Error is a failure of one database.

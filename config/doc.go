@@ -62,10 +62,10 @@
 // For type s3 also every field of multidb.S3Config: bucket and path (required),
 // region, endpoint, access-key-id, secret-access-key, session-token, profile,
 // anonymous, force-path-style, accelerate, storage-class, sse, sse-kms-key-id,
-// sse-customer-key, concurrency, max-attempts, request-timeout, part-size. For
-// type file: dir and path, both required, see multidb.NewFileReplica. For type
-// url: url, required, see multidb.NewURLReplica; the program imports the client
-// of its scheme.
+// sse-customer-key, concurrency, max-attempts, request-timeout, part-size,
+// allow-unsafe-writes, no-delete. For type file: dir and path, both required, see
+// multidb.NewFileReplica. For type url: url, required, see multidb.NewURLReplica;
+// the program imports the client of its scheme.
 //
 // Options that take a function (WithOpenHook, WithObserver) have no key: add
 // them to what Options returns. Where an option is given twice, the last one

@@ -94,7 +94,7 @@ func TestAnonymousRequestsAreUnsignedAndOthersSigned(t *testing.T) {
 		} else {
 			cfg.SessionToken = "token"
 		}
-		mustWrite(t, newClient(t, cfg).Prefix("p"), 1, 1, 1, ltxBytes(t, 1, 300))
+		mustWrite(t, newClient(t, cfg).Prefix(fmt.Sprint(anonymous)), 1, 1, 1, ltxBytes(t, 1, 300))
 		r := f.seen()[len(f.seen())-1]
 		if signed := r.Header.Get("Authorization") != ""; signed == anonymous {
 			t.Errorf("anonymous %v: signed %v", anonymous, signed)

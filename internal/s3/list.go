@@ -216,7 +216,7 @@ func (g *pager) next(ctx context.Context) ([]types.Object, error) {
 	if err != nil {
 		return nil, g.c.wrap("list", g.prefix, err)
 	}
-	if !isListing(page) || !g.place.moved(page) {
+	if !isListing(page) || !g.place.moved(page) || !allUnder(g.prefix, page.Contents) {
 		return nil, g.c.foreign("list", g.prefix)
 	}
 	return page.Contents, nil
@@ -230,6 +230,13 @@ func isListing(page *s3.ListObjectsV2Output) bool {
 		return aws.ToString(page.NextContinuationToken) != ""
 	}
 	return page.Name != nil || page.IsTruncated != nil || page.KeyCount != nil
+}
+
+// allUnder reports whether a listing names only keys that were asked for. A store
+// that writes names in another form (Unicode's, a carriage return as a line feed)
+// would have its backups taken for none.
+func allUnder(prefix string, objects []types.Object) bool {
+	return !slices.ContainsFunc(objects, func(o types.Object) bool { return !strings.HasPrefix(aws.ToString(o.Key), prefix) })
 }
 
 // LTXFiles lists one level from the file whose MinTXID is seek or the next

@@ -111,10 +111,12 @@ func (p *Prefix) WriteMetadata(ctx context.Context, data []byte) error {
 		return p.c.wrap("put", key, err)
 	}
 	in := p.c.putInput(key)
-	in.Body = bytes.NewReader(data)
 	in.ContentLength = aws.Int64(int64(len(data)))
 	in.ContentType = aws.String("application/json")
-	out, err := a.PutObject(ctx, in)
+	out, err := summed(p.c, func(o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+		in.Body = bytes.NewReader(data)
+		return a.PutObject(ctx, in, o...)
+	})
 	if err == nil && out.ETag == nil {
 		return p.c.foreign("put", key)
 	}
