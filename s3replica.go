@@ -60,6 +60,7 @@ type S3Config struct {
 	// Accelerate uses S3 Transfer Acceleration. AWS only.
 	Accelerate bool
 	// StorageClass of new objects ("STANDARD_IA", …). Empty: the bucket's default.
+	// "GLACIER" and "DEEP_ARCHIVE" are refused: compaction and restores read.
 	StorageClass string
 
 	// SSE is the server-side encryption of new objects: "" (the bucket's default),

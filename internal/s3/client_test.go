@@ -31,6 +31,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"Profile excludes":                   func(c *Config) { c.Profile, c.AccessKeyID, c.SecretAccessKey = "p", "k", "topsecret" },
 		"Accelerate excludes":                func(c *Config) { c.Accelerate, c.ForcePathStyle = true, true },
 		`SSE is "AES"`:                       func(c *Config) { c.SSE = "AES" },
+		`StorageClass "GLACIER" is`:          func(c *Config) { c.StorageClass = "GLACIER" },
 		"SSEKMSKeyID needs":                  func(c *Config) { c.SSE, c.SSEKMSKeyID = "AES256", "k" },
 		"SSECustomerKey must be 32 bytes":    func(c *Config) { c.SSECustomerKey = "topsecret" },
 		"SSECustomerKey excludes":            func(c *Config) { c.SSE, c.SSECustomerKey = "AES256", "topsecret" },

@@ -148,6 +148,9 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Accelerate && (cfg.Endpoint != "" || cfg.ForcePathStyle) {
 		bad("Accelerate excludes Endpoint and ForcePathStyle")
 	}
+	if slices.Contains([]string{"GLACIER", "DEEP_ARCHIVE"}, cfg.StorageClass) {
+		bad("StorageClass %q is an archive, whose objects cannot be read when they are needed: write GLACIER_IR or another class", cfg.StorageClass)
+	}
 	errs = append(errs, cfg.checkSSE())
 	if cfg.isARN() {
 		errs = append(errs, cfg.checkARN())

@@ -53,6 +53,10 @@ func (c *Client) conditional(ctx context.Context, p *Prefix) (bool, error) {
 			return o.honored, c.accepts("put", o)
 		}
 		c.mu.Lock()
+		if c.known.Load().valid() { // by a trial that ended since
+			c.mu.Unlock()
+			continue
+		}
 		t, mine := c.trying, c.trying == nil
 		if mine {
 			t = &trial{done: make(chan struct{})}
