@@ -11,7 +11,8 @@ import (
 // it could not list, so that the rest of the listing counts as complete. After it
 // the Manager keeps every database whose Path, or the path that the Discoverer's
 // Locate gives its ID, is one of Paths or below one, and lets go of what else is
-// missing; one that a DiscovererLocator does not locate is kept too.
+// missing. It also keeps one that a DiscovererLocator does not locate, and without
+// a DiscovererLocator one whose file is still there.
 //
 // It counts only if it is the error itself or wrapped by errors that wrap one
 // other, as with fmt.Errorf and one %w; not in an errors.Join. One without Paths,
@@ -92,7 +93,8 @@ func (x *extent) may(id ID, path string) bool {
 		db, ok := d.Locate(id)
 		return !ok || x.below(db.Path)
 	}
-	return false
+	// It may be listed by a symlink, in a directory that cannot be read.
+	return pathID(path) != (fileID{})
 }
 
 // below reports whether path is one that was not covered, or below one.

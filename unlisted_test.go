@@ -86,6 +86,18 @@ func TestADatabaseIsKeptByEachOfItsNames(t *testing.T) {
 	}
 }
 
+func TestADatabaseWhoseNamesNobodyKnowsIsKeptWhileItsFileIsThere(t *testing.T) {
+	dir := t.TempDir()
+	makeFiles(t, dir, "a.db")
+	x := extent{d: struct{ Discoverer }{}} // it cannot locate
+	x.add(&UnlistedError{Paths: []string{"/else"}})
+	for name, want := range map[string]bool{"a.db": true, "b.db": false} {
+		if got := x.may("a", filepath.Join(dir, name)); got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+}
+
 func TestTheWalkNamesWhatItCouldNotList(t *testing.T) {
 	root, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
