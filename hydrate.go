@@ -35,7 +35,9 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	opt := RestoreOptions{OutputPath: e.db.Path}
+	opt := RestoreOptions{OutputPath: e.db.Path, IntegrityCheck: m.cfg.integrity, Warn: func(warning string) {
+		m.emit(Event{Type: EventIntegrity, ID: e.db.ID, Path: e.db.Path, Err: errors.New(warning)})
+	}}
 	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
 		return err
 	}

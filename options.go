@@ -40,6 +40,7 @@ type config struct {
 	busyTimeout time.Duration
 	restoreOpen bool
 	takeover    TakeoverPolicy
+	integrity   IntegrityCheck // of restoreOpen
 	openHook    func(context.Context, Database, *sql.DB) error
 
 	uploadConcurrency int
@@ -276,6 +277,18 @@ func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error)
 // file is made anew and its history goes on in the replica.
 func WithRestoreOnOpen() Option {
 	return func(c *config) error { c.restoreOpen = true; return nil }
+}
+
+// WithIntegrityCheck says how a database that WithRestoreOnOpen restores is
+// checked. What the check warns of is told as EventIntegrity. Default: IntegrityFull.
+func WithIntegrityCheck(check IntegrityCheck) Option {
+	return func(c *config) error {
+		if !check.valid() {
+			return invalid("WithIntegrityCheck", "%d; want IntegrityFull, IntegrityQuick or IntegrityNone", int(check))
+		}
+		c.integrity = check
+		return nil
+	}
 }
 
 // WithUploadConcurrency bounds how many databases are worked on at once, which

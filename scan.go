@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -76,20 +78,20 @@ func (m *Manager) scanLoop(ctx context.Context) {
 	}
 }
 
-// scan lists every discoverer once. Only a listing without an error removes
-// anything.
+// scan lists every discoverer once. Only what a listing has covered is let go of.
 func (m *Manager) scan(ctx context.Context) error {
 	m.mu.Lock()
 	m.scans++
 	seq := m.scans
 	m.mu.Unlock()
-	whole := true
+	var extents []*extent
 	for i, d := range m.discovered {
-		complete := true
+		missed := &extent{d: d}
+		extents = append(extents, missed)
 		var failed []error
 		for db, err := range list(ctx, d) {
 			if err != nil {
-				complete = false
+				missed.add(err)
 				failed = append(failed, err)
 				continue
 			}
@@ -104,13 +106,12 @@ func (m *Manager) scan(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		m.scanned(i, errors.Join(failed...))
-		if complete {
-			m.forget(i, seq)
+		if !missed.all {
+			m.forget(i, seq, missed)
 		}
-		whole = whole && complete
 	}
-	if whole {
-		m.forget(fromCatalog, seq)
+	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.all }) {
+		m.forget(fromCatalog, seq, extents...)
 	}
 	m.workers.Poke()
 	return nil
@@ -133,9 +134,14 @@ func (m *Manager) scanned(i int, err error) {
 	}
 }
 
-// forget lets go of the databases of a discoverer that a whole listing lacks.
-func (m *Manager) forget(source int, seq uint32) {
+// forget lets go of the databases of a discoverer that its listing lacks, but for
+// those that may be in what was not covered.
+func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
+	kept := func(id ID, path string) bool {
+		return slices.ContainsFunc(missed, func(x *extent) bool { return x.may(id, path) })
+	}
 	var gone []*entry
+	refused := make(map[ID]string)
 	m.mu.Lock()
 	for e := range m.entries.All() {
 		if e.source == int32(source) && e.seen != seq && !e.item.Pinned() && e.held == 0 {
@@ -144,11 +150,22 @@ func (m *Manager) forget(source int, seq uint32) {
 	}
 	for id, r := range m.ignored {
 		if r.source == source && r.seen != seq {
+			refused[id] = r.path
+		}
+	}
+	m.unlock()
+	maps.DeleteFunc(refused, kept)
+	m.mu.Lock()
+	for id := range refused {
+		if r := m.ignored[id]; r.source == source && r.seen != seq {
 			delete(m.ignored, id)
 		}
 	}
 	m.unlock()
 	for _, e := range gone {
+		if kept(e.db.ID, e.db.Path) {
+			continue
+		}
 		unmounted := m.unmounted(e)
 		m.mu.Lock()
 		switch {

@@ -36,6 +36,7 @@
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
 //	restore-on-open          true or false, WithRestoreOnOpen
+//	integrity-check          full (the default), quick or none, WithIntegrityCheck
 //	upload-concurrency       WithUploadConcurrency
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize

@@ -100,6 +100,11 @@ func (s *settings) multiKeys() []key {
 				s.add(multidb.WithRestoreOnOpen())
 			}
 		})},
+		{name: "integrity-check", sets: "WithIntegrityCheck", read: oneOf([]string{"none", "quick", "full"}, func(name string) {
+			var check multidb.IntegrityCheck
+			_ = check.UnmarshalText([]byte(name)) // which is one of these
+			s.add(multidb.WithIntegrityCheck(check))
+		})},
 		s.countKey("upload-concurrency", "WithUploadConcurrency", multidb.WithUploadConcurrency),
 		s.countKey("checkpoint-pages", "WithCheckpointPages", multidb.WithCheckpointPages),
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},
