@@ -21,10 +21,11 @@ const (
 	EventScanFailed                      // a discoverer could not list everything; ID is empty
 	EventState                           // the state directory is in trouble; ID is empty
 	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
+	EventEmpty                           // Start found no database; Path has the discovery roots
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch", "no database"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -63,7 +64,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventEmpty:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

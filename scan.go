@@ -104,6 +104,7 @@ func (m *Manager) scan(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		m.scanned(i, errors.Join(failed...))
+		m.judgeRoots(i, seq)
 		if complete {
 			m.forget(i, seq)
 		}
@@ -124,10 +125,15 @@ func (m *Manager) scanned(i int, err error) {
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if m.scanErr[i] == text {
+	was := m.scanErr[i]
+	if err != nil && was.err != nil && was.err.Error() == text || err == nil && was.err == nil {
 		return
 	}
-	m.scanErr[i] = text
+	since := was.since
+	if was.err == nil {
+		since = m.cfg.now()
+	}
+	m.scanErr[i] = scanTrouble{err, since}
 	if err != nil {
 		m.events = append(m.events, Event{Type: EventScanFailed, Err: err})
 	}
@@ -192,12 +198,14 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
-		back, look := e.away, e.away || e.volume == 0
+		back, look, recalled := e.away, e.away || e.volume == 0, e.recall == recallAsked
 		if back {
 			m.fleet.Request(e.item, now)
 		}
 		m.unlock()
-		if look {
+		if recalled {
+			m.confirmVolume(e, l.file)
+		} else if look {
 			m.noteVolume(e)
 		}
 		return

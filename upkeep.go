@@ -55,7 +55,7 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 			return rep, nil
 		}
 	}
-	files, err := listFiles(ctx, client, false)
+	files, err := m.listPrefix(ctx, w, client)
 	if err != nil {
 		return nil, fmt.Errorf("list the replica: %w", err)
 	}

@@ -26,6 +26,7 @@ type work struct {
 	modTime  time.Time        // of what is shipped
 	young    bool             // a later write may have the same modTime
 	told     time.Time        // the modTime that the catalog has
+	vacant   time.Time        // when the replica was seen to have nothing; not packed
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 
 	// What upkeep fails of while active, when it is tried again, and after what
