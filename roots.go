@@ -97,11 +97,11 @@ func (m *Manager) findRoots(stateDir string) error {
 			}
 			switch {
 			case within(stateDir, path):
-				err = fmt.Errorf("%w; the state directory %s lies in it: mount the volume, or create the directory if this is the first start, or set another state directory (WithStateDir)", err, stateDir)
+				err = fmt.Errorf("%w; the state directory %s lies in it: mount the volume, or create the directory if this is the first start, or set another state directory (WithStateDir; state-dir in a configuration)", err, stateDir)
 			case m.cfg.missingRoots:
 				continue
 			default:
-				err = fmt.Errorf("%w; mount the volume, or create the directory if this is the first start, or allow it to be missing (WithMissingRoots)", err)
+				err = fmt.Errorf("%w; mount the volume, or create the directory if this is the first start, or allow it to be missing (WithMissingRoots; allow-missing-roots in a configuration)", err)
 			}
 			missing = append(missing, err)
 		}
@@ -281,7 +281,7 @@ func (m *Manager) inhabited(r *root, seq uint32) bool {
 }
 
 func errRootAway(path string) error {
-	return fmt.Errorf("%w: another directory stands at %s, with nothing of what was there: mount the volume, or start once with WithEmptiedVolumes if it was emptied or replaced", ErrRootMissing, path)
+	return fmt.Errorf("%w: another directory stands at %s, with nothing of what was there: mount the volume, or start once with WithEmptiedVolumes (allow-emptied-volumes in a configuration) if it was emptied or replaced", ErrRootMissing, path)
 }
 
 // rootStands returns ErrRootMissing where nothing may be made at a path: what is

@@ -120,7 +120,7 @@ func (m *Manager) unmounted(e *entry) bool {
 
 // errUnmounted is ErrMissing of a database that is on no file system that is here.
 func errUnmounted(path string) error {
-	return fmt.Errorf("%w: %s: its file system is not mounted", ErrMissing, path)
+	return fmt.Errorf("%w: %s: its file system is not mounted; mount it, or start once with WithEmptiedVolumes if the databases were deleted", ErrMissing, path)
 }
 
 // explainMissing says so where that is why a file is missing.
