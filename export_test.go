@@ -14,6 +14,12 @@ var (
 	WithRand  = withRand
 )
 
+// WithMayReplaceBackup says which databases may be made anew although the replica
+// has a backup.
+func WithMayReplaceBackup(may func(ID) bool) Option {
+	return func(c *config) error { c.mayReplaceBackup = may; return nil }
+}
+
 // WithFlush sets what flushes a WAL to disk.
 var WithFlush = withFlush
 

@@ -201,12 +201,9 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if m.unmounted(e) {
-		// A restored or an empty one would stand below the mount point, and take
-		// commits that vanish when the volume comes back.
-		return errUnmounted(e.db.Path)
-	}
-	if err := m.rootStands(e.db.Path); err != nil {
+	// A restored or an empty one would stand below the mount point, and take
+	// commits that vanish when the volume comes back.
+	if err := m.volumeStands(e); err != nil {
 		return err
 	}
 	m.mu.Lock()

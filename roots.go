@@ -303,6 +303,18 @@ func (m *Manager) rootStands(path string) error {
 	return nil
 }
 
+// volumeStands returns ErrMissing for a database that was on a volume which is not
+// there, and ErrRootMissing for a new one that would be made in its place.
+func (m *Manager) volumeStands(e *entry) error {
+	m.mu.Lock()
+	known := e.volume != 0
+	m.mu.Unlock()
+	if known && m.unmounted(e) {
+		return errUnmounted(e.db.Path)
+	}
+	return m.rootStands(e.db.Path)
+}
+
 // rootAway reports whether the root of a path is another one than it was.
 func (m *Manager) rootAway(path string) bool {
 	r := m.rootOf(path)

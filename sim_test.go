@@ -259,6 +259,7 @@ func (w *world) start() {
 		multidb.WithSnapshotInterval(l.snapshot), multidb.WithMaxHot(l.maxHot), multidb.WithMaxOpen(l.maxOpen),
 		multidb.WithUploadConcurrency(l.uploads), multidb.WithCheckpointPages(l.pages), multidb.WithMaxWALSize(l.walSize),
 		multidb.WithMaxConns(2), multidb.WithObserver(w.observe),
+		multidb.WithMayReplaceBackup(func(multidb.ID) bool { return true }), // what is deleted is made anew
 		multidb.WithOpenHook(func(ctx context.Context, db multidb.Database, c *sql.DB) error {
 			return w.born(ctx, w.subjects[db.ID], c)
 		}),
