@@ -297,7 +297,7 @@ func (m *Manager) rootStands(path string) error {
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if r.away || r.known && id.dev != r.id.dev || !r.known && r.id != (fileID{}) && id != r.id {
+	if r.known && id.dev != r.id.dev || !r.known && r.id != (fileID{}) && id != r.id {
 		return errRootAway(r.path)
 	}
 	return nil

@@ -288,18 +288,56 @@ func TestWhatWasDeletedWhileNothingRanIsForgotten(t *testing.T) {
 	}
 }
 
+// TestNothingNewIsMadeWhereARootWasUnmounted while the process runs: the root is a
+// symlink, which comes to lead to an empty directory of another file system.
+func TestNothingNewIsMadeWhereARootWasUnmounted(t *testing.T) {
+	volume, below := newTree(t, 1, 1), otherVolume(t)
+	root := filepath.Join(t.TempDir(), "root")
+	if err := os.Symlink(volume, root); err != nil {
+		t.Fatal(err)
+	}
+	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(t.TempDir()), multidb.WithIdleTimeout(time.Millisecond))
+	f.sync("project0/db0")
+	if err := errors.Join(os.Remove(root), os.Symlink(below, root)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // before a scan, and after
+		if _, err := f.m.Acquire(t.Context(), "project0/new"); !errors.Is(err, multidb.ErrRootMissing) {
+			t.Errorf("Acquire: %v", err)
+		}
+		becomes(t, "told", func() bool { return errors.Is(f.m.ScanErr(), multidb.ErrRootMissing) })
+	}
+	if n := f.m.Stats().Databases; n != 1 || !emptyDir(t, below) {
+		t.Errorf("%d databases", n)
+	}
+	if err := errors.Join(os.Remove(root), os.Symlink(volume, root)); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, "healthy", func() bool { ok, _ := f.m.Healthy(time.Hour); return ok })
+	if err := f.m.Do(t.Context(), "project0/new", nothing); err != nil {
+		t.Error(err)
+	}
+}
+
+// otherVolume is a directory of another file system than the tests' others.
+func otherVolume(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "multidb-roots-")
+	if err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if device(t, dir) == device(t, t.TempDir()) {
+		t.Skip("one file system")
+	}
+	return dir
+}
+
 // TestAVolumeBelowTheRootThatIsNotMountedAtTheStartIsNotEmptied has one project on
 // another file system, behind a symlink that then leads to an empty directory.
 func TestAVolumeBelowTheRootThatIsNotMountedAtTheStartIsNotEmptied(t *testing.T) {
 	root, state, rep := newTree(t, 1, 1), t.TempDir(), multidbtest.NewReplica()
-	volume, err := os.MkdirTemp("/dev/shm", "multidb-roots-")
-	if err != nil {
-		t.Skip(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(volume) })
-	if device(t, volume) == device(t, root) {
-		t.Skip("one file system")
-	}
+	volume := otherVolume(t)
 	makeDB(t, volume+"/databases/a.db", 1)
 	if err := os.Symlink(volume, root+"/project1"); err != nil {
 		t.Fatal(err)
