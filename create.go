@@ -26,8 +26,9 @@ const vacantFor = time.Minute
 // It costs one listing, which the first write then need not make again.
 //
 // A replica that does not answer within 5 s, or did not within the last 30 s, is
-// no reason to refuse: the application's writes do not depend on it. What is
-// shipped later is subject to the rules of ownership then.
+// no reason to refuse: the application's writes do not depend on it. If it turns
+// out to have a backup when the first of them is to be shipped, that is refused
+// with ErrFenced.
 func (m *Manager) mayMake(ctx context.Context, e *entry) error {
 	if m.cfg.replica == nil || m.cfg.mayReplaceBackup != nil && m.cfg.mayReplaceBackup(e.db.ID) {
 		return nil
@@ -37,6 +38,7 @@ func (m *Manager) mayMake(ctx context.Context, e *entry) error {
 	silent := !m.silent.IsZero() && now.Sub(m.silent) < askPause && now.Sub(m.silent) >= 0
 	m.mu.Unlock()
 	if silent {
+		m.noteAsked(e, time.Time{})
 		return nil
 	}
 	newest, err := m.askBackup(ctx, e)
@@ -48,16 +50,24 @@ func (m *Manager) mayMake(ctx context.Context, e *entry) error {
 		m.silent = now
 		m.mu.Unlock()
 		m.cfg.logger.Warn("multidb: new databases are made without knowing whether the replica has them", "id", string(e.db.ID), "pause", askPause, "err", err)
+		m.noteAsked(e, time.Time{})
 		return nil
 	case newest != 0:
 		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that the new one shall replace it (WithTakeover)", ErrBackupExists, newest, e.db.Path)
 	}
+	m.noteAsked(e, now)
+	return nil
+}
+
+// noteAsked notes when the replica said that it has nothing of a database that is
+// about to be made; zero: it said nothing.
+func (m *Manager) noteAsked(e *entry, at time.Time) {
 	m.mu.Lock()
 	defer m.unlock()
 	if !e.item.Running() && !e.removed { // nobody owns its work
-		e.unpack().vacant = now
+		w := e.unpack()
+		w.vacant, w.unasked = at, at.IsZero()
 	}
-	return nil
 }
 
 // askBackup is the last transaction that the replica has of a database; 0: none.
@@ -77,7 +87,8 @@ func (m *Manager) askBackup(ctx context.Context, e *entry) (ltx.TXID, error) {
 }
 
 // listPrefix lists what the replica has of a database before the first write,
-// unless that was asked just now. Only for the owner of w.
+// unless that was asked just now. Only for the owner of w. It returns ErrFenced if
+// there is something of a database that was made without asking.
 func (m *Manager) listPrefix(ctx context.Context, w *work, client litestream.ReplicaClient) ([]*ltx.FileInfo, error) {
 	asked, now := w.vacant, m.cfg.now()
 	w.vacant = time.Time{}
@@ -85,5 +96,10 @@ func (m *Manager) listPrefix(ctx context.Context, w *work, client litestream.Rep
 	if age := max(now.Sub(asked), now.Round(0).Sub(asked.Round(0))); !asked.IsZero() && age >= 0 && age < min(vacantFor, m.cfg.l0Retention/2) {
 		return nil, nil
 	}
-	return listFiles(ctx, client, false)
+	files, err := listFiles(ctx, client, false)
+	if err == nil && w.unasked && len(files) > 0 {
+		return nil, fmt.Errorf("%w: %w, which did not answer when the file was made: move the file away and restore the backup (WithRestoreOnOpen, or Restore), or say that the file shall replace it (WithTakeover)", ErrFenced, ErrBackupExists)
+	}
+	w.unasked = w.unasked && err != nil
+	return files, err
 }

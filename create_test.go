@@ -145,3 +145,29 @@ func TestANewDatabaseIsMadeWhileTheReplicaDoesNotAnswer(t *testing.T) {
 		}
 	})
 }
+
+// TestAFileMadeWhileTheReplicaDidNotAnswerDoesNotReplaceTheBackup: the application
+// may write, and nothing of it is shipped over the history that there is.
+func TestAFileMadeWhileTheReplicaDidNotAnswerDoesNotReplaceTheBackup(t *testing.T) {
+	const id = "project0/db0"
+	rep, root := backedUp(t)
+	f := start(t, root, multidb.WithReplica(rep))
+	away := rep.Inject(multidbtest.Fault{Op: multidbtest.OpList, Err: errors.New("away")})
+	for _, id := range []multidb.ID{id, "project0/new"} { // the second is not asked for any more
+		err := f.m.Do(t.Context(), id, func(db *sql.DB) error { _, err := db.Exec("CREATE TABLE other(v)"); return err })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	away.Clear()
+	if _, err := f.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) || !errors.Is(err, multidb.ErrBackupExists) {
+		t.Errorf("Sync: %v", err)
+	}
+	f.sync("project0/new")
+	if n := countWrites(rep, "db0"); n != 0 {
+		t.Errorf("%d writes", n)
+	}
+	if got := fmt.Sprint(f.restored(id, multidb.RestoreOptions{})); got != "[0 1 2]" {
+		t.Errorf("restored %s", got)
+	}
+}

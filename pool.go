@@ -70,7 +70,8 @@ func (h Handle) Release() {
 // A database of which the replica has a backup, but whose file is missing, is not
 // made anew: ErrBackupExists, unless WithRestoreOnOpen brings it back. That costs
 // a new database one listing of the replica; if it does not answer within 5 s, the
-// database is made. In a discovery root that does not exist, or that is another
+// database is made, and refused with ErrFenced when it is to be shipped over a backup.
+// In a discovery root that does not exist, or that is another
 // one than it was, nothing is made: ErrRootMissing.
 //
 // Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed,
