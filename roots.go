@@ -16,8 +16,7 @@ import (
 // in the state directory: at a Start nothing else tells a volume that was emptied
 // from one that is not mounted.
 type root struct {
-	path   string
-	source int // the discoverer
+	path string
 
 	// Guarded by Manager.mu.
 	id    fileID // what it was when databases were last found in it; zero: unknown
@@ -78,7 +77,7 @@ func WithEmptiedVolumes(allow bool) Option {
 func (m *Manager) findRoots(stateDir string) error {
 	var missing []error
 	m.rootList = nil
-	for i, d := range m.cfg.discoverers {
+	for _, d := range m.cfg.discoverers {
 		var paths []string
 		switch d := d.(type) {
 		case rooted:
@@ -87,12 +86,18 @@ func (m *Manager) findRoots(stateDir string) error {
 			paths = []string{d.Root()}
 		}
 		for _, path := range paths {
-			if path == "" || m.rootAt(path) != nil {
+			if path == "" {
 				continue
 			}
-			m.rootList = append(m.rootList, &root{path: path, source: i})
-			err := standing(path)
-			if err == nil {
+			path, err := filepath.Abs(path)
+			if err != nil {
+				return err
+			}
+			if m.rootAt(path) != nil {
+				continue
+			}
+			m.rootList = append(m.rootList, &root{path: path})
+			if err = standing(path); err == nil {
 				continue
 			}
 			switch {
@@ -206,12 +211,12 @@ func (m *Manager) saveRoots() error {
 	return os.Rename(path+".new", path)
 }
 
-// judgeRoots decides, after a listing of a discoverer and before anything is
-// forgotten for it, whether its roots are what they were.
-func (m *Manager) judgeRoots(source int, seq uint32) {
+// judgeRoots decides, after the listings and before anything is forgotten for
+// them, whether the roots are what they were.
+func (m *Manager) judgeRoots(seq uint32) {
 	changed := false
 	for _, r := range m.rootList {
-		if r.source == source && m.judgeRoot(r, seq) {
+		if m.judgeRoot(r, seq) {
 			changed = true
 		}
 	}
@@ -260,7 +265,7 @@ func (m *Manager) inhabited(r *root, seq uint32) bool {
 	var here []string
 	all := 0
 	for e := range m.entries.All() {
-		if (e.source == int32(r.source) || e.source == fromCatalog) && m.rootOf(e.db.Path) == r && e.file != (fileID{}) {
+		if m.rootOf(e.db.Path) == r && e.file != (fileID{}) {
 			if e.recall == recallNone && !r.known {
 				continue // it was never seen before
 			}

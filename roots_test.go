@@ -366,13 +366,21 @@ func TestAVolumeBelowTheRootThatIsNotMountedAtTheStartIsNotEmptied(t *testing.T)
 }
 
 // TestAVolumeWhoseNumberChangedIsKnownByItsFiles: a reboot gives devices other
-// numbers. One tenant that was deleted meanwhile is forgotten all the same.
+// numbers. One tenant that was deleted meanwhile is forgotten all the same. Most
+// of the root's are another discoverer's, which lists after the first.
 func TestAVolumeWhoseNumberChangedIsKnownByItsFiles(t *testing.T) {
 	root, state := newTree(t, 1, 4), t.TempDir()
-	opts := []multidb.Option{multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(state)}
+	for i := range 6 {
+		makeDB(t, fmt.Sprintf("%s/project0/others/o%d.db", root, i), 1)
+	}
+	opts := []multidb.Option{multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(state),
+		multidb.WithDiscoverer(multidb.Glob(root + "/{{project}}/others/{{database}}.db"))}
 	f := start(t, root, opts...)
 	for i := range 4 {
 		f.sync(multidb.ID(fmt.Sprint("project0/db", i)))
+	}
+	for i := range 6 {
+		f.sync(multidb.ID(fmt.Sprint("project0/o", i)))
 	}
 	if err := f.close(); err != nil {
 		t.Fatal(err)
@@ -394,7 +402,7 @@ func TestAVolumeWhoseNumberChangedIsKnownByItsFiles(t *testing.T) {
 	}
 	path := filepath.Join(state, "roots.json")
 	b, err := os.ReadFile(path)
-	if err := errors.Join(err, c.Close(t.Context())); err != nil || n != 4 {
+	if err := errors.Join(err, c.Close(t.Context())); err != nil || n != 10 {
 		t.Fatal(n, err)
 	}
 	var v struct {
@@ -414,7 +422,7 @@ func TestAVolumeWhoseNumberChangedIsKnownByItsFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	g := start(t, root, opts...)
-	if ok, worst := g.m.Healthy(time.Hour); !ok || g.m.Stats().Databases != 3 {
+	if ok, worst := g.m.Healthy(time.Hour); !ok || g.m.Stats().Databases != 9 || g.events.has(multidb.EventScanFailed) {
 		t.Errorf("%d databases, %+v", g.m.Stats().Databases, worst)
 	}
 	if err := g.m.Do(t.Context(), "project0/new", nothing); err != nil {

@@ -83,7 +83,7 @@ func (m *Manager) scan(ctx context.Context) error {
 	m.scans++
 	seq := m.scans
 	m.mu.Unlock()
-	whole := true
+	whole, completes := true, make([]bool, len(m.discovered))
 	for i, d := range m.discovered {
 		complete := true
 		var failed []error
@@ -104,11 +104,14 @@ func (m *Manager) scan(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		m.scanned(i, errors.Join(failed...))
-		m.judgeRoots(i, seq)
+		completes[i] = complete
+		whole = whole && complete
+	}
+	m.judgeRoots(seq) // by what all of them have found
+	for i, complete := range completes {
 		if complete {
 			m.forget(i, seq)
 		}
-		whole = whole && complete
 	}
 	if whole {
 		m.forget(fromCatalog, seq)
