@@ -70,14 +70,14 @@ func (h Handle) Release() {
 // A database of which the replica has a backup, but whose file is missing, is not
 // made anew: ErrBackupExists, unless WithRestoreOnOpen brings it back. That costs
 // a new database one listing of the replica; if it does not answer within 5 s, the
-// database is made, and refused with ErrFenced when it is to be shipped over a backup.
-// In a discovery root that does not exist, or that is another
-// one than it was, nothing is made: ErrRootMissing.
+// database is made, and refused with ErrFenced should it be shipped over a backup.
+// In a discovery root that does not exist, or that is another one than it was,
+// nothing is made: ErrRootMissing.
 //
 // Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed,
-// ErrBackupExists, ErrRootMissing;
-// ErrConflict for another name of a known file, or the new one of a file that was
-// renamed without its log and is leased; that of the open hook, or that of ctx; all as *Error.
+// ErrBackupExists, ErrRootMissing; ErrConflict for another name of a known file, or
+// the new one of a file that was renamed without its log and is leased; that of the
+// open hook, or that of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
 	h, err := m.acquire(ctx, id)
 	return h, opError("acquire", id, err)
