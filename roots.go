@@ -19,9 +19,10 @@ type root struct {
 	path string
 
 	// Guarded by Manager.mu.
-	id    fileID // what it was when databases were last found in it; zero: unknown
-	away  bool   // another directory stands at its path
-	known bool   // id was seen in this process, not only remembered
+	id    fileID    // what it was when databases were last found in it; zero: unknown
+	known bool      // id was seen in this process, not only remembered
+	away  bool      // another directory stands at its path
+	since time.Time // when it was first seen away
 }
 
 // rooted is an optional interface of a Discoverer with several roots.
@@ -251,7 +252,7 @@ func (m *Manager) judgeRoot(r *root, seq uint32) bool {
 	if same {
 		r.id, r.known, r.away = now, true, false
 	} else if !r.away {
-		r.away = true
+		r.away, r.since = true, m.cfg.now()
 		m.events = append(m.events, Event{Type: EventScanFailed, Path: r.path, Err: errRootAway(r.path)})
 	}
 	return same
@@ -427,6 +428,11 @@ func (m *Manager) scanErrSinceLocked() time.Time {
 	for _, t := range m.scanErr {
 		if t.err != nil && (since.IsZero() || t.since.Before(since)) {
 			since = t.since
+		}
+	}
+	for _, r := range m.rootList {
+		if r.away && (since.IsZero() || r.since.Before(since)) {
+			since = r.since
 		}
 	}
 	return since

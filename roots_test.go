@@ -175,7 +175,7 @@ func TestAVolumeThatIsNotMountedAtTheStartIsNotEmptied(t *testing.T) {
 					if _, err := g.m.Acquire(t.Context(), "project1/new"); !errors.Is(err, multidb.ErrRootMissing) {
 						t.Errorf("Acquire of a new one: %v", err)
 					}
-					if ok, worst := g.m.Healthy(time.Hour); ok || worst[0].ID != "" || !errors.Is(worst[0].Err, multidb.ErrRootMissing) {
+					if ok, worst := g.m.Healthy(time.Hour); ok || worst[0].ID != "" || !errors.Is(worst[0].Err, multidb.ErrRootMissing) || worst[0].ErrSince.IsZero() {
 						t.Errorf("Healthy: %v, %+v", ok, worst)
 					}
 					if n := g.events.count(func(ev multidb.Event) bool { return ev.Type == multidb.EventRemoved && ev.ID != "project1/new" }); n > 0 {

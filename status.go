@@ -114,7 +114,8 @@ const sickest = 10
 // wait for their turn; those with an error first, then by their Lag. What
 // ColdSyncNone leaves local is no reason, nor is a file that is no database. A
 // listing that was not whole is one (see ScanErr), and comes first, with an empty
-// ID: databases that it lacks are not replicated. It looks at every database, in a few milliseconds for 100,000.
+// ID: databases that it lacks are not replicated. It looks at every database, in a
+// few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()
