@@ -288,6 +288,25 @@ func TestWhatWasDeletedWhileNothingRanIsForgotten(t *testing.T) {
 	}
 }
 
+// TestARootThatIsMadeAnewOnItsFileSystemIsEmpty, not unmounted, while the process
+// runs and knows the number of its device.
+func TestARootThatIsMadeAnewOnItsFileSystemIsEmpty(t *testing.T) {
+	root := newTree(t, 1, 2)
+	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()), multidb.WithStateDir(t.TempDir()))
+	f.sync("project0/db0")
+	f.sync("project0/db1")
+	if err := errors.Join(os.Rename(root, root+".old"), os.Mkdir(root, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, "forgotten", func() bool { return f.m.Stats().Databases == 0 })
+	if err := f.m.Do(t.Context(), "project0/new", nothing); err != nil {
+		t.Error(err)
+	}
+	if ok, worst := f.m.Healthy(time.Hour); !ok {
+		t.Errorf("%+v", worst)
+	}
+}
+
 // TestNothingNewIsMadeWhereARootWasUnmounted while the process runs: the root is a
 // symlink, which comes to lead to an empty directory of another file system.
 func TestNothingNewIsMadeWhereARootWasUnmounted(t *testing.T) {
