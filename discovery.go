@@ -37,6 +37,8 @@ type DiscovererVars interface {
 
 // DiscovererRoot is an optional power of a Discoverer: the directory that its
 // databases are under, for the default state directory. Empty if there is none.
+// Start fails if it does not exist (see WithMissingRoots), and nothing is made in it
+// while another directory stands in its place.
 type DiscovererRoot interface {
 	Root() string
 }

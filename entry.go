@@ -30,6 +30,7 @@ type entry struct {
 	clash    bool    // refused because the prefix is another's
 	away     bool    // its volume was not there at the last scan
 	volume   uint8   // on which it stands; see volumes
+	recall   uint8   // whether volume is the catalog's; see roots.go
 	early    uint8   // how many more events make it due at once though it is hot
 	refused  error   // why it is not replicated, for good
 	waiters  *waiter // callers of Sync, the last one first

@@ -27,6 +27,10 @@ var (
 	// ErrInUse is returned when another Manager holds the state directory, or
 	// when a database is leased and the operation needs it free.
 	ErrInUse = errors.New("in use")
+	// ErrRootMissing is returned by Start when a discovery root does not exist, and
+	// by Acquire when a database would be made in one that does not exist or is
+	// another one than it was: a volume that is not mounted.
+	ErrRootMissing = errors.New("discovery root is not there")
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
 	ErrNotDurable = errors.New("not durable yet")
@@ -77,6 +81,9 @@ var (
 	// ErrNoBackup is returned by Restore when the replica has nothing that
 	// answers the request.
 	ErrNoBackup = errors.New("no backup found")
+	// ErrBackupExists is returned when a database would be made anew although the
+	// replica has a backup of it, whose newest state that would become.
+	ErrBackupExists = errors.New("the replica has a backup of this database")
 	// ErrExists is returned by Restore when the output path, or a WAL or
 	// journal left beside it, already exists.
 	ErrExists = errors.New("output path already exists")

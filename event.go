@@ -23,10 +23,11 @@ const (
 	EventState                           // the state directory is in trouble; ID is empty
 	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
 	EventIntegrity                       // the check of a database restored on open warns; see IntegrityCheck
+	EventEmpty                           // Start found no database; Path has the discovery roots
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -65,7 +66,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

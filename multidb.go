@@ -44,6 +44,7 @@ type Manager struct {
 
 	stopScan   context.CancelFunc // the watchers' too
 	discovered []Discoverer       // the options', without the state directory
+	rootList   []*root            // of all discoverers
 	closeMu    sync.Mutex         // one Close at a time; taken before mu
 
 	watching    sync.WaitGroup // the watchers
@@ -69,6 +70,7 @@ type Manager struct {
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
+	silent   time.Time // when the replica last did not say whether it has a backup
 	absent   map[ID]absent
 	volumes  volumes
 	lastDir  lastDir
@@ -84,7 +86,7 @@ type Manager struct {
 	behind   map[*entry]behind    // of those of which the replica lacks something
 	left     int                  // entries with a change left local on purpose
 	unwell   ByReason             // entries by what their health has as error
-	scanErr  map[int]string       // the last one told, by discoverer
+	scanErr  map[int]scanTrouble  // the last one told, by discoverer
 }
 
 type phase uint8
@@ -110,7 +112,7 @@ func New(opts ...Option) (*Manager, error) {
 		ignored:  map[ID]refusal{},
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
-		scanErr:  map[int]string{},
+		scanErr:  map[int]scanTrouble{},
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
 		orders:   map[*entry]*order{},
@@ -137,6 +139,11 @@ func New(opts ...Option) (*Manager, error) {
 // first discovery is done. It makes no request to the replica, whose troubles
 // become statuses and events. ctx bounds only Start. The Manager can be started
 // once; if Start fails nothing is left running.
+//
+// A discovery root that does not exist is ErrRootMissing, before anything is made
+// (see WithMissingRoots). A volume that is not the one that the state directory
+// remembers is EventScanFailed, see WithEmptiedVolumes; no database at all is
+// EventEmpty.
 func (m *Manager) Start(ctx context.Context) (err error) {
 	m.mu.Lock()
 	if m.phase != phaseNew {
@@ -148,6 +155,9 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 
 	dir, err := m.stateDir()
 	if err != nil {
+		return fmt.Errorf("multidb: start: %w", err)
+	}
+	if err := m.findRoots(dir); err != nil {
 		return fmt.Errorf("multidb: start: %w", err)
 	}
 	m.dir = dir
@@ -169,6 +179,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		}
 		m.discovered = append(m.discovered, d)
 	}
+	m.loadRoots()
 	if err := m.load(ctx); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: load catalog: %w", err), m.catalog.Abandon())
 	}
@@ -212,6 +223,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 			m.pool.Close(context.Background()), m.catalog.Abandon())
 	}
 	m.firstScan = time.Since(began)
+	m.warnIfEmpty()
 	m.workers.Start()
 	m.joined.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })

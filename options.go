@@ -24,6 +24,9 @@ type config struct {
 	replica     ReplicaFactory
 	stateDir    string
 
+	missingRoots   bool
+	emptiedVolumes bool
+
 	syncInterval     time.Duration
 	coldSyncInterval time.Duration
 	coldSyncMode     ColdSyncMode
@@ -274,7 +277,8 @@ func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error)
 // the replica, once for any number of callers; a new one is made when the
 // replica has nothing. It is at most a handful of requests, and no listing for a
 // database whose file went while this Manager knew it. Default: off, a missing
-// file is made anew and its history goes on in the replica.
+// file is made anew if the replica has no backup of it, and ErrBackupExists if it
+// has.
 func WithRestoreOnOpen() Option {
 	return func(c *config) error { c.restoreOpen = true; return nil }
 }

@@ -272,11 +272,22 @@ var errReplacing = errors.New("the local file could not be replaced by the repli
 
 // listing lists the replica for ship.Verify.
 func (m *Manager) listing(ctx context.Context, e *entry, client litestream.ReplicaClient) (ship.Listing, error) {
-	l := ship.Listing{Began: m.cfg.boot(), Unknown: m.cfg.takeover == TakeoverUnknown, Local: e.work.takeOver}
+	w := e.work
+	l := ship.Listing{Began: m.cfg.boot(), Unknown: m.cfg.takeover == TakeoverUnknown, Local: w.takeOver}
+	if asked := w.vacant; asked != 0 { // whoever made the file has asked
+		if w.vacant = 0; l.Began-asked <= m.cfg.grace/4 {
+			l.Began = asked
+			return l, nil
+		}
+	}
 	files, err := listFiles(ctx, client, false)
 	if err != nil {
 		return l, fmt.Errorf("list the replica: %w", err)
 	}
+	if w.unasked && len(files) > 0 && !l.Local {
+		return l, fmt.Errorf("%w: %w, which did not answer when the file was made. Adopt (the backup wins, the file is kept aside) or take over (the file becomes the newest state)", ErrFenced, ErrBackupExists)
+	}
+	w.unasked = false
 	l.Files = files
 	l.Plan = func() ([]*ltx.FileInfo, error) {
 		var inv levels.Inventory

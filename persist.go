@@ -31,6 +31,7 @@ func (m *Manager) load(ctx context.Context) error {
 		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
 		e.retainAt = unixMilli(retainAt)
 		m.neverShippedLocked(e, time.Unix(0, rec.LastWrite))
+		m.recallVolumeLocked(e, uint64(rec.Flags))
 		if prefix == rec.Prefix {
 			var w work
 			if err := w.state.UnmarshalBinary(rec.State); err == nil {
@@ -81,7 +82,7 @@ func (m *Manager) persist(e *entry) {
 	}
 	m.mu.Lock()
 	gone := e.removed
-	rec.Dev, rec.Ino = e.file.dev, e.file.ino
+	rec.Dev, rec.Ino, rec.Flags = e.file.dev, e.file.ino, m.volumes.deviceLocked(e)
 	if !gone {
 		m.catalog.Put(rec)
 	}

@@ -73,7 +73,7 @@ var causes = []struct {
 }{
 	{ReasonFenced, []error{ErrFenced}},
 	{ReasonConflict, []error{ErrConflict}},
-	{ReasonMissing, []error{ErrMissing}},
+	{ReasonMissing, []error{ErrMissing, ErrRootMissing}},
 	{ReasonDiskFull, []error{sqlitedb.ErrDiskFull, syscall.ENOSPC, syscall.EDQUOT}},
 	{ReasonDescriptors, []error{syscall.EMFILE, syscall.ENFILE}},
 	{ReasonCorrupt, []error{ErrCorrupt, ErrNotDatabase}},

@@ -105,7 +105,10 @@ func (m *Manager) scan(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		m.scanned(i, errors.Join(failed...))
+		m.scanned(i, errors.Join(failed...), !missed.all)
+	}
+	m.judgeRoots(seq) // by what all of them have found
+	for i, missed := range extents {
 		if !missed.all {
 			m.forget(i, seq, missed)
 		}
@@ -118,17 +121,22 @@ func (m *Manager) scan(ctx context.Context) error {
 }
 
 // scanned tells a discoverer's trouble once, until it changes.
-func (m *Manager) scanned(i int, err error) {
+func (m *Manager) scanned(i int, err error, partial bool) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if m.scanErr[i] == text {
+	was := m.scanErr[i]
+	if err != nil && was.err != nil && was.err.Error() == text || err == nil && was.err == nil {
 		return
 	}
-	m.scanErr[i] = text
+	since := was.since
+	if was.err == nil {
+		since = m.cfg.now()
+	}
+	m.scanErr[i] = scanTrouble{err, since, partial}
 	if err != nil {
 		m.events = append(m.events, Event{Type: EventScanFailed, Err: err})
 	}
@@ -212,12 +220,14 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
-		back, look := e.away, e.away || e.volume == 0
+		back, look, recalled := e.away, e.away || e.volume == 0, e.recall == recallAsked
 		if back {
 			m.fleet.Request(e.item, now)
 		}
 		m.unlock()
-		if look {
+		if recalled {
+			m.confirmVolume(e, l.file)
+		} else if look {
 			m.noteVolume(e)
 		}
 		return

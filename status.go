@@ -2,6 +2,7 @@ package multidb
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -126,9 +127,10 @@ const sickest = 10
 // maxLag, and names the worst ten that are not: those that fail, are fenced or
 // refused, wait for a replica that does not answer, hang in the work on them,
 // wait for their turn, or were never shipped, be they as old and cold as they
-// may; those with an error first, then by their Lag. What
-// ColdSyncNone leaves local is no reason, nor is a file that is no database. It
-// looks at every database, in a few milliseconds for 100,000.
+// may; those with an error first, then by their Lag. What ColdSyncNone leaves local
+// is no reason, nor is a file that is no database. A listing that was not whole is
+// one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
+// not replicated. It looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()
@@ -142,7 +144,12 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 			worst = trimWorst(worst)
 		}
 	}
-	return len(worst) == 0, trimWorst(worst)
+	worst = trimWorst(worst)
+	if err := m.scanErrLocked(); err != nil {
+		s := Status{Err: fmt.Errorf("discovery: %w", err), ErrSince: m.scanErrSinceLocked()}
+		worst = append([]Status{s}, worst...)[:min(len(worst)+1, sickest)]
+	}
+	return len(worst) == 0, worst
 }
 
 // trimWorst keeps those with the most lag, errors first.

@@ -27,6 +27,8 @@ type work struct {
 	modTime  time.Time        // of what is shipped
 	young    bool             // a later write may have the same modTime
 	told     time.Time        // the modTime that the catalog has
+	vacant   time.Duration    // when the replica was seen to have nothing, by cfg.boot; zero: it was not; not packed
+	unasked  bool             // the file was made here while the replica did not say whether it has a backup
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 
 	// Not packed: that the local file wins at the next look at the replica; what
@@ -62,6 +64,7 @@ const (
 	packedKnown // of a position: SQLite has it
 	packedOrigin
 	packedPlaced
+	packedUnasked
 )
 
 // pack encodes a work without a replica for an entry that is cold: about a
@@ -79,6 +82,7 @@ func (w *work) pack() string {
 	set(0, packedClean, w.clean)
 	set(0, packedVerified, w.verified)
 	set(1, packedYoung, w.young)
+	set(1, packedUnasked, w.unasked)
 	set(1, packedTold, !w.told.IsZero() && w.told.Equal(w.modTime))
 	b = binary.AppendUvarint(b, uint64(st.TXID))
 	b = binary.AppendUvarint(b, uint64(st.PageSize))
@@ -141,6 +145,7 @@ func (w *work) unpack(s string) error {
 	flags, more := s[0], s[1]
 	st := &w.state
 	w.clean, w.verified = flags&packedClean != 0, flags&packedVerified != 0
+	w.unasked = more&packedUnasked != 0
 	st.TXID, st.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
 	st.Commit, st.Ino = uint32(d.uvarint()), d.uvarint()
 	if flags&packedPosition != 0 {

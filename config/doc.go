@@ -22,6 +22,8 @@
 //	patterns                 list for Glob. Required
 //	replica-template         mapping, see below. Required
 //	state-dir                WithStateDir
+//	allow-missing-roots      true or false, WithMissingRoots
+//	allow-emptied-volumes    true or false, WithEmptiedVolumes: for one start
 //	max-hot-databases        WithMaxHot
 //	hot-duration             WithHotDuration
 //	hot-promotion            mapping, WithPromotion:

@@ -81,6 +81,8 @@ func (s *settings) multiKeys() []key {
 			s.stateDir = dir
 			s.add(multidb.WithStateDir(dir))
 		})},
+		{name: "allow-missing-roots", sets: "WithMissingRoots", read: boolean(func(on bool) { s.add(multidb.WithMissingRoots(on)) })},
+		{name: "allow-emptied-volumes", sets: "WithEmptiedVolumes", read: boolean(func(on bool) { s.add(multidb.WithEmptiedVolumes(on)) })},
 		s.countKey("max-hot-databases", "WithMaxHot", multidb.WithMaxHot),
 		s.durationKey("hot-duration", "WithHotDuration", multidb.WithHotDuration),
 		{name: "hot-promotion", sets: "WithPromotion", read: s.readPromotion},

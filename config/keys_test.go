@@ -195,6 +195,8 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 	type check struct{ key, text, field, want string }
 	for _, c := range []check{
 		{"state-dir", "/s", "stateDir", "/s"},
+		{"allow-missing-roots", "true", "missingRoots", "true"},
+		{"allow-emptied-volumes", "true", "emptiedVolumes", "true"},
 		{"max-hot-databases", "77", "maxHot", "77"},
 		{"hot-duration", "77s", "hotDuration", "1m17s"},
 		{"hot-promotion", "{recent-modify-threshold: 77s}", "recentModify", "1m17s"},

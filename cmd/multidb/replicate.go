@@ -162,7 +162,13 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	}
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
+	if err := s.m.ScanErr(); err != nil {
+		f.Healthy, f.ScanError = false, err.Error()
+	}
 	for _, w := range worst {
+		if w.ID == "" { // the listing's trouble
+			continue
+		}
 		f.Worst = append(f.Worst, tenant(w))
 	}
 	return f
