@@ -105,7 +105,7 @@ func (m *Manager) scan(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		m.scanned(i, errors.Join(failed...), !missed.all)
+		m.scanned(i, errors.Join(failed...), missed.partial())
 	}
 	m.judgeRoots(seq) // by what all of them have found
 	for i, missed := range extents {

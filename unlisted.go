@@ -97,6 +97,15 @@ func (x *extent) may(id ID, path string) bool {
 	return pathID(path) != (fileID{})
 }
 
+// partial reports whether what was not covered is less than everything: the root of
+// the Discoverer was read.
+func (x *extent) partial() bool {
+	if r, ok := x.d.(DiscovererRoot); ok && r.Root() != "" && x.below(r.Root()) {
+		return false
+	}
+	return !x.all
+}
+
 // below reports whether path is one that was not covered, or below one.
 func (x *extent) below(path string) bool {
 	for {
