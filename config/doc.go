@@ -36,6 +36,7 @@
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
 //	restore-on-open          true or false, WithRestoreOnOpen
+//	takeover                 never (the default) or unknown, WithTakeover
 //	upload-concurrency       WithUploadConcurrency
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize

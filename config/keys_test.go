@@ -208,6 +208,7 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"idle-timeout", "77s", "idleTimeout", "1m17s"},
 		{"busy-timeout", "77s", "busyTimeout", "1m17s"},
 		{"restore-on-open", "true", "restoreOpen", "true"},
+		{"takeover", "unknown", "takeover", "1"},
 		{"upload-concurrency", "77", "uploadConcurrency", "77"},
 		{"checkpoint-pages", "77", "checkpointPages", "77"},
 		{"max-wal-size", "77MiB", "maxWALSize", "80740352"},
