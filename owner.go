@@ -159,16 +159,22 @@ func (m *Manager) adopt(ctx context.Context, id ID) (kept string, err error) {
 	if m.cfg.replica == nil {
 		return "", ErrNoReplica
 	}
+	return m.whenClosed(ctx, id, orderAdopt)
+}
+
+// whenClosed has an order carried out when the pool does not have the database open,
+// which it waits for.
+func (m *Manager) whenClosed(ctx context.Context, id ID, kind orderKind) (kept string, err error) {
 	e, err := m.hold(ctx, id)
 	if err != nil {
 		return "", err
 	}
 	defer m.letGo(e)
-	want := &order{kind: orderAdopt}
+	want := &order{kind: kind}
 	m.mu.Lock()
 	if m.opening[e] != nil {
 		m.unlock()
-		return "", fmt.Errorf("%w: another Adopt of it is under way", ErrInUse)
+		return "", fmt.Errorf("%w: another Adopt or HandOver of it is under way", ErrInUse)
 	}
 	m.opening[e] = want
 	m.unlock()
@@ -180,11 +186,15 @@ func (m *Manager) adopt(ctx context.Context, id ID) (kept string, err error) {
 	// The pool opens a key only when nobody has it, and then openTenant does it.
 	m.pool.Evict(e)
 	lease, err := m.pool.Acquire(ctx, e)
-	if err != nil {
-		return want.kept, err
+	if err == nil {
+		lease.Release()
 	}
-	lease.Release()
-	return want.kept, want.err
+	m.mu.Lock()
+	defer m.unlock()
+	if err == nil || errors.Is(err, errHandedOver) {
+		err = want.err
+	}
+	return want.kept, err
 }
 
 // HandOver ships what is left of a database and lets go of it, so that another
@@ -193,25 +203,29 @@ func (m *Manager) adopt(ctx context.Context, id ID) (kept string, err error) {
 // database is used here again, it looks first, and with WithRestoreOnOpen brings
 // the file up to date. The other machine needs WithRestoreOnOpen, or Adopt.
 //
-// Stop sending the tenant's requests here first: an Acquire after HandOver opens it
-// again. It waits for leases; ctx bounds that. Errors: ErrNotFound, ErrNoReplica,
-// those of Sync, as *Error.
+// Stop sending the tenant's requests here first: an Acquire during HandOver fails
+// with ErrInUse, one after it opens the database again. It waits until no lease is
+// left; ctx bounds that. Errors: ErrNotFound, ErrNoReplica, ErrInUse for a second
+// one at the same time, those of Sync, as *Error.
 func (m *Manager) HandOver(ctx context.Context, id ID) error {
-	e, err := m.replicated(id)
-	if err == nil {
-		err = m.evict(ctx, e)
-	}
-	if err == nil {
-		_, err = m.perform(ctx, e, orderHandOver)
-	}
-	return opError("hand over", id, err)
+	return opError("hand over", id, m.handOver(ctx, id))
 }
 
-// evict closes what the pool has open of a database.
-func (m *Manager) evict(ctx context.Context, e *entry) error {
-	m.pool.Evict(e)
-	return ctx.Err()
+func (m *Manager) handOver(ctx context.Context, id ID) error {
+	if _, err := m.replicated(id); err != nil {
+		return err
+	}
+	// While it is open: the last to close it checkpoints, and then there is no proof
+	// any more of what was committed since it was opened.
+	if _, err := m.Sync(ctx, id); err != nil {
+		return err
+	}
+	_, err := m.whenClosed(ctx, id, orderHandOver)
+	return err
 }
+
+// errHandedOver is what an opening ends with that was made for a hand-over.
+var errHandedOver = fmt.Errorf("%w: it is being handed over to another machine", ErrInUse)
 
 // replicated is a known database of a Manager with a replica.
 func (m *Manager) replicated(id ID) (*entry, error) {
@@ -221,9 +235,10 @@ func (m *Manager) replicated(id ID) (*entry, error) {
 	return m.lookup(id)
 }
 
-// adoptOnOpen is called while the pool opens a database, when nobody can have it
-// open: it carries out what Adopt wants. done reports whether there was anything.
-func (m *Manager) adoptOnOpen(ctx context.Context, e *entry) (done bool, err error) {
+// orderedOnOpen is called while the pool opens a database, when nobody can have it
+// open: it carries out what Adopt or HandOver wants. done reports whether there was
+// anything.
+func (m *Manager) orderedOnOpen(ctx context.Context, e *entry) (done bool, err error) {
 	m.mu.Lock()
 	want := m.opening[e]
 	todo := want != nil && want.done == nil
@@ -231,11 +246,14 @@ func (m *Manager) adoptOnOpen(ctx context.Context, e *entry) (done bool, err err
 	if !todo {
 		return false, nil
 	}
-	o, err := m.perform(ctx, e, orderAdopt)
+	o, err := m.perform(ctx, e, want.kind)
 	m.mu.Lock()
 	defer m.unlock()
 	if want.err = err; o != nil {
 		want.kept, want.done = o.kept, o.done
+	}
+	if err == nil && want.kind == orderHandOver {
+		err = errHandedOver // the pool opens nothing
 	}
 	return true, err
 }

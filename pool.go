@@ -196,7 +196,7 @@ func (m *Manager) letGo(e *entry) {
 // ensureFile makes a missing file: from the replica, if that is wanted and it
 // has one, or empty.
 func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
-	if done, err := m.adoptOnOpen(ctx, e); done {
+	if done, err := m.orderedOnOpen(ctx, e); done {
 		return err
 	}
 	if _, err := os.Stat(e.db.Path); err == nil {

@@ -138,8 +138,14 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		m.unlock()
 	}
 	waiters = m.answer(r, waiters, err)
-	if err == nil && todo != nil && todo.kind == orderHandOver && r.drained {
-		_, err = m.seal(ctx, r)
+	if err == nil && todo != nil && todo.kind == orderHandOver && r.drained && !r.lags {
+		if _, err = m.seal(ctx, r); err == nil {
+			// Whoever goes on restores it from a few files, not from one for each commit.
+			// If another has gone on already, that is what this is for.
+			if err := m.compact(ctx, e, true); err != nil && !errors.Is(err, ErrFenced) && !errors.Is(err, ship.ErrStale) {
+				r.untended = &upkeepError{err}
+			}
+		}
 		m.distrust(e)
 	}
 	if r.lags {

@@ -39,6 +39,7 @@
 //	busy-timeout             WithBusyTimeout
 //	restore-on-open          true or false, WithRestoreOnOpen
 //	integrity-check          full (the default), quick or none, WithIntegrityCheck
+//	takeover                 never (the default) or unknown, WithTakeover
 //	upload-concurrency       WithUploadConcurrency
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize

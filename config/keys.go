@@ -107,6 +107,10 @@ func (s *settings) multiKeys() []key {
 			_ = check.UnmarshalText([]byte(name)) // which is one of these
 			s.add(multidb.WithIntegrityCheck(check))
 		})},
+		{name: "takeover", sets: "WithTakeover", read: oneOf([]string{"never", "unknown"}, func(policy string) {
+			s.add(multidb.WithTakeover(map[string]multidb.TakeoverPolicy{
+				"never": multidb.TakeoverNever, "unknown": multidb.TakeoverUnknown}[policy]))
+		})},
 		s.countKey("upload-concurrency", "WithUploadConcurrency", multidb.WithUploadConcurrency),
 		s.countKey("checkpoint-pages", "WithCheckpointPages", multidb.WithCheckpointPages),
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},

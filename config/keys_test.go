@@ -211,6 +211,7 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"busy-timeout", "77s", "busyTimeout", "1m17s"},
 		{"restore-on-open", "true", "restoreOpen", "true"},
 		{"integrity-check", "none", "integrity", "2"},
+		{"takeover", "unknown", "takeover", "1"},
 		{"upload-concurrency", "77", "uploadConcurrency", "77"},
 		{"checkpoint-pages", "77", "checkpointPages", "77"},
 		{"max-wal-size", "77MiB", "maxWALSize", "80740352"},

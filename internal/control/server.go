@@ -120,6 +120,9 @@ func handler(source Source) http.Handler {
 			}
 		}
 	})
+	if a, ok := source.(Actor); ok {
+		mux.HandleFunc("POST /v1/act", act(a))
+	}
 	return mux
 }
 

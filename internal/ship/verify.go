@@ -91,7 +91,8 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 		return fail(err)
 	}
 	if idle && (known.TXID == 0 || descends && last.MaxTXID > known.TXID) {
-		return fmt.Errorf("%w: from transaction %s to %s, by %s", ErrBehind, known.TXID, last.MaxTXID, at)
+		return fmt.Errorf("%w: from transaction %s to %s, written by node %s at %s; this one is node %08x/%08x", ErrBehind,
+			known.TXID, last.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
 	}
 	same, err := s.equals(ctx, db, l, last, at)
 	if err != nil {
