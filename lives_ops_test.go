@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/multidbtest"
 )
@@ -25,51 +26,51 @@ func (b *box) usable() bool { return b.m != nil && !b.gate.isAsleep() }
 func (w *lives) operate() {
 	b := w.boxes[w.rng.IntN(len(w.boxes))]
 	k := w.rng.IntN(100)
-	if w.limits.unknown && k >= 76 && k < 93 { // what must not happen to such a fleet
+	if w.limits.unknown && k >= 76 && k < 95 { // what must not happen to such a fleet
 		k -= 60
 	}
 	switch {
-	case k < 30:
+	case k < 28:
 		_ = b.write(w.rng.IntN(3) == 0)
-	case k < 36:
+	case k < 35:
 		b.syncLater()
-	case k < 40:
+	case k < 38:
 		b.writeForeign()
-	case k < 46:
+	case k < 45:
 		b.fallAsleep()
-	case k < 52:
+	case k < 55:
 		b.setTrap()
-	case k < 58:
-		b.startOrClose()
 	case k < 63:
+		b.startOrClose()
+	case k < 67:
 		b.die()
-	case k < 65:
+	case k < 69:
 		if b.m != nil {
 			b.gate.loseAnswers([]int{0, 0, 10, 50}[w.rng.IntN(4)])
 		}
-	case k < 67:
+	case k < 71:
 		b.keepCopies()
-	case k < 70:
+	case k < 73:
 		w.pass(w.upTo(3 * w.limits.grace))
-	case k < 72:
-		b.loseState()
 	case k < 74:
+		b.loseState()
+	case k < 75:
 		b.loseAll()
 	case k < 76:
 		b.operator()
-	case k < 82:
+	case k < 81:
 		b.cloneTo(w.boxes[w.rng.IntN(len(w.boxes))])
-	case k < 87:
+	case k < 88:
 		w.succession(b, w.boxes[w.rng.IntN(len(w.boxes))])
-	case k < 91:
+	case k < 92:
 		w.handOver(b, w.boxes[w.rng.IntN(len(w.boxes))])
 	case k < 93:
 		b.putOldFile()
-	case k < 95:
+	case k < 94:
 		if b.usable() {
 			_ = b.adopt()
 		}
-	case k < 96:
+	case k < 95:
 		b.takeOver()
 	default:
 		b.operator()
@@ -106,6 +107,9 @@ func (b *box) write(wait bool) error {
 	w := b.w
 	if !b.usable() {
 		return nil
+	}
+	if w.rng.IntN(6) == 0 {
+		b.keepCopies()
 	}
 	if !b.acquire(func(db *sql.DB) {
 		for range 1 + w.rng.IntN(4) {
@@ -222,7 +226,7 @@ func (b *box) startOrClose() {
 	switch {
 	case b.m == nil:
 		b.start()
-	case b.usable():
+	case b.usable() && b.w.rng.IntN(2) == 0:
 		b.close()
 	}
 }
@@ -350,10 +354,16 @@ func (b *box) die() {
 	if b.m == nil {
 		return
 	}
+	if b.usable() && w.rng.IntN(2) == 0 { // with something under way
+		b.gate.set(&trap{op: multidbtest.OpWrite, skip: w.rng.IntN(2), after: true, d: 10 * w.limits.grace})
+		_ = b.write(false)
+		b.syncLater()
+		w.pass(time.Duration(w.rng.IntN(3000)) * time.Millisecond)
+	}
 	w.settle()
 	dir, base := filepath.Dir(b.path), filepath.Base(b.path)
 	data := w.copyFiles(dir, base)
-	catalog := w.copyFiles(b.state, "catalog.db")
+	catalogFiles := w.copyFiles(b.state, "catalog.db")
 	aside := filepath.Join(w.dir, fmt.Sprint("tree", b.i))
 	w.copyTree(b.state, aside)
 	ghosts := w.rng.IntN(2)
@@ -378,9 +388,9 @@ func (b *box) die() {
 	if n := len(b.catalog); n > 0 && w.rng.IntN(2) == 0 {
 		b.log("its catalog is an old one")
 		w.tally.rolled++
-		catalog = b.catalog[max(0, n-1-w.rng.IntN(3))]
+		catalogFiles = b.catalog[max(0, n-1-w.rng.IntN(3))]
 	}
-	w.put(b.state, "catalog.db", catalog)
+	w.put(b.state, "catalog.db", catalogFiles)
 	for _, d := range w.list(b.state) {
 		if d.IsDir() {
 			w.must(os.RemoveAll(filepath.Join(b.state, d.Name())))
@@ -461,14 +471,15 @@ func (b *box) cloneTo(to *box) bool {
 	b.log("is copied to m%d", to.i)
 	w.tally.clones++
 	data := w.copyFiles(filepath.Dir(b.path), filepath.Base(b.path))
-	catalog := w.copyFiles(b.state, "catalog.db")
+	catalogFiles := w.copyFiles(b.state, "catalog.db")
 	w.must(os.RemoveAll(to.state))
 	w.must(os.RemoveAll(to.root))
 	to.makeDirs()
 	w.put(filepath.Dir(to.path), filepath.Base(to.path), data)
 	w.copyTree(b.state, to.state)
-	w.put(to.state, "catalog.db", catalog)
+	w.put(to.state, "catalog.db", catalogFiles)
 	w.must(os.WriteFile(filepath.Join(to.state, "lock"), nil, 0o600))
+	to.movePath()
 	w.stamps.touch(w.t, to.path, to.path+"-wal")
 	to.content, to.exists, to.unsure, to.chosen, to.catalog, to.old = b.content, true, false, false, nil, nil
 	to.had = map[uint64]bool{}
@@ -477,6 +488,29 @@ func (b *box) cloneTo(to *box) bool {
 	}
 	to.start()
 	return true
+}
+
+// movePath makes the paths of a copied catalog those of this machine: on machines of
+// their own they would be the same.
+func (b *box) movePath() {
+	ctx := b.w.t.Context()
+	c, err := catalog.Open(ctx, b.state, catalog.Options{})
+	b.w.must(err)
+	var all []catalog.Record
+	for rec, err := range c.Load(ctx) {
+		b.w.must(err)
+		rec.Path = b.path
+		all = append(all, rec)
+	}
+	for _, rec := range all {
+		c.Put(rec)
+	}
+	b.w.must(c.Flush(ctx))
+	if c.ClosedCleanly() {
+		b.w.must(c.Close(ctx))
+	} else {
+		b.w.must(c.Abandon())
+	}
 }
 
 // succession lets a machine fall asleep with something under way, and another one,

@@ -366,7 +366,12 @@ func (w *lives) live() {
 		w.boxes[0].write(true)
 		w.pass(w.upTo(5 * time.Second))
 	}
-	for range 25 + w.rng.IntN(35) {
+	for _, b := range w.boxes[1:] {
+		if w.rng.IntN(2) == 0 {
+			b.start()
+		}
+	}
+	for range 40 + w.rng.IntN(50) {
 		w.operate()
 		switch k := w.rng.IntN(20); {
 		case k < 5: // at once
