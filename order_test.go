@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,9 @@ func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
 		var second *multidb.Manager
 		begin := func(name string, observe func(multidb.Event)) *multidb.Manager {
 			root := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Join(root, "data"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
 				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")),
 				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false), multidb.WithObserver(observe))
