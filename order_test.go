@@ -64,12 +64,14 @@ func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
 			}()
 			time.Sleep(time.Second) // of the bubble's clock: Adopt has come as far as it can
 		})
+		silent := rep.Inject(multidbtest.Fault{Err: multidbtest.ErrInjected}) // or no new file is made over the backup
 		if err := second.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
 			_, err := db.Exec("CREATE TABLE mine(v)")
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
+		silent.Clear()
 		if _, err := second.Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
 			t.Errorf("sync: %v, want ErrFenced", err)
 		}
