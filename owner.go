@@ -344,14 +344,15 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 	if err != nil {
 		return "", err
 	}
-	l, err := m.listing(ctx, e, client)
+	began := m.cfg.boot()
+	files, err := listFiles(ctx, client, false)
 	if err != nil {
-		return "", err
-	} else if len(l.Files) == 0 {
+		return "", fmt.Errorf("list the replica: %w", err)
+	} else if len(files) == 0 {
 		return "", ErrNoBackup
 	}
 	inv := new(levels.Inventory)
-	inv.Reset(l.Files)
+	inv.Reset(files)
 	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
 	if err != nil {
 		return "", err
@@ -375,12 +376,11 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 	if err := os.Remove(incoming); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return kept, err
 	}
-	st, files, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
+	st, packed, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
 	if err != nil {
 		return kept, err
 	}
-	w := e.work
-	*w = work{state: st, files: files, verified: true, dirty: true, placed: l.Began}
+	*e.work = work{state: st, files: packed, verified: true, dirty: true, placed: began}
 	r.drained = true
 	r.before, err = m.statFiles(e.db.Path)
 	id := pathID(e.db.Path)

@@ -58,7 +58,7 @@ func (s *Shipper) confirm(ctx context.Context, db *DB, txid ltx.TXID) error {
 		return fmt.Errorf("look at the end of the replica: %w", err)
 	}
 	switch {
-	case beyond != nil && beyond.MaxTXID == txid+1 && len(db.pending) > 0:
+	case beyond != nil && len(db.pending) > 0 && beyond.MaxTXID == db.pending[0].txid:
 	case beyond != nil:
 		return fmt.Errorf("%w: it goes on to transaction %s, we know of %s", ErrStale, beyond.MaxTXID, txid)
 	case !there:

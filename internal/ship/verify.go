@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
@@ -184,8 +187,9 @@ func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) 
 	return true, nil
 }
 
-// equals compares the database with the newest state of the replica, page by page.
-// If they are the same the position is taken.
+// equals compares the database with the newest state of the replica, page by page:
+// first its file without the log, then all of it. If either is the same the position
+// is taken.
 func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) (bool, error) {
 	if l.Plan == nil {
 		return false, nil
@@ -205,6 +209,16 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	if err != nil {
 		return false, err
 	}
+	if print, err := s.fileEquals(ctx, db, pages); err != nil {
+		return false, err
+	} else if !print.IsZero() {
+		db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()),
+			Ino: print.Ino, Print: print, Origin: at.Origin}
+		if db.Pages = pages; pages.Len() > s.cfg.MaxPages {
+			db.Pages = nil
+		}
+		return true, nil
+	}
 	before, beforePages := db.State, db.Pages
 	db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()), Ino: main.Ino}
 	db.Pages = pages
@@ -220,6 +234,43 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	}
 	return true, nil
 }
+
+// fileEquals compares the database file alone, and returns its fingerprint if it is
+// the same, by which rule R3 goes on from there: whatever the log has beside it was
+// committed to that state. So commits that were made before anybody could ask the
+// replica do not count against the file that they were made to.
+func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (Fingerprint, error) {
+	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
+		return Fingerprint{}, err
+	}
+	print, err := s.sealPrint(ctx, db.Path)
+	if err != nil || print.Size != int64(pages.Len())*int64(pages.PageSize) {
+		return Fingerprint{}, err
+	}
+	f, err := sqlitedb.OpenFile(db.Path)
+	if err != nil {
+		return Fingerprint{}, nil // a symbolic link too: then all of it is compared
+	}
+	p := &pin{still: f, pageSize: pages.PageSize}
+	err = p.each(ctx, func(pgno uint32, data []byte) error {
+		if sum, _ := pages.at(pgno); sum != sumPage(data) && pgno != ltx.LockPgno(p.pageSize) {
+			return errDiffers
+		}
+		return nil
+	})
+	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errMoved) {
+		return Fingerprint{}, nil
+	} else if err != nil {
+		return Fingerprint{}, err
+	}
+	after, err := s.cfg.Stat(db.Path)
+	if err != nil || after != print {
+		return Fingerprint{}, ignoreNotExist(err)
+	}
+	return print, nil
+}
+
+var errDiffers = errors.New("ship: a page differs")
 
 // pagesOf hashes the state that a restore from these files would make.
 func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*Pages, error) {
