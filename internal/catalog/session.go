@@ -15,7 +15,10 @@ import (
 // known as ours any more.
 const maxSessions = 4096
 
-const sessionKey = "session."
+const (
+	sessionKey = "session."
+	formerKey  = "former."
+)
 
 // Sessions are the runs that a state directory is known to have had. A session is
 // recorded before its first write to a replica, so that a file there that bears a
@@ -24,6 +27,7 @@ const sessionKey = "session."
 type Sessions struct {
 	node   uint64
 	known  map[uint32]struct{}
+	former map[uint32]struct{}
 	copied bool
 }
 
@@ -33,6 +37,13 @@ func (s *Sessions) NodeID() uint64 { return s.node }
 // Has reports whether a session was one of this directory.
 func (s *Sessions) Has(session uint32) bool {
 	_, ok := s.known[session]
+	return ok
+}
+
+// Former reports whether a node (the lower half of its ID) is the one that the
+// directory was a copy of, when it was found to be one.
+func (s *Sessions) Former(node uint32) bool {
+	_, ok := s.former[node]
 	return ok
 }
 
@@ -57,7 +68,7 @@ func (c *Catalog) begin(ctx context.Context, session uint32, home uint64) (_ *Se
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	s := &Sessions{node: c.nodeID, known: map[uint32]struct{}{}}
+	s := &Sessions{node: c.nodeID, known: map[uint32]struct{}{}, former: map[uint32]struct{}{}}
 	rows, err := conn.QueryContext(ctx, "SELECT key, value FROM meta")
 	if err != nil {
 		return nil, err
@@ -77,6 +88,10 @@ func (c *Catalog) begin(ctx context.Context, session uint32, home uint64) (_ *Se
 				s.known[uint32(n)] = struct{}{}
 				last = max(last, value)
 			}
+		} else if hex, ok := strings.CutPrefix(key, formerKey); ok {
+			if n, err := strconv.ParseUint(hex, 16, 32); err == nil {
+				s.former[uint32(n)] = struct{}{}
+			}
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -84,6 +99,7 @@ func (c *Catalog) begin(ctx context.Context, session uint32, home uint64) (_ *Se
 	}
 	if s.copied = found && uint64(was) != home; s.copied {
 		clear(s.known)
+		s.former[uint32(c.nodeID)] = struct{}{}
 		s.node = newNode()
 	}
 	s.known[session] = struct{}{}
@@ -95,6 +111,7 @@ func (c *Catalog) begin(ctx context.Context, session uint32, home uint64) (_ *Se
 	script := "BEGIN IMMEDIATE;"
 	if s.copied {
 		script += fmt.Sprintf("DELETE FROM meta WHERE key GLOB '%s*'; UPDATE meta SET value = %d WHERE key = 'node_id';", sessionKey, int64(s.node))
+		script += fmt.Sprintf("INSERT OR REPLACE INTO meta VALUES ('%s%08x', 0);", formerKey, uint32(c.nodeID))
 	}
 	script += fmt.Sprintf("INSERT OR REPLACE INTO meta VALUES ('home', %d), ('%s%08x', %d);", int64(home), sessionKey, session, last+1)
 	script += fmt.Sprintf("DELETE FROM meta WHERE key GLOB '%s*' AND value <= %d; COMMIT;", sessionKey, last+1-maxSessions)
