@@ -261,8 +261,8 @@ func (w *lives) readFile(path string) content {
 	return c
 }
 
-// saw notes what the file of a machine holds. lost tells whether it may hold less
-// than before.
+// saw notes what the file of a machine holds. It has all that it had, unless an
+// operator may have set it aside (mayLose) or chosen another history.
 func (b *box) saw(c content, mayLose bool) {
 	b.w.t.Helper()
 	if c.n != 0 && !b.w.knows(c) {
@@ -300,7 +300,11 @@ func (w *lives) end() {
 	}
 	w.check()
 	fresh := w.addBox(w.limits.machines)
-	for _, b := range append([]*box{fresh}, w.boxes[:w.limits.machines]...) {
+	all := append([]*box{fresh}, w.boxes[:w.limits.machines]...)
+	if w.limits.unknown { // another writer would break what the option asks for
+		slices.Reverse(all)
+	}
+	for _, b := range all {
 		w.goOn(b)
 	}
 	w.check()
@@ -308,7 +312,6 @@ func (w *lives) end() {
 		if b.m != nil {
 			w.fail("m%d was left running", b.i)
 		}
-		w.tally.sleeps += 0
 	}
 	for _, g := range w.gates {
 		w.tally.sleeps += g.sleeps
@@ -321,7 +324,8 @@ func (w *lives) end() {
 func (w *lives) goOn(b *box) {
 	b.start()
 	b.log("goes on, alone")
-	had := b.exists
+	_, err := os.Stat(b.path)
+	had := err == nil
 	if !b.acquire(func(db *sql.DB) {}) {
 		// Its file is gone, and no new one is made over a backup.
 		if err := b.adopt(); err != nil || !b.acquire(func(db *sql.DB) {}) {
@@ -332,7 +336,7 @@ func (w *lives) goOn(b *box) {
 	if !had && (b.i >= w.limits.machines || w.limits.restoreOpen) {
 		w.wantAll(b.content, fmt.Sprintf("m%d, restored on open,", b.i))
 	}
-	err := b.write(true)
+	err = b.write(true)
 	if errors.Is(err, multidb.ErrFenced) {
 		if err := b.adopt(); err != nil {
 			w.fail("m%d: adopt, alone at a healthy replica: %v", b.i, err)

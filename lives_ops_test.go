@@ -404,7 +404,7 @@ func (b *box) die() {
 	if b.gate.haunted() {
 		w.tally.ghosts++
 	}
-	// What an order that was under way did to the file is not known.
+	// An order that was under way may have cut the file's way to its place.
 	if _, err := os.Stat(b.path); err != nil {
 		b.exists = false
 	}
@@ -444,7 +444,7 @@ func (b *box) loseState() {
 	b.log("loses its state directory")
 	b.w.tally.lostStates++
 	b.w.must(os.RemoveAll(b.state))
-	b.catalog, b.had = nil, map[uint64]bool{}
+	b.catalog, b.had = nil, map[uint64]bool{b.content.hash: true} // it may find that the replica ends with it
 	b.start()
 }
 

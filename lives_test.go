@@ -83,12 +83,12 @@ func TestNoMachineLosesWhatAnotherPromised(t *testing.T) {
 
 // livesTally counts what was done.
 type livesTally struct {
-	mu                                                   sync.Mutex
-	lives, commits, promised, sleeps, kills, rolled      int
-	clones, lostStates, lostAll, oldFiles                int
-	takeovers, adoptions, handovers, fences, restores    int
-	starts, ghosts, lostAnswers, behinds, final, finalOK int
-	virtual                                              time.Duration
+	mu                                                sync.Mutex
+	lives, commits, promised, sleeps, kills, rolled   int
+	clones, lostStates, lostAll, oldFiles             int
+	takeovers, adoptions, handovers, fences, restores int
+	starts, ghosts, behinds                           int
+	virtual                                           time.Duration
 }
 
 func (a *livesTally) counts() []*int {

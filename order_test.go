@@ -85,3 +85,57 @@ func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
 		}
 	})
 }
+
+// A caller of Sync that comes while Adopt is at work has its commits in the file that
+// is set aside.
+func TestASyncDuringAnAdoptIsNotToldThatWhatIsSetAsideIsDurable(t *testing.T) {
+	dir := memoryDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		rep := multidbtest.NewReplica()
+		boot := virtualBoot()
+		var all []*multidb.Manager
+		for _, name := range []string{"first", "second"} {
+			root := filepath.Join(dir, name)
+			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
+				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")),
+				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false))
+			if err == nil {
+				err = m.Start(t.Context())
+			}
+			if err == nil {
+				err = m.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
+					_, err := db.Exec("CREATE TABLE " + name + "(v)")
+					return err
+				})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, m)
+			if _, err := m.Sync(t.Context(), "p0/d0"); name == "first" && err != nil || name == "second" && !errors.Is(err, multidb.ErrFenced) {
+				t.Errorf("%s: sync: %v", name, err)
+			}
+		}
+		rep.Inject(multidbtest.Fault{Op: multidbtest.OpList, Delay: time.Minute, Times: 1})
+		adopted := make(chan error, 1)
+		go func() {
+			_, err := all[1].Adopt(t.Context(), "p0/d0")
+			adopted <- err
+		}()
+		time.Sleep(30 * time.Second) // of the bubble's clock: Adopt waits for its listing
+		if pos, err := all[1].Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
+			t.Errorf("a Sync during Adopt: transaction %v, %v; want ErrFenced", pos.TXID, err)
+		}
+		if err := <-adopted; err != nil {
+			t.Errorf("adopt: %v", err)
+		}
+		if _, err := all[1].Sync(t.Context(), "p0/d0"); err != nil {
+			t.Errorf("a Sync after Adopt: %v", err)
+		}
+		for _, m := range all {
+			if err := m.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}

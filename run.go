@@ -107,7 +107,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		r.outcome.Stop = true
 	case todo != nil && todo.kind == orderAdopt:
 		todo.kept, err = m.replaceLocal(ctx, r, "adopted")
-		waiters = m.answerLost(waiters, err)
+		waiters = m.answerLost(m.late(e).join(waiters), err)
 	case relieve && down && waiters == nil && m.mayRelieve(r, lastErr):
 		// The disk does not wait until the replica has not answered once more.
 		err = m.overflow(ctx, r, lastErr)
@@ -282,6 +282,7 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 	switch {
 	case errors.Is(err, ship.ErrBehind) && r.order != nil && r.order.kind == orderCheck:
 		r.order.kept, err = m.replaceLocal(ctx, r, "behind")
+		m.answerLost(m.late(e), err)
 		return err
 	case errors.Is(err, ship.ErrBehind) && m.cfg.restoreOpen:
 		// It has nothing to ship, and is brought up to date when it is opened next.
@@ -354,6 +355,15 @@ func isLocal(err error) bool {
 // replaced drops the handles of a file that another one has taken the place of.
 func (m *Manager) replaced(e *entry) {
 	id := pathID(e.db.Path)
+	m.mu.Lock()
+	noted := id != (fileID{}) && e.file == id && m.files.Get(id) == e
+	m.unlock()
+	if noted {
+		// The state is of the file before as long as nothing is shipped of this one,
+		// and the handles were dropped when it was noted. To drop them at every
+		// attempt would keep a fenced database from being opened at all.
+		return
+	}
 	m.pool.Evict(e)
 	m.mu.Lock()
 	m.setFileLocked(e, id)
@@ -438,6 +448,16 @@ func (m *Manager) answer(r *runState, waiters *waiter, err error) *waiter {
 	}
 	waiters.tell(syncResult{txid: r.e.work.state.TXID, err: err})
 	return nil
+}
+
+// late is the callers of Sync that came since a run began. If the run put another
+// file in the place of the local one, nobody knows in which their commits are.
+func (m *Manager) late(e *entry) *waiter {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiters := e.waiters
+	e.waiters = nil
+	return waiters
 }
 
 // answerLost tells the callers of Sync that what they wait for is in a file that was
