@@ -96,12 +96,16 @@ func TestASyncDuringAnAdoptIsNotToldThatWhatIsSetAsideIsDurable(t *testing.T) {
 		var all []*multidb.Manager
 		for _, name := range []string{"first", "second"} {
 			root := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Join(root, "data"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
 				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")),
 				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false))
 			if err == nil {
 				err = m.Start(t.Context())
 			}
+			silent := rep.Inject(multidbtest.Fault{Err: multidbtest.ErrInjected}) // or no new file is made over a backup
 			if err == nil {
 				err = m.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
 					_, err := db.Exec("CREATE TABLE " + name + "(v)")
@@ -111,6 +115,7 @@ func TestASyncDuringAnAdoptIsNotToldThatWhatIsSetAsideIsDurable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			silent.Clear()
 			all = append(all, m)
 			if _, err := m.Sync(t.Context(), "p0/d0"); name == "first" && err != nil || name == "second" && !errors.Is(err, multidb.ErrFenced) {
 				t.Errorf("%s: sync: %v", name, err)
