@@ -181,15 +181,16 @@ func TestAFileThatIsOpenedBeforeTheReplicaAnsweredIsNotReplaced(t *testing.T) {
 		exec(first, "CREATE TABLE b(v)")
 		sync(first)
 		second = begin("second")
-		rep.Inject(multidbtest.Fault{Op: multidbtest.OpList, Delay: 20 * time.Second, Times: 1})
+		rep.Inject(multidbtest.Fault{Op: multidbtest.OpOpen, Delay: 4 * time.Second})
 		h, err := second.Acquire(t.Context(), "p0/d0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(9 * time.Second) // of the bubble's clock: now the newest state is fetched
 		if _, err := h.DB().Exec("CREATE TABLE mine(v)"); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Minute) // of the bubble's clock
+		time.Sleep(time.Minute)
 		if pos, err := second.Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
 			t.Errorf("sync: transaction %v, %v; want ErrFenced", pos.TXID, err)
 		}
