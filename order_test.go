@@ -144,3 +144,73 @@ func TestASyncDuringAnAdoptIsNotToldThatWhatIsSetAsideIsDurable(t *testing.T) {
 		}
 	})
 }
+
+// A replica that is slow keeps nobody from a file that lags, and then nothing may take
+// its place while it is in use.
+func TestAFileThatIsOpenedBeforeTheReplicaAnsweredIsNotReplaced(t *testing.T) {
+	dir := memoryDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		rep := multidbtest.NewReplica()
+		boot := virtualBoot()
+		begin := func(name string) *multidb.Manager {
+			root := filepath.Join(dir, name)
+			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
+				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")), multidb.WithRestoreOnOpen(),
+				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false))
+			if err == nil {
+				err = m.Start(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		exec := func(m *multidb.Manager, query string) {
+			t.Helper()
+			if err := m.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
+				_, err := db.Exec(query)
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sync := func(m *multidb.Manager) {
+			t.Helper()
+			if _, err := m.Sync(t.Context(), "p0/d0"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := begin("first")
+		exec(first, "CREATE TABLE a(v)")
+		sync(first)
+		second := begin("second")
+		exec(second, "SELECT 1")
+		sync(second)
+		if err := second.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		exec(first, "CREATE TABLE b(v)")
+		sync(first)
+		second = begin("second")
+		rep.Inject(multidbtest.Fault{Op: multidbtest.OpOpen, Delay: 4 * time.Second})
+		h, err := second.Acquire(t.Context(), "p0/d0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(9 * time.Second) // of the bubble's clock: now the newest state is fetched
+		if _, err := h.DB().Exec("CREATE TABLE mine(v)"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if pos, err := second.Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
+			t.Errorf("sync: transaction %v, %v; want ErrFenced", pos.TXID, err)
+		}
+		h.Release()
+		exec(second, "INSERT INTO mine VALUES(1)")
+		for _, m := range []*multidb.Manager{first, second} {
+			if err := m.Close(t.Context()); (err != nil) != (m == second) {
+				t.Error(err)
+			}
+		}
+	})
+}

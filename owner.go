@@ -60,6 +60,10 @@ type order struct {
 	kept string // where the local file is now, if it was replaced
 	err  error
 	done chan struct{} // closed when kept and err are set
+
+	// Guarded by Manager.mu: who gave it waits no longer, so that the file may be
+	// open; or it is past the point at which that can be said.
+	withdrawn, replacing bool
 }
 
 type orderKind uint8
@@ -276,11 +280,44 @@ func (m *Manager) freshen(ctx context.Context, e *entry) error {
 	// write finds out.
 	ctx, cancel := context.WithTimeout(ctx, freshenTime)
 	defer cancel()
-	if _, err := m.perform(ctx, e, orderCheck); errors.Is(err, errReplacing) {
+	o, err := m.perform(ctx, e, orderCheck)
+	if err != nil && o != nil && m.withdraw(o) {
+		return nil
+	} else if o != nil {
+		err = m.carriedOut(context.WithoutCancel(ctx), o) // no file is opened while it is replaced
+	}
+	if errors.Is(err, errReplacing) {
 		return err
 	}
 	return nil
 }
+
+// withdraw ends what an order may do to the local file, which is about to be opened.
+// false: it is doing it, or is done.
+func (m *Manager) withdraw(o *order) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o.withdrawn = !o.replacing
+	return o.withdrawn
+}
+
+// mayReplace reports whether the local file may be replaced now; from then on the
+// order cannot be withdrawn. Without an operator's word it must be as it was when
+// it was found to have nothing of its own.
+func (m *Manager) mayReplace(r *runState) bool {
+	now, err := m.statFiles(r.e.db.Path)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o := r.order
+	if o.withdrawn || o.kind != orderAdopt && (err != nil || now != r.before) {
+		return false
+	}
+	o.replacing = true
+	return true
+}
+
+// errNotNow: the local file was opened or written while its successor was fetched.
+var errNotNow = errors.New("the local file is in use")
 
 // freshenTime bounds how long the opening of a database waits for the replica.
 const freshenTime = 5 * time.Second
@@ -366,6 +403,9 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 	}
 	if err := m.restoreFrom(ctx, inventoryClient{client, inv}, RestoreOptions{OutputPath: incoming}); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
+	}
+	if !m.mayReplace(r) {
+		return "", errors.Join(errNotNow, os.Remove(incoming))
 	}
 	if kept, err = setAside(ctx, e.db.Path, aside, why, m.cfg.now()); err != nil {
 		return kept, fmt.Errorf("%w: %w", errReplacing, err)

@@ -282,6 +282,10 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 	switch {
 	case errors.Is(err, ship.ErrBehind) && r.order != nil && r.order.kind == orderCheck:
 		r.order.kept, err = m.replaceLocal(ctx, r, "behind")
+		if errors.Is(err, errNotNow) { // so it stays as it is, as if nobody had asked
+			r.drained, r.lags = true, true
+			return nil
+		}
 		m.answerLost(m.late(e), err)
 		return err
 	case errors.Is(err, ship.ErrBehind) && m.cfg.restoreOpen:
