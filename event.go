@@ -7,24 +7,25 @@ type EventType uint8
 
 // The events. Those with an error carry it in Err.
 const (
-	EventAdded      EventType = iota + 1 // a database was found or created
-	EventRemoved                         // its file is gone; the replica stays
-	EventIgnored                         // a file was refused: no database, or a second name of one
-	EventTier                            // it changed tier: From, To
-	EventFailed                          // shipping began to fail
-	EventRecovered                       // shipping works again
-	EventFenced                          // another writer owns the prefix: replication has stopped
-	EventResync                          // its whole state was shipped, since nothing less was provable
-	EventSnapshot                        // a snapshot was written
-	EventWALLimit                        // its WAL, or all together, passed the limit; it was checkpointed unshipped
-	EventReplaced                        // another file stands at its path
-	EventScanFailed                      // a discoverer could not list everything; ID is empty
-	EventState                           // the state directory is in trouble; ID is empty
-	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
+	EventAdded       EventType = iota + 1 // a database was found or created
+	EventRemoved                          // its file is gone; the replica stays
+	EventIgnored                          // a file was refused: no database, or a second name of one
+	EventTier                             // it changed tier: From, To
+	EventFailed                           // shipping began to fail
+	EventRecovered                        // shipping works again
+	EventFenced                           // another writer owns the prefix: replication has stopped
+	EventResync                           // its whole state was shipped, since nothing less was provable
+	EventSnapshot                         // a snapshot was written
+	EventWALLimit                         // its WAL, or all together, passed the limit; it was checkpointed unshipped
+	EventReplaced                         // another file stands at its path
+	EventScanFailed                       // a discoverer could not list everything; ID is empty
+	EventState                            // the state directory is in trouble; ID is empty
+	EventWatch                            // directories are polled, since they cannot be watched; ID is empty
+	EventLogSetAside                      // a log was left of a file that is gone or replaced; Path is what it is called now
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch", "log set aside"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -63,7 +64,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventLogSetAside:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

@@ -77,6 +77,7 @@ type Manager struct {
 	events   []Event
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
+	logs     map[*entry]logOf     // seen beside the databases that have one
 	behind   map[*entry]behind    // of those of which the replica lacks something
 	left     int                  // entries with a change left local on purpose
 	unwell   ByReason             // entries by what their health has as error
@@ -109,6 +110,7 @@ func New(opts ...Option) (*Manager, error) {
 		scanErr:  map[int]string{},
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
+		logs:     map[*entry]logOf{},
 
 		unknown:     make(chan unknown, unknownQueue),
 		rescanSoon:  make(chan struct{}, 1),

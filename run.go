@@ -25,6 +25,7 @@ type runState struct {
 	relieve bool     // the fleet's WALs are over their limit, and this one is to be cut
 	outcome schedule.Outcome
 	drained bool // everything that stood there at before is at the replica
+	quiet   bool // nobody has written since the run before
 	shipped int  // transactions
 	started time.Time
 
@@ -158,6 +159,9 @@ func (m *Manager) tend(ctx context.Context, r *runState, action schedule.Action,
 	} else if err == nil && r.drained && r.walSize > 0 && (r.relieve || cold) && m.cfg.replica != nil {
 		// A cold database has no WAL, whoever left it there.
 		_, err = m.seal(ctx, r)
+	} else if err == nil && m.cutsLog(r) {
+		_, err = m.seal(ctx, r)
+		m.noteCut(r)
 	}
 	if errors.Is(err, ErrFenced) {
 		return err
@@ -188,10 +192,13 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	if r.before, err = m.statFiles(e.db.Path); err != nil {
 		return err
 	}
+	if err := m.expelLogAs(e, r.before); err != nil {
+		return err
+	}
 	r.walSize = r.before.wal.Size
 	racy := r.before.racy(r.started)
 	if w.clean && r.before == w.stat {
-		r.drained = true
+		r.drained, r.quiet = true, true
 		r.outcome.ModTime = w.modTime
 		return nil
 	}
@@ -270,6 +277,9 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 			return err
 		}
 		r.shipped += res.Txns
+		if res.Rule == ship.RuleResync {
+			e.work.lingers = true
+		}
 		if res.Rule == ship.RuleResync && res.Txns > 0 {
 			m.resynced(e, rep, old)
 		}
@@ -417,6 +427,13 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 
 	m.mu.Lock()
 	delete(m.runs, e)
+	if r.before != (fileStat{}) {
+		st := r.before
+		if r.walSize == 0 {
+			st.wal = ship.Fingerprint{} // cut, and its inode is free for another file
+		}
+		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.main.Ino)
+	}
 	if r.shipped > 0 {
 		e.early = 0
 	}

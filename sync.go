@@ -74,7 +74,16 @@ func (m *Manager) shipAll(ctx context.Context) error {
 	if m.cfg.replica == nil {
 		return nil
 	}
-	return m.shipThese(ctx, m.unshipped())
+	err := m.shipThese(ctx, m.unshipped())
+	if ctx.Err() != nil {
+		return err
+	}
+	// What is shipped may have a log still, as its last run came before Close. All of
+	// them are durable, so what comes of it is no error.
+	for _, e := range m.withLogs() {
+		m.isShut(e)
+	}
+	return errors.Join(err, m.shipThese(ctx, m.withLogs()))
 }
 
 // shipThese ships some databases, in parallel.
