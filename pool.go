@@ -216,6 +216,9 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		// next scan says so, and then an empty one may take its place.
 		return fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
 	}
+	if err := m.expelOrphans(e); err != nil {
+		return err
+	}
 	if m.cfg.restoreOpen && m.cfg.replica != nil {
 		if err := m.hydrate(ctx, e); err != nil && !errors.Is(err, ErrNoBackup) {
 			return fmt.Errorf("restore on open: %w", err)
