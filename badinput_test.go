@@ -374,7 +374,7 @@ func TestASecondWriterOnThePrefixFencesTheFirst(t *testing.T) {
 	first := start(t, a, multidb.WithReplica(rep))
 	first.insert(id, "first")
 	first.sync(id)
-	second := start(t, b, multidb.WithReplica(rep)) // takes over with its own state
+	second := start(t, b, multidb.WithReplica(rep), multidb.WithTakeover(multidb.TakeoverUnknown)) // with its own state
 	second.insert(id, "second")
 	second.sync(id)
 	first.insert(id, "too late")

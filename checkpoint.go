@@ -24,9 +24,6 @@ func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt int64) error
 		}
 	}
 	if retainAt != 0 && m.age.trusted(r.started).UnixMilli() >= retainAt {
-		if _, err := m.activate(ctx, r.e); err != nil {
-			return err
-		}
 		return m.retain(ctx, r.e)
 	}
 	return nil

@@ -17,8 +17,9 @@ import (
 //
 // Every pair is a database or an error about a part of the listing. After an
 // error the listing goes on as far as it can, but it is partial: the Manager
-// adds the databases it names and removes none. So a Discoverer that cannot
-// tell "empty" from "not there" must yield an error. ctx ends the listing, and
+// adds the databases it names and removes none, but for an UnlistedError, which
+// says what is missing from it. So a Discoverer that cannot tell "empty" from
+// "not there" must yield an error. ctx ends the listing, and
 // its error is the last pair. No two databases of a listing have the same ID.
 //
 // A Discoverer must not open database files: when a process closes a
@@ -36,6 +37,8 @@ type DiscovererVars interface {
 
 // DiscovererRoot is an optional power of a Discoverer: the directory that its
 // databases are under, for the default state directory. Empty if there is none.
+// Start fails if it does not exist (see WithMissingRoots), and nothing is made in it
+// while another directory stands in its place.
 type DiscovererRoot interface {
 	Root() string
 }
@@ -93,7 +96,7 @@ type GlobDiscoverer struct {
 // database that is a symlink to a file has the file's Path, because SQLite keeps
 // the WAL there, and the ID that the symlink gives it.
 //
-// These are errors, and so make the listing partial: a root directory that does
+// These are errors, each an UnlistedError of the part that was not listed: a root directory that does
 // not exist (a volume that is not mounted must not look like databases
 // removed), or that is another one when the listing ends; a directory that
 // cannot be read; a symlink that leads nowhere; and two files that have one ID

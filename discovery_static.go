@@ -70,7 +70,7 @@ func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
 			}
 			file, info, err := lookUp(db.Path)
 			if err != nil {
-				if !yield(Database{}, err) {
+				if !yield(Database{}, unlistedAt(err, db.Path)) {
 					return
 				}
 				continue
@@ -85,7 +85,7 @@ func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
 			seen[id] = struct{}{}
 			if db.ModTime.IsZero() {
 				if db.ModTime, err = laterModTime(info, file+"-wal"); err != nil {
-					if !yield(Database{}, err) {
+					if !yield(Database{}, unlistedAt(err, db.Path, file)) {
 						return
 					}
 					continue

@@ -141,6 +141,10 @@ func (w *walk) alive() bool {
 	return !w.done
 }
 
+// failAt reports an error that leaves the rest of the listing complete: only what
+// is at the paths, or below, was not listed.
+func (w *walk) failAt(err error, paths ...string) { w.fail(unlistedAt(err, paths...)) }
+
 func (w *walk) fail(err error) {
 	if !w.done && !w.yield(listed{}, err) {
 		w.done = true
@@ -159,7 +163,7 @@ func (w *walk) root(pattern int) {
 		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
 	}
 	if err != nil {
-		w.fail(fmt.Errorf("discovery root: %w", err))
+		w.failAt(fmt.Errorf("discovery root: %w", err), path)
 		return
 	}
 	w.directory(place{pattern, -1, path}, before)
@@ -171,7 +175,7 @@ func (w *walk) root(pattern int) {
 		err = fmt.Errorf("%s was replaced during the listing", path)
 	}
 	if err != nil {
-		w.fail(fmt.Errorf("discovery root: %w", err))
+		w.failAt(fmt.Errorf("discovery root: %w", err), path)
 	}
 }
 
@@ -201,7 +205,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 	next.path = join(at.path, seg[0])
 	info, err := os.Lstat(next.path)
 	if err != nil {
-		w.failUnlessGone(err)
+		w.failUnlessGone(err, next.path)
 		return
 	}
 	w.name(next, info.Mode(), info, true)
@@ -211,7 +215,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 func (w *walk) read(at place) {
 	dir, err := w.g.open(at.path)
 	if err != nil {
-		w.failUnlessGone(err)
+		w.failUnlessGone(err, at.path)
 		return
 	}
 	defer func() { _ = dir.Close() }() // nothing was written; there is nothing to lose
@@ -237,7 +241,7 @@ func (w *walk) read(at place) {
 			return
 		}
 		if err != nil {
-			w.failUnlessGone(err)
+			w.failUnlessGone(err, at.path)
 			return
 		}
 		entries, err = dir.ReadDir(readChunk)
@@ -292,7 +296,7 @@ func (w *walk) name(at place, mode fs.FileMode, info fs.FileInfo, wal bool) {
 	if info == nil {
 		info, err := os.Lstat(at.path)
 		if err != nil {
-			w.failUnlessGone(err)
+			w.failUnlessGone(err, at.path)
 			return
 		}
 		// Once more, as the name may stand for something else by now.
@@ -317,7 +321,7 @@ func (w *walk) judge(it waiting) {
 	if !it.symlink {
 		info, err := os.Lstat(it.path)
 		if err != nil {
-			w.failUnlessGone(err)
+			w.failUnlessGone(err, it.path)
 		} else if info.Mode().IsRegular() {
 			w.report(it.place, it.path, info, it.wal)
 		}
@@ -325,7 +329,7 @@ func (w *walk) judge(it waiting) {
 	}
 	real, info, err := follow(it.path)
 	if err != nil {
-		w.fail(err)
+		w.failAt(err, it.path)
 		return
 	}
 	if info == nil || w.isExcluded(real) {
@@ -366,14 +370,14 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	p := w.g.patterns[at.pattern]
 	db, ok := p.database(at.path)
 	if !ok {
-		w.fail(fmt.Errorf("pattern %q does not match its own file %q", p.source, at.path))
+		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p.source, at.path), at.path)
 		return
 	}
 	db.Path = real
 	main := info.ModTime()
 	if w.ids != nil {
 		if other, ok := w.ids[db.ID]; ok {
-			w.fail(fmt.Errorf("%q and %q both have the ID %q; capture more of the path in one of the patterns: %w", other, real, db.ID, ErrConflict))
+			w.failAt(fmt.Errorf("%q and %q both have the ID %q; capture more of the path in one of the patterns: %w", other, real, db.ID, ErrConflict), at.path, other, real)
 			return
 		}
 		w.ids[db.ID] = real
@@ -382,7 +386,7 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	if wal {
 		var err error
 		if db.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
-			w.fail(err)
+			w.failAt(err, at.path, real)
 			return
 		}
 	}
@@ -393,9 +397,9 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 
 // failUnlessGone reports an error of something that a directory named. That it
 // is not there any more is no error: it was removed meanwhile.
-func (w *walk) failUnlessGone(err error) {
+func (w *walk) failUnlessGone(err error, path string) {
 	if !errors.Is(err, fs.ErrNotExist) {
-		w.fail(err)
+		w.failAt(err, path)
 	}
 }
 

@@ -29,7 +29,10 @@
 // that the replica can restore is one that the source had at a commit. What
 // cannot be proved to continue the replica's history is shipped as a whole
 // state instead. Nothing is overwritten: not a local file by [Manager.Restore],
-// nor a transaction of another writer, which is reported as [ErrFenced].
+// nor a transaction of another writer. A file with commits on an older state than
+// the replica's is not shipped ([ErrFenced]) until an operator says which history
+// counts: [Manager.TakeOver] or [Manager.Adopt]. [Manager.HandOver] lets another
+// machine go on.
 //
 // While the replica is away the WAL is the queue: the application's writes go
 // on and nothing is copied aside, up to [WithMaxWALSize].

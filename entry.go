@@ -31,6 +31,7 @@ type entry struct {
 	away     bool    // its volume was not there at the last scan
 	shut     bool    // the pool has closed it, and may have left a log
 	volume   uint8   // on which it stands; see volumes
+	recall   uint8   // whether volume is the catalog's; see roots.go
 	early    uint8   // how many more events make it due at once though it is hot
 	refused  error   // why it is not replicated, for good
 	waiters  *waiter // callers of Sync, the last one first
@@ -237,6 +238,9 @@ func (m *Manager) removeLocked(e *entry) {
 		m.inheritLocked(at)
 	}
 	m.failWaitersLocked(e, ErrNotFound)
+	if !e.item.Running() { // else its run does it
+		m.endOrderLocked(e, m.orders[e], ErrNotFound)
+	}
 	m.wals.Remove(e)
 	if !m.rememberLocked(e) {
 		m.catalog.Delete(string(e.db.ID))
@@ -263,7 +267,7 @@ func (m *Manager) rememberLocked(e *entry) bool {
 			return false
 		}
 	}
-	m.absent[e.db.ID] = absent{state: w.state, files: files}
+	m.absent[e.db.ID] = absent{state: w.state, files: files, placed: w.placed}
 	return true
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
 // Errors of configuration.
@@ -26,6 +27,10 @@ var (
 	// ErrInUse is returned when another Manager holds the state directory, or
 	// when a database is leased and the operation needs it free.
 	ErrInUse = errors.New("in use")
+	// ErrRootMissing is returned by Start when a discovery root does not exist, and
+	// by Acquire when a database would be made in one that does not exist or is
+	// another one than it was: a volume that is not mounted.
+	ErrRootMissing = errors.New("discovery root is not there")
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
 	ErrNotDurable = errors.New("not durable yet")
@@ -63,11 +68,22 @@ var (
 	// ErrFenced is returned when another writer has written to the prefix. The
 	// database is no longer replicated by this Manager; nothing is overwritten.
 	ErrFenced = ship.ErrFenced
+	// ErrReplicaAway is returned when the directory of a file replica is not the
+	// one that was used before: its volume is not mounted, or another one is.
+	ErrReplicaAway = errors.New("not the replica that was used before")
+	// ErrDamaged is returned when something in the replica is nothing that multidb
+	// or litestream wrote, and is left unread: a metadata.json of more than 1 MiB,
+	// an LTX file with sizes that cannot be, more than 1,048,576 files of one
+	// database. Other databases are not affected.
+	ErrDamaged = untrusted.ErrDamaged
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that
 	// answers the request.
 	ErrNoBackup = errors.New("no backup found")
+	// ErrBackupExists is returned when a database would be made anew although the
+	// replica has a backup of it, whose newest state that would become.
+	ErrBackupExists = errors.New("the replica has a backup of this database")
 	// ErrExists is returned by Restore when the output path, or a WAL or
 	// journal left beside it, already exists.
 	ErrExists = errors.New("output path already exists")
@@ -86,6 +102,12 @@ var (
 	ErrUnreachable = s3.ErrUnreachable
 	// ErrThrottled is returned when S3 still asks to slow down after the retries.
 	ErrThrottled = s3.ErrThrottled
+	// ErrNoConditionalWrites is returned when the store lets a file be created
+	// twice, or refuses the condition, and S3Config.AllowUnsafeWrites is not set.
+	ErrNoConditionalWrites = s3.ErrNoConditionalWrites
+	// ErrArchived is returned when an object is to be read that a lifecycle rule
+	// has moved to an archive (Glacier): S3 has to restore it first.
+	ErrArchived = s3.ErrArchived
 )
 
 // Error is a failure of one database.

@@ -18,14 +18,17 @@ const (
 	EventSnapshot                         // a snapshot was written
 	EventWALLimit                         // its WAL, or all together, passed the limit; it was checkpointed unshipped
 	EventReplaced                         // another file stands at its path
+	EventAdopted                          // the replica's newest state took the local file's place, which is at Path now
 	EventScanFailed                       // a discoverer could not list everything; ID is empty
 	EventState                            // the state directory is in trouble; ID is empty
 	EventWatch                            // directories are polled, since they cannot be watched; ID is empty
+	EventIntegrity                        // the check of a database restored on open warns; see IntegrityCheck
+	EventEmpty                            // Start found no database; Path has the discovery roots
 	EventLogSetAside                      // a log was left of a file that is gone or replaced; Path is what it is called now
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "scan failed", "state", "watch", "log set aside"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -41,7 +44,7 @@ type Event struct {
 	ID       ID     // empty where the event is the Manager's own
 	Path     string // of the file, if known
 	From, To Tier   // of EventTier
-	TXID     TXID   // of EventResync and EventSnapshot
+	TXID     TXID   // of EventResync, EventSnapshot and EventAdopted
 	Err      error  // what went wrong, if anything did
 }
 
@@ -64,7 +67,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventLogSetAside:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

@@ -14,6 +14,13 @@ var (
 	WithRand  = withRand
 )
 
+// WithBoot sets the clock that counts suspended time, and for how long level 0 files
+// stay at least.
+var WithBoot = withBoot
+
+// ErrCopied is told by a state directory that is a copy.
+var ErrCopied = errCopied
+
 // WithFlush sets what flushes a WAL to disk.
 var WithFlush = withFlush
 

@@ -20,6 +20,7 @@ var (
 	_ ReplicaVars     = (*FileReplica)(nil)
 	_ ReplicaChecker  = (*FileReplica)(nil)
 	_ ReplicaStats    = (*FileReplica)(nil)
+	_ ReplicaIdentity = (*FileReplica)(nil)
 )
 
 // FileReplica keeps every database's LTX files below one directory, such as a
@@ -32,13 +33,23 @@ var (
 // restores from it. (litestream percent-encodes a file URL's path once more: a
 // prefix with a space or another character that URLs encode is restored with
 // `path:` in a litestream configuration instead.) A file is on disk (fsync of the file and of its directory)
-// before its write returns. Level 0 is create-only, by a hard link: a file
+// before its write returns. LTX files are create-only, by a hard link: a file
 // system without hard links is refused by Check.
+//
+// The directory has a marker, .multidb-replica, made when it is first written to.
+// Where it was used before, by this FileReplica or by a Manager with its state
+// directory, and is not there, has no marker, or another's, every read and write
+// fails with ErrReplicaAway: a volume that is not mounted must not look like an
+// empty replica, nor be written to below its mount point. A directory that a
+// FileReplica made itself leaves a copy of the marker beside it
+// (/backup: /.backup.multidb-replica), by which every program of this machine
+// knows it. The marker belongs to the backup: copy it with the rest. A directory
+// with backups of an older multidb gets its marker at the next write.
 //
 // It holds no descriptor between calls. It is safe for concurrent use, and so
 // are its clients, also those of several processes on one directory.
 type FileReplica struct {
-	dir      string
+	root     fileRoot
 	template *Template
 	stats    fileStats
 }
@@ -67,7 +78,7 @@ func NewFileReplica(dir, pathTemplate string) (*FileReplica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: file replica: directory %q: %w", ErrInvalidOption, dir, err)
 	}
-	return &FileReplica{dir: abs, template: template}, nil
+	return &FileReplica{root: fileRoot{dir: abs}, template: template}, nil
 }
 
 // Prefix returns the absolute directory of the database's backup.
@@ -76,7 +87,7 @@ func (r *FileReplica) Prefix(db Database) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("file replica: %w", err)
 	}
-	return filepath.Join(r.dir, filepath.FromSlash(path)), nil
+	return filepath.Join(r.root.dir, filepath.FromSlash(path)), nil
 }
 
 // Vars returns the variables of the path template.
@@ -90,23 +101,33 @@ func (r *FileReplica) ReplicaClient(db Database) (litestream.ReplicaClient, erro
 		return nil, err
 	}
 	return &fileClient{
-		root:   r.dir,
+		root:   &r.root,
 		prefix: prefix,
 		layout: file.NewReplicaClient(prefix),
 		stats:  &r.stats,
 	}, nil
 }
 
-// Check makes the directory if it is missing, and proves that a file can be
-// written, linked and removed in it.
+// Check makes the directory if it is missing and never was there, and proves that
+// a file can be written, linked and removed in it. The error wraps ErrReplicaAway
+// if it is not the directory that was used before.
 func (r *FileReplica) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+	root, err := r.root.enter(false) // no marker: it may be the place where a volume is to be mounted
+	if errors.Is(err, ErrReplicaAway) {
+		return fmt.Errorf("file replica: %w", err)
+	} else if err != nil {
 		return fmt.Errorf("file replica: cannot make the directory: %w", err)
 	}
-	f, err := createTemp(r.dir, "check")
+	defer root.close()
+	if root.root == nil {
+		if err := r.root.make(); err != nil {
+			return fmt.Errorf("file replica: cannot make the directory: %w", err)
+		}
+	}
+	f, err := createTemp(r.root.dir, "check")
 	if err != nil {
 		return fmt.Errorf("file replica: the directory is not writable: %w", err)
 	}
@@ -117,7 +138,7 @@ func (r *FileReplica) Check(ctx context.Context) error {
 		return fmt.Errorf("file replica: cannot write to the directory: %w", err)
 	}
 	if err := os.Link(f.Name(), linked); err != nil {
-		return fmt.Errorf("file replica: the file system has no hard links, which level 0 needs: %w", err)
+		return fmt.Errorf("file replica: the file system has no hard links, which create-only writes need: %w", err)
 	}
 	if err := os.Remove(linked); err != nil {
 		return fmt.Errorf("file replica: cannot remove from the directory: %w", err)

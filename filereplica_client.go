@@ -2,6 +2,7 @@ package multidb
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -38,7 +40,7 @@ const (
 // know contexts, lets two writers share a temporary file, and sets the time of
 // a file (what restoring to a timestamp goes by) after it can be seen.
 type fileClient struct {
-	root   string // of the factory; fsynced upwards to here
+	root   *fileRoot // of the factory; fsynced upwards to here
 	prefix string
 	layout *file.ReplicaClient
 	stats  *fileStats
@@ -63,8 +65,55 @@ func (c *fileClient) LTXFiles(ctx context.Context, level int, seek ltx.TXID, use
 		return nil, err
 	}
 	c.stats.list.Add(1)
-	itr, err := c.layout.LTXFiles(ctx, level, seek, useMetadata)
-	return itr, c.stats.count(err)
+	infos, err := c.listLevel(ctx, level, seek)
+	if err != nil {
+		return nil, c.stats.count(err)
+	}
+	return ltx.NewFileInfoSliceIterator(infos), nil
+}
+
+// listLevel lists a level's directory, a thousand names at a time. useMetadata
+// makes no difference: a file's time is that of its header.
+func (c *fileClient) listLevel(ctx context.Context, level int, seek ltx.TXID) (infos []*ltx.FileInfo, err error) {
+	root, err := c.root.enter(false)
+	if err != nil {
+		return nil, err
+	}
+	defer root.close()
+	dir, err := root.openRoot(c.layout.LTXLevelDir(level))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() { _ = dir.Close() }() // only read from
+	names, err := dir.Open(".")
+	if err != nil {
+		return nil, noSuchFile(err)
+	}
+	defer func() { _ = names.Close() }()
+	for {
+		page, err := names.ReadDir(1000)
+		for _, entry := range page {
+			minTXID, maxTXID, err := ltx.ParseFilename(entry.Name())
+			if err != nil || minTXID < seek {
+				continue
+			}
+			info, err := dir.Lstat(entry.Name()) // not entry.Info, which goes by path
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted just now
+			} else if err != nil {
+				return nil, err
+			}
+			infos = append(infos, &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: info.Size(), CreatedAt: info.ModTime().UTC()})
+		}
+		if err == io.EOF {
+			return infos, nil
+		}
+		if err = cmp.Or(err, ctx.Err(), untrusted.CheckFiles(len(infos), untrusted.MaxFiles)); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (c *fileClient) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
@@ -79,6 +128,9 @@ func (c *fileClient) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.
 			return nil, err
 		}
 		all = append(all, infos...)
+		if err := untrusted.CheckFiles(len(all), untrusted.MaxFiles); err != nil {
+			return nil, c.stats.count(err)
+		}
 	}
 	return all, nil
 }
@@ -88,11 +140,34 @@ func (c *fileClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXI
 		return nil, err
 	}
 	c.stats.get.Add(1)
-	rc, err := c.layout.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+	f, err := c.openLTX(level, minTXID, maxTXID, offset)
 	if err != nil {
 		return nil, c.stats.count(err)
 	}
-	return &contextReader{ctx: ctx, r: rc, c: rc, n: &c.stats.bytesIn}, nil
+	var r io.Reader = f
+	if size > 0 {
+		r = io.LimitReader(f, size)
+	}
+	return &contextReader{ctx: ctx, r: r, c: f, n: &c.stats.bytesIn}, nil
+}
+
+func (c *fileClient) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64) (*os.File, error) {
+	root, err := c.root.enter(false)
+	if err != nil {
+		return nil, err
+	}
+	defer root.close()
+	path := c.layout.LTXFilePath(level, minTXID, maxTXID)
+	f, err := root.open(path)
+	if err != nil {
+		return nil, litestream.NewLTXError("open", path, level, uint64(minTXID), uint64(maxTXID), err)
+	}
+	if offset > 0 {
+		if _, err := f.Seek(offset, io.SeekStart); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+	}
+	return f, nil
 }
 
 func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
@@ -108,7 +183,7 @@ func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 	size, err := c.publish(fileWrite{
 		slot:       level,
 		path:       c.layout.LTXFilePath(level, minTXID, maxTXID),
-		createOnly: level == 0,
+		createOnly: true,
 		modTime:    createdAt,
 		body:       body,
 	})
@@ -119,6 +194,11 @@ func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 }
 
 func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) error {
+	root, err := c.root.enter(false) // what is not there must be gone, not away
+	if err != nil {
+		return c.stats.count(err)
+	}
+	defer root.close()
 	for _, info := range infos {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -134,6 +214,11 @@ func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) 
 // DeleteAll removes what this client writes and nothing else: the prefix of
 // another database may lie below this one's.
 func (c *fileClient) DeleteAll(ctx context.Context) error {
+	root, err := c.root.enter(false) // what is not there must be gone, not away
+	if err != nil {
+		return c.stats.count(err)
+	}
+	defer root.close()
 	for level := range litestream.SnapshotLevel + 1 {
 		if err := c.clearDir(ctx, level, c.layout.LTXLevelDir(level), func(name string) bool {
 			_, _, err := ltx.ParseFilename(name)
@@ -196,7 +281,21 @@ func (c *fileClient) ReadMetadata(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	c.stats.get.Add(1)
-	data, err := os.ReadFile(filepath.Join(c.prefix, fileMetadataName))
+	data, err := c.readMetadata()
 	c.stats.bytesIn.Add(int64(len(data)))
 	return data, c.stats.count(err)
+}
+
+func (c *fileClient) readMetadata() ([]byte, error) {
+	root, err := c.root.enter(false)
+	if err != nil {
+		return nil, err
+	}
+	defer root.close()
+	f, err := root.open(filepath.Join(c.prefix, fileMetadataName))
+	if err != nil {
+		return nil, err
+	}
+	data, err := untrusted.ReadMetadata(f)
+	return data, errors.Join(err, f.Close())
 }

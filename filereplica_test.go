@@ -112,7 +112,7 @@ func TestAFileReplicaDoesNoIOBeforeTheFirstWrite(t *testing.T) {
 		t.Errorf("the directory was made: %v", err)
 	}
 	putLTX(t, c, 0, 1)
-	want := []string{"litestream/", "litestream/acme/", "litestream/acme/main/", "litestream/acme/main/ltx/", "litestream/acme/main/ltx/0/",
+	want := []string{".multidb-replica", "litestream/", "litestream/acme/", "litestream/acme/main/", "litestream/acme/main/ltx/", "litestream/acme/main/ltx/0/",
 		"litestream/acme/main/ltx/0/0000000000000001-0000000000000001.ltx"}
 	if got := tree(t, dir); !slices.Equal(got, want) {
 		t.Errorf("the directory has %q, want %q", got, want)
@@ -232,7 +232,7 @@ func TestDeletingAllLeavesADatabaseBelowThePrefixAlone(t *testing.T) {
 	if err := above.DeleteAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := tree(t, dir), []string{"a/", "a/ltx/", "a/ltx/0/", "a/ltx/0/ltx/", "a/ltx/0/ltx/0/", "a/ltx/0/ltx/0/0000000000000001-0000000000000001.ltx"}; !slices.Equal(got, want) {
+	if got, want := tree(t, dir), []string{".multidb-replica", "a/", "a/ltx/", "a/ltx/0/", "a/ltx/0/ltx/", "a/ltx/0/ltx/0/", "a/ltx/0/ltx/0/0000000000000001-0000000000000001.ltx"}; !slices.Equal(got, want) {
 		t.Errorf("left %q, want %q", got, want)
 	}
 }
@@ -241,7 +241,7 @@ func TestAWriteMakesADirectoryAgainThatWasRemoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "backup")
 	c := replicaClient(t, fileReplica(t, dir, "{{project}}"), acme)
 	putLTX(t, c, 0, 1)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, "acme")); err != nil {
 		t.Fatal(err)
 	}
 	putLTX(t, c, 0, 2)

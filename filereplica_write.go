@@ -34,6 +34,11 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 		err = c.stats.count(err)
 	}()
 
+	root, err := c.root.enter(true)
+	if err != nil {
+		return 0, err
+	}
+	defer root.close() // a volume is not unmounted while something in it is open
 	dir := filepath.Dir(w.path)
 	f, err := c.openTemp(w.slot, w.path)
 	if err != nil {
@@ -47,6 +52,10 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 	}
 	if err == nil {
 		err = f.Sync()
+	}
+	if err == nil {
+		// It is in the replica, so what is at this path gets its name there or fails.
+		err = root.holds(temp, f)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return size, errors.Join(err, os.Remove(temp))
@@ -76,7 +85,7 @@ func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
 	dir, name := filepath.Split(path)
 	for attempt := 1; ; attempt++ {
 		if !c.ready[slot].Load() {
-			if err := makeDirs(c.root, filepath.Clean(dir)); err != nil {
+			if err := makeDirs(c.root.dir, filepath.Clean(dir)); err != nil {
 				return nil, err
 			}
 			if err := sweepTemps(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {

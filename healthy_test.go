@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
@@ -96,7 +97,7 @@ func TestHealthyNamesABrokenTenantWithin10sAndIsTrueAgainAfter(t *testing.T) {
 			}
 			f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep), multidb.WithHotDuration(200*time.Millisecond),
 				multidb.WithSnapshotInterval(time.Millisecond), multidb.WithL0Retention(100*time.Millisecond),
-				multidb.WithRetentionInterval(20*time.Millisecond), multidb.WithObserver(block.observe))
+				multidb.WithRetentionInterval(20*time.Millisecond), multidb.WithBoot(boottime.Now, 100*time.Millisecond), multidb.WithObserver(block.observe))
 			t.Cleanup(rep.ClearFaults) // before Close, whatever comes
 			for i := range 3 {
 				f.sync(multidb.ID(fmt.Sprintf("project0/db%d", i)))

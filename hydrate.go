@@ -11,7 +11,6 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/superfly/ltx"
 )
 
@@ -19,6 +18,8 @@ import (
 type absent struct {
 	state ship.State
 	files []byte // its inventory, as it was when nothing more was written
+	// When the replica was last known to end there, by cfg.boot.
+	placed time.Duration
 }
 
 // hydrate makes the missing file of a database from the replica. It returns
@@ -29,11 +30,14 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
+	began := m.cfg.boot()
 	inv, err := m.inventoryOf(ctx, e, client)
 	if err != nil {
 		return err
 	}
-	opt := RestoreOptions{OutputPath: e.db.Path}
+	opt := RestoreOptions{OutputPath: e.db.Path, IntegrityCheck: m.cfg.integrity, Warn: func(warning string) {
+		m.emit(Event{Type: EventIntegrity, ID: e.db.ID, Path: e.db.Path, Err: errors.New(warning)})
+	}}
 	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
 		return err
 	}
@@ -52,7 +56,12 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err := m.restoreFrom(ctx, inventoryClient{client, inv}, opt); err != nil {
 		return err
 	}
-	return m.adopt(ctx, e, inv, plan[len(plan)-1].MaxTXID)
+	st, files, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
+	if err != nil {
+		return err
+	}
+	m.hydrated(e, st, files, began)
+	return nil
 }
 
 // spoolFor is where a file that is to be linked to path is made: in the state
@@ -77,6 +86,8 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 	m.mu.Lock()
 	gone, known := m.absent[e.db.ID]
 	m.unlock()
+	// Within the window a file of the next transaction that exists is still there.
+	known = known && gone.placed != 0 && m.cfg.boot()-gone.placed <= m.cfg.grace/2
 	if known && inv.UnmarshalBinary(gone.files) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.state.TXID {
 		next := gone.state.TXID + 1
 		rc, err := client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
@@ -97,31 +108,17 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 	return inv, nil
 }
 
-// adopt notes that the file is exactly the replica's state, so that shipping
+// hydrated notes that the file is exactly the replica's state, so that shipping
 // goes on from there without a resync.
-func (m *Manager) adopt(ctx context.Context, e *entry, inv *levels.Inventory, txid TXID) error {
-	st := ship.State{TXID: txid}
-	var err error
-	if st.PageSize, err = sqlitedb.PageSize(ctx, e.db.Path); err != nil {
-		return err
-	}
-	if st.Print, err = m.ship.Print(ctx, e.db.Path); err != nil {
-		return err
-	}
-	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
-	files, err := inv.AppendBinary(nil)
-	if err != nil {
-		return err
-	}
+func (m *Manager) hydrated(e *entry, st ship.State, files []byte, began time.Duration) {
 	m.mu.Lock()
 	defer m.unlock()
 	delete(m.absent, e.db.ID)
 	// Not running under the lock means that nobody owns e.work.
 	if !e.item.Running() && !st.Print.IsZero() {
-		e.work, e.packed = &work{state: st, files: files, verified: true, dirty: true}, ""
-		e.health.txid = txid
+		e.work, e.packed = &work{state: st, files: files, verified: true, dirty: true, placed: began}, ""
+		e.health.txid = st.TXID
 	}
-	return nil
 }
 
 // inventoryClient answers listings from an inventory.

@@ -34,14 +34,17 @@ type Manager struct {
 	catalog *catalog.Catalog
 	ship    *ship.Shipper
 	cache   *levels.Cache // nil: none
-	workers *worker.Pool
-	pool    *pool.Pool[*entry, *tenant]
-	ctx     context.Context // ends when Close has finished with everything
-	cancel  context.CancelFunc
-	joined  sync.WaitGroup // the scanner and the catalog's flusher
+	// sessions are the runs whose files at the replica are ours.
+	sessions *catalog.Sessions
+	workers  *worker.Pool
+	pool     *pool.Pool[*entry, *tenant]
+	ctx      context.Context // ends when Close has finished with everything
+	cancel   context.CancelFunc
+	joined   sync.WaitGroup // the scanner and the catalog's flusher
 
 	stopScan   context.CancelFunc // the watchers' too
 	discovered []Discoverer       // the options', without the state directory
+	rootList   []*root            // of all discoverers
 	closeMu    sync.Mutex         // one Close at a time; taken before mu
 
 	watching    sync.WaitGroup // the watchers
@@ -67,6 +70,7 @@ type Manager struct {
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
+	silent   time.Time // when the replica last did not say whether it has a backup
 	absent   map[ID]absent
 	volumes  volumes
 	lastDir  lastDir
@@ -78,10 +82,12 @@ type Manager struct {
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
 	logs     map[*entry]logOf     // seen beside the databases that have one
+	orders   map[*entry]*order    // for the next run
+	opening  map[*entry]*order    // for the pool, when it opens the database
 	behind   map[*entry]behind    // of those of which the replica lacks something
 	left     int                  // entries with a change left local on purpose
 	unwell   ByReason             // entries by what their health has as error
-	scanErr  map[int]string       // the last one told, by discoverer
+	scanErr  map[int]scanTrouble  // the last one told, by discoverer
 }
 
 type phase uint8
@@ -107,10 +113,12 @@ func New(opts ...Option) (*Manager, error) {
 		ignored:  map[ID]refusal{},
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
-		scanErr:  map[int]string{},
+		scanErr:  map[int]scanTrouble{},
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
 		logs:     map[*entry]logOf{},
+		orders:   map[*entry]*order{},
+		opening:  map[*entry]*order{},
 
 		unknown:     make(chan unknown, unknownQueue),
 		rescanSoon:  make(chan struct{}, 1),
@@ -133,6 +141,11 @@ func New(opts ...Option) (*Manager, error) {
 // first discovery is done. It makes no request to the replica, whose troubles
 // become statuses and events. ctx bounds only Start. The Manager can be started
 // once; if Start fails nothing is left running.
+//
+// A discovery root that does not exist is ErrRootMissing, before anything is made
+// (see WithMissingRoots). A volume that is not the one that the state directory
+// remembers is EventScanFailed, see WithEmptiedVolumes; no database at all is
+// EventEmpty.
 func (m *Manager) Start(ctx context.Context) (err error) {
 	m.mu.Lock()
 	if m.phase != phaseNew {
@@ -144,6 +157,9 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 
 	dir, err := m.stateDir()
 	if err != nil {
+		return fmt.Errorf("multidb: start: %w", err)
+	}
+	if err := m.findRoots(dir); err != nil {
 		return fmt.Errorf("multidb: start: %w", err)
 	}
 	m.dir = dir
@@ -165,17 +181,29 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		}
 		m.discovered = append(m.discovered, d)
 	}
+	m.loadRoots()
 	if err := m.load(ctx); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: load catalog: %w", err), m.catalog.Abandon())
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	if err := m.identify(); err != nil {
+		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+	}
 	spool := filepath.Join(dir, spoolDir)
 	if err := resetDir(spool); err != nil {
 		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
 	}
+	self := session()
+	if m.sessions, err = m.catalog.Begin(ctx, self); err != nil {
+		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+	}
+	if m.sessions.Copied() {
+		m.emit(Event{Type: EventState, Path: dir, Err: errCopied})
+	}
 	m.ship = ship.New(ship.Config{
 		SpoolDir: spool,
-		Node:     uint32(m.catalog.NodeID()), Session: session(),
+		Node:     uint32(m.sessions.NodeID()), Session: self,
+		Mine: m.isOurs, Boot: m.cfg.boot, Window: m.cfg.grace / 2,
 		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
@@ -197,6 +225,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 			m.pool.Close(context.Background()), m.catalog.Abandon())
 	}
 	m.firstScan = time.Since(began)
+	m.warnIfEmpty()
 	m.workers.Start()
 	m.joined.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
@@ -285,6 +314,14 @@ func (m *Manager) unlock() {
 	m.events = nil
 	m.mu.Unlock()
 	m.emitAll(evs)
+}
+
+// errCopied is told once by a state directory that is found to be a copy.
+var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")
+
+// isOurs reports whether a run of a node was one of this state directory.
+func (m *Manager) isOurs(node, session uint32) bool {
+	return node == uint32(m.sessions.NodeID()) && m.sessions.Has(session)
 }
 
 // stateDir is where the catalog is.

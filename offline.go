@@ -1,9 +1,12 @@
 package multidb
 
 import (
+	"cmp"
 	"context"
+	"errors"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -36,7 +39,14 @@ func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exac
 // can, level by level otherwise.
 func listFiles(ctx context.Context, client litestream.ReplicaClient, exactTimes bool) ([]*ltx.FileInfo, error) {
 	if l, ok := client.(FileLister); ok {
-		return l.AllLTXFiles(ctx, exactTimes)
+		all, err := l.AllLTXFiles(ctx, exactTimes)
+		if err == nil {
+			err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return all, nil
 	}
 	var all []*ltx.FileInfo
 	for level := range litestream.SnapshotLevel + 1 {
@@ -44,11 +54,16 @@ func listFiles(ctx context.Context, client litestream.ReplicaClient, exactTimes 
 		if err != nil {
 			return nil, err
 		}
-		a, err := ltx.SliceFileIterator(itr)
-		if err != nil {
+		for err == nil && itr.Next() {
+			all = append(all, itr.Item())
+			err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
+		}
+		if err = cmp.Or(err, itr.Err()); err != nil {
+			return nil, errors.Join(err, itr.Close())
+		}
+		if err := itr.Close(); err != nil {
 			return nil, err
 		}
-		all = append(all, a...)
 	}
 	return all, nil
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/boottime"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -21,6 +23,9 @@ type config struct {
 	discoverers []Discoverer
 	replica     ReplicaFactory
 	stateDir    string
+
+	missingRoots   bool
+	emptiedVolumes bool
 
 	syncInterval     time.Duration
 	coldSyncInterval time.Duration
@@ -37,6 +42,8 @@ type config struct {
 	maxConns    int
 	busyTimeout time.Duration
 	restoreOpen bool
+	takeover    TakeoverPolicy
+	integrity   IntegrityCheck // of restoreOpen
 	openHook    func(context.Context, Database, *sql.DB) error
 
 	uploadConcurrency int
@@ -52,6 +59,8 @@ type config struct {
 	logger   *slog.Logger
 	observer func(Event)
 	now      func() time.Time
+	boot     func() time.Duration // counts the time in which the machine was suspended
+	grace    time.Duration        // for how long every level 0 file stays at least
 	flush    func(*os.File) error // of a WAL, to disk
 	stat     func(path, suffix string) (ship.Fingerprint, error)
 	rand     func() float64 // in [0,1)
@@ -82,6 +91,8 @@ func defaults() config {
 		cacheSize:         32 << 20,
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
+		boot:              boottime.Now,
+		grace:             failpoint.Duration("GRACE", 2*ship.DefaultWindow),
 		flush:             (*os.File).Sync,
 		stat:              ship.StatWith,
 		rand:              rand.Float64,
@@ -266,9 +277,22 @@ func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error)
 // the replica, once for any number of callers; a new one is made when the
 // replica has nothing. It is at most a handful of requests, and no listing for a
 // database whose file went while this Manager knew it. Default: off, a missing
-// file is made anew and its history goes on in the replica.
+// file is made anew if the replica has no backup of it, and ErrBackupExists if it
+// has.
 func WithRestoreOnOpen() Option {
 	return func(c *config) error { c.restoreOpen = true; return nil }
+}
+
+// WithIntegrityCheck says how a database that WithRestoreOnOpen restores is
+// checked. What the check warns of is told as EventIntegrity. Default: IntegrityFull.
+func WithIntegrityCheck(check IntegrityCheck) Option {
+	return func(c *config) error {
+		if !check.valid() {
+			return invalid("WithIntegrityCheck", "%d; want IntegrityFull, IntegrityQuick or IntegrityNone", int(check))
+		}
+		c.integrity = check
+		return nil
+	}
 }
 
 // WithUploadConcurrency bounds how many databases are worked on at once, which
@@ -297,7 +321,8 @@ func WithRetentionInterval(d time.Duration) Option {
 
 // WithL0Retention sets for how long every single transaction can be restored.
 // Further back, within the retention, a restore to a point in time may miss it
-// by as much at most. Default 5m.
+// by as much at most. Default 5m. Whatever is set here, a level 0 file stays for 5
+// minutes: another machine that writes to the same prefix counts on it.
 func WithL0Retention(d time.Duration) Option {
 	return positive("WithL0Retention", d, func(c *config, d time.Duration) { c.l0Retention = d })
 }
@@ -380,6 +405,12 @@ func WithObserver(fn func(Event)) Option {
 // withClock sets the clock, for tests.
 func withClock(now func() time.Time) Option {
 	return func(c *config) error { c.now = now; return nil }
+}
+
+// withBoot sets the clock that counts the time in which the machine was suspended,
+// and for how long level 0 files stay at least, for tests.
+func withBoot(boot func() time.Duration, grace time.Duration) Option {
+	return func(c *config) error { c.boot, c.grace = boot, grace; return nil }
 }
 
 // withFlush sets what flushes a WAL to disk, for tests.

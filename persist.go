@@ -30,14 +30,22 @@ func (m *Manager) load(ctx context.Context) error {
 		m.mu.Lock()
 		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
 		e.retainAt = unixMilli(retainAt)
+		m.neverShippedLocked(e, time.Unix(0, rec.LastWrite))
+		m.recallVolumeLocked(e, uint64(rec.Flags))
 		if prefix == rec.Prefix {
 			var w work
 			if err := w.state.UnmarshalBinary(rec.State); err == nil {
 				e.health.txid = w.state.TXID
+				// With nothing shipped it had nothing to ship, where it is sure that
+				// there was a replica then.
+				looked := w.state.TXID != 0 || rec.LastWrite != 0 && (prefix != "" || m.cfg.replica == nil)
+				if looked {
+					e.health.dirtySince = 0
+				}
 				if m.catalog.ClosedCleanly() {
 					w.files = rec.Files
 				}
-				if rec.LastWrite != 0 {
+				if rec.LastWrite != 0 && looked {
 					w.modTime = time.Unix(0, rec.LastWrite)
 					w.told = w.modTime
 					// One that was not sealed was hot, and its WAL may still be
@@ -74,7 +82,7 @@ func (m *Manager) persist(e *entry) {
 	}
 	m.mu.Lock()
 	gone := e.removed
-	rec.Dev, rec.Ino = e.file.dev, e.file.ino
+	rec.Dev, rec.Ino, rec.Flags = e.file.dev, e.file.ino, m.volumes.deviceLocked(e)
 	if !gone {
 		m.catalog.Put(rec)
 	}

@@ -74,9 +74,18 @@ func (h Handle) Release() {
 // If MaxOpen databases are leased, Acquire waits until one is released. ctx
 // bounds the waiting, not the opening, which goes on for others.
 //
-// Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed;
-// ErrInUse where the file was exchanged again and again meanwhile; ErrConflict for another name of a known file, or the new one of a file that was
-// renamed without its log and is leased; that of the open hook, or that of ctx; all as *Error.
+// A database of which the replica has a backup, but whose file is missing, is not
+// made anew: ErrBackupExists, unless WithRestoreOnOpen brings it back. That costs
+// a new database one listing of the replica; if it does not answer within 5 s, the
+// database is made, and refused with ErrFenced should it be shipped over a backup.
+// In a discovery root that does not exist, or that is another one than it was,
+// nothing is made: ErrRootMissing.
+//
+// Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed,
+// ErrBackupExists, ErrRootMissing; ErrInUse where the file was exchanged again and
+// again meanwhile; ErrConflict for another name of a known file, or the new one of a
+// file that was renamed without its log and is leased; that of the open hook, or that
+// of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
 	h, err := m.acquire(ctx, id)
 	return h, opError("acquire", id, err)
@@ -193,16 +202,19 @@ func (m *Manager) letGo(e *entry) {
 // ensureFile makes a missing file: from the replica, if that is wanted and it
 // has one, or empty.
 func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
+	if done, err := m.orderedOnOpen(ctx, e); done {
+		return err
+	}
 	if _, err := os.Stat(e.db.Path); err == nil {
 		m.noteFile(e)
-		return nil
+		return m.freshen(ctx, e)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if m.unmounted(e) {
-		// A restored or an empty one would stand below the mount point, and take
-		// commits that vanish when the volume comes back.
-		return errUnmounted(e.db.Path)
+	// A restored or an empty one would stand below the mount point, and take
+	// commits that vanish when the volume comes back.
+	if err := m.volumeStands(e); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	known := e.file != fileID{}
@@ -223,6 +235,8 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		if err := m.hydrate(ctx, e); err != nil && !errors.Is(err, ErrNoBackup) {
 			return fmt.Errorf("restore on open: %w", err)
 		}
+	} else if err := m.mayMake(ctx, e); err != nil {
+		return err
 	}
 	return m.makeFile(e)
 }

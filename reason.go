@@ -17,7 +17,7 @@ type Reason uint8
 // The reasons. Their number stays small, whatever errors there are.
 const (
 	ReasonOther        Reason = iota // what is below does not fit
-	ReasonUnreachable                // the replica does not answer: ErrUnreachable
+	ReasonUnreachable                // the replica does not answer, or is not mounted: ErrUnreachable, ErrReplicaAway
 	ReasonThrottled                  // it asks to slow down: ErrThrottled
 	ReasonAccessDenied               // it refuses the credentials, or there are none: ErrAccessDenied, ErrNoCredentials
 	ReasonNoBucket                   // the bucket does not exist, or is in another region: ErrNoBucket
@@ -73,14 +73,14 @@ var causes = []struct {
 }{
 	{ReasonFenced, []error{ErrFenced}},
 	{ReasonConflict, []error{ErrConflict}},
-	{ReasonMissing, []error{ErrMissing}},
+	{ReasonMissing, []error{ErrMissing, ErrRootMissing}},
 	{ReasonDiskFull, []error{sqlitedb.ErrDiskFull, syscall.ENOSPC, syscall.EDQUOT}},
 	{ReasonDescriptors, []error{syscall.EMFILE, syscall.ENFILE}},
 	{ReasonCorrupt, []error{ErrCorrupt, ErrNotDatabase}},
 	{ReasonNoBucket, []error{ErrNoBucket, s3.ErrWrongRegion}},
 	{ReasonAccessDenied, []error{ErrAccessDenied, ErrNoCredentials}},
 	{ReasonThrottled, []error{ErrThrottled}},
-	{ReasonUnreachable, []error{ErrUnreachable, context.DeadlineExceeded,
+	{ReasonUnreachable, []error{ErrUnreachable, ErrReplicaAway, context.DeadlineExceeded,
 		syscall.ECONNREFUSED, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.ETIMEDOUT}},
 	{ReasonPermission, []error{ErrReadOnly, fs.ErrPermission, syscall.EROFS}},
 	{ReasonBusy, []error{sqlitedb.ErrBusy}},

@@ -13,8 +13,8 @@ import (
 // concurrent use.
 //
 // The client returned writes LTX files under a prefix that no other database
-// of this Manager has. Level 0 writes should be create-only: an existing file
-// is left alone and the error wraps fs.ErrExist. A client that cannot do that
+// of this Manager has. Writes should be create-only at every level: an existing
+// file is left alone and the error wraps fs.ErrExist. A client that cannot do that
 // gives no protection against two writers on one prefix.
 type ReplicaFactory interface {
 	ReplicaClient(db Database) (litestream.ReplicaClient, error)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/failpoint"
-	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
 // RestoreOptions says what to restore, and where to. With neither TXID nor
@@ -26,9 +26,13 @@ type RestoreOptions struct {
 	TXID TXID
 	// Timestamp restores the newest state written before it.
 	Timestamp time.Time
-	// SkipIntegrityCheck leaves out SQLite's integrity_check of the result,
-	// which reads all of it.
-	SkipIntegrityCheck bool
+	// IntegrityCheck is how the result is checked. Zero: IntegrityFull.
+	IntegrityCheck IntegrityCheck
+	// Warn is called with each thing that the check found and that is no damage,
+	// one line each, 21 at most; see IntegrityCheck. It is called by the goroutine
+	// that restores, before the file appears. Nil: Manager.Restore logs them,
+	// RestoreFrom leaves them out.
+	Warn func(warning string)
 	// TempDir is where the unfinished file is kept, in a directory of its own:
 	// an existing directory on the file system of OutputPath. Empty: beside
 	// OutputPath. Whoever sets it can clean up after a crash.
@@ -77,6 +81,8 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 		return fmt.Errorf("%w: RestoreOptions.OutputPath is empty", ErrInvalidOption)
 	case opt.TXID != 0 && !opt.Timestamp.IsZero():
 		return fmt.Errorf("%w: RestoreOptions has both a TXID and a Timestamp", ErrInvalidOption)
+	case !opt.IntegrityCheck.valid():
+		return fmt.Errorf("%w: RestoreOptions.IntegrityCheck is %d", ErrInvalidOption, int(opt.IntegrityCheck))
 	}
 	// Before the listing, which costs a request.
 	if err := vacant(opt.OutputPath); err != nil {
@@ -129,17 +135,15 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 		logger = slog.New(slog.DiscardHandler)
 	}
 	client.SetLogger(logger)
-	err = litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
+	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
 		return fmt.Errorf("%w: %w", ErrNoBackup, err)
 	case err != nil:
 		return err
 	}
-	if !opt.SkipIntegrityCheck {
-		if err := sqlitedb.CheckIntegrity(ctx, ropt.OutputPath); err != nil {
-			return fmt.Errorf("the restored database: %w", err)
-		}
+	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
+		return fmt.Errorf("the restored database: %w", err)
 	}
 	return publish(ropt.OutputPath, out)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
@@ -17,7 +18,7 @@ func TestRetentionGoesOnAfterItsFirstDeletionsFailed(t *testing.T) {
 	root, rep := newTree(t, 1, 1), multidbtest.NewReplica()
 	rep.Inject(multidbtest.Fault{Op: multidbtest.OpDelete, Times: failures, Err: errors.New("injected")})
 	f := start(t, root, multidb.WithReplica(rep), multidb.WithL0Retention(time.Millisecond), multidb.WithRetention(time.Millisecond),
-		multidb.WithRetentionInterval(time.Millisecond), multidb.WithSnapshotInterval(time.Millisecond))
+		multidb.WithRetentionInterval(time.Millisecond), multidb.WithBoot(boottime.Now, time.Millisecond), multidb.WithSnapshotInterval(time.Millisecond))
 	tries := func() (failed, deleted int) {
 		for _, op := range rep.Operations() {
 			switch {

@@ -39,7 +39,10 @@ type runState struct {
 	measured  bool   // it was
 	shippedTo int64  // in the WAL; guarded by Manager.mu
 
-	acked    time.Time // when the last of them was acknowledged
+	acked time.Time // when the last of them was acknowledged
+	order *order    // what else it is to do
+	lags  bool      // another has gone on from the local file, which has nothing of its own
+
 	looked   bool      // the inventory was at hand, and retainAt is what it says
 	retainAt time.Time // when the replica has something to delete
 }
@@ -75,11 +78,15 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	m.mu.Lock()
 	waiters := e.waiters
 	e.waiters = nil
+	todo := m.orders[e]
+	if todo != nil && !e.clash {
+		e.refused = nil
+	}
 	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
 	cold := e.item.Tier() == schedule.Cold
 	relieve, lastErr := m.wals.Asked(e), e.health.err
 	down := e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.left
-	*r = runState{e: e, started: m.cfg.now(), relieve: relieve, failing: lastErr != nil, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil)}
+	*r = runState{e: e, started: m.cfg.now(), relieve: relieve, failing: lastErr != nil, mayLeave: m.mayLeaveLocked(e, cold, relieve || waiters != nil || todo != nil), order: todo}
 	m.runs[e] = r
 	r.shippedTo = e.unpack().state.Offset
 	m.unlock()
@@ -99,10 +106,17 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	case refused != nil && m.cfg.replica != nil:
 		err = refused
 		r.outcome.Stop = true
+	case todo != nil && todo.kind == orderAdopt:
+		todo.kept, err = m.replaceLocal(ctx, r, "adopted")
+		waiters = m.answerLost(waiters, err)
 	case relieve && down && waiters == nil && m.mayRelieve(r, lastErr):
 		// The disk does not wait until the replica has not answered once more.
 		err = m.overflow(ctx, r, lastErr)
 	default:
+		if todo != nil && todo.kind == orderTakeOver {
+			m.distrust(e)
+			e.work.takeOver = true
+		}
 		err = m.explainMissing(e, sqlitedb.Explain(e.db.Path, m.step(ctx, r)))
 		if errors.Is(err, ErrMissing) {
 			m.mu.Lock()
@@ -125,7 +139,19 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		m.unlock()
 	}
 	waiters = m.answer(r, waiters, err)
-	if err == nil && !r.outcome.More && !r.outcome.Stop {
+	if err == nil && todo != nil && todo.kind == orderHandOver && r.drained && !r.lags {
+		if _, err = m.seal(ctx, r); err == nil {
+			// Whoever goes on restores it from a few files, not from one for each commit.
+			// If another has gone on already, that is what this is for.
+			if err := m.compact(ctx, e, true); err != nil && !errors.Is(err, ErrFenced) && !errors.Is(err, ship.ErrStale) {
+				r.untended = &upkeepError{err}
+			}
+		}
+		m.distrust(e)
+	}
+	if r.lags {
+		r.outcome.Demoted = action == schedule.Demote // there is nothing to keep in order
+	} else if err == nil && !r.outcome.More && !r.outcome.Stop {
 		err = m.tend(ctx, r, action, cold, retainAt)
 	}
 	if was, is := r.before.main.Ino, e.work.state.Ino; was != 0 && is != 0 && was != is {
@@ -165,6 +191,10 @@ func (m *Manager) tend(ctx context.Context, r *runState, action schedule.Action,
 	}
 	if errors.Is(err, ErrFenced) {
 		return err
+	} else if errors.Is(err, ship.ErrStale) {
+		m.distrust(r.e)
+		r.outcome.More, r.outcome.Demoted = true, false
+		return nil
 	} else if err == nil {
 		w.untended, w.tendAt, w.tendPause = nil, time.Time{}, 0
 		return nil
@@ -197,7 +227,7 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	r.walSize = r.before.wal.Size
 	racy := r.before.racy(r.started)
-	if w.clean && r.before == w.stat {
+	if w.clean && r.before == w.stat && (r.order == nil || w.verified) {
 		r.drained, r.quiet = true, true
 		r.outcome.ModTime = w.modTime
 		return nil
@@ -256,8 +286,19 @@ func (m *Manager) owes(r *runState) {
 func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 	e := r.e
 	rep, err := m.activate(ctx, e)
-	if err != nil {
+	switch {
+	case errors.Is(err, ship.ErrBehind) && r.order != nil && r.order.kind == orderCheck:
+		r.order.kept, err = m.replaceLocal(ctx, r, "behind")
 		return err
+	case errors.Is(err, ship.ErrBehind) && m.cfg.restoreOpen:
+		// It has nothing to ship, and is brought up to date when it is opened next.
+		r.drained, r.lags = true, true
+		return nil
+	case err != nil:
+		return err
+	}
+	if r.order != nil && r.order.kind == orderTakeOver {
+		r.order.kind = orderCheck // the rest of it is shipping
 	}
 	rep.db.OnBehind = func(end, lag int64) { m.isBehind(r, behind{end, lag}) }
 	defer func() { rep.db.OnBehind = nil }()
@@ -269,8 +310,7 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 			m.count(res)
 		}
 		if errors.Is(err, ship.ErrStale) {
-			m.deactivate(e)
-			e.work.verified = false
+			m.distrust(e)
 			r.outcome.More = true
 			return nil
 		} else if err != nil {
@@ -410,6 +450,16 @@ func (m *Manager) answer(r *runState, waiters *waiter, err error) *waiter {
 	return nil
 }
 
+// answerLost tells the callers of Sync that what they wait for is in a file that was
+// set aside.
+func (m *Manager) answerLost(waiters *waiter, err error) *waiter {
+	if err == nil {
+		err = fmt.Errorf("%w: the replica's state took the place of the local file, which was set aside", ErrFenced)
+	}
+	waiters.tell(syncResult{err: err})
+	return nil
+}
+
 // finish ends the run: the schedule, the status, the catalog.
 func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
@@ -474,6 +524,11 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 			e.waiters = e.waiters.join(waiters)
 			m.fleet.Request(e.item, now)
 		}
+	}
+	if r.order != nil && (err != nil || !r.outcome.More) {
+		m.endOrderLocked(e, r.order, err)
+	} else if r.order != nil { // it goes on, with what this run has begun
+		m.fleet.Request(e.item, now)
 	}
 	m.fleet.Done(e.item, now, r.outcome)
 	m.budgetLocked(r, now)

@@ -25,13 +25,16 @@ var (
 // protocol. Bucket and Path are required. It is a plain value; printing it
 // shows no secret.
 type S3Config struct {
-	// Bucket is the bucket's name. Required. It must exist.
+	// Bucket is the bucket's name, or the ARN of an access point
+	// ("arn:aws:s3:eu-west-1:123456789012:accesspoint/backups"). Required. It must
+	// exist.
 	Bucket string
 	// Path is the template of a database's prefix in the bucket, such as
 	// "litestream/{{project}}/{{database}}/". Required. See Template.
 	Path string
 	// Region of the bucket. Empty: AWS_REGION, AWS_DEFAULT_REGION or the shared
-	// config file; with a custom endpoint, "us-east-1" if those are not set.
+	// config file; with a custom endpoint, "us-east-1" if those are not set. That
+	// in an ARN goes before.
 	Region string
 	// Endpoint is the URL of an S3-compatible store ("http://127.0.0.1:9000"),
 	// "https://" if it has no scheme. Empty: AWS_ENDPOINT_URL_S3, else AWS.
@@ -57,6 +60,7 @@ type S3Config struct {
 	// Accelerate uses S3 Transfer Acceleration. AWS only.
 	Accelerate bool
 	// StorageClass of new objects ("STANDARD_IA", …). Empty: the bucket's default.
+	// "GLACIER" and "DEEP_ARCHIVE" are refused: compaction and restores read.
 	StorageClass string
 
 	// SSE is the server-side encryption of new objects: "" (the bucket's default),
@@ -83,6 +87,21 @@ type S3Config struct {
 	// each snapshot or compaction being written. 5 MiB to 5 GiB; an object has at
 	// most 10,000 parts. 0: 8 MiB.
 	PartSize int64
+
+	// AllowUnsafeWrites accepts a store that does not honor If-None-Match, such as
+	// Google's XML interface, or that refuses it (501, 400). Each file is then
+	// looked for before it is written, for one HEAD more: a second writer on a
+	// prefix may be overwritten in between, and may make backups that cannot be
+	// restored. So there must be one writer, by other means. False: writes to such a
+	// store fail with ErrNoConditionalWrites, and so does Check. Where the store
+	// honors it this changes nothing.
+	AllowUnsafeWrites bool
+	// NoDelete deletes nothing, for credentials that may not: what the retention
+	// lets go stays in the bucket, and no request is made for it. A bucket's
+	// lifecycle rule must not expire files by their age: it cannot know the newest
+	// file of level 0 of a tenant, nor what its newest restore needs, which may be
+	// years old; see docs/OPERATIONS.md.
+	NoDelete bool
 }
 
 // String returns the place, and nothing of the credentials.
@@ -98,9 +117,10 @@ func (cfg S3Config) GoString() string { return cfg.String() }
 //	<expanded Path>/metadata.json
 //
 // All databases share one connection pool, one bound on requests, one back-off
-// and one set of counters. Level 0 is create-only (If-None-Match), which a few
-// S3-compatible stores ignore: there, nothing protects from two writers on one
-// prefix. Safe for concurrent use.
+// and one set of counters. Files are create-only (If-None-Match). A few stores
+// ignore that: the first write of a process tries it out, by two PUTs and a
+// DELETE of an empty object where Check has its own, and fails with
+// ErrNoConditionalWrites unless AllowUnsafeWrites is set. Safe for concurrent use.
 type S3Replica struct {
 	client   *s3.Client
 	template *Template
@@ -117,6 +137,9 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 	if err != nil && cfg.Path != "" {
 		errs = append(errs, fmt.Errorf("s3 replica: Path: %w", err))
 	}
+	if err := s3.CheckName(cfg.Path); err != nil {
+		errs = append(errs, fmt.Errorf("%w: s3 replica: Path: %w", ErrInvalidOption, err))
+	}
 	client, err := s3.New(s3.Config{
 		Bucket: cfg.Bucket, Region: cfg.Region, Endpoint: cfg.Endpoint,
 		AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
@@ -124,6 +147,7 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 		ForcePathStyle: cfg.ForcePathStyle, Accelerate: cfg.Accelerate, StorageClass: cfg.StorageClass,
 		SSE: cfg.SSE, SSEKMSKeyID: cfg.SSEKMSKeyID, SSECustomerKey: cfg.SSECustomerKey,
 		Concurrency: cfg.Concurrency, MaxAttempts: cfg.MaxAttempts, RequestTimeout: cfg.RequestTimeout, PartSize: cfg.PartSize,
+		AllowUnsafeWrites: cfg.AllowUnsafeWrites, NoDelete: cfg.NoDelete, CheckPrefix: checkPrefix(cfg.Path),
 	})
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w: s3 replica: %w", ErrInvalidOption, err))
@@ -138,7 +162,11 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 // holds nothing. It implements FileLister and MetadataStore too, and reads the
 // backups of litestream v0.3.
 func (r *S3Replica) ReplicaClient(db Database) (litestream.ReplicaClient, error) {
-	return r.prefix(db)
+	p, err := r.prefix(db)
+	if err != nil {
+		return nil, err // not a nil *s3.Prefix in an interface
+	}
+	return p, nil
 }
 
 // Prefix returns the database's place as "s3://bucket/path".
@@ -155,6 +183,9 @@ func (r *S3Replica) prefix(db Database) (*s3.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("s3 replica: %w", err)
 	}
+	if err := s3.CheckName(path); err != nil { // before the first write, which could not be listed
+		return nil, fmt.Errorf("s3 replica: %w", err)
+	}
 	return r.client.Prefix(path), nil
 }
 
@@ -162,14 +193,21 @@ func (r *S3Replica) prefix(db Database) (*s3.Prefix, error) {
 func (r *S3Replica) Vars() []string { return r.template.Vars() }
 
 // Check proves that the bucket can be reached, listed and written to under what
-// Path begins with: it creates the empty object .multidb-check there and deletes
-// it. It answers within 10 seconds; the error is one line that says what to fix.
+// Path begins with, and that the store refuses to create a file twice: it creates
+// an empty object, .multidb-check-… and some random letters, and deletes it (with
+// NoDelete, .multidb-check stays). It answers within 10 seconds; the error is one
+// line that says what to fix.
 func (r *S3Replica) Check(ctx context.Context) error {
-	dir, _, variable := strings.Cut(r.template.String(), "{{")
+	return r.client.Check(ctx, checkPrefix(r.template.String()))
+}
+
+// checkPrefix is the directory that all prefixes of a template have in common.
+func checkPrefix(template string) string {
+	dir, _, variable := strings.Cut(template, "{{")
 	if variable {
 		dir = dir[:strings.LastIndexByte(dir, '/')+1]
 	}
-	return r.client.Check(ctx, dir)
+	return dir
 }
 
 // RequestStats returns the requests made so far, of all databases together.

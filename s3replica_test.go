@@ -46,6 +46,7 @@ func TestAnS3ConfigThatCannotWorkSaysWhatToWrite(t *testing.T) {
 		"Bucket is empty: write":       {Path: "{{path}}"},
 		"Path is empty: write":         {Bucket: "b"},
 		"Path: ":                       {Bucket: "b", Path: "{{a"},
+		"Path: invalid argument":       {Bucket: "b", Path: "a\x01/{{path}}"},
 		"need both AccessKeyID":        {Bucket: "b", Path: "{{path}}", SecretAccessKey: "topsecret"},
 		"Concurrency is -1: write":     {Bucket: "b", Path: "{{path}}", Concurrency: -1},
 		"MaxAttempts is -1: write":     {Bucket: "b", Path: "{{path}}", MaxAttempts: -1},
@@ -102,34 +103,63 @@ func TestAnS3ReplicaExpandsItsPath(t *testing.T) {
 	}
 }
 
+func TestADatabaseWhoseNameNoListingCarriesIsRefusedBeforeItsFirstWrite(t *testing.T) {
+	r, _ := s3Replica(t, "{{name}}")
+	db := multidb.Database{Path: "/x.db", Vars: []multidb.Var{{Name: "name", Value: "a\uFFFEb"}}}
+	if c, err := r.ReplicaClient(db); c != nil || !errors.Is(err, fs.ErrInvalid) || !strings.Contains(err.Error(), "U+FFFE") {
+		t.Errorf("got %v, %v", c, err)
+	}
+	if _, err := r.Prefix(db); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTheS3ReplicaChecksWhereItWillWrite(t *testing.T) {
 	var written []string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method == http.MethodPut {
+		switch r.Method {
+		case http.MethodPut:
 			written = append(written, r.URL.Path)
 			w.Header().Set("ETag", `"1"`)
-		}
-		if r.Method == http.MethodGet {
+			if len(written) > 1 {
+				w.WriteHeader(http.StatusPreconditionFailed)
+			}
+		case http.MethodGet:
 			_, _ = w.Write([]byte("<ListBucketResult><Name>b</Name></ListBucketResult>"))
 		}
 	}))
 	t.Cleanup(server.Close)
 	for path, want := range map[string]string{
-		"litestream/{{path}}":      "/b/litestream/.multidb-check",
-		"a/b-{{project}}/{{name}}": "/b/a/.multidb-check",
-		"{{path}}":                 "/b/.multidb-check",
+		"litestream/{{path}}":      "/b/litestream/.multidb-check-",
+		"a/b-{{project}}/{{name}}": "/b/a/.multidb-check-",
+		"{{path}}":                 "/b/.multidb-check-",
 	} {
-		written = nil
-		r, err := multidb.NewS3Replica(multidb.S3Config{Bucket: "b", Path: path, Endpoint: server.URL, Anonymous: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := r.Check(t.Context()); err != nil {
-			t.Error(err)
-		}
-		r.CloseIdleConnections()
-		if len(written) != 1 || written[0] != want {
-			t.Errorf("%s: wrote %v, want %s", path, written, want)
+		for name, use := range map[string]func(*multidb.S3Replica) error{
+			"check": func(r *multidb.S3Replica) error { return r.Check(t.Context()) },
+			"first write": func(r *multidb.S3Replica) error {
+				c, err := r.ReplicaClient(multidb.Database{Path: "/x.db", Vars: []multidb.Var{{Name: "path", Value: "x"}, {Name: "project", Value: "p"}}})
+				if err != nil {
+					return err
+				}
+				// The server refuses all but the first write, the file's too.
+				if _, err = c.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(ltxBytes(t, 1, time.Now()))); !errors.Is(err, fs.ErrExist) {
+					return fmt.Errorf("want fs.ErrExist, got %w", err)
+				}
+				return nil
+			},
+		} {
+			written = nil
+			r, err := multidb.NewS3Replica(multidb.S3Config{Bucket: "b", Path: path, Endpoint: server.URL, Anonymous: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := use(r); err != nil {
+				t.Error(err)
+			}
+			r.CloseIdleConnections()
+			if len(written) < 2 || !strings.HasPrefix(written[0], want) || written[1] != written[0] {
+				t.Errorf("%s, %s: wrote %v, want %s… twice", path, name, written, want)
+			}
 		}
 	}
 }
@@ -137,15 +167,23 @@ func TestTheS3ReplicaChecksWhereItWillWrite(t *testing.T) {
 func TestTheS3ReplicaCountsRequests(t *testing.T) {
 	r, _ := s3Replica(t, "{{project}}/{{database}}")
 	c := replicaClient(t, r, acme)
+	if n := r.RequestStats().Total(); n != 0 {
+		t.Errorf("%d requests before anything was asked for", n)
+	}
 	data := ltxBytes(t, 1, time.Now())
 	if _, err := c.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(data)); err != nil {
 		t.Fatal(err)
+	}
+	// The first write of a process tries out whether the store creates only.
+	first := r.RequestStats()
+	if first.Put != 3 || first.Delete != 1 || first.Total() != 4 || first.Errors != 0 || first.BytesOut != int64(len(data)) {
+		t.Errorf("the first write: %+v", first)
 	}
 	if _, err := c.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(data)); !errors.Is(err, fs.ErrExist) {
 		t.Fatalf("got %v", err)
 	}
 	s := r.RequestStats()
-	if s.Put != 2 || s.Total() != 2 || s.Errors != 0 || s.BytesOut != 2*int64(len(data)) {
+	if s.Put != 4 || s.Total() != 5 || s.Errors != 0 || s.BytesOut != 2*int64(len(data)) {
 		t.Errorf("%+v", s)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -76,20 +78,20 @@ func (m *Manager) scanLoop(ctx context.Context) {
 	}
 }
 
-// scan lists every discoverer once. Only a listing without an error removes
-// anything.
+// scan lists every discoverer once. Only what a listing has covered is let go of.
 func (m *Manager) scan(ctx context.Context) error {
 	m.mu.Lock()
 	m.scans++
 	seq := m.scans
 	m.mu.Unlock()
-	whole := true
+	var extents []*extent
 	for i, d := range m.discovered {
-		complete := true
+		missed := &extent{d: d}
+		extents = append(extents, missed)
 		var failed []error
 		for db, err := range list(ctx, d) {
 			if err != nil {
-				complete = false
+				missed.add(err)
 				failed = append(failed, err)
 				continue
 			}
@@ -103,39 +105,51 @@ func (m *Manager) scan(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		m.scanned(i, errors.Join(failed...))
-		if complete {
-			m.forget(i, seq)
-		}
-		whole = whole && complete
+		m.scanned(i, errors.Join(failed...), missed.partial())
 	}
-	if whole {
-		m.forget(fromCatalog, seq)
+	m.judgeRoots(seq) // by what all of them have found
+	for i, missed := range extents {
+		if !missed.all {
+			m.forget(i, seq, missed)
+		}
+	}
+	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.all }) {
+		m.forget(fromCatalog, seq, extents...)
 	}
 	m.workers.Poke()
 	return nil
 }
 
 // scanned tells a discoverer's trouble once, until it changes.
-func (m *Manager) scanned(i int, err error) {
+func (m *Manager) scanned(i int, err error, partial bool) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if m.scanErr[i] == text {
+	was := m.scanErr[i]
+	if err != nil && was.err != nil && was.err.Error() == text || err == nil && was.err == nil {
 		return
 	}
-	m.scanErr[i] = text
+	since := was.since
+	if was.err == nil {
+		since = m.cfg.now()
+	}
+	m.scanErr[i] = scanTrouble{err, since, partial}
 	if err != nil {
 		m.events = append(m.events, Event{Type: EventScanFailed, Err: err})
 	}
 }
 
-// forget lets go of the databases of a discoverer that a whole listing lacks.
-func (m *Manager) forget(source int, seq uint32) {
+// forget lets go of the databases of a discoverer that its listing lacks, but for
+// those that may be in what was not covered.
+func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
+	kept := func(id ID, path string) bool {
+		return slices.ContainsFunc(missed, func(x *extent) bool { return x.may(id, path) })
+	}
 	var gone []*entry
+	refused := make(map[ID]string)
 	m.mu.Lock()
 	for e := range m.entries.All() {
 		if e.source == int32(source) && e.seen != seq && !e.item.Pinned() && e.held == 0 {
@@ -144,11 +158,22 @@ func (m *Manager) forget(source int, seq uint32) {
 	}
 	for id, r := range m.ignored {
 		if r.source == source && r.seen != seq {
+			refused[id] = r.path
+		}
+	}
+	m.unlock()
+	maps.DeleteFunc(refused, kept)
+	m.mu.Lock()
+	for id := range refused {
+		if r := m.ignored[id]; r.source == source && r.seen != seq {
 			delete(m.ignored, id)
 		}
 	}
 	m.unlock()
 	for _, e := range gone {
+		if kept(e.db.ID, e.db.Path) {
+			continue
+		}
 		unmounted := m.unmounted(e)
 		m.mu.Lock()
 		switch {
@@ -189,15 +214,20 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 	if e := m.entries.Get(l.ID); e != nil && e.db.Path == l.Path {
 		e.seen, e.source = seq, int32(source)
 		m.alsoSeenLocked(l, e, seq)
+		if h := &e.health; h.txid == 0 && h.dirtySince != 0 && h.syncedAt == 0 && !e.item.Running() && !l.ModTime.IsZero() {
+			h.dirtySince = min(h.dirtySince, m.momentOfFile(l.ModTime)) // the catalog may not know when it was written
+		}
 		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
-		back, look := e.away, e.away || e.volume == 0
+		back, look, recalled := e.away, e.away || e.volume == 0, e.recall == recallAsked
 		if back {
 			m.fleet.Request(e.item, now)
 		}
 		m.unlock()
-		if look {
+		if recalled {
+			m.confirmVolume(e, l.file)
+		} else if look {
 			m.noteVolume(e)
 		}
 		return
@@ -288,6 +318,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	}
 	e := m.addLocked(l.Database, l.file, prefix, prefixErr, source)
 	e.seen = seq
+	m.neverShippedLocked(e, l.ModTime)
 	// One that was renamed may be open, and is a database.
 	if e.unread = twin == nil && l.size > 0; e.unread {
 		m.fresh = append(m.fresh, e)

@@ -128,6 +128,69 @@ func TestAFailedListingRemovesNothing(t *testing.T) {
 	f.sync("project0/db2")
 }
 
+// TestARemovedDatabaseIsLetGoOfWhateverElseCannotBeListed and what may be there is
+// kept.
+func TestARemovedDatabaseIsLetGoOfWhateverElseCannotBeListed(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
+			root, volume := newTree(t, 1, 2), filepath.Join(t.TempDir(), "volume")
+			makeDB(t, filepath.Join(volume, "databases/db0.db"), 3)
+			makeDB(t, filepath.Join(volume, "far.db"), 3)
+			for name, to := range map[string]string{"linked": volume, "project0/databases/far.db": filepath.Join(volume, "far.db")} {
+				if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			state, rep := t.TempDir(), multidbtest.NewReplica()
+			opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithStateDir(state)}
+			f := start(t, root, opts...)
+			for _, id := range []multidb.ID{"project0/db0", "project0/db1", "project0/far", "linked/db0"} {
+				f.sync(id)
+			}
+			if restarted {
+				if err := f.close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Rename(volume, volume+".unmounted"); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []string{"", "-wal", "-shm"} {
+				if err := os.Remove(filepath.Join(root, "project0/databases/db1.db"+s)); err != nil && !errors.Is(err, os.ErrNotExist) {
+					t.Fatal(err)
+				}
+			}
+			if restarted {
+				f = start(t, root, opts...)
+			}
+			removed := func(ev multidb.Event) bool { return ev.Type == multidb.EventRemoved }
+			if ev := f.events.wait(t, "db1 is let go of", removed); ev.ID != "project0/db1" {
+				t.Errorf("removed: %s", ev.ID)
+			}
+			if !restarted { // a cold one is not looked at before it is asked for
+				f.failed("linked/db0", multidb.ErrMissing)
+				f.failed("project0/far", multidb.ErrMissing)
+			}
+			for _, id := range []multidb.ID{"linked/db0", "project0/far"} {
+				if _, err := f.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrMissing) {
+					t.Errorf("%s: %v, want ErrMissing", id, err)
+				}
+			}
+			if err := os.Rename(volume+".unmounted", volume); err != nil {
+				t.Fatal(err)
+			}
+			f.sync("linked/db0")
+			f.sync("project0/far")
+			if n := f.m.Stats().Databases; n != 3 || f.events.count(removed) != 1 {
+				t.Errorf("%d databases, %d removed", n, f.events.count(removed))
+			}
+			if err := f.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestTheOriginalPatternsAndPathsWorkAsTheyStand(t *testing.T) {
 	for _, c := range []struct{ pattern, path, file, id, prefix string }{
 		{"*/databases/*.db", "litestream/{{project}}/{{database}}/", "p/databases/d.db", "p/d", "litestream/p/d"},

@@ -234,7 +234,10 @@ func foreign(path, params string) (*sql.DB, error) {
 func (w *world) restorable(s *subject) (i int, ok bool) {
 	w.t.Helper()
 	out := w.scratch()
-	opt := multidb.RestoreOptions{OutputPath: out, SkipIntegrityCheck: w.rng.IntN(4) > 0}
+	opt := multidb.RestoreOptions{OutputPath: out, IntegrityCheck: multidb.IntegrityNone}
+	if w.rng.IntN(4) == 0 {
+		opt.IntegrityCheck = multidb.IntegrityFull
+	}
 	if err := multidb.RestoreFrom(w.t.Context(), w.rep, multidb.Database{ID: s.id, Path: s.path}, opt); err != nil {
 		if errors.Is(err, multidb.ErrNoBackup) && s.acked < 0 {
 			return -1, false

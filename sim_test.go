@@ -138,6 +138,7 @@ func (a *tally) String() string {
 type limits struct {
 	sync, cold, scan, hot, recent, idle time.Duration
 	retention, retentionInterval, l0    time.Duration
+	grace                               time.Duration
 	snapshot                            time.Duration
 	accesses, maxHot, maxOpen, uploads  int
 	pages                               int
@@ -158,6 +159,7 @@ func randomLimits(rng *rand.Rand) limits {
 		accesses: rng.IntN(4), maxHot: 1 + rng.IntN(3), maxOpen: 1 + rng.IntN(3), uploads: 1 + rng.IntN(4),
 		pages: []int{4, 40, 1000}[rng.IntN(3)], walSize: []int64{1 << 16, 64 << 20}[rng.IntN(2)],
 		restoreOpen: rng.IntN(2) == 0,
+		grace:       pick(10*time.Second, 5*time.Minute),
 	}
 	return l
 }
@@ -252,6 +254,7 @@ func (w *world) start() {
 	l := w.limits
 	opts := []multidb.Option{
 		multidb.WithDiscoverer(w.listing), multidb.WithReplica(w.rep), multidb.WithStateDir(filepath.Join(w.dir, "state")),
+		multidb.WithTakeover(multidb.TakeoverUnknown), multidb.WithBoot(virtualBoot(), w.limits.grace),
 		multidb.WithWatch(false), multidb.WithStat(w.stamps.stat), multidb.WithRand(w.jitter(w.rng.Uint64())),
 		multidb.WithSyncInterval(l.sync), multidb.WithColdSyncInterval(l.cold), multidb.WithScanInterval(l.scan),
 		multidb.WithHotDuration(l.hot), multidb.WithPromotion(l.recent, l.accesses), multidb.WithIdleTimeout(l.idle),
@@ -282,6 +285,12 @@ func (w *world) start() {
 	if n := w.rep.RequestStats().List - w.started.List; n != 0 {
 		w.fail("%d LIST requests at start", n)
 	}
+}
+
+// virtualBoot is a clock of the bubble.
+func virtualBoot() func() time.Duration {
+	began := time.Now()
+	return func() time.Duration { return time.Since(began) + time.Hour }
 }
 
 // jitter is a source of its own, as the Manager's goroutines draw from it.

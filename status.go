@@ -2,6 +2,7 @@ package multidb
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"slices"
 	"time"
@@ -17,6 +18,7 @@ type Status struct {
 	// not since Start.
 	SyncedAt time.Time
 	// Lag is how long there has been something that the replica lacks, how long
+	// (since its last write, where it has nothing of the database yet), how long
 	// the database has been overdue to be looked at, or how long the work on it
 	// has been going on, during which nobody sees what is written: the longest of
 	// them, zero if none.
@@ -67,12 +69,26 @@ func (m *Manager) statusLocked(e *entry) Status {
 	return s
 }
 
+// neverShippedLocked notes that the replica, as far as is known here, has nothing
+// of a database that is new here, or had another place: since it was last written.
+// A run that finds everything shipped, or nothing in it, says otherwise.
+func (m *Manager) neverShippedLocked(e *entry, written time.Time) {
+	if m.cfg.replica == nil {
+		return
+	}
+	now := m.cfg.now()
+	if !written.After(time.Unix(0, 0)) || written.After(now) {
+		written = now
+	}
+	e.health.dirtySince = m.momentOfFile(written)
+}
+
 // lagLocked is how long there has been something to ship, how long the database
 // has waited for its turn to be looked at, or how long the run in progress has
 // taken: one that hangs is seen by nothing else.
 func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	var lag time.Duration
-	if e.health.dirtySince != 0 && !e.left {
+	if e.health.dirtySince != 0 && !e.left && !e.unread { // else it may be no database
 		lag = now.Sub(m.when(e.health.dirtySince))
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
@@ -109,10 +125,12 @@ const sickest = 10
 
 // Healthy reports whether every database is at the replica but for the last
 // maxLag, and names the worst ten that are not: those that fail, are fenced or
-// refused, wait for a replica that does not answer, hang in the work on them, or
-// wait for their turn; those with an error first, then by their Lag. What
-// ColdSyncNone leaves local is no reason, nor is a file that is no database. It
-// looks at every database, in a few milliseconds for 100,000.
+// refused, wait for a replica that does not answer, hang in the work on them,
+// wait for their turn, or were never shipped, be they as old and cold as they
+// may; those with an error first, then by their Lag. What ColdSyncNone leaves local
+// is no reason, nor is a file that is no database. A listing that was not whole is
+// one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
+// not replicated. It looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()
@@ -126,7 +144,12 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 			worst = trimWorst(worst)
 		}
 	}
-	return len(worst) == 0, trimWorst(worst)
+	worst = trimWorst(worst)
+	if err := m.scanErrLocked(); err != nil {
+		s := Status{Err: fmt.Errorf("discovery: %w", err), ErrSince: m.scanErrSinceLocked()}
+		worst = append([]Status{s}, worst...)[:min(len(worst)+1, sickest)]
+	}
+	return len(worst) == 0, worst
 }
 
 // trimWorst keeps those with the most lag, errors first.

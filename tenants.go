@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
 // TenantLister is an optional power of a ReplicaFactory: which databases the
@@ -108,7 +110,11 @@ func unescapeValue(s string) string {
 func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
 	var md metadata
 	if data != nil {
-		if err := json.Unmarshal(data, &md); err != nil {
+		err := untrusted.CheckMetadata(data)
+		if err == nil {
+			err = json.Unmarshal(data, &md)
+		}
+		if err != nil {
 			md = metadata{}
 			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: metadata.json: %w", prefix, err)
 		}

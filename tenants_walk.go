@@ -1,19 +1,22 @@
 package multidb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -44,8 +47,8 @@ func (r *FileReplica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
 		names:    r.names,
 		levels:   "ltx",
 		metadata: func(ctx context.Context, dir string) ([]byte, error) {
-			prefix := filepath.Join(r.dir, filepath.FromSlash(dir))
-			c := &fileClient{root: r.dir, prefix: prefix, layout: file.NewReplicaClient(prefix), stats: &r.stats}
+			prefix := filepath.Join(r.root.dir, filepath.FromSlash(dir))
+			c := &fileClient{root: &r.root, prefix: prefix, layout: file.NewReplicaClient(prefix), stats: &r.stats}
 			return c.ReadMetadata(ctx)
 		},
 	})
@@ -60,23 +63,38 @@ func (r *FileReplica) names(ctx context.Context, dir string) iter.Seq2[string, e
 			return
 		}
 		r.stats.list.Add(1)
-		if _, err := os.Stat(r.dir); err != nil {
+		root, err := r.root.enter(false)
+		if err == nil && root.root == nil {
+			err = &fs.PathError{Op: "open", Path: r.root.dir, Err: syscall.ENOENT}
+		}
+		if err != nil {
 			yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
 			return
 		}
-		entries, err := os.ReadDir(filepath.Join(r.dir, filepath.FromSlash(dir)))
+		defer root.close()
+		d, err := root.open(filepath.Join(r.root.dir, filepath.FromSlash(dir)))
 		if errors.Is(err, fs.ErrNotExist) {
 			return
 		} else if err != nil {
 			yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
 			return
 		}
-		for _, e := range entries {
-			name := e.Name()
-			if e.IsDir() {
-				name += "/"
+		defer func() { _ = d.Close() }() // only read from
+		for {
+			entries, err := d.ReadDir(1000)
+			for _, e := range entries {
+				name := e.Name()
+				if e.IsDir() {
+					name += "/"
+				}
+				if !yield(name, nil) {
+					return
+				}
 			}
-			if !yield(name, nil) {
+			if err == io.EOF {
+				return
+			} else if err = cmp.Or(err, ctx.Err()); err != nil {
+				yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
 				return
 			}
 		}
@@ -324,6 +342,9 @@ func (w *tenantWalk) all(ctx context.Context, dir string) (map[string]bool, erro
 			return nil, err
 		}
 		names[name] = true
+		if err := untrusted.CheckFiles(len(names), untrusted.MaxFiles); err != nil {
+			return nil, err
+		}
 	}
 	return names, nil
 }

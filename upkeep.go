@@ -11,6 +11,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -24,6 +25,7 @@ type replica struct {
 
 func (m *Manager) policy() levels.Policy {
 	return levels.Policy{
+		Grace:            m.cfg.grace,
 		L0Retention:      m.cfg.l0Retention,
 		Granularity:      m.cfg.l0Retention,
 		Retention:        m.cfg.retention,
@@ -43,7 +45,7 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if err != nil {
 		return nil, err
 	}
-	rep := &replica{db: ship.DB{Path: e.db.Path, Client: client, State: w.state}}
+	rep := &replica{db: ship.DB{Path: e.db.Path, Client: client, State: w.state, Placed: w.placed}}
 	rep.inv.Remember(m.cache)
 	rep.db.OnWrite = rep.inv.Wrote
 	if w.state.Commit > fewPages {
@@ -52,25 +54,33 @@ func (m *Manager) activate(ctx context.Context, e *entry) (*replica, error) {
 	if w.verified {
 		if err := rep.inv.UnmarshalBinary(w.files); err == nil {
 			w.rep, w.files = rep, nil
+			if rep.inv.Len() == 0 {
+				rep.db.Client = m.claiming(e, client)
+			}
 			return rep, nil
 		}
 	}
-	files, err := listFiles(ctx, client, false)
+	l, err := m.listing(ctx, e, client)
 	if err != nil {
-		return nil, fmt.Errorf("list the replica: %w", err)
-	}
-	if err := m.claim(ctx, e, client, len(files) == 0, w.state.TXID); err != nil {
 		return nil, err
 	}
-	if err := m.ship.Verify(ctx, &rep.db, files); err != nil {
+	if len(l.Files) == 0 {
+		rep.db.Client = m.claiming(e, client)
+	} else if err := m.claim(ctx, e, client, false, w.state.TXID); err != nil {
 		return nil, err
 	}
-	rep.inv.Reset(files)
-	if len(files) > 0 && rep.inv.Restorable() != nil {
+	if err := m.ship.Verify(ctx, &rep.db, l); errors.Is(err, ship.ErrBehind) {
+		return nil, fencedBehind(err)
+	} else if err != nil {
+		return nil, err
+	}
+	rep.inv.Reset(l.Files)
+	rep.inv.Note(m.cfg.now(), m.cfg.grace)
+	if len(l.Files) > 0 && rep.inv.Restorable() != nil {
 		rep.needed, rep.due = true, true
 	}
-	w.state, w.files = rep.db.State, nil
-	w.rep, w.verified = rep, true
+	w.state, w.files, w.placed = rep.db.State, nil, rep.db.Placed
+	w.rep, w.verified, w.takeOver = rep, true, false
 	return rep, nil
 }
 
@@ -80,7 +90,7 @@ func (m *Manager) deactivate(e *entry) {
 	if w == nil || w.rep == nil {
 		return
 	}
-	w.state = w.rep.db.State
+	w.state, w.placed = w.rep.db.State, w.rep.db.Placed
 	w.rep.inv.Forget()
 	if err := m.savePages(e.db.ID, w.rep.db.Pages); err != nil {
 		m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
@@ -132,6 +142,9 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 		return err
 	}
 	var md metadata
+	if err := untrusted.CheckMetadata(b); err != nil {
+		return err
+	}
 	if err := json.Unmarshal(b, &md); err != nil {
 		return fmt.Errorf("metadata.json: %w", err)
 	}
@@ -149,13 +162,22 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 func (m *Manager) compact(ctx context.Context, e *entry, all bool) error {
 	rep := e.work.rep
 	p := m.policy()
+	snapshot := rep.needed || rep.inv.SnapshotDue(p, m.cfg.now())
+	files := rep.inv.Compactable(p, all)
+	if !m.maintains(rep.db.State) || !snapshot && !files {
+		rep.due = false
+		return nil
+	}
 	rep.due = true // until done
-	if rep.needed || rep.inv.SnapshotDue(p, m.cfg.now()) {
+	if err := m.ship.Confirm(ctx, &rep.db); err != nil {
+		return err
+	}
+	if snapshot {
 		if err := m.snapshot(ctx, e); err != nil {
 			return err
 		}
 	}
-	if all || rep.inv.CompactionDue(p) {
+	if files {
 		report, err := levels.Compact(ctx, rep.db.Client, &rep.inv, p, all, m.cfg.logger)
 		m.counters.compactions.Add(int64(report.Compactions))
 		switch {
@@ -170,6 +192,8 @@ func (m *Manager) compact(ctx context.Context, e *entry, all bool) error {
 			m.deactivate(e)
 			e.work.verified = false
 			return fmt.Errorf("compact: %w", err)
+		case errors.Is(err, levels.ErrForeign):
+			return fmt.Errorf("%w: compact: %w", ErrFenced, err)
 		case err != nil:
 			return fmt.Errorf("compact: %w", err)
 		}
@@ -200,9 +224,23 @@ func (m *Manager) snapshot(ctx context.Context, e *entry) error {
 	return nil
 }
 
-// retain deletes what no restore within the retention needs.
+// retain deletes what no restore within the retention needs. What may be there or
+// not, after a request that failed, is listed before.
 func (m *Manager) retain(ctx context.Context, e *entry) error {
-	rep := e.work.rep
+	rep, err := m.activate(ctx, e)
+	if err == nil && rep.inv.Strays() > 0 {
+		m.distrust(e)
+		rep, err = m.activate(ctx, e)
+	}
+	if err != nil {
+		return err
+	}
+	if !m.maintains(rep.db.State) || !rep.inv.RetentionDue(m.policy(), m.age.trusted(m.cfg.now())) {
+		return nil
+	}
+	if err := m.ship.Confirm(ctx, &rep.db); err != nil {
+		return err
+	}
 	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.age.trusted(m.cfg.now())); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
@@ -214,6 +252,10 @@ func (m *Manager) retain(ctx context.Context, e *entry) error {
 // nextRetention is when there is something to delete. Single transaction files
 // become old one by one, and are deleted together.
 func (m *Manager) nextRetention(w *work) time.Time {
+	if !m.maintains(w.state) {
+		return time.Time{}
+	}
+	w.rep.inv.Note(m.cfg.now(), m.cfg.grace)
 	next := w.rep.inv.NextRetention(m.policy())
 	if next.IsZero() || w.retained.IsZero() {
 		return next

@@ -24,6 +24,8 @@ var (
 //     for 100,000: prefer NewS3Replica and NewFileReplica where they fit.
 //   - Level 0 is not create-only. Nothing protects a prefix that two writers
 //     share, such as two Managers on copies of one state directory.
+//   - With file, a volume that is not mounted is read as empty and written to
+//     below its mount point: NewFileReplica finds that out.
 //   - They implement neither FileLister nor MetadataStore, and there is no
 //     Check: wrong credentials show at the first sync.
 type URLReplica struct {

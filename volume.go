@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 )
@@ -11,20 +12,48 @@ import (
 // volumes are the file systems on which databases stand, so that one that is
 // not mounted is not taken for one that was emptied. An entry has the number of
 // its own, in a byte; 0 is none known.
-type volumes struct{ devs []uint64 }
+type volumes struct {
+	devs []uint64
+	// recalled tells of which only the catalog knows: the device's number may be
+	// another volume's since.
+	recalled []bool
+}
 
 // numberLocked is the number of a device.
 func (v *volumes) numberLocked(dev uint64) uint8 {
 	for i, d := range v.devs {
-		if d == dev {
+		if d == dev && !v.recalled[i] {
 			return uint8(i + 1)
 		}
 	}
+	return v.addLocked(dev, false)
+}
+
+// recallLocked is the number of a device as the catalog has it.
+func (v *volumes) recallLocked(dev uint64) uint8 {
+	for i, d := range v.devs {
+		if d == dev && v.recalled[i] {
+			return uint8(i + 1)
+		}
+	}
+	return v.addLocked(dev, true)
+}
+
+func (v *volumes) addLocked(dev uint64, recalled bool) uint8 {
 	if len(v.devs) == 255 {
 		return 0
 	}
-	v.devs = append(v.devs, dev)
+	v.devs, v.recalled = append(v.devs, dev), append(v.recalled, recalled)
 	return uint8(len(v.devs))
+}
+
+// deviceLocked is the device of a database's volume, for the catalog; 0 if it is
+// not known, or too large to be kept.
+func (v *volumes) deviceLocked(e *entry) uint32 {
+	if e.volume == 0 || v.devs[e.volume-1] > math.MaxUint32 {
+		return 0
+	}
+	return uint32(v.devs[e.volume-1])
 }
 
 // deviceOf is the file system of a directory, or of what is left of its path. It
@@ -83,15 +112,15 @@ func (m *Manager) unmounted(e *entry) bool {
 	}
 	m.mu.Unlock()
 	if n == 0 {
-		return false
+		return m.rootAway(e.db.Path)
 	}
 	now, ok := deviceOf(filepath.Dir(e.db.Path))
-	return ok && now != dev
+	return ok && now != dev || m.rootAway(e.db.Path)
 }
 
 // errUnmounted is ErrMissing of a database that is on no file system that is here.
 func errUnmounted(path string) error {
-	return fmt.Errorf("%w: %s: its file system is not mounted", ErrMissing, path)
+	return fmt.Errorf("%w: %s: its file system is not mounted; mount it, or start once with WithEmptiedVolumes if the databases were deleted", ErrMissing, path)
 }
 
 // explainMissing says so where that is why a file is missing.

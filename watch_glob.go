@@ -301,7 +301,7 @@ func (g *GlobDiscoverer) below(ctx context.Context, dir string) iter.Seq2[listed
 		for _, at := range g.places(dir) {
 			info, err := os.Lstat(dir)
 			if err != nil {
-				w.failUnlessGone(err)
+				w.failUnlessGone(err, dir)
 				return
 			}
 			if info.IsDir() {

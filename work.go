@@ -24,14 +24,18 @@ type work struct {
 	files    []byte           // the inventory, while there is no replica below
 	rep      *replica         // while active
 	dirty    bool             // the catalog's record is old
+	placed   time.Duration    // when the replica was last known to end at the state, by cfg.boot; zero: never
 	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
 	modTime  time.Time        // of what is shipped
 	young    bool             // a later write may have the same modTime
 	told     time.Time        // the modTime that the catalog has
+	vacant   time.Duration    // when the replica was seen to have nothing, by cfg.boot; zero: it was not; not packed
+	unasked  bool             // the file was made here while the replica did not say whether it has a backup
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 
-	// What upkeep fails of while active, when it is tried again, and after what
-	// pause. Not packed.
+	// Not packed: that the local file wins at the next look at the replica; what
+	// upkeep fails of while active, when it is tried again, and after what pause.
+	takeOver  bool
 	untended  error
 	tendAt    time.Time
 	tendPause time.Duration
@@ -60,6 +64,9 @@ const (
 	packedYoung = 1 << iota
 	packedTold  // the catalog has the modTime
 	packedKnown // of a position: SQLite has it
+	packedOrigin
+	packedPlaced
+	packedUnasked
 )
 
 // pack encodes a work without a replica for an entry that is cold: about a
@@ -77,6 +84,7 @@ func (w *work) pack() string {
 	set(0, packedClean, w.clean)
 	set(0, packedVerified, w.verified)
 	set(1, packedYoung, w.young)
+	set(1, packedUnasked, w.unasked)
 	set(1, packedTold, !w.told.IsZero() && w.told.Equal(w.modTime))
 	b = binary.AppendUvarint(b, uint64(st.TXID))
 	b = binary.AppendUvarint(b, uint64(st.PageSize))
@@ -113,6 +121,13 @@ func (w *work) pack() string {
 	if set(0, packedLater, !w.modTime.Equal(w.stat.modTime())) {
 		b = appendTime(b, w.modTime)
 	}
+	if set(1, packedOrigin, st.Origin != ship.Origin{}) {
+		b = binary.LittleEndian.AppendUint64(b, st.Origin.Writer)
+		b = binary.LittleEndian.AppendUint64(b, uint64(st.Origin.Sum))
+	}
+	if set(1, packedPlaced, w.placed != 0) {
+		b = binary.AppendVarint(b, int64(w.placed))
+	}
 	if set(0, packedOthers, !w.retained.IsZero() || w.own != 0) {
 		b = appendTime(b, w.retained)
 		b = binary.AppendVarint(b, w.own)
@@ -132,6 +147,7 @@ func (w *work) unpack(s string) error {
 	flags, more := s[0], s[1]
 	st := &w.state
 	w.clean, w.verified = flags&packedClean != 0, flags&packedVerified != 0
+	w.unasked = more&packedUnasked != 0
 	st.TXID, st.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
 	st.Commit, st.Ino = uint32(d.uvarint()), d.uvarint()
 	if flags&packedPosition != 0 {
@@ -162,6 +178,13 @@ func (w *work) unpack(s string) error {
 	}
 	if w.young = more&packedYoung != 0; more&packedTold != 0 {
 		w.told = w.modTime
+	}
+	if more&packedOrigin != 0 {
+		st.Origin.Writer = binary.LittleEndian.Uint64(d.take(8))
+		st.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.take(8)))
+	}
+	if more&packedPlaced != 0 {
+		w.placed = time.Duration(d.varint())
 	}
 	if flags&packedOthers != 0 {
 		w.retained, w.own = d.time(), d.varint()

@@ -6,7 +6,7 @@ require (
 	github.com/benbjohnson/litestream v0.5.18
 	github.com/johannesboyne/gofakes3 v1.2.0
 	github.com/multidb-go/multidb v0.0.0
-	github.com/superfly/ltx v0.5.2
+	github.com/superfly/ltx v0.5.3
 	go.uber.org/goleak v1.3.0
 	modernc.org/sqlite v1.61.1
 )

@@ -57,17 +57,17 @@ func restoreMany(ctx context.Context, sp *spec) (figures, error) {
 	}
 	defer replica.CloseIdleConnections()
 	glob := multidb.Glob(fleetPattern(sp.Dir))
-	restore := func(unchecked bool) func(ctx context.Context, i int, out string) error {
+	restore := func(check multidb.IntegrityCheck) func(ctx context.Context, i int, out string) error {
 		return func(ctx context.Context, i int, out string) error {
 			db, _ := glob.Locate(fleetID(i))
-			return multidb.RestoreFrom(ctx, replica, db, multidb.RestoreOptions{OutputPath: out, SkipIntegrityCheck: unchecked})
+			return multidb.RestoreFrom(ctx, replica, db, multidb.RestoreOptions{OutputPath: out, IntegrityCheck: check})
 		}
 	}
-	f, err := restores(ctx, sp, sp.N, restore(false))
+	f, err := restores(ctx, sp, sp.N, restore(multidb.IntegrityFull))
 	if err != nil {
 		return nil, err
 	}
-	unchecked, err := restores(ctx, sp, max(sp.N/10, 100), restore(true))
+	unchecked, err := restores(ctx, sp, max(sp.N/10, 100), restore(multidb.IntegrityNone))
 	f["rate-unchecked"] = unchecked["rate"]
 	return f, err
 }

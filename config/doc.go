@@ -22,6 +22,8 @@
 //	patterns                 list for Glob. Required
 //	replica-template         mapping, see below. Required
 //	state-dir                WithStateDir
+//	allow-missing-roots      true or false, WithMissingRoots
+//	allow-emptied-volumes    true or false, WithEmptiedVolumes: for one start
 //	max-hot-databases        WithMaxHot
 //	hot-duration             WithHotDuration
 //	hot-promotion            mapping, WithPromotion:
@@ -36,6 +38,8 @@
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
 //	restore-on-open          true or false, WithRestoreOnOpen
+//	integrity-check          full (the default), quick or none, WithIntegrityCheck
+//	takeover                 never (the default) or unknown, WithTakeover
 //	upload-concurrency       WithUploadConcurrency
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize
@@ -62,10 +66,10 @@
 // For type s3 also every field of multidb.S3Config: bucket and path (required),
 // region, endpoint, access-key-id, secret-access-key, session-token, profile,
 // anonymous, force-path-style, accelerate, storage-class, sse, sse-kms-key-id,
-// sse-customer-key, concurrency, max-attempts, request-timeout, part-size. For
-// type file: dir and path, both required, see multidb.NewFileReplica. For type
-// url: url, required, see multidb.NewURLReplica; the program imports the client
-// of its scheme.
+// sse-customer-key, concurrency, max-attempts, request-timeout, part-size,
+// allow-unsafe-writes, no-delete. For type file: dir and path, both required, see
+// multidb.NewFileReplica. For type url: url, required, see multidb.NewURLReplica;
+// the program imports the client of its scheme.
 //
 // Options that take a function (WithOpenHook, WithObserver) have no key: add
 // them to what Options returns. Where an option is given twice, the last one

@@ -81,6 +81,8 @@ func (s *settings) multiKeys() []key {
 			s.stateDir = dir
 			s.add(multidb.WithStateDir(dir))
 		})},
+		{name: "allow-missing-roots", sets: "WithMissingRoots", read: boolean(func(on bool) { s.add(multidb.WithMissingRoots(on)) })},
+		{name: "allow-emptied-volumes", sets: "WithEmptiedVolumes", read: boolean(func(on bool) { s.add(multidb.WithEmptiedVolumes(on)) })},
 		s.countKey("max-hot-databases", "WithMaxHot", multidb.WithMaxHot),
 		s.durationKey("hot-duration", "WithHotDuration", multidb.WithHotDuration),
 		{name: "hot-promotion", sets: "WithPromotion", read: s.readPromotion},
@@ -99,6 +101,15 @@ func (s *settings) multiKeys() []key {
 			if on {
 				s.add(multidb.WithRestoreOnOpen())
 			}
+		})},
+		{name: "integrity-check", sets: "WithIntegrityCheck", read: oneOf([]string{"none", "quick", "full"}, func(name string) {
+			var check multidb.IntegrityCheck
+			_ = check.UnmarshalText([]byte(name)) // which is one of these
+			s.add(multidb.WithIntegrityCheck(check))
+		})},
+		{name: "takeover", sets: "WithTakeover", read: oneOf([]string{"never", "unknown"}, func(policy string) {
+			s.add(multidb.WithTakeover(map[string]multidb.TakeoverPolicy{
+				"never": multidb.TakeoverNever, "unknown": multidb.TakeoverUnknown}[policy]))
 		})},
 		s.countKey("upload-concurrency", "WithUploadConcurrency", multidb.WithUploadConcurrency),
 		s.countKey("checkpoint-pages", "WithCheckpointPages", multidb.WithCheckpointPages),

@@ -195,6 +195,8 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 	type check struct{ key, text, field, want string }
 	for _, c := range []check{
 		{"state-dir", "/s", "stateDir", "/s"},
+		{"allow-missing-roots", "true", "missingRoots", "true"},
+		{"allow-emptied-volumes", "true", "emptiedVolumes", "true"},
 		{"max-hot-databases", "77", "maxHot", "77"},
 		{"hot-duration", "77s", "hotDuration", "1m17s"},
 		{"hot-promotion", "{recent-modify-threshold: 77s}", "recentModify", "1m17s"},
@@ -208,6 +210,8 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"idle-timeout", "77s", "idleTimeout", "1m17s"},
 		{"busy-timeout", "77s", "busyTimeout", "1m17s"},
 		{"restore-on-open", "true", "restoreOpen", "true"},
+		{"integrity-check", "none", "integrity", "2"},
+		{"takeover", "unknown", "takeover", "1"},
 		{"upload-concurrency", "77", "uploadConcurrency", "77"},
 		{"checkpoint-pages", "77", "checkpointPages", "77"},
 		{"max-wal-size", "77MiB", "maxWALSize", "80740352"},

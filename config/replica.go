@@ -102,6 +102,8 @@ func s3Keys(c *multidb.S3Config) []key {
 		count("max-attempts", "MaxAttempts", &c.MaxAttempts),
 		{name: "request-timeout", sets: "RequestTimeout", read: duration(1, func(t time.Duration) { c.RequestTimeout = t })},
 		{name: "part-size", sets: "PartSize", read: size(5<<20, func(n int64) { c.PartSize = n })},
+		flag("allow-unsafe-writes", "AllowUnsafeWrites", &c.AllowUnsafeWrites),
+		flag("no-delete", "NoDelete", &c.NoDelete),
 	}
 }
 

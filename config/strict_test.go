@@ -85,6 +85,7 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"a size of another unit", minimal("max-wal-size: 64MB"), `"64MB" is not a size; want a number of bytes without quotes, or one with KiB, MiB or GiB`},
 
 		{"a level", minimal("log: {level: loud}"), `"loud" is not one of debug, info, warn, error`},
+		{"a takeover", minimal("takeover: always"), `"always" is not one of never, unknown`},
 		{"a cold-sync-mode", minimal("cold-sync-mode: all"), `"all" is not one of snapshot, none`},
 
 		{"an anchor", minimal("state-dir: &a /x"), "anchors and aliases are not supported"},
@@ -110,7 +111,7 @@ func TestWhatIsRightIsTaken(t *testing.T) {
 		"idle-timeout: 0", "idle-timeout: 0s", "scan-interval: 1h30m", "scan-interval: 0.5s", "scan-interval: ${SCAN}", `scan-interval: "${SCAN}"`,
 		"scan-interval: ${UNSET:-5s}", "max-hot-databases: ${COUNT}", "restore-on-open: ${FLAG}", "restore-on-open: true",
 		"cache-size: 0", "cache-size: 1", "max-total-wal-size: 0", "max-total-wal-size: 1GiB", "max-wal-size: 65536", "max-wal-size: 1MiB", "max-wal-size: 2 GiB", "max-wal-size: ${SIZE}", "max-wal-size: ${COUNT}0000",
-		"hot-promotion: {}", "hot-promotion: {recent-modify-threshold: 0, access-count-threshold: 0}", "cold-sync-mode: snapshot", "cold-sync-mode: none",
+		"hot-promotion: {}", "hot-promotion: {recent-modify-threshold: 0, access-count-threshold: 0}", "cold-sync-mode: snapshot", "cold-sync-mode: none", "takeover: never", "takeover: unknown",
 		"log: {level: debug, format: json}", "log: {}", "state-dir: ${DIR}/x", "state-dir: 'a''b'",
 	} {
 		t.Run(line, func(t *testing.T) {

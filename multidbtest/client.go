@@ -107,7 +107,7 @@ func (c *client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		c.replica.mu.Lock()
 		defer c.replica.mu.Unlock()
 		s := c.replica.ensureSpaceLocked(c.prefix)
-		if _, ok := s.files[key]; ok && level == 0 {
+		if _, ok := s.files[key]; ok {
 			return pathError("write", c.prefix, key, fs.ErrExist)
 		}
 		s.files[key] = f

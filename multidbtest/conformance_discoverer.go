@@ -50,13 +50,14 @@ func TestDiscoverer(t *testing.T, newDiscoverer func(t *testing.T, root string) 
 		{"a listing may be ranged over again", testRangeAgain},
 		{"what it lists it locates", testLocate},
 		{"its root is an absolute path", testRoot},
+		{"what it could not list it names, or lists nothing as complete", testUnlisted},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), suiteTimeout)
 			defer cancel()
 			root := t.TempDir()
 			paths := makeDatabases(t, root)
-			test.run(&discovererTest{T: t, ctx: ctx, suite: &suite, paths: paths, d: newDiscoverer(t, root)})
+			test.run(&discovererTest{T: t, ctx: ctx, suite: &suite, root: root, paths: paths, d: newDiscoverer(t, root)})
 		})
 	}
 }
@@ -68,6 +69,7 @@ type discovererTest struct {
 	ctx   context.Context
 	suite *discovererSuite
 	d     multidb.Discoverer
+	root  string
 	paths []string // of the databases under the root, sorted
 }
 
@@ -287,5 +289,59 @@ func testRoot(t *discovererTest) {
 	}
 	if root := rooted.Root(); !filepath.IsAbs(root) || filepath.Clean(root) != root {
 		t.Errorf("the root %q is not absolute and clean", root)
+	}
+}
+
+// testUnlisted takes two directories away: one leaves a symlink that leads nowhere,
+// as a volume that is not mounted, the other one nothing.
+func testUnlisted(t *discovererTest) {
+	if t.suite.own {
+		t.Skip("it lists databases of its own")
+	}
+	before := t.list()
+	away := filepath.Join(t.TempDir(), "away")
+	for _, project := range []string{"project1", "project2"} {
+		if err := os.Rename(filepath.Join(t.root, project, "databases"), away+project); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(away, filepath.Join(t.root, "project1", "databases")); err != nil {
+		t.Fatal(err)
+	}
+	listed := make(map[multidb.ID]bool)
+	var paths []string
+	for db, err := range t.d.Discover(t.ctx) {
+		var part *multidb.UnlistedError
+		switch {
+		case err == nil:
+			listed[db.ID] = true
+			continue
+		case !errors.As(err, &part):
+			return // the listing is not complete, of anything
+		}
+		if len(part.Paths) == 0 || part.Err == nil {
+			t.Errorf("an UnlistedError of the paths %q, since %v; want both", part.Paths, part.Err)
+		}
+		for _, p := range part.Paths {
+			if !filepath.IsAbs(p) || filepath.Clean(p) != p {
+				t.Errorf("an UnlistedError of %q; want a path that is absolute and clean", p)
+			}
+		}
+		paths = append(paths, part.Paths...)
+	}
+	locator, _ := t.d.(multidb.DiscovererLocator)
+	for _, db := range before {
+		names := []string{db.Path}
+		if locator != nil {
+			at, _ := locator.Locate(db.ID)
+			names = append(names, at.Path)
+		}
+		covered := slices.ContainsFunc(names, func(name string) bool {
+			return slices.ContainsFunc(paths, func(p string) bool { return name == p || strings.HasPrefix(name, p+"/") })
+		})
+		// The second project's are gone, as far as anybody can tell.
+		if !listed[db.ID] && !covered && filepath.Dir(db.Path) != filepath.Join(t.root, "project2", "databases") {
+			t.Errorf("%s is neither listed nor below one of %q: the Manager lets go of it", db.Path, paths)
+		}
 	}
 }

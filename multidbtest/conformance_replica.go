@@ -25,7 +25,7 @@ const suiteTimeout = 2 * time.Minute
 // ReplicaOption says what TestReplicaFactory may expect.
 type ReplicaOption func(*replicaSuite)
 
-// CreateOnly says whether a level 0 write leaves an existing file alone and
+// CreateOnly says whether a write of a level leaves an existing file alone and
 // fails with fs.ErrExist. Default true, and false only for litestream's own
 // clients, which overwrite: such a backend does not protect against two
 // writers.
@@ -61,7 +61,7 @@ func TestReplicaFactory(t *testing.T, newFactory func(t *testing.T) multidb.Repl
 		{"timestamps are those of the LTX header", testTimestamps},
 		{"a level 0 write never overwrites", testCreateOnly},
 		{"of concurrent writers of one level 0 file exactly one wins", testCreateOnlyRace},
-		{"a level above 0 is overwritten", testOverwrite},
+		{"a write above level 0 never overwrites", testCreateOnlyAbove},
 		{"deleting removes what it is given and minds nothing missing", testDelete},
 		{"deleting all leaves other databases alone", testDeleteAll},
 		{"a failing reader leaves nothing behind", testFailingReader},

@@ -202,13 +202,22 @@ func (t *replicaTest) wantTime(info *ltx.FileInfo, how string) {
 	}
 }
 
-func testOverwrite(t *replicaTest) {
+// testCreateOnlyAbove: a machine that slept must not write its old compaction over
+// that of whoever went on meanwhile.
+func testCreateOnlyAbove(t *replicaTest) {
+	if !t.suite.createOnly {
+		t.Skip("the backend does not claim it")
+	}
 	c := t.client("db1")
 	for _, level := range []int{1, litestream.SnapshotLevel} {
-		t.write(c, level, 1, 5, ltxFile(t.T, 1, 5, 1))
-		again := ltxFile(t.T, 1, 5, 2)
-		t.write(c, level, 1, 5, again)
-		t.wantBytes(c, level, 1, 5, again)
+		first := ltxFile(t.T, 1, 5, 1)
+		t.write(c, level, 1, 5, first)
+		for _, data := range [][]byte{ltxFile(t.T, 1, 5, 2), first} {
+			if _, err := c.WriteLTXFile(t.ctx, level, 1, 5, bytes.NewReader(data)); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("level %d, second write: error is %v, want fs.ErrExist", level, err)
+			}
+			t.wantBytes(c, level, 1, 5, first)
+		}
 		t.wantFiles(c, level, 0, "1-5")
 	}
 }

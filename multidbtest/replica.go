@@ -21,7 +21,7 @@ var (
 )
 
 // Replica is a multidb.ReplicaFactory that keeps every LTX file in memory. It
-// is as strict as a store can be: level 0 writes are create-only, what is not
+// is as strict as a store can be: writes are create-only, what is not
 // an LTX file of the TXIDs it is written as is refused, and a read that starts
 // at or after the end of a file is an error, as on S3.
 //

@@ -13,7 +13,7 @@ require (
 	github.com/mattn/go-sqlite3 v1.14.53
 	github.com/multidb-go/multidb v0.0.0
 	github.com/rs/zerolog v1.33.0
-	github.com/superfly/ltx v0.5.2
+	github.com/superfly/ltx v0.5.3
 	go.uber.org/goleak v1.3.0
 	modernc.org/sqlite v1.61.1
 )

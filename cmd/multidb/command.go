@@ -30,6 +30,7 @@ func commands() []*command {
 	return []*command{
 		replicateCommand(), lsCommand(), statusCommand(), snapshotsCommand(),
 		restoreCommand(), restoreAllCommand(), verifyCommand(),
+		takeoverCommand(), adoptCommand(), handoverCommand(),
 		configCheckCommand(), versionCommand(), completionCommand(),
 	}
 }

@@ -34,6 +34,9 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"ls -dir d -path {{nope":                      "template",
 		"completion tcsh":                             "bash, zsh and fish",
 		"status -max-lag -1s":                         "-max-lag",
+		"takeover":                                    "-all",
+		"adopt -all a/b":                              "-all",
+		"handover -all -dry-run":                      "-dry-run",
 		"help nothing":                                "no command",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -176,6 +179,9 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		"multidb completion f":           "fish",
 		"multidb config ":                "check",
 		"multidb help snap":              "snapshots",
+		"multidb takeo":                  "takeover",
+		"multidb adopt -dry":             "-dry-run",
+		"multidb handover -a":            "-all",
 		"multidb status -max-lag 1s -of": "-offline",
 	} {
 		list := strings.Split(words, " ")

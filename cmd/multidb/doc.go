@@ -14,6 +14,9 @@
 // flags. So a new machine needs no more than the name of a bucket and
 // credentials, from the AWS SDK's usual sources (AWS_ACCESS_KEY_ID, …).
 //
+// takeover, adopt and handover are carried out by the running replicate, over the
+// same socket, without a restart; where none runs they fail.
+//
 // # Output
 //
 // On a terminal tables, elsewhere JSON, one object a line; -json and -json=false

@@ -27,11 +27,11 @@ then, which it names: the next start goes on with it. A second signal ends it
 at once.
 
 It holds the state directory against a second one and serves a socket there,
-for status and ls. A state directory that others can write to is refused.`,
+for status, ls, takeover, adopt and handover. A state directory that others can write to is refused.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
-			socket := fs.Bool("socket", true, "serve status and ls on a socket in the state directory")
+			socket := fs.Bool("socket", true, "serve status, ls, takeover, adopt and handover on a socket in the state directory")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 0); err != nil {
@@ -118,7 +118,7 @@ func serve(socket bool, dir string, m *multidb.Manager, place string, logger *sl
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, place: place, started: time.Now()}, logger)
+	return control.Serve(dir, &served{m: m, place: place, started: time.Now(), logger: logger}, logger)
 }
 
 // check tells at once of a replica that cannot be reached; replication goes on
@@ -141,6 +141,7 @@ type served struct {
 	m       *multidb.Manager
 	place   string
 	started time.Time
+	logger  *slog.Logger
 }
 
 func (s *served) Fleet(maxLag time.Duration) control.Fleet {
@@ -162,7 +163,13 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	}
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
+	if err := s.m.ScanErr(); err != nil {
+		f.Healthy, f.ScanError = false, err.Error()
+	}
 	for _, w := range worst {
+		if w.ID == "" { // the listing's trouble
+			continue
+		}
 		f.Worst = append(f.Worst, tenant(w))
 	}
 	return f

@@ -22,7 +22,8 @@ func restoreCommand() *command {
 		short: "restore one database to a new file",
 		long: `
 PATH must not exist. The file appears there only when it is complete, checked
-(integrity_check) and on disk. It may be done at any time, beside a replicate.`,
+and on disk. It may be done at any time, beside a replicate.
+` + integrityHelp,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addReplica(fs)
@@ -31,12 +32,13 @@ PATH must not exist. The file appears there only when it is complete, checked
 			out := fs.String("o", "", "`PATH` of the file to make; required")
 			var at timeFlag
 			at.add(fs)
+			check := addIntegrityCheck(fs)
 			txid := fs.String("txid", "", "restore the state at this transaction, in hexadecimal as snapshots\nshows it")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 1, 1); err != nil {
 					return err
 				}
-				opt := multidb.RestoreOptions{OutputPath: *out, Timestamp: at.Time}
+				opt := multidb.RestoreOptions{OutputPath: *out, Timestamp: at.Time, IntegrityCheck: *check}
 				if *out == "" {
 					return usagef("-o PATH is missing")
 				}
@@ -97,6 +99,8 @@ type restored struct {
 	Path    string     `json:"path"`
 	Bytes   int64      `json:"bytes"`
 	Seconds float64    `json:"seconds"`
+	// What the check found that is no damage.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multidb.RestoreOptions, asJSON, quiet bool) error {
@@ -119,6 +123,11 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 		p.bytes, p.size = func() int64 { return read() - before }, planSize(files, opt)
 	}
 	showProgress(p, quiet)
+	var warnings []string
+	opt.Warn = func(w string) {
+		warnings = append(warnings, w)
+		p.say("multidb: warning: %s: %s", show(string(id)), show(w))
+	}
 	err = multidb.RestoreFrom(ctx, src.factory, db, opt)
 	p.end()
 	if err != nil {
@@ -128,7 +137,7 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 	if err != nil {
 		return err
 	}
-	r := restored{ID: id, Path: opt.OutputPath, Bytes: info.Size(), Seconds: time.Since(begin).Seconds()}
+	r := restored{ID: id, Path: opt.OutputPath, Bytes: info.Size(), Seconds: time.Since(begin).Seconds(), Warnings: warnings}
 	if abs, err := filepath.Abs(r.Path); err == nil {
 		r.Path = abs
 	}

@@ -28,7 +28,8 @@ is written as %XX. PATTERN is as for ls.
 
 Nothing is overwritten: what exists is taken to be done and left alone, so the
 same command goes on where it was after Ctrl-C, a crash or failures. What fails
-is named and the rest goes on; the exit code is then 3. A full disk ends it.`,
+is named and the rest goes on; the exit code is then 3. A full disk ends it.
+` + integrityHelp,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addReplica(fs)
@@ -37,6 +38,7 @@ is named and the rest goes on; the exit code is then 3. A full disk ends it.`,
 			quiet := addQuiet(fs)
 			fs.StringVar(&r.dir, "o", "", "`DIR` to restore into; required, made if it is missing")
 			r.at.add(fs)
+			check := addIntegrityCheck(fs)
 			fs.IntVar(&r.parallel, "parallel", 16, "restore `N` at once")
 			return func(ctx context.Context, e *env, args []string) (err error) {
 				if err := operands(args, 0, 1); err != nil {
@@ -56,7 +58,7 @@ is named and the rest goes on; the exit code is then 3. A full disk ends it.`,
 					return err
 				}
 				defer r.src.close()
-				r.e, r.json, r.quiet = e, asJSON.use(e.stdout), *quiet
+				r.e, r.json, r.quiet, r.check = e, asJSON.use(e.stdout), *quiet, *check
 				return r.run(ctx)
 			}
 		},
@@ -74,6 +76,7 @@ type restoreAll struct {
 	match    func(multidb.ID) bool
 	json     bool
 	quiet    bool
+	check    multidb.IntegrityCheck
 	abs      string // dir
 	work     *workDir
 	progress *progress
@@ -97,6 +100,8 @@ type outcome struct {
 	Path   string     `json:"path,omitempty"`
 	Status string     `json:"status"` // restored, exists or failed
 	Error  string     `json:"error,omitempty"`
+	// What the check found that is no damage.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (r *restoreAll) run(ctx context.Context) (err error) {
@@ -217,10 +222,11 @@ func (r *restoreAll) all(ctx context.Context, jobs []job) {
 }
 
 func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
-	err := multidb.RestoreFrom(ctx, r.src.factory, j.db, multidb.RestoreOptions{
-		OutputPath: j.out, Timestamp: r.at.Time, TempDir: r.work.path,
-	})
 	o := outcome{ID: j.db.ID, Path: j.out, Status: "restored"}
+	err := multidb.RestoreFrom(ctx, r.src.factory, j.db, multidb.RestoreOptions{
+		OutputPath: j.out, Timestamp: r.at.Time, TempDir: r.work.path, IntegrityCheck: r.check,
+		Warn: func(w string) { o.Warnings = append(o.Warnings, w) },
+	})
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
@@ -232,7 +238,7 @@ func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
 		cancel()
 		return
 	default:
-		o.Status, o.Error = "failed", reason(err)
+		o.Status, o.Error = "failed", reason(explainLone(ctx, r.src, j.db, err))
 	}
 	r.progress.done.Add(1)
 	r.tell(o)
@@ -242,6 +248,9 @@ func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
 func (r *restoreAll) tell(o outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, w := range o.Warnings {
+		r.progress.say("multidb: warning: %s: %s", show(string(o.ID)), show(w))
+	}
 	switch o.Status {
 	case "restored":
 		r.restored++

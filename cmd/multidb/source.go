@@ -216,6 +216,19 @@ func listError(err error) error {
 	return err
 }
 
+// explainLone says what a database is of which the replica has metadata.json and
+// nothing else: one that older versions left of a file they could not read, or
+// one whose backup was deleted. Nobody can tell, so it is a failure.
+func explainLone(ctx context.Context, s *source, db multidb.Database, err error) error {
+	if !errors.Is(err, multidb.ErrNoBackup) {
+		return err
+	}
+	if files, listErr := multidb.ReplicaFiles(ctx, s.factory, db, false); listErr != nil || len(files) > 0 {
+		return err
+	}
+	return fmt.Errorf("%w: there is metadata.json and no transaction: if it never was shipped, delete %s", multidb.ErrNoBackup, s.prefix(db)+"/metadata.json")
+}
+
 // selects returns a function that tells whether an ID is meant by a pattern, as
 // of path.Match: * and ? do not go beyond a slash. Empty is every ID.
 func selects(pattern string) (func(multidb.ID) bool, error) {

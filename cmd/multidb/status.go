@@ -21,7 +21,8 @@ func statusCommand() *command {
 		short: "say how the running replicate is, or one database",
 		long: `
 Ends with 3 if a database is not well: if it fails, is refused or fenced, or has
-had something to ship for longer than -max-lag. The worst ten are named.
+had something to ship for longer than -max-lag. The worst ten are named. So it
+does if not all databases could be listed, as where a volume is not mounted.
 
 Where no replicate runs, and with -offline, -bucket or -dir, it tells of ID what
 the replica holds, and without ID how many databases that is.`,
@@ -112,19 +113,26 @@ func statusRunning(ctx context.Context, e *env, c *control.Client, args []string
 func showFleet(e *env, f control.Fleet, asJSON bool) error {
 	health := "well"
 	if !f.Healthy {
-		health = fmt.Sprintf("not well: %d or more databases", len(f.Worst))
+		var why []string
+		if f.ScanError != "" {
+			why = append(why, "not all databases could be listed")
+		}
+		if len(f.Worst) > 0 {
+			why = append(why, fmt.Sprintf("%d or more databases", len(f.Worst)))
+		}
+		health = "not well: " + strings.Join(why, "; ")
 	}
 	err := e.fields(asJSON, f,
 		"process", fmt.Sprintf("%d, since %s, version %s", f.PID, showTime(f.Started), f.Version),
 		"replica", show(f.Replica), "health", health,
 		"databases", fmt.Sprintf("%d: %d hot, %d warm, %d cold, %d failing, %d stopped, %d pending", f.Databases, f.Hot, f.Warm, f.Cold, f.Failing, f.Stopped, f.Pending),
-		"errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
+		"listing", dash(f.ScanError), "errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
 		"shipped", fmt.Sprintf("%d transactions, %s, %d requests", f.Transactions, showBytes(f.Bytes), f.Requests),
 		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)))
 	if err != nil || f.Healthy {
 		return err
 	}
-	if !asJSON {
+	if !asJSON && len(f.Worst) > 0 {
 		out := newRows(e.stdout, false, "\nNOT WELL", "LAG", "SINCE", "STATE")
 		for _, t := range f.Worst {
 			if err := out.add(t, show(t.ID), showDuration(t.Lag), showTime(t.ErrSince), state(t)); err != nil {

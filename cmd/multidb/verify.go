@@ -21,8 +21,9 @@ func verifyCommand() *command {
 		args:  "[flags] [PATTERN]",
 		short: "prove that databases restore, by restoring each and throwing it away",
 		long: `
-Each is restored to a temporary directory, checked by SQLite's integrity_check
-and removed. The exit code is 3 if some did not restore. PATTERN is as for ls.`,
+Each is restored to a temporary directory, checked and removed. The exit code is
+3 if some did not restore. PATTERN is as for ls.
+` + integrityHelp,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addReplica(fs)
@@ -30,6 +31,7 @@ and removed. The exit code is 3 if some did not restore. PATTERN is as for ls.`,
 			asJSON := addJSON(fs)
 			quiet := addQuiet(fs)
 			tmp := fs.String("tmp", "", "`DIR` for the databases being checked, which must have room for N\nof them; default: $TMPDIR, else /tmp")
+			check := addIntegrityCheck(fs)
 			fs.IntVar(&v.parallel, "parallel", 8, "check `N` at once")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
@@ -48,7 +50,7 @@ and removed. The exit code is 3 if some did not restore. PATTERN is as for ls.`,
 					return err
 				}
 				defer src.close()
-				v.e, v.src, v.json = e, src, asJSON.use(e.stdout)
+				v.e, v.src, v.json, v.check = e, src, asJSON.use(e.stdout), *check
 				return v.run(ctx, *tmp, pattern, match, *quiet)
 			}
 		},
@@ -60,6 +62,7 @@ type verify struct {
 	src      *source
 	parallel int
 	json     bool
+	check    multidb.IntegrityCheck
 	tmp      string
 	progress *progress
 
@@ -76,6 +79,8 @@ type verified struct {
 	Status string     `json:"status"` // ok or failed
 	Bytes  int64      `json:"bytes,omitempty"`
 	Error  string     `json:"error,omitempty"`
+	// What the check found that is no damage.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 func (v *verify) run(ctx context.Context, tmp, pattern string, match func(multidb.ID) bool, quiet bool) (err error) {
@@ -163,14 +168,15 @@ func (v *verify) all(ctx context.Context, dbs []multidb.Database) {
 func (v *verify) one(ctx context.Context, db multidb.Database, dir string) {
 	o := verified{ID: db.ID, Status: "ok"}
 	out := filepath.Join(dir, "db")
-	err := multidb.RestoreFrom(ctx, v.src.factory, db, multidb.RestoreOptions{OutputPath: out})
+	err := multidb.RestoreFrom(ctx, v.src.factory, db, multidb.RestoreOptions{
+		OutputPath: out, IntegrityCheck: v.check, Warn: func(w string) { o.Warnings = append(o.Warnings, w) }})
 	if err == nil {
 		var info os.FileInfo
 		if info, err = os.Stat(out); err == nil {
 			o.Bytes = info.Size()
 		}
 	}
-	err = errors.Join(err, os.RemoveAll(dir))
+	err = errors.Join(explainLone(ctx, v.src, db, err), os.RemoveAll(dir))
 	if ctx.Err() != nil {
 		return
 	}
@@ -184,6 +190,9 @@ func (v *verify) one(ctx context.Context, db multidb.Database, dir string) {
 func (v *verify) tell(o verified) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	for _, w := range o.Warnings {
+		v.progress.say("multidb: warning: %s: %s", show(string(o.ID)), show(w))
+	}
 	if o.Status == "ok" {
 		v.ok++
 		v.bytes += o.Bytes

@@ -2,9 +2,7 @@ package catalog
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -230,12 +228,7 @@ func create(ctx context.Context, path string) error {
 
 // fill writes what an empty catalog consists of.
 func fill(ctx context.Context, db *sql.DB) error {
-	var b [8]byte
-	var node uint64
-	for node == 0 {
-		rand.Read(b[:]) // never fails
-		node = binary.LittleEndian.Uint64(b[:])
-	}
+	node := newNode()
 	_, err := db.ExecContext(ctx, "BEGIN;"+schema+
 		fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, formatVersion)+
 		fmt.Sprintf("INSERT INTO meta VALUES ('node_id', %d), ('clean', 0); COMMIT;", int64(node)))

@@ -35,7 +35,8 @@ func Dial(ctx context.Context, dir string) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx, dir) },
+		ResponseHeaderTimeout: answerTimeout,
+		DialContext:           func(ctx context.Context, _, _ string) (net.Conn, error) { return connect(ctx, dir) },
 	}}}
 	// A socket left by a crash refuses.
 	conn, err := connect(ctx, dir)

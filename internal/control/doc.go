@@ -1,10 +1,11 @@
 // Package control is how operators' commands ask a running multidb what it
-// knows: HTTP over a unix socket in its state directory. It carries statuses and
-// no secret, and can change nothing.
+// knows, and tell it whose history of a database counts: HTTP over a unix socket in
+// its state directory. It carries no secret.
 //
 //	GET /v1/fleet?max_lag=1m   one Fleet
 //	GET /v1/tenants            one Tenant a line
 //	GET /v1/tenant?id=a/b      one Tenant; 404 with an Error if there is none
+//	POST /v1/act               takes an Order; one Outcome a line as each is done
 //
 // The socket may be used by its owner and by root only. A directory that others
 // can write is refused on both sides: they could put a socket of their own

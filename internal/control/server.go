@@ -14,8 +14,17 @@ import (
 	"time"
 )
 
-// idleTimeout ends what a client has opened and forgotten.
-const idleTimeout = 30 * time.Second
+// What a client may have. A question and its answer are small but for the list of
+// the tenants, which is written as it is read.
+const (
+	maxConns       = 16
+	maxHeaderBytes = 64 << 10 // an ID is in it
+	askTimeout     = 5 * time.Second
+	answerTimeout  = time.Minute
+	// pushable is how old the connection of a client that is being answered must
+	// be for it to give way to another.
+	pushable = 10 * time.Second
+)
 
 // Server serves one directory. Made by Serve.
 type Server struct {
@@ -49,9 +58,10 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 	}
 	l.SetUnlinkOnClose(false) // its name changes
 	s := &Server{path: filepath.Join(dir, Socket), http: &http.Server{
-		Handler: handler(source), ReadHeaderTimeout: idleTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		Handler: asked(handler(source)), MaxHeaderBytes: maxHeaderBytes, ReadTimeout: askTimeout, WriteTimeout: answerTimeout,
+		ConnContext: withConn, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}}
+	s.http.SetKeepAlivesEnabled(false) // who has been answered makes room
 	err = os.Chmod(filepath.Join(dir, fresh), 0o600)
 	if err == nil {
 		err = os.Rename(filepath.Join(dir, fresh), s.path)
@@ -60,7 +70,7 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("control socket: %w", err), l.Close())
 	}
 	s.joined.Go(func() {
-		if err := s.http.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.http.Serve(newLimit(l)); !errors.Is(err, http.ErrServerClosed) {
 			s.err = err
 		}
 	})
@@ -110,6 +120,9 @@ func handler(source Source) http.Handler {
 			}
 		}
 	})
+	if a, ok := source.(Actor); ok {
+		mux.HandleFunc("POST /v1/act", act(a))
+	}
 	return mux
 }
 

@@ -45,7 +45,8 @@ type Fleet struct {
 	Started      time.Time        `json:"started"`
 	Replica      string           `json:"replica"`
 	Healthy      bool             `json:"healthy"`
-	Worst        []Tenant         `json:"worst,omitempty"` // those that are not well, ten at most
+	Worst        []Tenant         `json:"worst,omitempty"`      // those that are not well, ten at most
+	ScanError    string           `json:"scan_error,omitempty"` // why the databases could not all be listed
 	Databases    int              `json:"databases"`
 	Hot          int              `json:"hot"`
 	Warm         int              `json:"warm"`

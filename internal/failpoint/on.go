@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Env is the variable that arms a place.
@@ -55,6 +56,19 @@ func Hit(name string) {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // the signal arrives before this goroutine goes on
 	}
+}
+
+// Duration returns what the variable says, MULTIDB_ and the name, or d without it.
+func Duration(name string, d time.Duration) time.Duration {
+	s := os.Getenv("MULTIDB_" + name)
+	if s == "" {
+		return d
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil {
+		panic(fmt.Sprintf("MULTIDB_%s: %v", name, err))
+	}
+	return v
 }
 
 // Err returns err, or ErrInjected if err is nil, the place is armed and its

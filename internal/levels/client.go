@@ -11,6 +11,8 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/ltxfile"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -26,7 +28,9 @@ type compactClient struct {
 	shelf   *shelf // v's
 	dst     int
 	sources []*ltx.FileInfo
+	files   untrusted.Files
 
+	compare  bool   // the destination exists: compare it instead of writing it
 	opened   int    // sources opened so far; the compactor opens them in order
 	pageSize uint32 // of the sources
 	written  int64
@@ -72,7 +76,12 @@ func (c *compactClient) open(ctx context.Context, level int, minTXID, maxTXID lt
 		}
 		return nil, err
 	}
-	return &countedReader{rc, &c.read}, nil
+	guarded, err := c.files.Wrap(level, minTXID, maxTXID, offset, rc)
+	if err != nil {
+		_ = rc.Close() // not read from
+		return nil, err
+	}
+	return &countedReader{guarded, &c.read}, nil
 }
 
 // check reads the header, which the compactor would do too late to tell what is
@@ -80,9 +89,12 @@ func (c *compactClient) open(ctx context.Context, level int, minTXID, maxTXID lt
 func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadCloser, error) {
 	var r io.Reader = rc
 	if info.Size <= readAhead {
-		data, err := io.ReadAll(rc)
+		data, err := io.ReadAll(io.LimitReader(rc, info.Size+1))
 		if err != nil {
 			return nil, err
+		}
+		if int64(len(data)) > info.Size {
+			return nil, fmt.Errorf("%w: a file longer than the %d bytes it was listed with", untrusted.ErrDamaged, info.Size)
 		}
 		r = bytes.NewReader(data)
 	}
@@ -106,7 +118,29 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 	return io.NopCloser(r), rc.Close()
 }
 
+// compareWith reads the destination that exists beside what would be written.
+func (c *compactClient) compareWith(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	var n atomic.Int64
+	stands := &countedReader{rc, &n}
+	_, same, err := ltxfile.Same(r, untrusted.NewLTX(stands))
+	if err = errors.Join(err, rc.Close()); err != nil {
+		return nil, err
+	} else if !same {
+		return nil, ErrForeign
+	}
+	info := &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: n.Load(), CreatedAt: c.sources[len(c.sources)-1].CreatedAt}
+	c.v.Add(info)
+	return info, nil
+}
+
 func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if c.compare {
+		return c.compareWith(ctx, level, minTXID, maxTXID, r)
+	}
 	var n atomic.Int64
 	c.v.Doubt(level, minTXID, maxTXID)
 	failpoint.Hit("compact.put.before")

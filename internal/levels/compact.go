@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 
 	"github.com/benbjohnson/litestream"
@@ -59,7 +60,9 @@ func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory,
 	return rep, nil
 }
 
-// compactRun writes the files of a run as one file of level dst.
+// compactRun writes the files of a run as one file of level dst. Where one of that
+// name exists, of an earlier attempt or of another writer of the same history, it is
+// taken if it is the same; if not, the error is ErrForeign.
 func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Inventory, dst int, run []file, logger *slog.Logger) (Report, error) {
 	c := &compactClient{ReplicaClient: client, v: v, shelf: v.shelf, dst: dst}
 	var reached ltx.TXID
@@ -76,6 +79,10 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	compactor.CacheGetter = func(int) (*ltx.FileInfo, bool) { return before, true }
 
 	_, err := compactor.Compact(ctx, dst)
+	if errors.Is(err, fs.ErrExist) {
+		c.compare, c.opened = true, 0
+		_, err = compactor.Compact(ctx, dst)
+	}
 	rep := Report{BytesRead: c.read.Load(), BytesWritten: c.written}
 	if err == nil {
 		rep.Compactions, rep.FilesRead = 1, len(c.sources)

@@ -20,12 +20,14 @@
 //     from 1 to 8 contains it: points in time inside that file are given up.
 //
 // The last file of a level always stays: litestream's compactor tells by it how
-// far a level goes. Each rule rests on a file that stays, so deleting any part
+// far a level goes, and every other writer of the prefix whether it is still the
+// last one. For the same reason no file of level 0 goes before Policy.Grace. Each rule rests on a file that stays, so deleting any part
 // of what may go, in any order, leaves the prefix restorable.
 //
 // # What is not known
 //
 // A write or a deletion that failed may have happened all the same. Such a file
-// is a stray: no compaction, plan or count uses it, and Retain deletes it, or
-// the write is done again and it is a file like any other.
+// is a stray: no compaction, plan or count uses it, until the write is done again
+// or a listing tells (Reset). It is not deleted by its name: another writer may
+// have made the same file meanwhile, and deleted what it contains.
 package levels

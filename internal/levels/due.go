@@ -23,6 +23,22 @@ func (v *Inventory) CompactionDue(p Policy) bool {
 	return false
 }
 
+// Compactable reports whether Compact, called with the same arguments, has something
+// to do.
+func (v *Inventory) Compactable(p Policy, all bool) bool {
+	if !all {
+		return v.CompactionDue(p)
+	}
+	for level := range p.withDefaults().MaxLevel {
+		for run := range v.runs(level) {
+			if len(run) >= 2 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // due reports whether a run of files is worth a compaction.
 func (p Policy) due(level int, run []file) bool {
 	return len(run) >= p.files(level) || level == 0 && len(run) >= 2 && size(run) >= p.L0Bytes

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	encodingVersion = 1
+	encodingVersion = 2
 	checksumSize    = 4
 	maxTime         = 1 << 53 // of created, ms: no sum with a duration overflows
 )
@@ -19,7 +19,7 @@ const (
 // the number of files and of each file the distance of its first TXID from the
 // last of the one before, the TXIDs it has beyond one, its size and the time
 // since the last known one (the least integer if unknown); the cuts, the strays,
-// and a CRC-32C of all that.
+// the marks, and a CRC-32C of all that.
 
 // AppendBinary appends the inventory to b, in about 7 bytes for a small file.
 // The error is always nil.
@@ -54,6 +54,13 @@ func (v *Inventory) AppendBinary(b []byte) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(k.min))
 		b = binary.AppendUvarint(b, uint64(k.max-k.min))
 	}
+	b = binary.AppendUvarint(b, uint64(len(v.marks)))
+	var m mark
+	for _, next := range v.marks {
+		b = binary.AppendVarint(b, next.at-m.at)
+		b = binary.AppendUvarint(b, uint64(next.txid-m.txid))
+		m = next
+	}
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:])), nil
 }
 
@@ -75,6 +82,7 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	}
 	w.cuts = d.cuts()
 	w.strays = d.strays(&w)
+	w.marks = d.marks()
 	if d.bad || len(d.b) > 0 {
 		return fmt.Errorf("%w: malformed", ErrEncoding)
 	}
@@ -189,4 +197,19 @@ func (d *decoder) strays(v *Inventory) []key {
 		strays = append(strays, k)
 	}
 	return strays
+}
+
+func (d *decoder) marks() []mark {
+	var marks []mark
+	var m mark
+	for range d.count(2) {
+		next := mark{m.at + d.varint(), m.txid + ltx.TXID(d.uvarint())}
+		if d.bad || next.at > maxTime || next.at < -maxTime || len(marks) > 0 && next.at < m.at || next.txid <= m.txid {
+			d.fail()
+			return nil
+		}
+		m = next
+		marks = append(marks, m)
+	}
+	return marks
 }

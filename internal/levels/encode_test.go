@@ -93,12 +93,12 @@ func TestAnEncodingThatWasChangedIsRefused(t *testing.T) {
 		c[i] ^= 0x10
 		refused(c)
 	}
-	refused(sealed(append([]byte{2}, b[1:len(b)-4]...)))                                        // another version
-	refused(sealed(append(slices.Clone(b[:len(b)-4]), 0)))                                      // more than there is
-	refused(sealed(binary.AppendUvarint([]byte{1}, 1<<40)))                                     // a count that no bytes follow
-	noFiles := make([]byte, 9)                                                                  // of the other levels
-	refused(sealed(slices.Concat([]byte{1, 2, 4, 0, 0, 0, 1, 0, 0, 0}, noFiles, []byte{0, 0}))) // files out of order
-	refused(sealed(slices.Concat([]byte{1, 1, 2, 0, 0, 0}, noFiles, []byte{0, 1, 0, 1, 0})))    // a stray that is a file
+	refused(sealed(append([]byte{3}, b[1:len(b)-4]...)))                                           // another version
+	refused(sealed(append(slices.Clone(b[:len(b)-4]), 0)))                                         // more than there is
+	refused(sealed(binary.AppendUvarint([]byte{2}, 1<<40)))                                        // a count that no bytes follow
+	noFiles := make([]byte, 9)                                                                     // of the other levels
+	refused(sealed(slices.Concat([]byte{2, 2, 4, 0, 0, 0, 1, 0, 0, 0}, noFiles, []byte{0, 0, 0}))) // files out of order
+	refused(sealed(slices.Concat([]byte{2, 1, 2, 0, 0, 0}, noFiles, []byte{0, 1, 0, 1, 0, 0})))    // a stray that is a file
 }
 
 func TestAnEpochIsForgottenWithTheLastFileBeforeIt(t *testing.T) {

@@ -14,6 +14,9 @@ var (
 	// ErrNotRestorable is returned when the newest TXID cannot be restored from
 	// the files of the inventory. Take a snapshot.
 	ErrNotRestorable = errors.New("replica cannot be restored to its newest TXID")
+	// ErrForeign is returned when a file that a compaction would make exists with
+	// another content: another history has been written to the prefix.
+	ErrForeign = errors.New("another file of that name stands at the replica")
 	// ErrEncoding is returned when bytes are not an encoded inventory: cut,
 	// changed, or of another version. List the prefix instead.
 	ErrEncoding = errors.New("not an encoded inventory")

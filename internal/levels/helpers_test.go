@@ -130,6 +130,9 @@ func (b *bucket) WriteLTXFile(_ context.Context, level int, minTXID, maxTXID ltx
 	if hdr.MinTXID != minTXID || hdr.MaxTXID != maxTXID {
 		return nil, fmt.Errorf("put %s-%s: holds %s-%s", minTXID, maxTXID, hdr.MinTXID, hdr.MaxTXID)
 	}
+	if _, ok := b.objects[name{level, minTXID, maxTXID}]; ok {
+		return nil, fmt.Errorf("put: %w", fs.ErrExist)
+	}
 	info := ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: int64(len(data)), CreatedAt: time.UnixMilli(hdr.Timestamp).UTC()}
 	b.objects[name{level, minTXID, maxTXID}] = object{info, data}
 	return &info, err

@@ -20,7 +20,14 @@ type Inventory struct {
 	levels [levelCount]list
 	cuts   []ltx.TXID // sorted, see Cut
 	strays []key      // sorted; not among the files
+	marks  []mark     // the oldest first, see Note
 	shelf  *shelf     // the bytes of small files written lately; nil: none
+}
+
+// mark says that all of level 0 up to a TXID was at the replica at a time.
+type mark struct {
+	at   int64 // ms since the epoch
+	txid ltx.TXID
 }
 
 // list is one level.
@@ -149,7 +156,8 @@ func (v *Inventory) settle(k key) {
 }
 
 // Reset replaces all files by those of a listing, in any order, and forgets
-// strays, of which the listing tells. Cuts stay; no file's bytes do.
+// strays, of which the listing tells, and since when files are known: call Note.
+// Cuts stay; no file's bytes do.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	v.Forget()
 	*v = Inventory{cuts: v.cuts, shelf: v.shelf}
@@ -166,6 +174,42 @@ func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	for _, info := range sorted {
 		v.Add(info)
 	}
+}
+
+// Note says that every level 0 file of the inventory is at the replica at now.
+// Policy.Grace counts from there, not from the times that files bear, which are by
+// the clocks of whoever wrote them. It keeps a few times only, so that it may be
+// taken for a quarter of grace later than it was.
+func (v *Inventory) Note(now time.Time, grace time.Duration) {
+	end, n := v.levels[0].max, len(v.marks)
+	if n > 0 && v.marks[n-1].txid >= end || end == 0 {
+		return
+	}
+	m := mark{now.UnixMilli(), end}
+	if n > 0 {
+		m.at = max(m.at, v.marks[n-1].at) // a clock that was set back makes nothing older
+	}
+	if n > 1 && m.at-v.marks[n-2].at < grace.Milliseconds()/4 {
+		v.marks[n-1] = m
+	} else {
+		v.marks = append(v.marks, m)
+	}
+	// Of those whose grace is over only the last one says anything.
+	over := 0
+	for over+1 < len(v.marks) && m.at-v.marks[over+1].at > grace.Milliseconds() {
+		over++
+	}
+	v.marks = slices.Delete(v.marks, 0, over)
+}
+
+// knownAt is since when a level 0 file that ends at txid is known to be there.
+func (v *Inventory) knownAt(txid ltx.TXID) int64 {
+	for _, m := range v.marks {
+		if m.txid >= txid {
+			return m.at
+		}
+	}
+	return unknownTime
 }
 
 // Cut begins an epoch: files that end at txid or before are never compacted

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -66,6 +67,9 @@ func newModel(t *testing.T, seed uint64) *model {
 		m.p.Granularity = time.Duration(1+m.rng.IntN(600)) * time.Second
 	}
 	m.jumps = m.rng.IntN(4) == 0
+	if m.rng.IntN(2) == 0 {
+		m.p.Grace = time.Duration(1+m.rng.IntN(600)) * time.Second
+	}
 	if seed%3 > 0 { // some of it is kept, or all
 		m.cache = levels.NewCache([]int64{0, 3000, 1 << 20}[seed%3])
 		m.v.Remember(m.cache)
@@ -126,6 +130,7 @@ func (m *model) run(steps int) {
 	m.note()
 	m.tryRetain()
 	m.check()
+	m.v.Reset(m.b.infos())
 	m.wantSame()
 }
 
@@ -147,6 +152,9 @@ func (m *model) injected(err error) {
 func (m *model) trySnapshot() {
 	data := m.file(1, m.txid(), m.allPages())
 	info, err := m.b.WriteLTXFile(ctx, litestream.SnapshotLevel, 1, m.txid(), bytes.NewReader(data))
+	if errors.Is(err, fs.ErrExist) { // an attempt that failed was done all the same
+		info, err = &ltx.FileInfo{Level: litestream.SnapshotLevel, MinTXID: 1, MaxTXID: m.txid(), Size: int64(len(data)), CreatedAt: m.now}, nil
+	}
 	m.injected(err)
 	if err != nil {
 		m.v.Doubt(litestream.SnapshotLevel, 1, m.txid())
@@ -160,6 +168,14 @@ func (m *model) tryRetain() {
 	if m.now.After(m.latest) {
 		m.latest = m.now
 	}
+	if m.v.Strays() > 0 { // whoever retains lists first
+		if !m.v.RetentionDue(m.p, m.now) {
+			m.t.Fatal("strays are not due")
+		}
+		m.v.Reset(m.b.infos())
+		m.note()
+	}
+	m.v.Note(m.now, m.p.Grace)
 	due := m.v.RetentionDue(m.p, m.now)
 	before := m.b.deletes
 	rep, err := levels.Retain(ctx, m.b, m.v, m.p, m.now)

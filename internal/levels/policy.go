@@ -44,6 +44,10 @@ type Policy struct {
 	// no bound, a level 1 file is restored wholly or not at all once L0Retention
 	// has passed.
 	Granularity time.Duration
+	// Grace is for how long every level 0 file stays at least, from when it was known
+	// to be there (Inventory.Note): what other writers rely on to find out that the
+	// prefix is not theirs any more. Default: none.
+	Grace time.Duration
 	// Retention is the window in which every point in time can be restored.
 	// Default 24 hours.
 	Retention time.Duration

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"sort"
@@ -28,7 +29,7 @@ func (v *Inventory) RetentionDue(p Policy, now time.Time) bool {
 // NextRetention returns when the first file becomes deletable, which may be
 // past, or the zero time if none ever does. The answer holds until the inventory
 // changes; it costs a walk over all files, so remember it. With strays it is the
-// Unix epoch: at once.
+// Unix epoch: the prefix is to be listed at once.
 func (v *Inventory) NextRetention(p Policy) time.Time {
 	if len(v.strays) > 0 {
 		return time.Unix(0, 0).UTC()
@@ -60,6 +61,9 @@ func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 				at = oldest[firstEnding(snapshots, f.max+1)]
 			} else {
 				at = min(oldest[firstEnding(snapshots, f.max)], v.containedAt(p, level, f))
+			}
+			if level == 0 && p.Grace > 0 {
+				at = max(at, past(v.knownAt(f.max), p.Grace))
 			}
 			if at != never {
 				fn(key{level, f.min, f.max}, at)
@@ -95,12 +99,13 @@ func past(created int64, d time.Duration) int64 {
 	return created + int64((d+time.Millisecond-1)/time.Millisecond) + 1
 }
 
-// Retain deletes what p no longer keeps at now, and strays, in batches. It makes
-// no listing. It deletes nothing, and returns ErrNotRestorable, where the newest
-// TXID could not be restored from what stays.
+// Retain deletes what p no longer keeps at now, in batches. It makes no listing. It
+// deletes nothing, and returns ErrNotRestorable, where the newest TXID could not be
+// restored from what stays.
 //
 // Files leave the inventory before the request that deletes them. After an error
-// they are strays, and the next call deletes them. ctx bounds all requests.
+// they are strays. No stray is deleted: by its name alone nobody knows who wrote it,
+// and what rests on it. List the prefix and Reset. ctx bounds all requests.
 func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, now time.Time) (Report, error) {
 	doomed := make(map[key]bool)
 	v.eachDeletable(p.withDefaults(), func(k key, at int64) {
@@ -108,7 +113,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 			doomed[k] = true
 		}
 	})
-	if len(doomed) == 0 && len(v.strays) == 0 {
+	if len(doomed) == 0 {
 		return Report{}, nil
 	}
 	kept := v.without(doomed)
@@ -123,7 +128,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 
 	// Highest level first: cut short in the middle, what is left of the past before
 	// the window has no snapshot to begin with, rather than one and then a hole.
-	order := slices.SortedFunc(slices.Values(v.strays), func(a, b key) int {
+	order := slices.SortedFunc(maps.Keys(doomed), func(a, b key) int {
 		return cmp.Or(-cmp.Compare(a.level, b.level), compareKeys(a, b))
 	})
 	var rep Report
@@ -147,7 +152,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 
 // without returns the inventory in which the doomed files are strays.
 func (v *Inventory) without(doomed map[key]bool) *Inventory {
-	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays), shelf: v.shelf}
+	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays), marks: v.marks, shelf: v.shelf}
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			if k := (key{level, f.min, f.max}); doomed[k] {

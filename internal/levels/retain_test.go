@@ -195,16 +195,89 @@ func TestADeletionThatFailedIsDoneAgain(t *testing.T) {
 			}
 			d.wantLatest()
 			d.b.fault = nil
-			d.now = d.now.Add(-24 * time.Hour) // whatever the clock says
-			if !d.v.RetentionDue(p, d.now) {
+			if !d.v.RetentionDue(p, d.now.Add(-24*time.Hour)) { // whatever the clock says
 				t.Fatal("strays are not due")
 			}
-			if rep := d.retain(p); rep.Deleted != 9 {
-				t.Fatalf("report %+v", rep)
+			d.v.Reset(d.b.infos())
+			left := d.v.Len() - 2 // level 0 has its last file and what was not deleted; level 1 has one
+			if rep := d.retain(p); rep.Deleted != left || left == 0 {
+				t.Fatalf("report %+v, want %d deleted", rep, left)
 			}
 			d.wantSame()
 		})
 	}
+}
+
+// TestNoLevel0FileGoesBeforeItsGrace: the time that counts is that from which it is
+// known to be there, not what it bears.
+func TestNoLevel0FileGoesBeforeItsGrace(t *testing.T) {
+	p := levels.Policy{L0Retention: time.Second, Grace: time.Minute}
+	d := newTenant(t, 1)
+	d.commits(10)
+	d.compact(p, true)
+	d.now = d.now.Add(1000 * time.Hour) // all of it looks old
+	retained := func(want int) {
+		t.Helper()
+		b := encode(t, d.v) // also when the database was cold meanwhile
+		if err := d.v.UnmarshalBinary(b); err != nil {
+			t.Fatal(err)
+		}
+		due := d.v.RetentionDue(p, d.now)
+		if rep := d.retain(p); rep.Deleted != want || due != (want > 0) {
+			t.Fatalf("due %v, report %+v, want %d deleted", due, rep, want)
+		}
+	}
+	retained(0) // nobody has said that they are there
+	known := d.now
+	d.v.Note(d.now, p.Grace)
+	d.now = d.now.Add(time.Second)
+	d.commits(5)
+	d.compact(levels.Policy{MaxLevel: 1}, true)
+	d.v.Note(d.now, p.Grace)
+	d.now = known.Add(p.Grace)
+	retained(0)
+	d.now = d.now.Add(time.Second)
+	retained(10) // those of before; of the others the grace is not over
+	d.now = d.now.Add(2*time.Second + p.Grace)
+	retained(4)
+	d.wantLatest()
+	d.wantSame()
+}
+
+// TestAGraceIsNoLongerThanAQuarterMore bounds what Note keeps.
+func TestAGraceIsNoLongerThanAQuarterMore(t *testing.T) {
+	const grace = 100 * time.Second
+	p := levels.Policy{L0Retention: time.Second, Grace: grace}
+	d := newTenant(t, 1)
+	for range 1000 { // a busy database
+		d.commits(1)
+		d.v.Note(d.now, grace)
+	}
+	d.compact(p, true)
+	d.retain(p)
+	first, _ := d.oldest(0)
+	if age := d.now.Sub(d.times[first]); age < grace || age > grace*5/4+5*time.Second {
+		t.Fatalf("the oldest file that is left is of %v ago", age)
+	}
+	if n, short := len(encode(t, d.v)), len(encode(t, d.v))-len(encode(t, withoutMarks(t, d))); n == 0 || short > 60 {
+		t.Fatalf("the marks take %d bytes", short)
+	}
+}
+
+func withoutMarks(t *testing.T, d *tenant) *levels.Inventory {
+	v := new(levels.Inventory)
+	for info := range d.v.All() {
+		v.Add(info)
+	}
+	return v
+}
+
+// oldest is the first TXID of a level.
+func (d *tenant) oldest(level int) (ltx.TXID, bool) {
+	for info := range d.v.Files(level) {
+		return info.MinTXID, true
+	}
+	return 0, false
 }
 
 func TestAFileOfUnknownAgeIsNeverOld(t *testing.T) {

@@ -14,13 +14,13 @@ import (
 const (
 	checkTimeout  = 10 * time.Second
 	checkAttempts = 2
-	checkFile     = ".multidb-check"
 )
 
-// Check proves that the bucket is there and that objects under prefix can be
-// listed, created and deleted. It answers within 10 seconds, with one line that
-// says what to fix. It creates the empty object <prefix>/.multidb-check and
-// deletes it again, which leaves a delete marker in a versioned bucket.
+// Check proves that the bucket is there, that objects under prefix can be listed,
+// created and deleted, and that none can be created twice. It answers within 10
+// seconds, with one line that says what to fix. It creates the empty object
+// <prefix>/.multidb-check-… and deletes it again, which leaves a delete marker in
+// a versioned bucket; with Config.NoDelete, <prefix>/.multidb-check stays.
 func (c *Client) Check(ctx context.Context, prefix string) error {
 	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -66,17 +66,15 @@ func (c *Client) check(ctx context.Context, p *Prefix) error {
 		return c.foreign("check", "")
 	}
 
-	key := p.key(checkFile)
-	put := c.putInput(key)
-	put.ContentLength = aws.Int64(0)
-	if out, err := a.PutObject(ctx, put, few); err != nil {
-		return c.wrap("check by writing", key, err)
-	} else if out.ETag == nil {
-		return c.foreign("check by writing", key)
-	}
-	_, err = a.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &c.cfg.Bucket, Key: &key}, few)
-	if err = c.wrap("check by deleting", key, err); !isMissing(err) {
+	o, left, err := c.try(ctx, a, p, few)
+	if err != nil {
 		return err
 	}
-	return nil
+	if errors.Is(left, ErrAccessDenied) {
+		var e *Error
+		if errors.As(left, &e) {
+			e.Msg += ", or set NoDelete"
+		}
+	}
+	return errors.Join(c.accepts("check", o), left)
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,12 @@ type Client struct {
 	loading   chan struct{} // held while the AWS config is loaded; a channel so that a context can end the wait
 	loaded    atomic.Pointer[api]
 	oneDelete atomic.Bool // the store refused DeleteObjects once
+	sums      atomic.Bool // the store demanded a checksum once
+
+	known atomic.Pointer[createOnly]
+
+	mu     sync.Mutex
+	trying *trial // of If-None-Match, under way; nil if none is
 }
 
 // api is what needs the loaded AWS config.
@@ -136,12 +143,15 @@ func (c *Client) load(ctx context.Context) (*api, error) {
 			o.BaseEndpoint = aws.String(c.cfg.Endpoint)
 		}
 		o.UsePathStyle = c.cfg.ForcePathStyle
+		if o.Region == "" {
+			o.Region = c.cfg.arnRegion()
+		}
 		if endpoint := aws.ToString(o.BaseEndpoint); endpoint != "" {
 			a.custom, a.where = true, endpoint
-			o.UsePathStyle = o.UsePathStyle || pathStyle(endpoint)
+			o.UsePathStyle = o.UsePathStyle || !c.cfg.isARN() && pathStyle(endpoint)
 			// Many stores know neither trailing checksums nor their encoding.
-			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+			o.RequestChecksumCalculation, o.ResponseChecksumValidation = asked(cfg.ConfigSources,
+				aws.RequestChecksumCalculationWhenRequired, aws.ResponseChecksumValidationWhenRequired)
 			if o.Region == "" {
 				o.Region = "us-east-1"
 			}
@@ -151,6 +161,7 @@ func (c *Client) load(ctx context.Context) (*api, error) {
 		a.region = o.Region
 		o.UseAccelerate = c.cfg.Accelerate
 		o.UseARNRegion = true
+		o.APIOptions = append(o.APIOptions, leaveUnsigned)
 		o.Retryer = newRetryer(c.cfg.MaxAttempts)
 		o.HTTPClient = &transport{next: next, gate: c.gate, stats: &c.stats, timeout: c.cfg.RequestTimeout}
 		o.DisableLogOutputChecksumValidationSkipped = true

@@ -31,6 +31,7 @@ func TestNewRefusesWhatCannotWork(t *testing.T) {
 		"Profile excludes":                   func(c *Config) { c.Profile, c.AccessKeyID, c.SecretAccessKey = "p", "k", "topsecret" },
 		"Accelerate excludes":                func(c *Config) { c.Accelerate, c.ForcePathStyle = true, true },
 		`SSE is "AES"`:                       func(c *Config) { c.SSE = "AES" },
+		`StorageClass "GLACIER" is`:          func(c *Config) { c.StorageClass = "GLACIER" },
 		"SSEKMSKeyID needs":                  func(c *Config) { c.SSE, c.SSEKMSKeyID = "AES256", "k" },
 		"SSECustomerKey must be 32 bytes":    func(c *Config) { c.SSECustomerKey = "topsecret" },
 		"SSECustomerKey excludes":            func(c *Config) { c.SSE, c.SSECustomerKey = "AES256", "topsecret" },
@@ -94,7 +95,7 @@ func TestAnonymousRequestsAreUnsignedAndOthersSigned(t *testing.T) {
 		} else {
 			cfg.SessionToken = "token"
 		}
-		mustWrite(t, newClient(t, cfg).Prefix("p"), 1, 1, 1, ltxBytes(t, 1, 300))
+		mustWrite(t, newClient(t, cfg).Prefix(fmt.Sprint(anonymous)), 1, 1, 1, ltxBytes(t, 1, 300))
 		r := f.seen()[len(f.seen())-1]
 		if signed := r.Header.Get("Authorization") != ""; signed == anonymous {
 			t.Errorf("anonymous %v: signed %v", anonymous, signed)

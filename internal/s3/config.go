@@ -36,10 +36,12 @@ const (
 // Config says where the bucket is and how to speak to it. Only Bucket is
 // required.
 type Config struct {
-	// Bucket is the bucket's name. Required. It must exist.
+	// Bucket is the bucket's name, or the ARN of an access point. Required. It must
+	// exist.
 	Bucket string
 	// Region of the bucket. Empty: AWS_REGION, AWS_DEFAULT_REGION or the shared
-	// config file; with a custom endpoint, "us-east-1" if those are not set.
+	// config file; with a custom endpoint, "us-east-1" if those are not set. An ARN
+	// has its own.
 	Region string
 	// Endpoint is the URL of an S3-compatible store ("http://127.0.0.1:9000"),
 	// "https://" if it has no scheme. Empty: AWS_ENDPOINT_URL_S3, else AWS.
@@ -91,6 +93,17 @@ type Config struct {
 	// parts. 0: 8 MiB.
 	PartSize int64
 
+	// AllowUnsafeWrites accepts a store that ignores or refuses If-None-Match: each
+	// write is then preceded by a look (HEAD), between which and the write another
+	// writer's file may be overwritten. Otherwise writes to such a store fail with
+	// ErrNoConditionalWrites.
+	AllowUnsafeWrites bool
+	// NoDelete sends no request that deletes an object: DeleteLTXFiles does nothing.
+	NoDelete bool
+	// CheckPrefix is where the first write tries out whether the store can create
+	// only. Empty: the bucket itself.
+	CheckPrefix string
+
 	// WrapTransport, if set, wraps the HTTP transport: for tests and tracing.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
 }
@@ -104,6 +117,7 @@ func (cfg Config) withDefaults() (Config, error) {
 	switch {
 	case cfg.Bucket == "":
 		bad("Bucket is empty: write the bucket's name")
+	case cfg.isARN(): // checked below, with Endpoint in its final form
 	case strings.ContainsAny(cfg.Bucket, "/ \t\n"):
 		bad("Bucket %q is not a bucket name: write it without scheme and path", cfg.Bucket)
 	}
@@ -134,7 +148,13 @@ func (cfg Config) withDefaults() (Config, error) {
 	if cfg.Accelerate && (cfg.Endpoint != "" || cfg.ForcePathStyle) {
 		bad("Accelerate excludes Endpoint and ForcePathStyle")
 	}
+	if slices.Contains([]string{"GLACIER", "DEEP_ARCHIVE"}, cfg.StorageClass) {
+		bad("StorageClass %q is an archive, whose objects cannot be read when they are needed: write GLACIER_IR or another class", cfg.StorageClass)
+	}
 	errs = append(errs, cfg.checkSSE())
+	if cfg.isARN() {
+		errs = append(errs, cfg.checkARN())
+	}
 
 	setDefault(&cfg.Concurrency, DefaultConcurrency)
 	setDefault(&cfg.MaxAttempts, DefaultMaxAttempts)

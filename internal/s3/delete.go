@@ -22,8 +22,12 @@ const (
 )
 
 // DeleteLTXFiles deletes files, 1,000 a request. One that is not there is no
-// error. On an error some of them may be deleted.
+// error. On an error some of them may be deleted. With Config.NoDelete it does
+// nothing, and returns nil.
 func (p *Prefix) DeleteLTXFiles(ctx context.Context, files []*ltx.FileInfo) error {
+	if p.c.cfg.NoDelete {
+		return nil
+	}
 	for batch := range slices.Chunk(files, deleteBatch) {
 		keys := make([]string, len(batch))
 		for i, f := range batch {
@@ -36,8 +40,12 @@ func (p *Prefix) DeleteLTXFiles(ctx context.Context, files []*ltx.FileInfo) erro
 	return nil
 }
 
-// DeleteAll deletes every object under the prefix, whoever wrote it.
+// DeleteAll deletes every object under the prefix, whoever wrote it. With
+// Config.NoDelete it fails.
 func (p *Prefix) DeleteAll(ctx context.Context) error {
+	if p.c.cfg.NoDelete {
+		return &Error{Op: "delete", Key: p.key(""), Err: errors.ErrUnsupported, Msg: "NoDelete is set: nothing is deleted"}
+	}
 	pages, err := p.pages(ctx, "", "")
 	if err != nil {
 		return err

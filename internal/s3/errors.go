@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 )
 
@@ -27,6 +28,9 @@ var (
 	ErrUnreachable   = errors.New("endpoint unreachable")
 	ErrWrongRegion   = errors.New("wrong region")
 	ErrThrottled     = errors.New("throttled")
+	ErrArchived      = errors.New("object is archived")
+
+	ErrNoConditionalWrites = errors.New("store has no conditional writes")
 )
 
 // Error is a failed operation. Its text never holds a secret.
@@ -126,6 +130,13 @@ func (c *Client) explainAnswer(err error, status int, where string) (error, stri
 	}
 	bucket := c.cfg.Bucket
 	switch code {
+	case "InvalidObjectState": // with status 403
+		class := ""
+		var state *types.InvalidObjectState
+		if errors.As(err, &state) && state.StorageClass != "" {
+			class = ", storage class " + c.clean(string(state.StorageClass))
+		}
+		return ErrArchived, fmt.Sprintf("the object is archived in bucket %q%s: have the store restore it (RestoreObject) before it is read, and let no lifecycle rule archive backups", bucket, class)
 	case "NoSuchBucket":
 		return ErrNoBucket, fmt.Sprintf("bucket %q does not exist at %s: create it, or correct Bucket", bucket, where)
 	case "InvalidBucketName":

@@ -95,10 +95,20 @@ func (f *fakeS3) config() Config {
 	return Config{Bucket: testBucket, Endpoint: f.url, AccessKeyID: "key", SecretAccessKey: "topsecret"}
 }
 
-// newClient isolates the client from the machine's own AWS configuration.
+// newClient returns a client that knows that its store creates only, so that
+// requests can be counted.
 func newClient(t *testing.T, cfg Config) *Client {
 	t.Helper()
-	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} {
+	c := unsureClient(t, cfg)
+	c.known.Store(&createOnly{honored: true})
+	return c
+}
+
+// unsureClient returns one that has not tried it out yet. It isolates it from
+// the machine's own AWS configuration.
+func unsureClient(t *testing.T, cfg Config) *Client {
+	t.Helper()
+	for _, name := range []string{"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"} {
 		unsetenv(t, name)
 	}
 	t.Setenv("AWS_CONFIG_FILE", t.TempDir()+"/config")

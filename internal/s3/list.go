@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -51,6 +52,11 @@ func (p *Prefix) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 
 // Listing lists the prefix. useMetadata is as in AllLTXFiles.
 func (p *Prefix) Listing(ctx context.Context, useMetadata bool) (*Listing, error) {
+	return p.listing(ctx, useMetadata, untrusted.MaxFiles)
+}
+
+// listing is Listing of most files at most.
+func (p *Prefix) listing(ctx context.Context, useMetadata bool, most int) (*Listing, error) {
 	l := &Listing{Exact: useMetadata}
 	pages, err := p.pages(ctx, "", "")
 	if err != nil {
@@ -70,6 +76,9 @@ func (p *Prefix) Listing(ctx context.Context, useMetadata bool) (*Listing, error
 			} else {
 				l.v3.add(name, o)
 			}
+		}
+		if err := untrusted.CheckFiles(len(l.Files)+l.v3.count, most); err != nil {
+			return nil, fmt.Errorf("s3: list %s: %w", p, err)
 		}
 	}
 	slices.SortFunc(l.Files, compareFiles)
@@ -207,7 +216,7 @@ func (g *pager) next(ctx context.Context) ([]types.Object, error) {
 	if err != nil {
 		return nil, g.c.wrap("list", g.prefix, err)
 	}
-	if !isListing(page) || !g.place.moved(page) {
+	if !isListing(page) || !g.place.moved(page) || !allUnder(g.prefix, page.Contents) {
 		return nil, g.c.foreign("list", g.prefix)
 	}
 	return page.Contents, nil
@@ -221,6 +230,13 @@ func isListing(page *s3.ListObjectsV2Output) bool {
 		return aws.ToString(page.NextContinuationToken) != ""
 	}
 	return page.Name != nil || page.IsTruncated != nil || page.KeyCount != nil
+}
+
+// allUnder reports whether a listing names only keys that were asked for. A store
+// that writes names in another form (Unicode's, a carriage return as a line feed)
+// would have its backups taken for none.
+func allUnder(prefix string, objects []types.Object) bool {
+	return !slices.ContainsFunc(objects, func(o types.Object) bool { return !strings.HasPrefix(aws.ToString(o.Key), prefix) })
 }
 
 // LTXFiles lists one level from the file whose MinTXID is seek or the next

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -110,10 +111,12 @@ func (p *Prefix) WriteMetadata(ctx context.Context, data []byte) error {
 		return p.c.wrap("put", key, err)
 	}
 	in := p.c.putInput(key)
-	in.Body = bytes.NewReader(data)
 	in.ContentLength = aws.Int64(int64(len(data)))
 	in.ContentType = aws.String("application/json")
-	out, err := a.PutObject(ctx, in)
+	out, err := summed(p.c, func(o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+		in.Body = bytes.NewReader(data)
+		return a.PutObject(ctx, in, o...)
+	})
 	if err == nil && out.ETag == nil {
 		return p.c.foreign("put", key)
 	}
@@ -128,7 +131,7 @@ func (p *Prefix) ReadMetadata(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := io.ReadAll(out.Body)
+	data, err := untrusted.ReadMetadata(out.Body)
 	_ = out.Body.Close() // only read from
 	return data, p.c.wrap("get", key, err)
 }

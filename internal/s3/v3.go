@@ -3,6 +3,7 @@ package s3
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/pierrec/lz4/v4"
 )
 
@@ -21,6 +23,8 @@ type v3Listing struct {
 	generations []string
 	snapshots   map[string][]litestream.SnapshotInfoV3
 	segments    map[string][]litestream.WALSegmentInfoV3
+	known       map[string]struct{} // the generations, of which there may be a million
+	count       int                 // of all that was taken in
 }
 
 // add takes in an object if it belongs to such a backup. name is the key
@@ -31,11 +35,14 @@ func (l *v3Listing) add(name string, o types.Object) {
 		return
 	}
 	gen, dir, file := part[1], part[2], part[3]
+	l.count++
 	if l.snapshots == nil {
 		l.snapshots = make(map[string][]litestream.SnapshotInfoV3)
 		l.segments = make(map[string][]litestream.WALSegmentInfoV3)
+		l.known = make(map[string]struct{})
 	}
-	if !slices.Contains(l.generations, gen) {
+	if _, ok := l.known[gen]; !ok {
+		l.known[gen] = struct{}{}
 		l.generations = append(l.generations, gen)
 	}
 	size, created := aws.ToInt64(o.Size), aws.ToTime(o.LastModified).UTC()
@@ -82,6 +89,9 @@ func (p *Prefix) listV3(ctx context.Context, dir string) (*v3Listing, error) {
 		}
 		for _, o := range objects {
 			l.add(strings.TrimPrefix(aws.ToString(o.Key), p.key("")), o)
+		}
+		if err := untrusted.CheckFiles(l.count, untrusted.MaxFiles); err != nil {
+			return nil, fmt.Errorf("s3: list %s: %w", p, err)
 		}
 	}
 	l.sort()

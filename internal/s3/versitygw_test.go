@@ -102,21 +102,63 @@ func TestVersitygwCreatesOnlyOnce(t *testing.T) {
 	if _, err := p.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(ltxBytes(t, 2, 300))); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("got %v", err)
 	}
-	big := ltxBytes(t, 3, minPartSize+5)
-	for level, want := range []error{fs.ErrExist, nil} {
-		mustWrite(t, p, level, 3, 3, ltxBytes(t, 3, 300))
-		_, err := p.WriteLTXFile(t.Context(), level, 3, 3, onlyReader{bytes.NewReader(big)})
-		if !errors.Is(err, want) {
-			t.Errorf("in parts, level %d: %v, want %v", level, err, want)
+	first, big := ltxBytes(t, 3, 300), ltxBytes(t, 3, minPartSize+5)
+	for _, level := range []int{0, 1, litestream.SnapshotLevel} {
+		mustWrite(t, p, level, 3, 3, first)
+		for name, r := range map[string]io.Reader{"at once": bytes.NewReader(big[:400]), "in parts": onlyReader{bytes.NewReader(big)}} {
+			if _, err := p.WriteLTXFile(t.Context(), level, 3, 3, r); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("level %d, %s: %v, want %v", level, name, err, fs.ErrExist)
+			}
+		}
+		rc, err := p.OpenLTXFile(t.Context(), level, 3, 3, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(rc)
+		if err := errors.Join(err, rc.Close()); err != nil || !bytes.Equal(got, first) {
+			t.Errorf("level %d: %d bytes, %v", level, len(got), err)
 		}
 	}
-	rc, err := p.OpenLTXFile(t.Context(), 1, 3, 3, 0, 0)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// TestVersitygwHonorsTheConditionOfACompletion leaves out the looks, which would
+// find the object first.
+func TestVersitygwHonorsTheConditionOfACompletion(t *testing.T) {
+	cfg := versitygw(t)
+	var looks atomic.Int64
+	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			if r.Method == http.MethodHead {
+				looks.Add(1)
+				return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody, Request: r, Header: http.Header{}}, nil
+			}
+			return next.RoundTrip(r)
+		})
 	}
-	got, err := io.ReadAll(rc)
-	if err := errors.Join(err, rc.Close(), p.DeleteAll(t.Context())); err != nil || !bytes.Equal(got, big) {
-		t.Errorf("%d bytes, %v", len(got), err)
+	p := versitygwPrefix(t, unsureClient(t, cfg))
+	mustWrite(t, p, 9, 1, 1, ltxBytes(t, 1, 300))
+	_, err := p.WriteLTXFile(t.Context(), 9, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 2, minPartSize+1))})
+	if !errors.Is(err, fs.ErrExist) || looks.Load() != 2 {
+		t.Errorf("%d looks, %v", looks.Load(), err)
+	}
+}
+
+func TestVersitygwTakesEveryKindOfRequest(t *testing.T) {
+	for _, calculation := range []string{"", "when_supported"} {
+		c := unsureClient(t, versitygw(t))
+		if calculation != "" {
+			t.Setenv("AWS_REQUEST_CHECKSUM_CALCULATION", calculation)
+		}
+		perform(t, versitygwPrefix(t, c))
+		if s := c.Stats(); s.Errors != 0 {
+			t.Errorf("checksums %q: %+v", calculation, s)
+		}
+	}
+	c := unsureClient(t, versitygw(t))
+	c.sums.Store(true) // as with Object Lock
+	perform(t, versitygwPrefix(t, c))
+	if s := c.Stats(); s.Errors != 0 {
+		t.Errorf("Content-MD5: %+v", s)
 	}
 }
 

@@ -19,15 +19,19 @@ import (
 // WriteLTXFile writes an LTX file, all of it or nothing: where r fails, no
 // object appears, and the error wraps that of r.
 //
-// Level 0 is create-only: if the file exists it is left alone and the error
-// wraps fs.ErrExist. Where the answer to a request of this very call was lost
-// and its retry meets the object, the object is read and compared, and is a
-// success if it holds the bytes of r. Other levels overwrite.
+// Every level is create-only: if the file exists it is left alone and the error
+// wraps fs.ErrExist, whatever it holds. Where the answer to a request of this
+// very call was lost and its retry meets the object, the object is read and
+// compared, and is a success if it holds the bytes of r.
 //
 // A seekable r is sent as it is, in one request up to 64 MiB; of any other,
 // Config.PartSize bytes are buffered. What is larger goes in parts.
 func (p *Prefix) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
-	u := &upload{c: p.c, key: p.key(ltxName(level, minTXID, maxTXID)), createOnly: level == 0}
+	u := &upload{c: p.c, key: p.key(ltxName(level, minTXID, maxTXID))}
+	var err error
+	if u.conditional, err = p.c.conditional(ctx, p); err != nil {
+		return nil, err
+	}
 	if err := u.run(ctx, r); err != nil {
 		return nil, err
 	}
@@ -36,9 +40,9 @@ func (p *Prefix) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 
 // upload is one WriteLTXFile.
 type upload struct {
-	c          *Client
-	key        string
-	createOnly bool
+	c           *Client
+	key         string
+	conditional bool // the store honors If-None-Match; else look before the write
 
 	size      int64
 	createdAt time.Time // of the LTX header
@@ -121,12 +125,19 @@ func (u *upload) single(ctx context.Context, body io.ReadSeeker, size int64) err
 	}
 	in := u.input()
 	in.Body, in.ContentLength = body, aws.Int64(size)
-	if u.createOnly {
-		in.IfNoneMatch = aws.String("*")
-	}
 	u.size = size
+	if u.conditional {
+		in.IfNoneMatch = aws.String("*")
+	} else if err := u.look(ctx, a); err != nil {
+		return err
+	}
 	ctx, call := withCall(ctx)
-	out, err := a.PutObject(ctx, in)
+	out, err := summed(u.c, func(o ...func(*s3.Options)) (*s3.PutObjectOutput, error) {
+		if _, err := body.Seek(0, io.SeekStart); err != nil {
+			return nil, u.failed(fmt.Errorf("seek in source: %w", err))
+		}
+		return a.PutObject(ctx, in, o...)
+	})
 	if err == nil && out.ETag == nil {
 		return u.c.foreign("put", u.key)
 	} else if err == nil {
@@ -170,10 +181,8 @@ func (u *upload) settle(ctx context.Context, call *call, cause error, ours func(
 		return errors.Join(u.c.wrap("put", u.key, cause), err)
 	case same:
 		return nil
-	case u.createOnly:
-		return exists("put", u.c.cfg.Bucket, u.key)
 	}
-	return u.c.wrap("put", u.key, cause)
+	return exists("put", u.c.cfg.Bucket, u.key)
 }
 
 func (u *upload) sameAs(out *s3.GetObjectOutput, ours func() ([]byte, error)) (bool, error) {
@@ -229,6 +238,20 @@ func buffered(buf *bytes.Buffer, r io.Reader, part int64) nextPart {
 	}
 }
 
+// look fails with fs.ErrExist if the object is there.
+func (u *upload) look(ctx context.Context, a *api) error {
+	out, err := a.HeadObject(ctx, u.c.headInput(u.key))
+	switch {
+	case err == nil && out.ETag == nil:
+		return u.c.foreign("head", u.key)
+	case err == nil:
+		return exists("put", u.c.cfg.Bucket, u.key)
+	case !isNotExist(err):
+		return u.c.wrap("head", u.key, err)
+	}
+	return nil
+}
+
 const abortTimeout = 10 * time.Second
 
 // multipart sends the parts one after another. The object appears only when all
@@ -238,17 +261,9 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 	if err != nil {
 		return u.c.wrap("put", u.key, err)
 	}
-	if u.createOnly {
-		// Stores that ignore the condition at the end would overwrite, and those
-		// that honor it would take all the parts first.
-		out, err := a.HeadObject(ctx, u.c.headInput(u.key))
-		if err == nil && out.ETag == nil {
-			return u.c.foreign("head", u.key)
-		} else if err == nil {
-			return exists("put", u.c.cfg.Bucket, u.key)
-		} else if !isNotExist(err) {
-			return u.c.wrap("head", u.key, err)
-		}
+	// A store that honors the condition at the end would take all the parts first.
+	if err := u.look(ctx, a); err != nil {
+		return err
 	}
 	put := u.input()
 	create := &s3.CreateMultipartUploadInput{
@@ -282,11 +297,16 @@ func (u *upload) multipart(ctx context.Context, next nextPart) (err error) {
 	if err != nil {
 		return err
 	}
+	// Some stores honor the condition of a PUT and ignore that of the completion.
+	// The parts may have taken minutes: looking again leaves them one round trip.
+	if err := u.look(ctx, a); err != nil {
+		return err
+	}
 	complete := &s3.CompleteMultipartUploadInput{
 		Bucket: put.Bucket, Key: put.Key, UploadId: up.UploadId, MultipartUpload: &types.CompletedMultipartUpload{Parts: parts},
 		SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
 	}
-	if u.createOnly {
+	if u.conditional {
 		complete.IfNoneMatch = aws.String("*")
 	}
 	ctx, call := withCall(ctx)
@@ -314,13 +334,15 @@ func (u *upload) sendParts(ctx context.Context, a *api, put *s3.PutObjectInput, 
 		if _, err := io.Copy(h, body); err != nil {
 			return nil, nil, u.failed(fmt.Errorf("read source: %w", err))
 		}
-		if _, err := body.Seek(0, io.SeekStart); err != nil {
-			return nil, nil, u.failed(fmt.Errorf("seek in source: %w", err))
-		}
 		n := aws.Int32(int32(len(parts) + 1))
-		out, err := a.UploadPart(ctx, &s3.UploadPartInput{
-			Bucket: put.Bucket, Key: put.Key, UploadId: id, PartNumber: n, Body: body, ContentLength: aws.Int64(size),
-			SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
+		out, err := summed(u.c, func(o ...func(*s3.Options)) (*s3.UploadPartOutput, error) {
+			if _, err := body.Seek(0, io.SeekStart); err != nil {
+				return nil, u.failed(fmt.Errorf("seek in source: %w", err))
+			}
+			return a.UploadPart(ctx, &s3.UploadPartInput{
+				Bucket: put.Bucket, Key: put.Key, UploadId: id, PartNumber: n, Body: body, ContentLength: aws.Int64(size),
+				SSECustomerAlgorithm: put.SSECustomerAlgorithm, SSECustomerKey: put.SSECustomerKey, SSECustomerKeyMD5: put.SSECustomerKeyMD5,
+			}, o...)
 		})
 		if err != nil {
 			return nil, nil, u.c.wrap("put", u.key, err)

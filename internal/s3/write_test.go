@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"github.com/benbjohnson/litestream"
 )
 
 func TestAFileIsWrittenAsLitestreamWritesIt(t *testing.T) {
@@ -29,23 +31,26 @@ func TestAFileIsWrittenAsLitestreamWritesIt(t *testing.T) {
 	}
 }
 
-func TestLevel0IsCreateOnlyAndOthersOverwrite(t *testing.T) {
+func TestEveryLevelIsCreateOnly(t *testing.T) {
 	f := newFakeS3(t)
-	p := newClient(t, f.config()).Prefix("p")
-	old, other := ltxBytes(t, 1, 300), ltxBytes(t, 2, 300)
-	for _, level := range []int{0, 1} {
+	cfg := f.config()
+	cfg.PartSize = minPartSize
+	p := newClient(t, cfg).Prefix("p")
+	old, other, parts := ltxBytes(t, 1, 300), ltxBytes(t, 2, 300), ltxBytes(t, 3, minPartSize+1)
+	for level := range litestream.SnapshotLevel + 1 {
 		mustWrite(t, p, level, 1, 1, old)
-	}
-	_, err := p.WriteLTXFile(t.Context(), 0, 1, 1, bytes.NewReader(other))
-	if !errors.Is(err, fs.ErrExist) {
-		t.Fatalf("want fs.ErrExist, got %v", err)
-	}
-	if got, _ := f.object(t, "p/0000/0000000000000001-0000000000000001.ltx"); !bytes.Equal(got, old) {
-		t.Error("the existing file was touched")
-	}
-	mustWrite(t, p, 1, 1, 1, other)
-	if got, _ := f.object(t, "p/0001/0000000000000001-0000000000000001.ltx"); !bytes.Equal(got, other) {
-		t.Error("level 1 was not overwritten")
+		for name, r := range map[string]io.Reader{
+			"other bytes":    bytes.NewReader(other),
+			"the same bytes": bytes.NewReader(old), // the caller knows what it has written; here it is refused alike
+			"in parts":       onlyReader{bytes.NewReader(parts)},
+		} {
+			if _, err := p.WriteLTXFile(t.Context(), level, 1, 1, r); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("level %d, %s: want fs.ErrExist, got %v", level, name, err)
+			}
+		}
+		if got, _ := f.object(t, p.key(ltxName(level, 1, 1))); !bytes.Equal(got, old) {
+			t.Errorf("level %d: the existing file was touched", level)
+		}
 	}
 }
 
@@ -192,7 +197,7 @@ func TestALargeFileGoesInParts(t *testing.T) {
 			t.Errorf("stored %d bytes, want %d", len(got), len(data))
 		}
 	})
-	t.Run("level 0 stays create-only", func(t *testing.T) {
+	t.Run("what is there is not sent again", func(t *testing.T) {
 		before := len(f.seen())
 		_, err := p.WriteLTXFile(t.Context(), 0, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 9, minPartSize))})
 		if !errors.Is(err, fs.ErrExist) {
@@ -222,6 +227,27 @@ func TestALargeFileGoesInParts(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAFileThatAppearsDuringAnUploadInPartsIsLeftAlone(t *testing.T) {
+	f := newFakeS3(t) // which ignores the condition of a completion
+	cfg := f.config()
+	cfg.PartSize = minPartSize
+	p := newClient(t, cfg).Prefix("p")
+	key, foreign := "p/0009/0000000000000001-0000000000000001.ltx", ltxBytes(t, 2, 300)
+	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.URL.Query().Get("partNumber") == "2" {
+			f.put(t, key, foreign)
+		}
+		next.ServeHTTP(w, r)
+	})
+	_, err := p.WriteLTXFile(t.Context(), 9, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 1, minPartSize+1))})
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("want fs.ErrExist, got %v", err)
+	}
+	if got, _ := f.object(t, key); !bytes.Equal(got, foreign) {
+		t.Error("the other writer's file was touched")
+	}
 }
 
 func TestEncryptionAndStorageClassAreAskedFor(t *testing.T) {

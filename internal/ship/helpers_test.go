@@ -98,7 +98,7 @@ func (c *memClient) WriteLTXFile(_ context.Context, level int, minTXID, maxTXID 
 		lost = err
 	}
 	k := [3]uint64{uint64(level), uint64(minTXID), uint64(maxTXID)}
-	if _, ok := c.files[k]; ok && level == 0 {
+	if _, ok := c.files[k]; ok {
 		return nil, fmt.Errorf("create %v: %w", k, fs.ErrExist)
 	}
 	c.files[k] = b
@@ -216,7 +216,8 @@ func mustExec(t testing.TB, db interface {
 }
 
 func newShipper(t testing.TB) *Shipper {
-	return New(Config{SpoolDir: t.TempDir(), ChunkSize: 64 << 10, Node: 1, Session: 1})
+	return New(Config{SpoolDir: t.TempDir(), ChunkSize: 64 << 10, Node: 1, Session: 1,
+		Mine: func(node, session uint32) bool { return node == 1 && session < 1000 }})
 }
 
 // drain steps until there is nothing more and returns the rules taken.

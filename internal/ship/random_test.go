@@ -187,7 +187,7 @@ func (w *world) step() {
 				w.t.Fatal(err)
 			}
 		}
-		if err := w.s.Verify(context.Background(), w.db, w.client.list()); err != nil {
+		if err := w.s.Verify(context.Background(), w.db, Listing{Files: w.client.list(), Began: w.s.cfg.Boot()}); err != nil {
 			w.t.Fatal(err)
 		}
 	}

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"time"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/ltxfile"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -97,7 +101,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	if err != nil {
 		return Fingerprint{}, err
 	}
-	d.hash = int(p.pages) <= s.cfg.MaxPages
+	d.hash = int(p.pages) <= s.cfg.MaxPages || known != nil
 	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
 		s.at(beforePage)
@@ -172,13 +176,28 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 	if snap.sum, err = enc.close(); err != nil {
 		return err
 	}
-	return s.writeSnapshot(ctx, db, snap)
+	if err := s.writeSnapshot(ctx, db, snap); errors.Is(err, errForeignSnapshot) {
+		// Of an earlier attempt at this transaction, whose own file never came. The
+		// number is taken: go on behind it.
+		return fmt.Errorf("%w: %w", ErrStale, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
+// writeSnapshot creates the snapshot, or finds that an earlier attempt has. One of
+// the same name with another state in it is errForeignSnapshot.
 func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
+	if err := s.Confirm(ctx, db); err != nil {
+		return err
+	}
 	failpoint.Hit("snapshot.put.before")
 	info, err := db.Client.WriteLTXFile(ctx, SnapshotLevel, 1, d.next.TXID, d.ltx.reader())
 	failpoint.Hit("snapshot.put.after")
+	if errors.Is(err, fs.ErrExist) {
+		info, err = s.sameSnapshot(ctx, db, d)
+	}
 	if err != nil {
 		return fmt.Errorf("write snapshot %s: %w", d.next.TXID, err)
 	}
@@ -186,6 +205,26 @@ func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
 		db.OnWrite(info, nil) // snapshots are not compacted
 	}
 	return nil
+}
+
+var errForeignSnapshot = errors.New("a snapshot of that transaction is there, of another state")
+
+// sameSnapshot compares the snapshot that stands at the replica with ours.
+func (s *Shipper) sameSnapshot(ctx context.Context, db *DB, d *delta) (*ltx.FileInfo, error) {
+	rc, err := db.Client.OpenLTXFile(ctx, SnapshotLevel, 1, d.next.TXID, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rc.Close() }()
+	c := countingReader{r: untrusted.NewLTX(rc)}
+	hdr, same, err := ltxfile.Same(d.ltx.reader(), &c)
+	if err != nil {
+		return nil, err
+	} else if !same {
+		return nil, errForeignSnapshot
+	}
+	return &ltx.FileInfo{Level: SnapshotLevel, MinTXID: 1, MaxTXID: d.next.TXID, Size: c.n,
+		CreatedAt: time.UnixMilli(hdr.Timestamp).UTC()}, nil
 }
 
 // Snapshot ships what is left and writes the state at the resulting TXID as a
@@ -234,7 +273,9 @@ func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error
 	if _, err := s.dump(ctx, db, p, d, nil); err != nil {
 		return err
 	}
-	if err := s.writeSnapshot(ctx, db, d); err != nil {
+	if err := s.writeSnapshot(ctx, db, d); errors.Is(err, errForeignSnapshot) {
+		return fmt.Errorf("%w: %w", ErrFenced, err)
+	} else if err != nil {
 		return err
 	}
 	s.note(db, db.State, d)

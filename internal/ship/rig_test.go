@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 	"go.uber.org/goleak"
@@ -132,9 +133,19 @@ func (r *rig) reborn() {
 
 func (r *rig) verify() {
 	r.t.Helper()
-	if err := r.s.Verify(r.t.Context(), r.db, r.client.list()); err != nil {
+	if err := r.tryVerify(); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+func (r *rig) tryVerify() error { return r.s.Verify(r.t.Context(), r.db, r.listing()) }
+
+// listing is what the replica holds, as a Manager tells it.
+func (r *rig) listing() Listing {
+	files := r.client.list()
+	return Listing{Files: files, Began: r.s.cfg.Boot(), Plan: func() ([]*ltx.FileInfo, error) {
+		return litestream.CalcRestorePlan(r.t.Context(), r.client, 0, time.Time{}, slog.New(slog.DiscardHandler))
+	}}
 }
 
 // log reads the WAL file; setLog replaces its content.

@@ -19,17 +19,22 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
 
 // Errors of a step.
 var (
-	// ErrFenced: the replica holds a file at our next TXID that we did not write.
+	// ErrFenced: the replica holds a history that is not known to be the local
+	// file's.
 	ErrFenced = errors.New("another writer owns the replica prefix")
-	// ErrStale: the replica is ahead of the state, by a write of an earlier run
-	// of this process. Verify, then go on.
-	ErrStale = errors.New("ship: the replica is ahead of the local state")
+	// ErrBehind: another writer has gone on from our state, and the local file has
+	// nothing that the replica lacks.
+	ErrBehind = errors.New("ship: another writer has gone on from the local state")
+	// ErrStale: the replica is not what it was known to be. Verify, which says
+	// what that means.
+	ErrStale = errors.New("ship: the replica is not what it was")
 	// ErrMissing: the database file is gone.
 	ErrMissing = errors.New("database file does not exist")
 	// ErrUnsettled: the database moved on at every attempt; try again.
@@ -63,6 +68,16 @@ type Config struct {
 	// Node and Session go into every LTX header, to tell our own writes from
 	// those of another writer: Node is the state directory, Session this run.
 	Node, Session uint32
+	// Mine reports whether an earlier session of this node is known to have been
+	// of this state directory, not of a copy. Default: none is.
+	Mine func(node, session uint32) bool
+	// Boot is a clock that counts the time in which the machine was suspended.
+	// Default boottime.Now.
+	Boot func() time.Duration
+	// Window is how long it is taken for granted that the replica ends where it
+	// was last seen to end: half of the time for which every writer keeps each
+	// level 0 file (DESIGN.md, "Place"). Default 2m30s.
+	Window time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Stat takes a file's fingerprint. Default Stat; tests give its stamps the
@@ -99,6 +114,15 @@ func New(cfg Config) *Shipper {
 	}
 	if cfg.Stat == nil {
 		cfg.Stat = Stat
+	}
+	if cfg.Mine == nil {
+		cfg.Mine = func(uint32, uint32) bool { return false }
+	}
+	if cfg.Boot == nil {
+		cfg.Boot = boottime.Now
+	}
+	if cfg.Window == 0 {
+		cfg.Window = DefaultWindow
 	}
 	if cfg.BusyTimeout == 0 {
 		cfg.BusyTimeout = time.Second
@@ -137,6 +161,9 @@ type DB struct {
 	State  State
 	// Pages is the hashes of the pages at State, or nil if they are not known.
 	Pages *Pages
+	// Placed is when, by Config.Boot, the replica was last known to end at State;
+	// zero: that is not known. See Confirm.
+	Placed time.Duration
 	// OnWrite, if set, is told of every file that the replica has acknowledged.
 	// data is all of the file if it is at hand, valid only during the call; nil if
 	// it is not, or if what is stored is not surely what was written last.

@@ -3,6 +3,7 @@ package ship
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"syscall"
@@ -13,13 +14,17 @@ import (
 )
 
 // State is what the shipper knows of one database between steps. It is a plain
-// value of about 170 bytes that holds no resource. The zero value is a database
+// value of about 190 bytes that holds no resource. The zero value is a database
 // of which nothing was shipped.
 type State struct {
 	TXID     ltx.TXID // last one acknowledged by the replica
 	PageSize uint32   // of the database at TXID
 	Commit   uint32   // pages of the database at TXID
 	Ino      uint64   // of the database file that was shipped
+
+	// Origin is who wrote the file that ends at TXID, and what is in it: the number
+	// alone does not tell our history from another's.
+	Origin Origin
 
 	// The WAL generation and the place in it up to which it was shipped. An
 	// Offset of 0 means that no generation is known.
@@ -95,9 +100,26 @@ func FingerprintOf(fi os.FileInfo) Fingerprint {
 	return p
 }
 
+// Origin identifies an LTX file by its header and trailer. The zero value is that
+// of no file.
+type Origin struct {
+	Writer uint64       // its header's NodeID: the node above, the session below
+	Sum    ltx.Checksum // of the whole file
+}
+
+// Node and Session are the two halves of the writer.
+func (o Origin) Node() uint32 { return uint32(o.Writer >> 32) }
+
+// Session is the run of the node that wrote the file.
+func (o Origin) Session() uint32 { return uint32(o.Writer) }
+
+func (o Origin) String() string { return fmt.Sprintf("%08x/%08x", o.Node(), o.Session()) }
+
 const (
-	stateVersion = 2
-	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 17 + wal.FrameHeaderSize + 1 + 32 + 4
+	stateVersion = 3
+	oldVersion   = 2 // without an Origin
+	originSize   = 16
+	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 17 + wal.FrameHeaderSize + 1 + 32 + originSize + 4
 )
 
 // ErrBadState is returned when bytes are no State. It costs a look at the
@@ -132,15 +154,21 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, uint64(s.Print.Size))
 	b = le.AppendUint64(b, uint64(s.Print.Mtime))
 	b = le.AppendUint64(b, uint64(s.Print.Ctime))
+	b = le.AppendUint64(b, s.Origin.Writer)
+	b = le.AppendUint64(b, uint64(s.Origin.Sum))
 	return le.AppendUint32(b, crc32.ChecksumIEEE(b[start:])), nil
 }
 
-// UnmarshalBinary decodes what AppendBinary wrote.
+// UnmarshalBinary decodes what AppendBinary wrote, now or in the version before.
 func (s *State) UnmarshalBinary(b []byte) error {
 	le := binary.LittleEndian
 	const slot = 66
-	if len(b) != stateSize || b[0] != stateVersion ||
-		crc32.ChecksumIEEE(b[:stateSize-4]) != le.Uint32(b[stateSize-4:]) ||
+	want := stateSize
+	if len(b) > 0 && b[0] == oldVersion {
+		want -= originSize
+	}
+	if len(b) != want || b[0] != stateVersion && b[0] != oldVersion ||
+		crc32.ChecksumIEEE(b[:want-4]) != le.Uint32(b[want-4:]) ||
 		b[slot-1] > 1 || b[slot+wal.FrameHeaderSize] > wal.FrameHeaderSize {
 		return ErrBadState
 	}
@@ -160,6 +188,9 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	s.Print = Fingerprint{
 		Ino: le.Uint64(b[1:]), Size: int64(le.Uint64(b[9:])),
 		Mtime: int64(le.Uint64(b[17:])), Ctime: int64(le.Uint64(b[25:])),
+	}
+	if want == stateSize {
+		s.Origin = Origin{Writer: le.Uint64(b[33:]), Sum: ltx.Checksum(le.Uint64(b[41:]))}
 	}
 	return nil
 }

@@ -6,7 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -15,27 +18,312 @@ import (
 // a larger one costs a resync instead.
 const verifyLimit = 64 << 20
 
-// Verify compares the state with what the replica holds. It is called once in
-// the life of a process, before the first write to a prefix: a state directory
-// may be lost, stale or from another time. The replica's history is the truth;
-// where the state is not at its end, the position is taken from its last file,
-// if that agrees with the WAL byte for byte, or else the next step resyncs.
-func (s *Shipper) Verify(ctx context.Context, db *DB, files []*ltx.FileInfo) error {
+// Listing is what the replica holds of a database.
+type Listing struct {
+	Files []*ltx.FileInfo
+	// Began is Config.Boot just before the listing was made.
+	Began time.Duration
+	// Plan is the files that the newest state is restored from, in order; it is
+	// called only if the local file has to be compared with them.
+	Plan func() ([]*ltx.FileInfo, error)
+	// Local says that the local file is the truth, whoever wrote the replica last:
+	// an operator has chosen it.
+	Local bool
+	// Unknown says so only where it cannot be told whose the replica's newest file
+	// is: the state was lost, or is a copy.
+	Unknown bool
+}
+
+// Verify decides, before the first write of a process to a prefix, and again
+// whenever the replica turns out to be not what it was, whether the local file may
+// go on from what the replica holds. DESIGN.md ("Who may write") has the table. On
+// success the state is at the replica's end; where the local file's place is not
+// known the next step resyncs.
+//
+// ErrBehind and ErrFenced change nothing.
+func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	db.pending = nil
-	last := newest(files)
+	last := newest(l.Files)
 	if last == nil {
-		db.State = State{}
+		db.State, db.Placed = State{}, l.Began
 		return nil
 	}
-	if db.State.TXID == last.MaxTXID {
-		return nil
-	}
-	st, err := s.fromReplica(ctx, db, last)
+	at, err := readOrigin(ctx, db, last)
 	if err != nil {
 		return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 	}
-	db.State = st
+	switch known := db.State; {
+	case known.TXID == last.MaxTXID && s.knew(known, at):
+		db.State.Origin = at.Origin
+	case l.Local, s.mine(at.hdr), l.Unknown && (known.TXID == 0 || at.Node() == s.cfg.Node):
+		st, err := s.fromReplica(ctx, db, last)
+		if err != nil {
+			return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
+		}
+		db.State, db.State.Origin = st, at.Origin
+	default:
+		if err := s.verifyForeign(ctx, db, l, last, at); err != nil {
+			return err
+		}
+	}
+	db.Placed = l.Began
 	return nil
+}
+
+// verifyForeign decides where the replica's last file is not known to be ours.
+func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) error {
+	fail := func(err error) error { return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err) }
+	st, err := s.fromReplica(ctx, db, last)
+	if err != nil {
+		return fail(err)
+	}
+	if st.Offset != 0 { // the log has all of it, byte for byte
+		db.State, db.State.Origin = st, at.Origin
+		return nil
+	}
+	known := db.State
+	descends, err := descendsFrom(ctx, db, l.Files, known)
+	if err != nil {
+		return fail(err)
+	}
+	idle, err := s.untouched(ctx, db)
+	if err != nil {
+		return fail(err)
+	}
+	if idle && (known.TXID == 0 || descends && last.MaxTXID > known.TXID) {
+		return fmt.Errorf("%w: from transaction %s to %s, written by node %s at %s; this one is node %08x/%08x", ErrBehind,
+			known.TXID, last.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+	}
+	same, err := s.equals(ctx, db, l, last, at)
+	if err != nil {
+		return fail(err)
+	} else if same {
+		return nil
+	}
+	// To be fenced is for good: not by a body that was damaged on its way.
+	if _, _, err := readVerified(ctx, db, last.Level, last.MinTXID, last.MaxTXID, last.Size); err != nil {
+		return fail(err)
+	}
+	return s.fenced(db, at, l.Files)
+}
+
+// fenced says who wrote what, and what can be done.
+func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
+	ours := "what this one has shipped is not known"
+	if st := db.State; st.TXID != 0 {
+		ours = fmt.Sprintf("this one knows of transaction %s", st.TXID)
+		if st.Origin != (Origin{}) {
+			ours += " by " + st.Origin.String()
+		}
+		for _, f := range files {
+			if f.Level == 0 && f.MaxTXID == st.TXID && !f.CreatedAt.IsZero() {
+				ours += " at " + f.CreatedAt.UTC().Format(time.RFC3339)
+			}
+		}
+	}
+	return fmt.Errorf("%w: transaction %s was written by node %s at %s; %s (node %08x/%08x), and its file has commits that the replica lacks. "+
+		"Nothing was shipped or changed. Take over (the local file becomes the newest state) or adopt (the replica wins, the local file is kept aside)",
+		ErrFenced, at.hdr.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339),
+		ours, s.cfg.Node, s.cfg.Session)
+}
+
+// mine reports whether a file was written by this run, or by an earlier one that
+// is known to have been of this state directory: not by a copy of it. What bears a
+// later time than this run's start was written by a copy that is not known as one.
+func (s *Shipper) mine(hdr ltx.Header) bool {
+	o := Origin{Writer: hdr.NodeID}
+	if o.Node() == s.cfg.Node && o.Session() == s.cfg.Session {
+		return true
+	}
+	return s.cfg.Mine(o.Node(), o.Session()) && !time.UnixMilli(hdr.Timestamp).After(s.started)
+}
+
+// knew reports whether the file is the one that the state was acknowledged for. A
+// state of before version 3 knows only its number.
+func (s *Shipper) knew(st State, at stored) bool {
+	if st.Origin == (Origin{}) {
+		return at.Node() == s.cfg.Node
+	}
+	return st.Origin == at.Origin
+}
+
+// untouched reports whether the local file has nothing but the state: nothing was
+// committed since, or the file is empty.
+func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
+	main, err := s.cfg.Stat(db.Path)
+	if err != nil {
+		return false, err
+	}
+	if main.Size == 0 {
+		return true, nil
+	}
+	f, size, err := openWAL(db.Path)
+	if err != nil {
+		return false, err
+	}
+	if f != nil {
+		defer func() { _ = f.Close() }()
+	}
+	d, err := s.proved(db, main, f, size)
+	if err != nil || d == nil {
+		return false, err
+	}
+	defer d.close()
+	return d.rule != RuleNone && d.ltx == nil && !d.more && !d.tail, nil
+}
+
+// descendsFrom reports whether the replica's history may contain the state: the
+// file of its transaction, if it is still there, is the one that is known.
+func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) (bool, error) {
+	for _, f := range files {
+		if f.Level == 0 && f.MaxTXID == st.TXID {
+			at, err := readOrigin(ctx, db, f)
+			return err == nil && at.Origin == st.Origin, err
+		}
+	}
+	return true, nil
+}
+
+// equals compares the database with the newest state of the replica, page by page.
+// If they are the same the position is taken.
+func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) (bool, error) {
+	if l.Plan == nil {
+		return false, nil
+	}
+	main, err := s.cfg.Stat(db.Path)
+	if err != nil {
+		return false, err
+	}
+	if main.Size == 0 {
+		return false, nil
+	}
+	plan, err := l.Plan()
+	if err != nil {
+		return false, nil // it cannot be restored, so it equals nothing
+	}
+	pages, err := s.pagesOf(ctx, db, plan)
+	if err != nil {
+		return false, err
+	}
+	before, beforePages := db.State, db.Pages
+	db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()), Ino: main.Ino}
+	db.Pages = pages
+	d, empty, err := s.resync(ctx, db)
+	defer d.close()
+	if err != nil || empty || !d.same {
+		db.State, db.Pages = before, beforePages
+		return false, err
+	}
+	db.State, db.State.Origin = d.next, at.Origin
+	if pages.Len() > s.cfg.MaxPages {
+		db.Pages = nil
+	}
+	return true, nil
+}
+
+// pagesOf hashes the state that a restore from these files would make.
+func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*Pages, error) {
+	p := new(Pages)
+	for _, f := range plan {
+		if err := p.applyFile(ctx, db, f); err != nil {
+			return nil, fmt.Errorf("read level %d %s: %w", f.Level, ltx.FormatFilename(f.MinTXID, f.MaxTXID), err)
+		}
+	}
+	return p, nil
+}
+
+// applyFile makes the hashes those of the state after one more file. What they
+// take is bounded by the file's own size: a page that no file has is not counted on
+// before it is needed.
+func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
+	rc, err := db.Client.OpenLTXFile(ctx, f.Level, f.MinTXID, f.MaxTXID, 0, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rc.Close() }()
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
+	dec.SetRetainPageIndex(false)
+	if err := dec.DecodeHeader(); err != nil {
+		return err
+	}
+	hdr := dec.Header()
+	var changed []pageSum
+	page := make([]byte, hdr.PageSize)
+	for {
+		var ph ltx.PageHeader
+		if err := dec.DecodePage(&ph, page); isEOF(err) {
+			break
+		} else if err != nil {
+			return err
+		}
+		if ph.Pgno > hdr.Commit {
+			return fmt.Errorf("page %d is beyond the end of %d pages", ph.Pgno, hdr.Commit)
+		}
+		changed = append(changed, pageSum{ph.Pgno, sumPage(page)})
+	}
+	if err := dec.Close(); err != nil {
+		return err
+	}
+	// Every page past the former end must be in the file (but for the lock page).
+	if grown := int64(hdr.Commit) - int64(len(p.sums)); grown > int64(len(changed))+1 {
+		return fmt.Errorf("it has %d pages for a database that grew by %d", len(changed), grown)
+	}
+	p.PageSize = hdr.PageSize
+	p.advance(State{TXID: hdr.MaxTXID, Commit: hdr.Commit}, changed)
+	return nil
+}
+
+// stored is what the header and the trailer of a stored file say.
+type stored struct {
+	Origin
+	hdr ltx.Header
+}
+
+// OriginOf reads who wrote a file of the replica, and its checksum.
+func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileInfo) (Origin, error) {
+	at, err := readOrigin(ctx, &DB{Client: client}, f)
+	return at.Origin, err
+}
+
+// smallFile is read whole where its header and its trailer are wanted.
+const smallFile = 64 << 10
+
+// readOrigin reads who wrote a file, without its pages if it is large.
+func readOrigin(ctx context.Context, db *DB, f *ltx.FileInfo) (stored, error) {
+	if f.Size <= smallFile {
+		hdr, sum, _, err := readStored(ctx, db, f.Level, f.MinTXID, f.MaxTXID)
+		return checkOrigin(f, hdr, sum, err)
+	}
+	part := func(off int64, n int) ([]byte, error) {
+		rc, err := db.Client.OpenLTXFile(ctx, f.Level, f.MinTXID, f.MaxTXID, off, int64(n))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = rc.Close() }()
+		b := make([]byte, n)
+		_, err = io.ReadFull(rc, b)
+		return b, err
+	}
+	var hdr ltx.Header
+	var tr ltx.Trailer
+	b, err := part(0, ltx.HeaderSize)
+	if err == nil {
+		err = hdr.UnmarshalBinary(b)
+	}
+	if err == nil {
+		b, err = part(f.Size-ltx.TrailerSize, ltx.TrailerSize)
+	}
+	if err == nil {
+		err = tr.UnmarshalBinary(b)
+	}
+	return checkOrigin(f, hdr, tr.FileChecksum, err)
+}
+
+func checkOrigin(f *ltx.FileInfo, hdr ltx.Header, sum ltx.Checksum, err error) (stored, error) {
+	if err == nil && (hdr.MinTXID != f.MinTXID || hdr.MaxTXID != f.MaxTXID) {
+		err = fmt.Errorf("damaged: it says that it has transactions %s to %s", hdr.MinTXID, hdr.MaxTXID)
+	}
+	return stored{Origin{hdr.NodeID, sum}, hdr}, err
 }
 
 // newest is the file that ends last; of several the one of the lowest level,
@@ -57,7 +345,7 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 		return State{}, err
 	}
 	defer func() { _ = rc.Close() }()
-	hdr, r, err := ltx.PeekHeader(rc)
+	hdr, r, err := ltx.PeekHeader(untrusted.NewLTX(rc))
 	if err != nil {
 		return State{}, fmt.Errorf("not an LTX file: %w", err)
 	}

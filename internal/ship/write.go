@@ -9,13 +9,9 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
-
-// orphanGrace is how long after the start of this run a write of the run before
-// it may still arrive: a process that was killed does not take its requests
-// back.
-const orphanGrace = 2 * time.Minute
 
 // encodeBatch writes the batch as one LTX file, and notes the hashes of its
 // pages if they are wanted.
@@ -100,15 +96,25 @@ func (s *Shipper) header(next State) ltx.Header {
 // write puts the delta's file at the replica and moves the state. It returns
 // the bytes written.
 func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
+	if err := s.Confirm(ctx, db); err != nil {
+		return 0, err
+	}
 	txid := d.next.TXID
+	d.next.Origin = Origin{Writer: d.hdr.NodeID, Sum: d.sum}
+	began := s.cfg.Boot()
 	failpoint.Hit("ship.put.before")
 	info, err := db.Client.WriteLTXFile(ctx, 0, txid, txid, d.ltx.reader())
 	failpoint.Hit("ship.put.after")
 	err = failpoint.Err("ship.put.lost", err)
 	switch {
 	case err == nil:
+		if err := s.confirmLate(ctx, db, txid); err != nil {
+			db.pending = append(db.pending, attempt{txid, d.sum, d.next})
+			return 0, err
+		}
 		before := db.State
 		s.acked(db, d.next, info, d.ltx.bytes())
+		db.Placed = max(db.Placed, began)
 		s.note(db, before, d)
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
@@ -164,43 +170,38 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	if err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
-	if s.adopt(db, txid, ours, hdr, sum, size) {
-		return nil
+	if done, err := s.adopt(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
+		return err
 	}
 	// To be fenced is for good: not by a body that was damaged on its way.
 	if hdr, sum, err = readVerified(ctx, db, 0, txid, txid, size); err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
-	if s.adopt(db, txid, ours, hdr, sum, size) {
-		return nil
+	if done, err := s.adopt(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
+		return err
 	}
-	node, session := uint32(hdr.NodeID>>32), uint32(hdr.NodeID)
-	// What an earlier run of ours sent was made before this one started; what was
-	// made since is of a copy of our state directory, alive on another machine.
-	before := !time.UnixMilli(hdr.Timestamp).After(s.started)
-	// And what this run sent was for the same database while it was known before:
-	// it went, with a write under way, and came back.
-	if node == s.cfg.Node && (session == s.cfg.Session || before && s.cfg.Now().Sub(s.started) < orphanGrace) {
-		return fmt.Errorf("%w: transaction %s", ErrStale, txid)
+	if s.mine(hdr) {
+		return fmt.Errorf("%w: transaction %s is there", ErrStale, txid)
 	}
-	return fmt.Errorf("%w: transaction %s was written by node %08x/%08x at %s, we are %08x/%08x",
-		ErrFenced, txid, node, session,
-		time.UnixMilli(hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+	return s.fenced(db, stored{Origin{hdr.NodeID, sum}, hdr}, nil)
 }
 
 // adopt takes the file that stands at txid for the attempt whose checksum it has.
-func (s *Shipper) adopt(db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) bool {
+func (s *Shipper) adopt(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) (bool, error) {
 	for _, a := range ours {
 		if a.sum == sum {
+			if err := s.confirmLate(ctx, db, txid); err != nil {
+				return false, err
+			}
 			db.Pages = nil // which of its pages it changed is not known any more
 			s.acked(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
 			}, nil)
-			return true
+			return true, nil
 		}
 	}
-	return false
+	return false, nil
 }
 
 // readStored reads a file of the replica for its header, checksum and size.
@@ -245,7 +246,7 @@ func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.T
 		return hdr, 0, err
 	}
 	defer func() { _ = rc.Close() }()
-	c := countingReader{r: rc}
+	c := countingReader{r: untrusted.NewLTX(rc)}
 	dec := ltx.NewDecoder(&c)
 	if err := dec.DecodeHeader(); err != nil {
 		return hdr, 0, fmt.Errorf("damaged: %w", err)

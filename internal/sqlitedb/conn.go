@@ -125,21 +125,3 @@ func PageSize(ctx context.Context, path string) (n uint32, err error) {
 	err = c.QueryRow(ctx, "PRAGMA page_size", &n)
 	return n, err
 }
-
-// CheckIntegrity runs SQLite's integrity_check on a database that nobody uses.
-// It leaves no file beside it. The error is ErrCorrupt with the first finding.
-func CheckIntegrity(ctx context.Context, path string) (err error) {
-	c, err := OpenConn(ctx, path, time.Second)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.DropWAL(), c.Close()) }()
-	var result string
-	if err := c.QueryRow(ctx, "PRAGMA integrity_check(1)", &result); err != nil {
-		return err
-	}
-	if result != "ok" {
-		return fmt.Errorf("%w: %s", ErrCorrupt, result)
-	}
-	return nil
-}

@@ -27,27 +27,30 @@ func Classify(err error) error {
 	if !errors.As(err, &e) {
 		return err
 	}
-	var kind error
-	switch e.Code() & 0xff { // the primary code
-	case sqlite3.SQLITE_NOTADB:
-		kind = ErrNotDatabase
-	case sqlite3.SQLITE_CORRUPT:
-		kind = ErrCorrupt
-	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
-		kind = ErrReadOnly
-	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
-		kind = ErrBusy
-	case sqlite3.SQLITE_FULL:
-		kind = ErrDiskFull
-	case sqlite3.SQLITE_CANTOPEN:
-		kind = ErrNoFile
-	default:
-		return err
-	}
-	if errors.Is(err, kind) {
+	kind := kindOf(e.Code())
+	if kind == nil || errors.Is(err, kind) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", kind, err)
+}
+
+// kindOf returns the sentinel of a result code, or nil.
+func kindOf(code int) error {
+	switch code & 0xff { // the primary code
+	case sqlite3.SQLITE_NOTADB:
+		return ErrNotDatabase
+	case sqlite3.SQLITE_CORRUPT:
+		return ErrCorrupt
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM:
+		return ErrReadOnly
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return ErrBusy
+	case sqlite3.SQLITE_FULL:
+		return ErrDiskFull
+	case sqlite3.SQLITE_CANTOPEN:
+		return ErrNoFile
+	}
+	return nil
 }
 
 // Explain tells a database that cannot be written from one that cannot be opened

@@ -126,13 +126,13 @@ func TestErrorsSayWhatIsWrongWithAFile(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckIntegrity(t.Context(), good); err != nil {
-		t.Errorf("a good database: %v", err)
+	if warnings, err := CheckIntegrity(t.Context(), good, Full); err != nil || len(warnings) > 0 {
+		t.Errorf("a good database: %q, %v", warnings, err)
 	}
 	if err := os.Truncate(good, 5000); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckIntegrity(t.Context(), good); !errors.Is(err, ErrCorrupt) {
+	if _, err := CheckIntegrity(t.Context(), good, Full); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a cut database: %v", err)
 	}
 }

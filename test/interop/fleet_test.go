@@ -5,6 +5,7 @@ package interop
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -156,7 +157,36 @@ func TestADatabaseThatStockLitestreamReplicatedIsTakenOver(t *testing.T) {
 
 	m := g.startManager(t, root)
 	write(t, path, 50)
+	takeOver(t, m)
 	syncNow(t, m)
 	closeManager(t, m)
 	requireEqual(t, path, g.stockRestore(t, prefix))
+}
+
+func TestADatabaseThatStockLitestreamReplicatedToTheEndGoesOn(t *testing.T) {
+	g, root := startGateway(t), t.TempDir()
+	path := makeDatabase(t, root)
+	for range 2 { // the second one ships what the first wrote to the database
+		g.litestream(t, path, prefix, "replicate", "-once")
+	}
+	m := g.startManager(t, root)
+	syncNow(t, m) // it equals the newest state
+	write(t, path, 50)
+	syncNow(t, m)
+	closeManager(t, m)
+	requireEqual(t, path, g.stockRestore(t, prefix))
+}
+
+// takeOver says that the local file is the truth, as somebody must where another
+// writer was the last and the file has commits of its own.
+func takeOver(t *testing.T, m *multidb.Manager) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := m.Sync(ctx, id); !errors.Is(err, multidb.ErrFenced) {
+		t.Fatalf("%v, want ErrFenced", err)
+	}
+	if err := m.TakeOver(ctx, id); err != nil {
+		t.Fatal(err)
+	}
 }

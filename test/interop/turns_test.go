@@ -142,6 +142,9 @@ func TestAPrefixGoesFromOursToStockLitestreamAndBack(t *testing.T) {
 				dir = filepath.Join(t.TempDir(), "state")
 			}
 			m := g.resumeManager(t, root, dir)
+			if turn > 0 {
+				takeOver(t, m)
+			}
 			for range 3 {
 				write(t, path, 10)
 				err := m.Do(t.Context(), id, func(db *sql.DB) error {

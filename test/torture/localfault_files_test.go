@@ -11,9 +11,10 @@ import (
 	"github.com/multidb-go/multidb"
 )
 
-// TestADeletedDatabaseKeepsItsReplicaAndGoesOnWhenRecreated: the file goes, its
-// replica stays, and a new one under the name continues the history.
-func TestADeletedDatabaseKeepsItsReplicaAndGoesOnWhenRecreated(t *testing.T) {
+// TestADeletedDatabaseKeepsItsReplicaAndGoesOnWhenRestored: the file goes, its
+// replica stays; no empty one takes its place, and one that is restored continues
+// the history.
+func TestADeletedDatabaseKeepsItsReplicaAndGoesOnWhenRestored(t *testing.T) {
 	t.Parallel()
 	w := newWard(t)
 	w.start()
@@ -34,14 +35,22 @@ func TestADeletedDatabaseKeepsItsReplicaAndGoesOnWhenRecreated(t *testing.T) {
 	old.checkAll(t, w.place.client(t, "sick"), n)
 
 	before := newestTXID(t, w, "sick")
-	w.sick.l, w.sick.n = ledger{old.seed + 1}, 0
+	if err := w.sick.try(); !errors.Is(err, multidb.ErrBackupExists) {
+		t.Errorf("a new one in its place: %v", err)
+	}
+	if after := newestTXID(t, w, "sick"); after != before {
+		t.Errorf("the history went from %v to %v", before, after)
+	}
+	if err := w.m.Restore(t.Context(), "sick", multidb.RestoreOptions{OutputPath: w.path("sick")}); err != nil {
+		t.Fatal(err)
+	}
 	w.sick.write(5)
 	w.arrived()
 	w.healthy()
 	if after := newestTXID(t, w, "sick"); after <= before {
 		t.Errorf("the history went from %v to %v", before, after)
 	}
-	w.finishNewest()
+	w.finish()
 }
 
 // TestADeletedDatabaseThatIsHeldIsNamed: an application has it open, so that its

@@ -1,0 +1,11 @@
+package boottime
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Now is the time since an arbitrary point in the past, the same for the whole
+// life of the process. Safe for concurrent use.
+func Now() time.Duration { return read(unix.CLOCK_BOOTTIME) }

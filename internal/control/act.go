@@ -1,0 +1,214 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// The verbs of an Order.
+const (
+	TakeOver = "takeover" // the local file wins
+	Adopt    = "adopt"    // the replica wins
+	HandOver = "handover" // ship what is left and let go
+)
+
+// Order is what an operator wants done with some databases.
+type Order struct {
+	Verb string   `json:"verb"`
+	IDs  []string `json:"ids,omitempty"`
+	// All means, instead of IDs, every database that is fenced; of HandOver every one.
+	All bool `json:"all,omitempty"`
+	// DryRun only tells what would be done.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// check returns what is wrong with an order.
+func (o Order) check() error {
+	switch {
+	case o.Verb != TakeOver && o.Verb != Adopt && o.Verb != HandOver:
+		return fmt.Errorf("no verb %q; there are %s, %s and %s", o.Verb, TakeOver, Adopt, HandOver)
+	case o.All == (len(o.IDs) > 0):
+		return errors.New("want ids, or all")
+	}
+	return nil
+}
+
+// Outcome is what became of one database.
+type Outcome struct {
+	ID     string `json:"id"`
+	Verb   string `json:"verb"`
+	DryRun bool   `json:"dry_run,omitempty"`
+	// Done says that it was done, and that nothing failed.
+	Done bool `json:"done"`
+	// Fenced says that it was fenced before, Why with which two writers; Would what
+	// is done if it is no dry run.
+	Fenced bool   `json:"fenced"`
+	Why    string `json:"why,omitempty"`
+	Would  string `json:"would,omitempty"`
+	Path   string `json:"path,omitempty"`
+	Kept   string `json:"kept,omitempty"` // where the local file was set aside
+	TXID   string `json:"txid,omitempty"` // that the replica has now
+	Error  string `json:"error,omitempty"`
+	// NotFound says that the process does not know the database.
+	NotFound bool `json:"not_found,omitempty"`
+}
+
+// Actor is an optional interface of a Source: it carries out orders. Safe for
+// concurrent use.
+type Actor interface {
+	// Chosen lists the databases that All of an order means.
+	Chosen(verb string) []string
+	// Act does to one database what the order says, and returns when it is done, has
+	// failed, or ctx has ended.
+	Act(ctx context.Context, o Order, id string) Outcome
+}
+
+// parallelActs bounds how many databases of one order are worked on at a time. What
+// they ship is bounded by the process itself.
+const parallelActs = 16
+
+// maxOrder is the largest order, in bytes: as many IDs as a command line has room for.
+const maxOrder = 16 << 20
+
+// act carries out an order and writes an Outcome a line as each database is done. A
+// client that has gone ends it: nothing more is begun.
+func act(a Actor) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var o Order
+		// The server notices that the client has gone only when the body was read.
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+		if err == nil {
+			err = json.Unmarshal(body, &o)
+		}
+		if err != nil {
+			fail(w, http.StatusBadRequest, fmt.Errorf("the order: %w", err))
+			return
+		}
+		if err := o.check(); err != nil {
+			fail(w, http.StatusBadRequest, err)
+			return
+		}
+		// A whole database may have to be shipped or restored: whoever asked waits as
+		// long as he likes, whatever limits the server has for questions.
+		conn := http.NewResponseController(w)
+		if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
+			fail(w, http.StatusInternalServerError, err)
+			return
+		}
+		ids := o.IDs
+		if o.All {
+			ids = a.Chosen(o.Verb)
+		}
+		o.IDs = nil
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusOK)
+		if conn.Flush() != nil {
+			return // the client has gone
+		}
+		carryOut(r.Context(), a, o, ids, func(out Outcome) error {
+			return errors.Join(json.NewEncoder(w).Encode(out), conn.Flush())
+		})
+	}
+}
+
+// carryOut acts on the databases, several at a time, and tells of each. It ends
+// early when nobody listens any more.
+func carryOut(ctx context.Context, a Actor, o Order, ids []string, tell func(Outcome) error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex // guards tell
+	var workers sync.WaitGroup
+	next := make(chan string)
+	for range min(parallelActs, len(ids)) {
+		workers.Go(func() {
+			for id := range next {
+				out := a.Act(ctx, o, id)
+				mu.Lock()
+				if tell(out) != nil {
+					cancel()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, id := range ids {
+		select {
+		case next <- id:
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(next)
+	workers.Wait()
+}
+
+// Act has the process carry out an order. It yields each database's outcome when
+// that is known; nothing but ctx bounds how long that takes. An error is the last
+// pair: then what of the order was done is told only by the outcomes so far.
+func (c *Client) Act(ctx context.Context, o Order) iter.Seq2[Outcome, error] {
+	return func(yield func(Outcome, error) bool) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // nothing more is begun for whoever listens no longer
+		res, err := c.order(ctx, o)
+		if err != nil {
+			yield(Outcome{}, err)
+			return
+		}
+		defer func() { _ = res.Body.Close() }() // only read from
+		for dec := json.NewDecoder(res.Body); ; {
+			var out Outcome
+			if err := dec.Decode(&out); errors.Is(err, io.EOF) {
+				return
+			} else if err != nil {
+				if ctx.Err() != nil {
+					err = context.Cause(ctx)
+				}
+				yield(Outcome{}, fmt.Errorf("control socket: %w", err))
+				return
+			}
+			if !yield(out, nil) {
+				return
+			}
+		}
+	}
+}
+
+// order sends an order and returns the answer, which is 200.
+func (c *Client) order(ctx context.Context, o Order) (*http.Response, error) {
+	o.IDs = slices.Compact(slices.Sorted(slices.Values(o.IDs))) // one after the other of the same would be refused
+	body, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://multidb/v1/act", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.GetBody = nil // an order is not sent a second time by itself
+	res, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("control socket: %w", err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return res, nil
+	}
+	defer func() { _ = res.Body.Close() }() // only read from
+	var said Error
+	switch err := json.NewDecoder(res.Body).Decode(&said); {
+	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusMethodNotAllowed:
+		return nil, fmt.Errorf("the running process cannot do it: it is of an older version (%s)", res.Status)
+	case err != nil:
+		return nil, fmt.Errorf("control socket: answered %s", res.Status)
+	}
+	return nil, fmt.Errorf("control socket: %s", said.Error)
+}
