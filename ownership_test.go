@@ -19,8 +19,8 @@ import (
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
-// box is a machine of its own: a disk with one tenant, x, and a state directory.
-type box struct {
+// ownBox is a machine of its own: a disk with one tenant, x, and a state directory.
+type ownBox struct {
 	t       *testing.T
 	dir     string
 	replica multidb.ReplicaFactory
@@ -28,18 +28,18 @@ type box struct {
 	events  *eventLog
 }
 
-func newBox(t *testing.T, replica multidb.ReplicaFactory) *box {
+func newBox(t *testing.T, replica multidb.ReplicaFactory) *ownBox {
 	t.Helper()
-	b := &box{t: t, dir: t.TempDir(), replica: replica, events: newEventLog()}
+	b := &ownBox{t: t, dir: t.TempDir(), replica: replica, events: newEventLog()}
 	if err := os.Mkdir(filepath.Join(b.dir, "data"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func (b *box) path() string { return filepath.Join(b.dir, "data", "x.db") }
+func (b *ownBox) path() string { return filepath.Join(b.dir, "data", "x.db") }
 
-func (b *box) start(opts ...multidb.Option) {
+func (b *ownBox) start(opts ...multidb.Option) {
 	b.t.Helper()
 	m, err := multidb.New(append([]multidb.Option{
 		multidb.WithReplica(b.replica),
@@ -58,7 +58,7 @@ func (b *box) start(opts ...multidb.Option) {
 	b.t.Cleanup(func() { _ = (&fleet{m: m}).close() }) // fenced, it has something to complain of
 }
 
-func (b *box) stop() {
+func (b *ownBox) stop() {
 	b.t.Helper()
 	if err := (&fleet{m: b.m}).close(); err != nil {
 		b.t.Fatal(err)
@@ -68,7 +68,7 @@ func (b *box) stop() {
 const insertX = "CREATE TABLE IF NOT EXISTS t(k INTEGER PRIMARY KEY, v TEXT); INSERT INTO t(v) VALUES(?)"
 
 // insert commits through the pool.
-func (b *box) insert(v string) {
+func (b *ownBox) insert(v string) {
 	b.t.Helper()
 	if err := b.m.Do(b.t.Context(), "x", func(db *sql.DB) error { _, err := db.Exec(insertX, v); return err }); err != nil {
 		b.t.Fatal(err)
@@ -76,7 +76,7 @@ func (b *box) insert(v string) {
 }
 
 // write commits as another process would.
-func (b *box) write(v string) {
+func (b *ownBox) write(v string) {
 	b.t.Helper()
 	db, err := sql.Open("sqlite", b.path())
 	if err == nil {
@@ -87,7 +87,7 @@ func (b *box) write(v string) {
 	}
 }
 
-func (b *box) sync() multidb.TXID {
+func (b *ownBox) sync() multidb.TXID {
 	b.t.Helper()
 	pos, err := b.m.Sync(b.t.Context(), "x")
 	if err != nil {
@@ -97,13 +97,13 @@ func (b *box) sync() multidb.TXID {
 }
 
 // local is what the tenant has here.
-func (b *box) local() []string {
+func (b *ownBox) local() []string {
 	b.t.Helper()
 	return rows(b.t, b.path())
 }
 
 // newest is what a restore has now, or had at a transaction.
-func (b *box) newest(txid multidb.TXID) []string {
+func (b *ownBox) newest(txid multidb.TXID) []string {
 	b.t.Helper()
 	out := filepath.Join(b.t.TempDir(), "restored.db")
 	if err := b.m.Restore(b.t.Context(), "x", multidb.RestoreOptions{OutputPath: out, TXID: txid}); err != nil {
@@ -129,7 +129,7 @@ func namesBoth(t *testing.T, err error) {
 }
 
 // files is everything that the tenant's prefix has, with its content.
-func (b *box) files() map[string][32]byte {
+func (b *ownBox) files() map[string][32]byte {
 	b.t.Helper()
 	db := multidb.Database{ID: "x", Vars: []multidb.Var{{Name: "tenant", Value: "x"}}}
 	client, err := b.replica.ReplicaClient(db)
@@ -161,7 +161,7 @@ func (b *box) files() map[string][32]byte {
 }
 
 // stamp is what stat says of the tenant's file and its log: nothing opens them.
-func (b *box) stamp() string {
+func (b *ownBox) stamp() string {
 	b.t.Helper()
 	var s bytes.Buffer
 	for _, suffix := range []string{"", "-wal"} {
@@ -176,14 +176,14 @@ func (b *box) stamp() string {
 	return s.String()
 }
 
-func (b *box) equal(what string, got, want []string) {
+func (b *ownBox) equal(what string, got, want []string) {
 	b.t.Helper()
 	if !slices.Equal(got, want) {
 		b.t.Errorf("%s: %q, want %q", what, got, want)
 	}
 }
 
-func (b *box) count(typ multidb.EventType) int {
+func (b *ownBox) count(typ multidb.EventType) int {
 	return b.events.count(func(ev multidb.Event) bool { return ev.Type == typ })
 }
 
@@ -239,7 +239,7 @@ var situations = []situation{
 
 // come makes the situation. B is nil if there is none; txid is the last one at the
 // replica, and theirs what it restores to.
-func (s situation) come(t *testing.T, replica multidb.ReplicaFactory) (a, b *box, txid multidb.TXID, theirs []string) {
+func (s situation) come(t *testing.T, replica multidb.ReplicaFactory) (a, b *ownBox, txid multidb.TXID, theirs []string) {
 	t.Helper()
 	a = newBox(t, replica)
 	a.start()
@@ -391,7 +391,7 @@ func TestWhoMayWriteIsForAnOperatorToSayWithoutARestart(t *testing.T) {
 }
 
 // dump is the tenant's content through the pool.
-func dump(t *testing.T, b *box) (all []string) {
+func dump(t *testing.T, b *ownBox) (all []string) {
 	t.Helper()
 	err := b.m.Do(t.Context(), "x", func(db *sql.DB) error {
 		rs, err := db.QueryContext(t.Context(), "SELECT v FROM t ORDER BY k")
@@ -414,7 +414,7 @@ func dump(t *testing.T, b *box) (all []string) {
 }
 
 // well fails the test unless the tenant is.
-func (b *box) well() {
+func (b *ownBox) well() {
 	b.t.Helper()
 	if ok, worst := b.m.Healthy(time.Hour); !ok {
 		b.t.Errorf("not well: %v", worst[0].Err)
@@ -422,8 +422,8 @@ func (b *box) well() {
 }
 
 // fenced fails the test unless a commit of this one, which knows nothing of what
-// another has written meanwhile, is refused. A nil box is nobody.
-func (b *box) fenced() {
+// another has written meanwhile, is refused. A nil ownBox is nobody.
+func (b *ownBox) fenced() {
 	if b == nil {
 		return
 	}
@@ -434,7 +434,7 @@ func (b *box) fenced() {
 }
 
 // stop2 ends a Manager that has a fenced tenant, which it names.
-func (b *box) stop2() {
+func (b *ownBox) stop2() {
 	b.t.Helper()
 	if err := (&fleet{m: b.m}).close(); err != nil && !errors.Is(err, multidb.ErrFenced) {
 		b.t.Error(err)
@@ -455,7 +455,7 @@ func equalFiles(a, b map[string][32]byte) bool {
 
 func TestATenantIsHandedOverThereAndBackInAFewRequestsAndNoWaiting(t *testing.T) {
 	replica := multidbtest.NewReplica()
-	boxes := []*box{newBox(t, replica), newBox(t, replica)}
+	boxes := []*ownBox{newBox(t, replica), newBox(t, replica)}
 	for _, b := range boxes {
 		// Nothing that happens in this test waits for a timer.
 		b.start(onOpen, multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour),
@@ -463,7 +463,7 @@ func TestATenantIsHandedOverThereAndBackInAFewRequestsAndNoWaiting(t *testing.T)
 	}
 	const times = 20
 	var want []string
-	commit := func(b *box, v string) {
+	commit := func(b *ownBox, v string) {
 		b.insert(v)
 		want = append(want, v)
 	}

@@ -531,6 +531,12 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 		m.fleet.Request(e.item, now)
 	}
 	m.fleet.Done(e.item, now, r.outcome)
+	if o := m.orders[e]; o != nil && e.removed { // given while this run was ending: there is no other
+		m.endOrderLocked(e, o, ErrNotFound)
+	} else if o != nil && r.outcome.Stop {
+		m.fleet.Reset(e.item, now)
+		m.fleet.Request(e.item, now)
+	}
 	m.budgetLocked(r, now)
 	touched := e.touched
 	e.touched = false

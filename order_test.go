@@ -1,0 +1,81 @@
+package multidb_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+// Whoever calls Adopt as soon as he hears of the fence does so while the run that
+// found it is still ending, after which nothing would run again by itself.
+func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
+	dir := memoryDir(t)
+	synctest.Test(t, func(t *testing.T) {
+		rep := multidbtest.NewReplica()
+		boot := virtualBoot()
+		done := make(chan error, 1)
+		var second *multidb.Manager
+		begin := func(name string, observe func(multidb.Event)) *multidb.Manager {
+			root := filepath.Join(dir, name)
+			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
+				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")),
+				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false), multidb.WithObserver(observe))
+			if err == nil {
+				err = m.Start(t.Context())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		write := func(m *multidb.Manager) {
+			if err := m.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
+				_, err := db.Exec("CREATE TABLE t(v); INSERT INTO t VALUES(1)")
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := begin("first", func(multidb.Event) {})
+		write(first)
+		if _, err := first.Sync(t.Context(), "p0/d0"); err != nil {
+			t.Fatal(err)
+		}
+		second = begin("second", func(ev multidb.Event) {
+			if ev.Type != multidb.EventFenced {
+				return
+			}
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), time.Hour)
+				defer cancel()
+				_, err := second.Adopt(ctx, "p0/d0")
+				done <- err
+			}()
+			time.Sleep(time.Second) // of the bubble's clock: Adopt has come as far as it can
+		})
+		if err := second.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
+			_, err := db.Exec("CREATE TABLE mine(v)")
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := second.Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
+			t.Errorf("sync: %v, want ErrFenced", err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("adopt: %v", err)
+		}
+		for _, m := range []*multidb.Manager{first, second} {
+			if err := m.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
