@@ -323,7 +323,11 @@ func (w *lives) goOn(b *box) {
 	b.log("goes on, alone")
 	had := b.exists
 	if !b.acquire(func(db *sql.DB) {}) {
-		w.fail("m%d cannot be used, alone at a healthy replica", b.i)
+		// Its file is gone, and no new one is made over a backup.
+		if err := b.adopt(); err != nil || !b.acquire(func(db *sql.DB) {}) {
+			w.fail("m%d cannot be used, alone at a healthy replica: %v", b.i, err)
+		}
+		w.wantAll(b.content, fmt.Sprintf("m%d, after Adopt,", b.i))
 	}
 	if !had && (b.i >= w.limits.machines || w.limits.restoreOpen) {
 		w.wantAll(b.content, fmt.Sprintf("m%d, restored on open,", b.i))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -24,6 +25,9 @@ func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
 		var second *multidb.Manager
 		begin := func(name string, observe func(multidb.Event)) *multidb.Manager {
 			root := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Join(root, "data"), 0o755); err != nil {
+				t.Fatal(err)
+			}
 			m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "data", "{{project}}/{{database}}.db"))),
 				multidb.WithReplica(rep), multidb.WithStateDir(filepath.Join(root, "state")),
 				multidb.WithBoot(boot, time.Minute), multidb.WithWatch(false), multidb.WithObserver(observe))
@@ -60,12 +64,14 @@ func TestAnAdoptGivenWhileTheRunThatWasFencedEndsIsCarriedOut(t *testing.T) {
 			}()
 			time.Sleep(time.Second) // of the bubble's clock: Adopt has come as far as it can
 		})
+		silent := rep.Inject(multidbtest.Fault{Err: multidbtest.ErrInjected}) // or no new file is made over the backup
 		if err := second.Do(t.Context(), "p0/d0", func(db *sql.DB) error {
 			_, err := db.Exec("CREATE TABLE mine(v)")
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
+		silent.Clear()
 		if _, err := second.Sync(t.Context(), "p0/d0"); !errors.Is(err, multidb.ErrFenced) {
 			t.Errorf("sync: %v, want ErrFenced", err)
 		}

@@ -528,6 +528,7 @@ func TestAHandOverWaitsForLeasesAndLeavesAloneWhatAnotherHas(t *testing.T) {
 		t.Errorf("of one that another has: %v", err)
 	}
 	a.well()
+	a.equal("what the first one has when it is used again", dump(t, a), []string{"a", "by a lease", "b"})
 	b.insert("b again")
 	b.sync()
 	b.equal("the newest restore", b.newest(0), []string{"a", "by a lease", "b", "b again"})

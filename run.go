@@ -149,7 +149,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		}
 		m.distrust(e)
 	}
-	if r.lags {
+	if r.lags || err == nil && todo != nil && todo.kind == orderHandOver && r.drained { // or it would be known again
 		r.outcome.Demoted = action == schedule.Demote // there is nothing to keep in order
 	} else if err == nil && !r.outcome.More && !r.outcome.Stop {
 		err = m.tend(ctx, r, action, cold, retainAt)
