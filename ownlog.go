@@ -142,6 +142,10 @@ func (m *Manager) expelOrphans(e *entry) error {
 // of it shipped cuts it. What stays would be applied to a file put in its place.
 func (m *Manager) isShut(e *entry) {
 	m.mu.Lock()
+	if m.opening[e] != nil { // an Adopt or a HandOver, whose run does it; the one after that would ask the replica again
+		m.unlock()
+		return
+	}
 	if !e.removed {
 		e.shut = true
 		m.fleet.Request(e.item, m.cfg.now())
