@@ -233,6 +233,7 @@ func (m *Manager) removeLocked(e *entry) {
 	m.setErrLocked(e, nil)
 	delete(m.behind, e)
 	delete(m.logs, e)
+	delete(m.strays, e)
 	if at := e.db.prefix(); m.prefixes.Get(at) == e {
 		m.prefixes.Delete(at)
 		m.inheritLocked(at)

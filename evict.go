@@ -35,18 +35,30 @@ func (m *Manager) evict(ctx context.Context, id ID) error {
 	if m.cfg.replica == nil {
 		return nil // SQLite has cut the log
 	}
-	m.isShut(e)
-	// Who asked for the run is answered before it comes to the log, so it is the next
-	// one's answer that tells that this one has ended. What fails of shipping is told
-	// by the status: a file that is to be exchanged may be one that cannot be shipped.
-	for range 2 {
-		if _, err := m.syncEntry(ctx, e); ctx.Err() != nil {
-			return context.Cause(ctx)
-		} else if err != nil {
-			return nil
-		}
+	// What fails of shipping is told by the status: a file that is to be exchanged may
+	// be one that cannot be shipped.
+	if _, err := m.perform(ctx, e, orderCut); err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// strayed is the error of a Sync whose commits may have gone to a file that is no
+// longer at the path of the database, through a lease from before it was exchanged:
+// while that is out, and once after it was given back.
+func (m *Manager) strayed(e *entry) error {
+	t, leases, open := m.pool.Peek(e)
+	m.mu.Lock()
+	back := m.strays[e]
+	delete(m.strays, e)
+	m.mu.Unlock()
+	if !back && (!open || leases == 0) {
+		return nil
+	}
+	if at, err := fileAt(e.db.Path); !back && (err != nil || at == t.file) {
+		return nil // without a file the run has failed
+	}
+	return fmt.Errorf("%w: it was leased while another file was put at %s; what was committed through that lease since is in the file that was there, and at no replica. Evict it before its file is exchanged", ErrInUse, e.db.Path)
 }
 
 // exchangeTries bounds how often a lease is tried whose file is another one each time.

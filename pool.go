@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -25,6 +26,7 @@ type Handle struct {
 	m     *Manager
 	e     *entry
 	lease pool.Lease[*entry, *tenant]
+	file  fileID // that is leased
 }
 
 // DB is the database, good until Release; it panics after that. It is in WAL
@@ -43,11 +45,19 @@ func (h Handle) ID() ID {
 // Release gives the handle back. What was written through it is shipped within
 // the sync interval. Only the first call does something.
 func (h Handle) Release() {
-	if h.e == nil || !h.lease.Release() {
+	if h.e == nil {
+		return
+	}
+	at, err := fileAt(h.e.db.Path)
+	strayed := err == nil && at != h.file || errors.Is(err, fs.ErrNotExist)
+	if !h.lease.Release() {
 		return
 	}
 	m := h.m
 	m.mu.Lock()
+	if strayed && !h.e.removed && m.cfg.replica != nil {
+		m.strays[h.e] = true
+	}
 	m.fleet.Unpin(h.e.item, m.cfg.now())
 	m.unlock()
 	m.workers.Poke()
@@ -107,7 +117,7 @@ func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
 	m.fleet.Pin(e.item)
 	m.unlock()
 	m.workers.Poke()
-	return Handle{m: m, e: e, lease: lease}, nil
+	return Handle{m: m, e: e, lease: lease, file: lease.Value().file}, nil
 }
 
 // Do acquires a database, calls fn with it and releases it. The errors are

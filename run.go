@@ -79,7 +79,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	waiters := e.waiters
 	e.waiters = nil
 	todo := m.orders[e]
-	if todo != nil && !e.clash {
+	if todo != nil && !e.clash && todo.kind != orderCut {
 		e.refused = nil
 	}
 	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
@@ -138,7 +138,11 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		m.failedLocked(r, err)
 		m.unlock()
 	}
-	waiters = m.answer(r, waiters, err)
+	told := err
+	if told == nil && r.drained && waiters != nil {
+		told = m.strayed(e)
+	}
+	waiters = m.answer(r, waiters, told)
 	if err == nil && todo != nil && todo.kind == orderHandOver && r.drained && !r.lags {
 		if _, err = m.seal(ctx, r); err == nil {
 			// Whoever goes on restores it from a few files, not from one for each commit.
@@ -227,7 +231,7 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	r.walSize = r.before.wal.Size
 	racy := r.before.racy(r.started)
-	if w.clean && r.before == w.stat && (r.order == nil || w.verified) {
+	if w.clean && r.before == w.stat && (r.order == nil || r.order.kind == orderCut || w.verified) {
 		r.drained, r.quiet = true, true
 		r.outcome.ModTime = w.modTime
 		return nil
@@ -353,7 +357,7 @@ func (m *Manager) resynced(e *entry, rep *replica, old ship.State) {
 // isLocal reports whether an error is of the local file, not of the replica.
 func isLocal(err error) bool {
 	for _, target := range []error{ErrMissing, ErrCorrupt, ErrNotDatabase, ErrReadOnly,
-		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled} {
+		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled, ErrInUse} {
 		if errors.Is(err, target) {
 			return true
 		}
@@ -464,6 +468,15 @@ func (m *Manager) answerLost(waiters *waiter, err error) *waiter {
 func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
 	now := m.cfg.now()
+	if r.before != (fileStat{}) {
+		st := r.before
+		if r.walSize == 0 {
+			st.wal = ship.Fingerprint{} // cut, and its inode is free for another file
+		}
+		m.mu.Lock()
+		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.main.Ino)
+		m.mu.Unlock()
+	}
 	if w.dirty || !w.young && !w.modTime.Equal(w.told) {
 		m.persist(e)
 	}
@@ -477,13 +490,6 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 
 	m.mu.Lock()
 	delete(m.runs, e)
-	if r.before != (fileStat{}) {
-		st := r.before
-		if r.walSize == 0 {
-			st.wal = ship.Fingerprint{} // cut, and its inode is free for another file
-		}
-		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.main.Ino)
-	}
 	if r.shipped > 0 {
 		e.early = 0
 	}
