@@ -41,6 +41,7 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 		return nil // done, and the next commit restarts the WAL; or tried just now
 	}
 	w.nextSeal = r.started.Add(sealPause)
+	w.lingers = true
 	res, err := m.ship.Checkpoint(ctx, &w.rep.db)
 	w.state = w.rep.db.State
 	m.count(res.Result)

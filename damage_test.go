@@ -97,6 +97,7 @@ func TestADamagedLTXFileIsFoundByWhoComparesItWithTheWAL(t *testing.T) {
 		f.insert("project0/db0", "x")
 		_, _ = f.m.Sync(t.Context(), "project0/db0") // it may do without that file
 	})
+	f.sync("project0/db1") // is the same as its replica, as long as nobody writes to it
 	f.insert("project0/db1", "x")
 	f.sync("project0/db1")
 }

@@ -29,6 +29,7 @@ type entry struct {
 	left     bool    // a change is left local on purpose, since health.dirtySince
 	clash    bool    // refused because the prefix is another's
 	away     bool    // its volume was not there at the last scan
+	shut     bool    // the pool has closed it, and may have left a log
 	volume   uint8   // on which it stands; see volumes
 	recall   uint8   // whether volume is the catalog's; see roots.go
 	early    uint8   // how many more events make it due at once though it is hot
@@ -231,6 +232,8 @@ func (m *Manager) removeLocked(e *entry) {
 	m.setLeftLocked(e, false, 0)
 	m.setErrLocked(e, nil)
 	delete(m.behind, e)
+	delete(m.logs, e)
+	delete(m.strays, e)
 	if at := e.db.prefix(); m.prefixes.Get(at) == e {
 		m.prefixes.Delete(at)
 		m.inheritLocked(at)

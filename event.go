@@ -7,27 +7,28 @@ type EventType uint8
 
 // The events. Those with an error carry it in Err.
 const (
-	EventAdded      EventType = iota + 1 // a database was found or created
-	EventRemoved                         // its file is gone; the replica stays
-	EventIgnored                         // a file was refused: no database, or a second name of one
-	EventTier                            // it changed tier: From, To
-	EventFailed                          // shipping began to fail
-	EventRecovered                       // shipping works again
-	EventFenced                          // another writer owns the prefix: replication has stopped
-	EventResync                          // its whole state was shipped, since nothing less was provable
-	EventSnapshot                        // a snapshot was written
-	EventWALLimit                        // its WAL, or all together, passed the limit; it was checkpointed unshipped
-	EventReplaced                        // another file stands at its path
-	EventAdopted                         // the replica's newest state took the local file's place, which is at Path now
-	EventScanFailed                      // a discoverer could not list everything; ID is empty
-	EventState                           // the state directory is in trouble; ID is empty
-	EventWatch                           // directories are polled, since they cannot be watched; ID is empty
-	EventIntegrity                       // the check of a database restored on open warns; see IntegrityCheck
-	EventEmpty                           // Start found no database; Path has the discovery roots
+	EventAdded       EventType = iota + 1 // a database was found or created
+	EventRemoved                          // its file is gone; the replica stays
+	EventIgnored                          // a file was refused: no database, or a second name of one
+	EventTier                             // it changed tier: From, To
+	EventFailed                           // shipping began to fail
+	EventRecovered                        // shipping works again
+	EventFenced                           // another writer owns the prefix: replication has stopped
+	EventResync                           // its whole state was shipped, since nothing less was provable
+	EventSnapshot                         // a snapshot was written
+	EventWALLimit                         // its WAL, or all together, passed the limit; it was checkpointed unshipped
+	EventReplaced                         // another file stands at its path
+	EventAdopted                          // the replica's newest state took the local file's place, which is at Path now
+	EventScanFailed                       // a discoverer could not list everything; ID is empty
+	EventState                            // the state directory is in trouble; ID is empty
+	EventWatch                            // directories are polled, since they cannot be watched; ID is empty
+	EventIntegrity                        // the check of a database restored on open warns; see IntegrityCheck
+	EventEmpty                            // Start found no database; Path has the discovery roots
+	EventLogSetAside                      // a log was left of a file that is gone or replaced; Path is what it is called now
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -66,7 +67,7 @@ func (m *Manager) emit(ev Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

@@ -53,3 +53,6 @@ func RunOnce(ctx context.Context, m *Manager, id ID) bool {
 	m.job(it.Value, action)(ctx)
 	return e.work.clean
 }
+
+// FlushCatalog writes what the catalog has queued.
+func FlushCatalog(ctx context.Context, m *Manager) error { return m.catalog.Flush(ctx) }

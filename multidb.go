@@ -81,6 +81,8 @@ type Manager struct {
 	events   []Event
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
+	logs     map[*entry]logOf     // seen beside the databases that have one
+	strays   map[*entry]bool      // a lease of a file that is no longer theirs was given back
 	orders   map[*entry]*order    // for the next run
 	opening  map[*entry]*order    // for the pool, when it opens the database
 	behind   map[*entry]behind    // of those of which the replica lacks something
@@ -115,6 +117,8 @@ func New(opts ...Option) (*Manager, error) {
 		scanErr:  map[int]scanTrouble{},
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
+		logs:     map[*entry]logOf{},
+		strays:   map[*entry]bool{},
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
 

@@ -73,6 +73,7 @@ const (
 	orderAdopt                     // the replica wins
 	orderTakeOver                  // the local file wins
 	orderHandOver                  // ship the rest, then take nothing for granted
+	orderCut                       // leave no log behind, if all of it is at the replica
 )
 
 // perform has a run carry out an order, after the one that is under way. ctx bounds

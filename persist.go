@@ -9,6 +9,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // load makes entries of the catalog's records.
@@ -34,7 +35,10 @@ func (m *Manager) load(ctx context.Context) error {
 		m.recallVolumeLocked(e, uint64(rec.Flags))
 		if prefix == rec.Prefix {
 			var w work
-			if err := w.state.UnmarshalBinary(rec.State); err == nil {
+			if log, err := unmarshalState(&w.state, rec.State); err == nil {
+				if log != 0 { // its file may be exchanged while nobody looks
+					m.logs[e] = logOf{w.state.Ino, log, w.state.Salt1, true}
+				}
 				e.health.txid = w.state.TXID
 				// With nothing shipped it had nothing to ship, where it is sure that
 				// there was a replica then.
@@ -62,6 +66,19 @@ func (m *Manager) load(ctx context.Context) error {
 	return nil
 }
 
+// unmarshalState decodes the state of a catalog's record, and the inode of the log that
+// stood beside the database, if it follows.
+func unmarshalState(st *ship.State, b []byte) (log uint64, err error) {
+	if err = st.UnmarshalBinary(b); err == nil || len(b) < 8 {
+		return 0, err
+	}
+	split := len(b) - 8
+	if st.UnmarshalBinary(b[:split]) != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(b[split:]), nil
+}
+
 // persist queues what the catalog should know of a database. The caller owns
 // e.work.
 func (m *Manager) persist(e *entry) {
@@ -70,6 +87,11 @@ func (m *Manager) persist(e *entry) {
 	if err != nil {
 		return // unreachable: encoding a fixed-size struct
 	}
+	m.mu.Lock()
+	if l := m.logs[e]; l.salted && l.main == w.state.Ino {
+		state = binary.LittleEndian.AppendUint64(state, l.wal)
+	}
+	m.mu.Unlock()
 	rec := catalog.Record{
 		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db.database()),
 		TXID: uint64(w.state.TXID), State: state, Files: w.files,

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -12,8 +13,11 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// tenant is what the pool keeps open.
-type tenant struct{ db *sql.DB }
+// tenant is what the pool keeps open, and whose file it is.
+type tenant struct {
+	db   *sql.DB
+	file fileID
+}
 
 // Handle is the right to use one open database until Release. It is a small
 // value; copies are the same handle. The zero Handle is a released one. Safe
@@ -22,6 +26,7 @@ type Handle struct {
 	m     *Manager
 	e     *entry
 	lease pool.Lease[*entry, *tenant]
+	file  fileID // that is leased
 }
 
 // DB is the database, good until Release; it panics after that. It is in WAL
@@ -40,11 +45,19 @@ func (h Handle) ID() ID {
 // Release gives the handle back. What was written through it is shipped within
 // the sync interval. Only the first call does something.
 func (h Handle) Release() {
-	if h.e == nil || !h.lease.Release() {
+	if h.e == nil {
+		return
+	}
+	at, err := fileAt(h.e.db.Path)
+	strayed := err == nil && at != h.file || errors.Is(err, fs.ErrNotExist)
+	if !h.lease.Release() {
 		return
 	}
 	m := h.m
 	m.mu.Lock()
+	if strayed && !h.e.removed && m.cfg.replica != nil {
+		m.strays[h.e] = true
+	}
 	m.fleet.Unpin(h.e.item, m.cfg.now())
 	m.unlock()
 	m.workers.Poke()
@@ -64,6 +77,10 @@ func (h Handle) Release() {
 // first and comes to write during a checkpoint of the Manager's with SQLITE_BUSY,
 // without waiting.
 //
+// Each Acquire looks whose file it gets: where another one was put at the path, the
+// handles of the former one are closed first, and while one is leased Acquire waits
+// for its Release. Evict does that before the file is exchanged.
+//
 // If MaxOpen databases are leased, Acquire waits until one is released. ctx
 // bounds the waiting, not the opening, which goes on for others.
 //
@@ -75,9 +92,10 @@ func (h Handle) Release() {
 // nothing is made: ErrRootMissing.
 //
 // Errors: ErrNotFound, ErrNotDatabase, ErrCorrupt, ErrReadOnly, ErrMissing, ErrClosed,
-// ErrBackupExists, ErrRootMissing; ErrConflict for another name of a known file, or
-// the new one of a file that was renamed without its log and is leased; that of the
-// open hook, or that of ctx; all as *Error.
+// ErrBackupExists, ErrRootMissing; ErrInUse where the file was exchanged again and
+// again meanwhile; ErrConflict for another name of a known file, or the new one of a
+// file that was renamed without its log and is leased; that of the open hook, or that
+// of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
 	h, err := m.acquire(ctx, id)
 	return h, opError("acquire", id, err)
@@ -89,10 +107,8 @@ func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
 		return Handle{}, err
 	}
 	defer m.letGo(e)
-	lease, err := m.pool.Acquire(ctx, e)
-	if errors.Is(err, pool.ErrClosed) {
-		return Handle{}, ErrClosed
-	} else if err != nil {
+	lease, err := m.lease(ctx, e)
+	if err != nil {
 		return Handle{}, err
 	}
 	now := m.cfg.now()
@@ -101,7 +117,7 @@ func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
 	m.fleet.Pin(e.item)
 	m.unlock()
 	m.workers.Poke()
-	return Handle{m: m, e: e, lease: lease}, nil
+	return Handle{m: m, e: e, lease: lease, file: lease.Value().file}, nil
 }
 
 // Do acquires a database, calls fn with it and releases it. The errors are
@@ -222,6 +238,9 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		// next scan says so, and then an empty one may take its place.
 		return fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
 	}
+	if err := m.expelOrphans(e); err != nil {
+		return err
+	}
 	if m.cfg.restoreOpen && m.cfg.replica != nil {
 		if err := m.hydrate(ctx, e); err != nil && !errors.Is(err, ErrNoBackup) {
 			return fmt.Errorf("restore on open: %w", err)
@@ -272,7 +291,7 @@ func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {
 		Max:         m.cfg.maxOpen,
 		IdleTimeout: m.cfg.idleTimeout,
 		Open:        m.openTenant,
-		Close:       func(_ *entry, t *tenant) error { return sqlitedb.Classify(t.db.Close()) },
+		Close:       m.closeTenant,
 		OnCloseError: func(e *entry, err error) {
 			m.emit(Event{Type: EventState, ID: e.db.ID, Path: e.db.Path, Err: opError("close", e.db.ID, err)})
 		},
@@ -286,18 +305,39 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 	if err := m.standsAlone(e); err != nil {
 		return nil, err
 	}
+	if err := m.expelLog(e); err != nil {
+		return nil, err
+	}
 	m.noteVolume(e)
+	file, err := fileAt(e.db.Path)
+	if err != nil {
+		return nil, err
+	}
 	db, err := sqlitedb.Open(ctx, e.db.Path, sqlitedb.Options{
 		BusyTimeout: m.cfg.busyTimeout,
 		MaxConns:    m.cfg.maxConns,
+		DropWAL:     m.cfg.replica == nil, // which nobody ships
 	})
 	if err != nil {
 		return nil, sqlitedb.Explain(e.db.Path, err)
 	}
+	// What was opened is what stood there before and after.
+	if after, err := fileAt(e.db.Path); err != nil || after != file {
+		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.db.Path), err, db.Close())
+	}
+	m.noteLog(e)
 	if m.cfg.openHook != nil {
 		if err := m.cfg.openHook(ctx, e.db.database(), db); err != nil {
 			return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
 		}
 	}
-	return &tenant{db: db}, nil
+	return &tenant{db: db, file: file}, nil
+}
+
+func (m *Manager) closeTenant(e *entry, t *tenant) error {
+	err := sqlitedb.Classify(t.db.Close())
+	if m.cfg.replica != nil {
+		m.isShut(e)
+	}
+	return err
 }

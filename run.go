@@ -25,6 +25,7 @@ type runState struct {
 	relieve bool     // the fleet's WALs are over their limit, and this one is to be cut
 	outcome schedule.Outcome
 	drained bool // everything that stood there at before is at the replica
+	quiet   bool // nobody has written since the run before
 	shipped int  // transactions
 	started time.Time
 
@@ -78,7 +79,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	waiters := e.waiters
 	e.waiters = nil
 	todo := m.orders[e]
-	if todo != nil && !e.clash {
+	if todo != nil && !e.clash && todo.kind != orderCut {
 		e.refused = nil
 	}
 	refused, retainAt, removed, unread := e.refused, e.retainAt, e.removed, e.unread
@@ -137,7 +138,11 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		m.failedLocked(r, err)
 		m.unlock()
 	}
-	waiters = m.answer(r, waiters, err)
+	told := err
+	if told == nil && r.drained && waiters != nil {
+		told = m.strayed(e)
+	}
+	waiters = m.answer(r, waiters, told)
 	if err == nil && todo != nil && todo.kind == orderHandOver && r.drained && !r.lags {
 		if _, err = m.seal(ctx, r); err == nil {
 			// Whoever goes on restores it from a few files, not from one for each commit.
@@ -184,6 +189,9 @@ func (m *Manager) tend(ctx context.Context, r *runState, action schedule.Action,
 	} else if err == nil && r.drained && r.walSize > 0 && (r.relieve || cold) && m.cfg.replica != nil {
 		// A cold database has no WAL, whoever left it there.
 		_, err = m.seal(ctx, r)
+	} else if err == nil && m.cutsLog(r) {
+		_, err = m.seal(ctx, r)
+		m.noteCut(r)
 	}
 	if errors.Is(err, ErrFenced) {
 		return err
@@ -218,10 +226,13 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	if r.before, err = m.statFiles(e.db.Path); err != nil {
 		return err
 	}
+	if err := m.expelLogAs(e, r.before); err != nil {
+		return err
+	}
 	r.walSize = r.before.wal.Size
 	racy := r.before.racy(r.started)
-	if w.clean && r.before == w.stat && (r.order == nil || w.verified) {
-		r.drained = true
+	if w.clean && r.before == w.stat && (r.order == nil || r.order.kind == orderCut || w.verified) {
+		r.drained, r.quiet = true, true
 		r.outcome.ModTime = w.modTime
 		return nil
 	}
@@ -315,6 +326,9 @@ func (m *Manager) shipNew(ctx context.Context, r *runState) error {
 			return err
 		}
 		r.shipped += res.Txns
+		if res.Rule == ship.RuleResync {
+			e.work.lingers = true
+		}
 		if res.Rule == ship.RuleResync && res.Txns > 0 {
 			m.resynced(e, rep, old)
 		}
@@ -348,7 +362,7 @@ func (m *Manager) resynced(e *entry, rep *replica, old ship.State) {
 // isLocal reports whether an error is of the local file, not of the replica.
 func isLocal(err error) bool {
 	for _, target := range []error{ErrMissing, ErrCorrupt, ErrNotDatabase, ErrReadOnly,
-		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled} {
+		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled, ErrInUse} {
 		if errors.Is(err, target) {
 			return true
 		}
@@ -478,6 +492,15 @@ func (m *Manager) answerLost(waiters *waiter, err error) *waiter {
 func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
 	now := m.cfg.now()
+	if r.before != (fileStat{}) {
+		st := r.before
+		if r.walSize == 0 {
+			st.wal = ship.Fingerprint{} // cut, and its inode is free for another file
+		}
+		m.mu.Lock()
+		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.main.Ino)
+		m.mu.Unlock()
+	}
 	if w.dirty || !w.young && !w.modTime.Equal(w.told) {
 		m.persist(e)
 	}

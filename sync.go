@@ -74,7 +74,41 @@ func (m *Manager) shipAll(ctx context.Context) error {
 	if m.cfg.replica == nil {
 		return nil
 	}
-	return m.shipThese(ctx, m.unshipped())
+	err := m.shipThese(ctx, m.unshipped())
+	if ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, m.cutLogs(ctx))
+}
+
+// cutLogs cuts the logs of what is shipped, whose last run came before Close. That one
+// stays is no error; that something new was found in it and could not be shipped is.
+func (m *Manager) cutLogs(ctx context.Context) error {
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed []*entry
+	slots := make(chan struct{}, m.cfg.uploadConcurrency)
+	for _, e := range m.withLogs() {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			wg.Wait()
+			return m.undurable(context.Cause(ctx))
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if _, err := m.perform(ctx, e, orderCut); err != nil && !errors.Is(err, ErrNotFound) {
+				mu.Lock()
+				failed = append(failed, e)
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return m.undurable(context.Cause(ctx))
+	}
+	return m.shipThese(ctx, failed)
 }
 
 // shipThese ships some databases, in parallel.
@@ -157,7 +191,7 @@ func (m *Manager) unshipped() (out []*entry) {
 // mayOweLocked reports whether a database whose files are as st says may have
 // commits that are not at the replica.
 func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
-	if e.item.Running() {
+	if e.item.Running() || m.strays[e] {
 		return true // and owns what is known of it
 	}
 	w := e.peekLocked()

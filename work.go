@@ -17,6 +17,8 @@ type work struct {
 	clean    bool     // nothing can have been written since, if the stat is the same
 	sealed   sealPoint
 	nextSeal time.Time        // not before this
+	lingers  bool             // a connection of a run may have been the last to close
+	nextCut  time.Time        // of the log that it leaves, not before this
 	retained time.Time        // when the replica was last cleared of what is old
 	verified bool             // the replica was looked at in this process
 	files    []byte           // the inventory, while there is no replica below

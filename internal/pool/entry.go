@@ -32,6 +32,7 @@ type entry[K comparable, V any] struct {
 	// in the queue yet.
 	prev, next *entry[K, V]
 	waiters    map[*waiter[K, V]]struct{}
+	gone       chan struct{} // if not nil, closed when the value is
 }
 
 // waiter is one caller inside Acquire.
@@ -275,6 +276,9 @@ func (p *Pool[K, V]) finishClose(e *entry[K, V]) {
 // its successor queue.
 func (p *Pool[K, V]) goneLocked(e *entry[K, V]) {
 	p.used--
+	if e.gone != nil {
+		close(e.gone)
+	}
 	if n := e.next; n != nil {
 		e.next, n.prev = nil, nil
 		p.enqueueLocked(n)

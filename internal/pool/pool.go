@@ -168,6 +168,55 @@ func (p *Pool[K, V]) Evict(k K) {
 	}
 }
 
+// EvictAndWait is Evict, and waits until the value of k that there was at the call
+// is closed, or ctx ends. Whoever acquires k meanwhile waits for that too, and then
+// opens it anew.
+//
+// The error is that of ctx, with the number of leases that are still out.
+func (p *Pool[K, V]) EvictAndWait(ctx context.Context, k K) error {
+	p.mu.Lock()
+	e := p.entries[k]
+	if e != nil && e.state == stateQueued {
+		e = e.prev // the former one, if it is not closed yet
+	}
+	if e == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	e.stale = true
+	if e.gone == nil {
+		e.gone = make(chan struct{})
+	}
+	gone := e.gone
+	if e.state == stateOpen && e.refs == 0 {
+		p.startCloseLocked(e)
+	}
+	p.mu.Unlock()
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return fmt.Errorf("pool: waiting for the value to be closed (%d leases): %w", e.refs, contextError(ctx))
+}
+
+// Peek returns the value of k if it is open, and how many leases of it are out. The
+// caller has none, so it may only look at what does not change.
+func (p *Pool[K, V]) Peek(k K) (v V, leases int, open bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.entries[k]
+	if e != nil && e.state == stateQueued {
+		e = e.prev
+	}
+	if e == nil || e.state != stateOpen {
+		return v, 0, false
+	}
+	return e.val, e.refs, true
+}
+
 // CloseIdle closes the value of k if it is open and not leased, and reports
 // whether it did; it returns when the value is closed. False means that k is
 // leased, in the middle of being opened or closed, or not open at all.

@@ -22,7 +22,7 @@ func OpenConn(ctx context.Context, path string, busy time.Duration) (*Conn, erro
 	db, err := open(path, "rw", []string{
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		"wal_autocheckpoint(0)",
-	}, false)
+	}, false, true)
 	if err != nil {
 		return nil, err
 	}

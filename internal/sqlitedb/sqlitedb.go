@@ -27,11 +27,14 @@ type Options struct {
 	MaxConns int
 	// Create makes a missing file; otherwise it is an error.
 	Create bool
+	// DropWAL lets SQLite delete the WAL when the last connection closes, after a
+	// checkpoint of all of it. Otherwise it is kept for the shipper.
+	DropWAL bool
 }
 
 // Open opens a database for the application: in WAL mode (a rollback-journal
 // database is converted), never checkpointed by SQLite itself, and with its WAL
-// kept when the last connection closes. Checkpoints belong to the shipper: one
+// kept when the last connection closes, unless Options say otherwise. Checkpoints belong to the shipper: one
 // that it did not see costs a resync.
 //
 // A transaction that is not read-only takes the write lock when it begins: one
@@ -48,7 +51,7 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 		"wal_autocheckpoint(0)",
 		"synchronous(normal)",
 	}
-	db, err := open(path, mode+"&_txlock=immediate", pragmas, true)
+	db, err := open(path, mode+"&_txlock=immediate", pragmas, true, !o.DropWAL)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +69,13 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 	return db, nil
 }
 
-// connector gives database/sql the driver's connections, each told to keep the
-// WAL file when it is the last to close.
+// connector gives database/sql the driver's connections, each told whether to
+// keep the WAL file when it is the last to close.
 type connector struct {
 	driver.Connector
 	path    string
 	written bool // the connections are to write
+	keep    bool // the WAL
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -85,7 +89,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, Classify(err)
 	}
-	if err := persistWAL(conn, true); err != nil {
+	if err := persistWAL(conn, c.keep); err != nil {
 		_ = conn.Close()
 		return nil, Classify(err)
 	}
@@ -105,7 +109,7 @@ func persistWAL(conn any, on bool) error {
 	return err
 }
 
-func open(path, mode string, pragmas []string, written bool) (*sql.DB, error) {
+func open(path, mode string, pragmas []string, written, keep bool) (*sql.DB, error) {
 	var b strings.Builder
 	b.WriteString("file:")
 	b.WriteString(escapePath(path))
@@ -117,7 +121,7 @@ func open(path, mode string, pragmas []string, written bool) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(connector{c, path, written}), nil
+	return sql.OpenDB(connector{c, path, written, keep}), nil
 }
 
 // escapePath writes a path, of any bytes but NUL, as the path of an SQLite URI
