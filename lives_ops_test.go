@@ -89,6 +89,7 @@ func (b *box) acquire(fn func(*sql.DB)) bool {
 		return false
 	}
 	defer h.Release()
+	b.lease = h
 	c, err := readContent(w.t.Context(), h.DB())
 	if err != nil {
 		w.fail("m%d: read: %v", b.i, err)
