@@ -45,14 +45,15 @@ type Manager struct {
 	stopScan   context.CancelFunc // the watchers' too
 	discovered []Discoverer       // the options', without the state directory
 	rootList   []*root            // of all discoverers
-	closeMu    sync.Mutex         // one Close at a time; taken before mu
+	closing    chan struct{}      // one Close at a time: whoever has put something in; before mu
 
-	watching    sync.WaitGroup // the watchers
+	scanning    sync.WaitGroup // the watchers and the scanner
 	unknown     chan unknown   // from the watchers to the scanner
 	rescanSoon  chan struct{}  // likewise: a scan is wanted
 	rescanLater chan struct{}  // likewise, but it can wait
 
 	counters counters
+	trouble  trouble     // of the state directory, from whoever met it, under whatever lock
 	watched  atomic.Bool // all discoverers tell of changes
 
 	firstScan time.Duration // what Start's took
@@ -63,7 +64,8 @@ type Manager struct {
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
 	// user code under it; release it with unlock, which tells the events.
 	mu       sync.Mutex
-	phase    phase
+	life     life
+	telling  tellers
 	entries  *table.Table[ID, entry]
 	files    *table.Table[fileID, entry]
 	prefixes *table.Table[prefix, entry]
@@ -78,7 +80,7 @@ type Manager struct {
 	fleet    *schedule.Fleet[*entry]
 	fresh    []*entry               // unread
 	wals     *budget.Budget[*entry] // the sizes of their WALs
-	events   []Event
+	events   []Event                // to be told by unlock
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
 	logs     map[*entry]logOf     // seen beside the databases that have one
@@ -90,16 +92,6 @@ type Manager struct {
 	unwell   ByReason             // entries by what their health has as error
 	scanErr  map[int]scanTrouble  // the last one told, by discoverer
 }
-
-type phase uint8
-
-const (
-	phaseNew phase = iota
-	phaseStarting
-	phaseServing
-	phaseClosing
-	phaseClosed
-)
 
 // New makes a Manager from options. It does no I/O and starts nothing. All
 // errors wrap ErrInvalidOption and are joined.
@@ -115,6 +107,8 @@ func New(opts ...Option) (*Manager, error) {
 		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
+		telling:  tellers{},
+		closing:  make(chan struct{}, 1),
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
 		logs:     map[*entry]logOf{},
@@ -142,21 +136,35 @@ func New(opts ...Option) (*Manager, error) {
 // Start opens the state directory, loads what is known, and returns when the
 // first discovery is done. It makes no request to the replica, whose troubles
 // become statuses and events. ctx bounds only Start. The Manager can be started
-// once; if Start fails nothing is left running.
+// once; if Start fails, or Close is called meanwhile, nothing is left running, and
+// the Manager is closed: make a new one to try again.
 //
 // A discovery root that does not exist is ErrRootMissing, before anything is made
 // (see WithMissingRoots). A volume that is not the one that the state directory
 // remembers is EventScanFailed, see WithEmptiedVolumes; no database at all is
 // EventEmpty.
 func (m *Manager) Start(ctx context.Context) (err error) {
+	ctx, abort := context.WithCancelCause(ctx)
+	defer abort(nil)
 	m.mu.Lock()
-	if m.phase != phaseNew {
-		m.mu.Unlock()
-		return fmt.Errorf("multidb: start: %w", errors.New("a Manager can be started only once"))
+	may := m.life.start(func() { abort(ErrClosed) })
+	m.unlock()
+	if !may {
+		return fmt.Errorf("multidb: start: %w", errors.New("a Manager can be started only once, and not after Close"))
 	}
-	m.phase = phaseStarting
-	m.mu.Unlock()
+	defer func() {
+		m.mu.Lock()
+		m.life.started(err == nil)
+		m.unlock()
+	}()
+	if err = m.start(ctx); err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
+		err = fmt.Errorf("multidb: start: %w", ErrClosed)
+	}
+	return err
+}
 
+// start does what Start does. If it fails nothing of it is left.
+func (m *Manager) start(ctx context.Context) (err error) {
 	dir, err := m.stateDir()
 	if err != nil {
 		return fmt.Errorf("multidb: start: %w", err)
@@ -165,9 +173,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("multidb: start: %w", err)
 	}
 	m.dir = dir
-	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) {
-		m.emit(Event{Type: EventState, Path: dir, Err: err})
-	}})
+	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) { m.trouble.add(err) }})
 	if errors.Is(err, catalog.ErrLocked) {
 		return fmt.Errorf("multidb: start: %w: %w; give each Manager its own WithStateDir", ErrInUse, err)
 	} else if err != nil {
@@ -176,6 +182,16 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	if lost := m.catalog.Recovered(); lost != nil {
 		m.emit(Event{Type: EventState, Path: dir, Err: lost})
 	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		if m.cancel != nil {
+			m.cancel()
+		}
+		m.scanning.Wait()
+		err = errors.Join(err, m.catalog.Abandon())
+	}()
 	m.discovered = nil
 	for _, d := range m.cfg.discoverers {
 		if x, ok := d.(excluder); ok {
@@ -185,19 +201,19 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	}
 	m.loadRoots()
 	if err := m.load(ctx); err != nil {
-		return errors.Join(fmt.Errorf("multidb: start: load catalog: %w", err), m.catalog.Abandon())
+		return fmt.Errorf("multidb: start: load catalog: %w", err)
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if err := m.identify(); err != nil {
-		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+		return fmt.Errorf("multidb: start: %w", err)
 	}
 	spool := filepath.Join(dir, spoolDir)
 	if err := resetDir(spool); err != nil {
-		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+		return fmt.Errorf("multidb: start: %w", err)
 	}
 	self := session()
 	if m.sessions, err = m.catalog.Begin(ctx, self); err != nil {
-		return errors.Join(fmt.Errorf("multidb: start: %w", err), m.catalog.Abandon())
+		return fmt.Errorf("multidb: start: %w", err)
 	}
 	if m.sessions.Copied() {
 		m.emit(Event{Type: EventState, Path: dir, Err: errCopied})
@@ -221,20 +237,13 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	}
 	began := time.Now()
 	if err := m.scan(ctx); err != nil {
-		m.cancel()
-		m.watching.Wait()
-		return errors.Join(fmt.Errorf("multidb: start: first discovery: %w", err),
-			m.pool.Close(context.Background()), m.catalog.Abandon())
+		return errors.Join(fmt.Errorf("multidb: start: first discovery: %w", err), m.pool.Close(context.Background()))
 	}
 	m.firstScan = time.Since(began)
 	m.warnIfEmpty()
 	m.workers.Start()
-	m.joined.Go(func() { m.scanLoop(scanCtx) })
+	m.scanning.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
-
-	m.mu.Lock()
-	m.phase = phaseServing
-	m.unlock()
 	return nil
 }
 
@@ -247,76 +256,112 @@ const catalogInterval = time.Second
 
 // Close ships what is left and stops everything, in this order: nothing is
 // admitted any more; leases are waited for; what is not at the replica is
-// shipped, in parallel; the workers stop; the catalog is closed.
+// shipped, in parallel; the workers stop; the catalog is closed. A Start in progress
+// is ended first.
 //
 // It returns nil only if every commit of every database is at the replica.
 // If ctx ends first the error says which are not (ErrNotDurable), and Close may
-// be called again to go on. If the replica refuses, Close gives up on those
-// databases after a few attempts, finishes, and names them: their files are
-// whole, and the next Start ships them.
+// be called again to go on where it was. If the replica refuses, Close gives up on
+// those databases after a few attempts, finishes, and names them, as each later
+// call does: their files are whole, and the next Start ships them.
 func (m *Manager) Close(ctx context.Context) error {
-	m.closeMu.Lock()
-	defer m.closeMu.Unlock()
-	m.mu.Lock()
-	was := m.phase
-	switch was {
-	case phaseNew, phaseStarting:
-		m.phase = phaseClosed
-	case phaseServing:
-		m.phase = phaseClosing
+	select {
+	case m.closing <- struct{}{}:
+		defer func() { <-m.closing }()
+	case <-ctx.Done():
+		return fmt.Errorf("multidb: close: another Close is in progress: %w", context.Cause(ctx))
 	}
-	m.unlock()
-	if was == phaseNew || was == phaseStarting || was == phaseClosed {
-		return nil
+	for {
+		m.mu.Lock()
+		wait, goOn := m.life.close()
+		left := m.life.left
+		m.unlock()
+		switch {
+		case goOn:
+			return m.close(ctx)
+		case wait == nil:
+			return left
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return fmt.Errorf("multidb: close: Start is in progress: %w", context.Cause(ctx))
+		}
 	}
-	m.stopScan()
-	m.watching.Wait()
-	if err := m.pool.Close(ctx); err != nil && ctx.Err() != nil {
-		return errors.Join(fmt.Errorf("multidb: close: %w", err), m.undurable(ctx.Err()))
-	} else if err != nil {
-		m.emit(Event{Type: EventState, Err: fmt.Errorf("close databases: %w", err)})
+}
+
+// close does what is left of Close, stage by stage.
+func (m *Manager) close(ctx context.Context) error {
+	l := &m.life
+	late := func(err error) error {
+		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), err)
 	}
-	left := m.shipAll(ctx)
-	if err := ctx.Err(); err != nil {
-		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), left)
+	if l.stage == closeDrain {
+		m.stopScan()
+		if err := waitFor(ctx, &m.scanning); err != nil {
+			return late(m.undurable(err))
+		}
+		if err := m.pool.Close(ctx); err != nil && ctx.Err() != nil {
+			return errors.Join(fmt.Errorf("multidb: close: %w", err), m.undurable(ctx.Err()))
+		} else if err != nil {
+			m.emit(Event{Type: EventState, Err: fmt.Errorf("close databases: %w", err)})
+		}
+		l.stage = closeShip
 	}
-	err := m.workers.Stop(ctx)
-	if ctx.Err() != nil {
-		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), err, left)
+	if l.stage == closeShip {
+		left := m.shipAll(ctx)
+		if ctx.Err() != nil {
+			return late(left)
+		}
+		m.mu.Lock()
+		l.left = left
+		m.unlock()
+		l.stage = closeStop
 	}
-	m.persistAll()
-	if err := m.catalog.Close(ctx); err != nil {
-		return errors.Join(fmt.Errorf("multidb: close catalog: %w", err), left)
+	if l.stage == closeStop {
+		if err := m.workers.Stop(ctx); err != nil {
+			return late(l.left)
+		}
+		m.persistAll()
+		l.stage = closeRecord
 	}
-	m.cancel()
-	m.joined.Wait()
+	if l.stage == closeRecord {
+		if err := m.catalog.Close(ctx); err != nil {
+			return errors.Join(fmt.Errorf("multidb: close catalog: %w", err), l.left)
+		}
+		m.cancel()
+		l.stage = closeEnd
+	}
+	if err := waitFor(ctx, &m.joined); err != nil {
+		return late(l.left)
+	}
 	if c, ok := m.cfg.replica.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 	m.mu.Lock()
-	m.phase = phaseClosed
+	l.phase = phaseClosed
 	m.unlock()
-	return left
+	return l.left
+}
+
+// waitFor waits for goroutines until ctx ends. Then they are waited for by whoever
+// calls it next.
+func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wg.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // serving returns nil if the Manager is between Start and Close.
-func (m *Manager) servingLocked() error {
-	switch m.phase {
-	case phaseServing:
-		return nil
-	case phaseNew, phaseStarting:
-		return ErrNotStarted
-	}
-	return ErrClosed
-}
-
-// unlock releases mu and then tells the events that came up under it.
-func (m *Manager) unlock() {
-	evs := m.events
-	m.events = nil
-	m.mu.Unlock()
-	m.emitAll(evs)
-}
+func (m *Manager) servingLocked() error { return m.life.serving() }
 
 // errCopied is told once by a state directory that is found to be a copy.
 var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")

@@ -261,7 +261,7 @@ func WithBusyTimeout(d time.Duration) Option {
 
 // WithOpenHook is called once each time the pool opens a database, before
 // anybody gets it: for the schema, or to check its version. An error fails the
-// Acquire. Its context ends when the Manager closes. Pragmas that belong to a
+// Acquire, and so does a panic, with its stack. Its context ends when the Manager closes. Pragmas that belong to a
 // connection must not be set here, since a database has several.
 func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error) Option {
 	return func(c *config) error {

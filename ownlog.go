@@ -162,7 +162,7 @@ func (m *Manager) cutsLog(r *runState) bool {
 		return false
 	}
 	m.mu.Lock()
-	wanted := r.e.shut || w.lingers && r.quiet || m.phase >= phaseClosing || r.order != nil && r.order.kind == orderCut
+	wanted := r.e.shut || w.lingers && r.quiet || m.life.phase >= phaseClosing || r.order != nil && r.order.kind == orderCut
 	free := !r.e.item.Pinned() && r.e.held == 0
 	m.mu.Unlock()
 	if !wanted || !free {

@@ -215,7 +215,9 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	if done, err := m.orderedOnOpen(ctx, e); done {
 		return err
 	}
-	if _, err := os.Stat(e.db.Path); err == nil {
+	if fi, err := os.Stat(e.db.Path); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is no regular file", ErrNotDatabase, e.db.Path)
+	} else if err == nil {
 		m.noteFile(e)
 		return m.freshen(ctx, e)
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -326,12 +328,27 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.db.Path), err, db.Close())
 	}
 	m.noteLog(e)
-	if m.cfg.openHook != nil {
-		if err := m.cfg.openHook(ctx, e.db.database(), db); err != nil {
-			return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
-		}
+	if err := m.hook(ctx, e, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
 	}
 	return &tenant{db: db, file: file}, nil
+}
+
+// hook calls the application's open hook. Whatever it does, the pool does not keep
+// what it was given open.
+func (m *Manager) hook(ctx context.Context, e *entry, db *sql.DB) error {
+	if m.cfg.openHook == nil {
+		return nil
+	}
+	returned := false
+	defer func() {
+		if !returned { // it panics
+			_ = db.Close() // the panic says what is wrong
+		}
+	}()
+	err := m.cfg.openHook(ctx, e.db.database(), db)
+	returned = true
+	return err
 }
 
 func (m *Manager) closeTenant(e *entry, t *tenant) error {

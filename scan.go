@@ -309,7 +309,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	case m.entries.Get(l.ID) != rival:
 		m.rescan(true) // the pool made it known just now
 		return
-	case m.phase >= phaseClosing:
+	case m.life.phase >= phaseClosing:
 		return
 	}
 	delete(m.ignored, l.ID)

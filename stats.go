@@ -58,7 +58,7 @@ func (m *Manager) Stats() Stats {
 	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
 	s.Databases, s.Failing = m.entries.Len(), backing
 	s.Pending, s.Ignored, s.Unwell = m.left, len(m.ignored), m.unwell
-	serving := m.phase >= phaseServing
+	served := m.life.served
 	m.unlock()
 	c := &m.counters
 	s.Promotions, s.Demotions = c.promotions.Load(), c.demotions.Load()
@@ -70,7 +70,7 @@ func (m *Manager) Stats() Stats {
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = c.lag.quantiles(m.cfg.now())
 	s.Lag = c.lag.histogram()
-	if serving {
+	if served {
 		p := m.pool.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}

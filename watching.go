@@ -20,7 +20,7 @@ type unknown struct {
 const unknownQueue = 4096
 
 // watch starts the watchers among the discoverers, before the first scan, so
-// that nothing can change between the two. They end with ctx; m.watching is
+// that nothing can change between the two. They end with ctx; m.scanning is
 // waited for. It returns an error only of a watcher that did not start, which
 // leaves the scans.
 func (m *Manager) watch(ctx context.Context) error {
@@ -47,7 +47,7 @@ func (m *Manager) watch(ctx context.Context) error {
 			m.watched.Store(false)
 			continue
 		}
-		m.watching.Go(run)
+		m.scanning.Go(run)
 	}
 	return errors.Join(errs...)
 }

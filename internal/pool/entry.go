@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -146,9 +147,23 @@ func (p *Pool[K, V]) pumpLocked() {
 	}
 }
 
-// open runs Config.Open for e and serves those who wait.
+// open runs Config.Open for e and serves those who wait. Open may be the caller's
+// code, and this is no goroutine of his: a panic of it, or a runtime.Goexit, is an
+// error of this key and leaves nobody waiting.
 func (p *Pool[K, V]) open(e *entry[K, V]) {
-	v, err := p.cfg.Open(p.ctx, e.key)
+	var v V
+	err := errGoexit
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v\n%s", ErrPanic, r, debug.Stack())
+		}
+		p.opened(e, v, err)
+	}()
+	v, err = p.cfg.Open(p.ctx, e.key)
+}
+
+// opened serves those who wait for e.
+func (p *Pool[K, V]) opened(e *entry[K, V], v V, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.opening--

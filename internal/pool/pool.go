@@ -46,6 +46,10 @@ var (
 	// ErrFull is returned by Acquire, together with the context's error, when
 	// the context ended while every place was taken.
 	ErrFull = errors.New("pool full")
+	// ErrPanic is returned by Acquire when Open panicked; the message has the stack.
+	ErrPanic = errors.New("panic while it was opened")
+
+	errGoexit = fmt.Errorf("%w: runtime.Goexit was called", ErrPanic)
 )
 
 // Config says what a Pool holds.

@@ -1,8 +1,10 @@
 package ship
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 )
 
@@ -20,6 +22,11 @@ type spool struct {
 func (s *spool) Write(b []byte) (int, error) {
 	if s.f == nil && len(s.mem)+len(b) > s.limit {
 		f, err := os.CreateTemp(s.dir, "spool-*")
+		if errors.Is(err, fs.ErrNotExist) { // somebody has tidied up: it was empty
+			if err = os.MkdirAll(s.dir, 0o700); err == nil {
+				f, err = os.CreateTemp(s.dir, "spool-*")
+			}
+		}
 		if err != nil {
 			return 0, fmt.Errorf("spool: %w", err)
 		}

@@ -97,9 +97,9 @@ func (p *Pool) Poke() {
 
 // Stop dispatches nothing more and returns when the running jobs, and the
 // goroutines of the Pool, have ended. If ctx ends first, the context of the
-// jobs is cancelled and Stop still waits for them to return; its error is then
-// the cause of ctx. It may be called again, also at the same time; a Pool
-// that was stopped cannot be started.
+// jobs is cancelled, and Stop returns the cause of ctx without waiting for them;
+// call it again for that, also at the same time. A Pool that was stopped cannot be
+// started.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.stopped {
@@ -121,8 +121,6 @@ func (p *Pool) Stop(ctx context.Context) error {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		p.cancel()
-		<-p.done
 		return context.Cause(ctx)
 	}
 }

@@ -1,0 +1,157 @@
+package multidb
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+)
+
+func TestALifeOnlyGoesForward(t *testing.T) {
+	type step struct {
+		do   string // start, ok, failed, close, closed
+		want string
+	}
+	for name, steps := range map[string][]step{
+		"used and closed":          {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"closed", ""}, {"close", "over"}, {"start", "false"}},
+		"closed again and again":   {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"close", "go on"}, {"closed", ""}, {"close", "over"}},
+		"closed before it began":   {{"close", "over"}, {"start", "false"}, {"close", "over"}},
+		"started twice":            {{"start", "true"}, {"start", "false"}, {"ok", ""}, {"start", "false"}},
+		"failed":                   {{"start", "true"}, {"failed", ""}, {"start", "false"}, {"close", "over"}},
+		"closed while it begins":   {{"start", "true"}, {"close", "wait"}, {"ok", ""}, {"close", "go on"}, {"closed", ""}},
+		"closed while it failed":   {{"start", "true"}, {"close", "wait"}, {"failed", ""}, {"close", "over"}},
+		"started while it closes":  {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"start", "false"}},
+		"waited for twice":         {{"start", "true"}, {"close", "wait"}, {"close", "wait"}, {"failed", ""}, {"close", "over"}},
+		"started after it was not": {{"start", "true"}, {"failed", ""}, {"close", "over"}, {"start", "false"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l life
+			last, aborted := l.phase, 0
+			for i, s := range steps {
+				got := ""
+				switch s.do {
+				case "start":
+					got = fmt.Sprint(l.start(func() { aborted++ }))
+				case "ok", "failed":
+					began := l.began
+					l.started(s.do == "ok")
+					<-began
+				case "close":
+					switch wait, goOn := l.close(); {
+					case goOn:
+						got = "go on"
+					case wait != nil:
+						got = "wait"
+					default:
+						got = "over"
+					}
+				case "closed":
+					l.phase = phaseClosed
+				}
+				if got != s.want || l.phase < last {
+					t.Fatalf("step %d, %s: %q, phase %d after %d", i, s.do, got, l.phase, last)
+				}
+				last = l.phase
+				if err := l.serving(); (err == nil) != (l.phase == phaseServing) {
+					t.Fatalf("step %d: serving says %v in phase %d", i, err, l.phase)
+				}
+			}
+			if waits := slices.Contains(steps, step{"close", "wait"}); waits != (aborted > 0) {
+				t.Errorf("Start was ended %d times", aborted)
+			}
+		})
+	}
+}
+
+// TestTheEventsOfADatabaseAreToldInTheirOrder holds an observer while more comes up.
+func TestTheEventsOfADatabaseAreToldInTheirOrder(t *testing.T) {
+	var mu sync.Mutex
+	var told []Event
+	hold, held := make(chan struct{}), make(chan struct{})
+	var m *Manager
+	m, err := New(WithDiscoverer(Glob(t.TempDir()+"/{{tenant}}.db")), WithObserver(func(ev Event) {
+		if ev.ID == "a" && ev.TXID == 1 {
+			close(held)
+			<-hold
+			m.emit(Event{ID: "a", TXID: 100}) // as an observer does that calls the Manager
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, ev)
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(id ID) (ids []TXID) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, ev := range told {
+			if ev.ID == id {
+				ids = append(ids, ev.TXID)
+			}
+		}
+		return ids
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.emit(Event{ID: "a", TXID: 1})
+	}()
+	<-held
+	for txid := TXID(2); txid < 50; txid++ { // nobody who tells of something is kept waiting
+		m.emit(Event{ID: "a", TXID: txid})
+		m.emit(Event{ID: "b", TXID: txid})
+	}
+	if got := of("b"); len(got) != 48 || !slices.IsSorted(got) {
+		t.Errorf("of the other database: %v", got)
+	}
+	if got := of("a"); len(got) != 0 {
+		t.Errorf("overtaken by %v", got)
+	}
+	close(hold)
+	<-done
+	got := of("a")
+	if len(got) != 50 || got[len(got)-1] != 100 || !slices.IsSorted(got) {
+		t.Errorf("told in the order %v", got)
+	}
+	if len(m.telling) != 0 {
+		t.Errorf("still telling of %v", m.telling)
+	}
+}
+
+func TestAnObserverThatPanicsKeepsNobodyFromHearing(t *testing.T) {
+	told := 0
+	m, err := New(WithDiscoverer(Glob(t.TempDir()+"/{{tenant}}.db")), WithObserver(func(Event) {
+		if told++; told == 1 {
+			panic("odd")
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		m.emit(Event{ID: "a"})
+	}()
+	m.emit(Event{ID: "a"})
+	if told != 2 || len(m.telling) != 0 {
+		t.Errorf("told %d times, telling of %v", told, m.telling)
+	}
+}
+
+// TestTroubleOfTheStateDirectoryIsToldWhateverLockIsHeld by who meets it.
+func TestTroubleOfTheStateDirectoryIsToldWhateverLockIsHeld(t *testing.T) {
+	var got error
+	m, err := New(WithDiscoverer(Glob(t.TempDir()+"/{{tenant}}.db")), WithObserver(func(ev Event) { got = ev.Err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := errors.New("disk full")
+	m.mu.Lock()
+	m.trouble.add(want)
+	m.unlock()
+	if got != want {
+		t.Errorf("told %v", got)
+	}
+}
