@@ -182,7 +182,7 @@ func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 
 // slowDiscoverer lists nothing until it is told to, or its context ends.
 type slowDiscoverer struct {
-	*multidb.GlobDiscoverer
+	glob  *multidb.GlobDiscoverer
 	begun chan struct{}
 	once  sync.Once
 	free  chan struct{}
@@ -196,7 +196,7 @@ func (d *slowDiscoverer) Discover(ctx context.Context) iter.Seq2[multidb.Databas
 		case <-ctx.Done():
 			return
 		}
-		for db, err := range d.GlobDiscoverer.Discover(ctx) {
+		for db, err := range d.glob.Discover(ctx) {
 			if !yield(db, err) {
 				return
 			}
@@ -206,7 +206,7 @@ func (d *slowDiscoverer) Discover(ctx context.Context) iter.Seq2[multidb.Databas
 
 func TestCloseEndsAStartThatIsInProgress(t *testing.T) {
 	root, state := newTree(t, 1, 1), t.TempDir()
-	d := &slowDiscoverer{GlobDiscoverer: multidb.Glob(pattern(root)), begun: make(chan struct{}), free: make(chan struct{})}
+	d := &slowDiscoverer{glob: multidb.Glob(pattern(root)), begun: make(chan struct{}), free: make(chan struct{})}
 	m, err := multidb.New(multidb.WithDiscoverer(d), multidb.WithStateDir(state))
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestACloseThatRanOutOfTimeIsGoneOnWith(t *testing.T) {
 			insert := func() {
 				t.Helper()
 				if err := m.Do(t.Context(), id, func(db *sql.DB) error {
-					_, err := db.Exec("INSERT INTO t VALUES ('x')")
+					_, err := db.Exec("INSERT INTO t(v) VALUES ('x')")
 					return err
 				}); err != nil {
 					t.Fatal(err)
@@ -421,7 +421,7 @@ func TestASpoolThatIsGoneIsMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := f.m.Do(t.Context(), "project0/db0", func(db *sql.DB) error {
-		_, err := db.Exec("INSERT INTO t VALUES (randomblob(8000000))") // larger than memory may be
+		_, err := db.Exec("INSERT INTO t(v) VALUES (randomblob(8000000))") // larger than memory may be
 		return err
 	}); err != nil {
 		t.Fatal(err)
