@@ -73,7 +73,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 		return "", err
 	}
 	spool := filepath.Join(m.dir, spoolDir)
-	if a, b := pathID(dir), pathID(spool); a.dev != b.dev || b == (fileID{}) {
+	if !sameMount(dir, spool) {
 		return "", nil
 	}
 	return spool, nil

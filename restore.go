@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -33,9 +32,9 @@ type RestoreOptions struct {
 	// that restores, before the file appears. Nil: Manager.Restore logs them,
 	// RestoreFrom leaves them out.
 	Warn func(warning string)
-	// TempDir is where the unfinished file is kept, in a directory of its own:
-	// an existing directory on the file system of OutputPath. Empty: beside
-	// OutputPath. Whoever sets it can clean up after a crash.
+	// TempDir is where the unfinished file is kept, in a directory of its own: an
+	// existing directory, so that what a crash leaves can be cleared up. Empty, or
+	// on another file system or mount than OutputPath: beside OutputPath.
 	TempDir string
 }
 
@@ -100,6 +99,9 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	return restoreClient(ctx, client, opt, logger)
 }
 
+// restoreDirs are the directories of unfinished files.
+const restoreDirs = ".multidb-restore-*"
+
 // restoreFrom makes the database file from one client.
 func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) error {
 	return restoreClient(ctx, client, opt, m.cfg.logger)
@@ -117,12 +119,15 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if opt.TempDir != "" {
+	if opt.TempDir != "" && sameMount(opt.TempDir, dir) {
+		if err := mayWriteTo(dir); err != nil {
+			return err // before the download
+		}
 		dir = opt.TempDir
 	}
 	// A directory of its own beside the target: no discoverer takes what is in
 	// it for a database, and it is on the same file system.
-	tmp, err := os.MkdirTemp(dir, ".multidb-restore-*")
+	tmp, err := os.MkdirTemp(dir, restoreDirs)
 	if err != nil {
 		return err
 	}
@@ -159,23 +164,4 @@ func vacant(path string) error {
 		}
 	}
 	return nil
-}
-
-// publish gives a finished file its name, if nobody has taken it meanwhile.
-func publish(tmp, out string) error {
-	if err := vacant(out); err != nil {
-		return err
-	}
-	failpoint.Hit("restore.link.before")
-	if err := os.Link(tmp, out); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s", ErrExists, out)
-	} else if err != nil {
-		return err
-	}
-	failpoint.Hit("restore.link.after")
-	d, err := os.Open(filepath.Dir(out))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
