@@ -47,7 +47,9 @@ type restoreView interface {
 // Restore makes a database file from the replica, of any ID that a pattern
 // allows, whether or not it exists here: also on a new machine, and also from a
 // prefix that litestream wrote itself. The file appears under its name only when
-// it is complete, checked and on disk; nothing is ever overwritten.
+// it is complete, checked and on disk; nothing is ever overwritten. It has the
+// mode that the database had when its replication began, and, where this process may
+// do that, the owner; where the replica does not know them, those of a new file.
 //
 // It may run at any time after Start, beside replication. ctx bounds all of it.
 // Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
@@ -91,23 +93,24 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	if err != nil {
 		return err
 	}
+	store := client
 	if v, ok := client.(restoreView); ok {
 		if client, err = v.RestoreClient(ctx, !opt.Timestamp.IsZero()); err != nil {
 			return err
 		}
 	}
-	return restoreClient(ctx, client, opt, logger)
+	return restoreClient(ctx, store, client, opt, logger)
 }
 
 // restoreDirs are the directories of unfinished files.
 const restoreDirs = ".multidb-restore-*"
 
-// restoreFrom makes the database file from one client.
-func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) error {
-	return restoreClient(ctx, client, opt, m.cfg.logger)
+// restoreFrom makes the database file from one client. store is asked for its metadata.
+func (m *Manager) restoreFrom(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions) error {
+	return restoreClient(ctx, store, client, opt, m.cfg.logger)
 }
 
-func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
+func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
 	out, err := filepath.Abs(opt.OutputPath)
 	if err != nil {
 		return err
@@ -149,6 +152,17 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 	}
 	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
+	}
+	who, err := accessAt(ctx, store)
+	if err != nil && ctx.Err() != nil {
+		return err
+	} else if err != nil && opt.Warn != nil {
+		opt.Warn(err.Error())
+	} else if err != nil {
+		logger.Warn("multidb: restore", "path", out, "err", err)
+	}
+	if err := who.give(ropt.OutputPath); err != nil {
+		return err
 	}
 	return publish(ropt.OutputPath, out)
 }
