@@ -2,6 +2,7 @@ package multidb
 
 import (
 	"context"
+	"io/fs"
 
 	"github.com/multidb-go/multidb/internal/watch"
 )
@@ -56,3 +57,9 @@ func RunOnce(ctx context.Context, m *Manager, id ID) bool {
 
 // FlushCatalog writes what the catalog has queued.
 func FlushCatalog(ctx context.Context, m *Manager) error { return m.catalog.Flush(ctx) }
+
+// OwnerOf is who owns a file, where the system says so.
+func OwnerOf(fi fs.FileInfo) (uid, gid int, ok bool) {
+	a := accessOf(fi)
+	return a.UID, a.GID, a.Owned
+}

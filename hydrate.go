@@ -41,19 +41,20 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
 		return err
 	}
+	store := client
 	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
 		if v, ok := client.(restoreView); ok {
 			if client, err = v.RestoreClient(ctx, false); err != nil {
 				return err
 			}
 		}
-		return m.restoreFrom(ctx, client, opt)
+		return m.restoreFrom(ctx, store, client, opt)
 	}
 	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
 	if err != nil {
 		return err
 	}
-	if err := m.restoreFrom(ctx, inventoryClient{client, inv}, opt); err != nil {
+	if err := m.restoreFrom(ctx, store, inventoryClient{client, inv}, opt); err != nil {
 		return err
 	}
 	st, files, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
@@ -73,7 +74,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 		return "", err
 	}
 	spool := filepath.Join(m.dir, spoolDir)
-	if a, b := pathID(dir), pathID(spool); a.dev != b.dev || b == (fileID{}) {
+	if !sameMount(dir, spool) {
 		return "", nil
 	}
 	return spool, nil

@@ -402,11 +402,16 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 			return "", err
 		}
 	}
-	if err := m.restoreFrom(ctx, inventoryClient{client, inv}, RestoreOptions{OutputPath: incoming}); err != nil {
+	if err := m.restoreFrom(ctx, client, inventoryClient{client, inv}, RestoreOptions{OutputPath: incoming}); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !m.mayReplace(r) {
 		return "", errors.Join(errNotNow, os.Remove(incoming))
+	}
+	if fi, err := os.Stat(e.db.Path); err == nil { // it may have been changed since
+		if err := accessOf(fi).give(incoming); err != nil {
+			return "", err
+		}
 	}
 	if kept, err = setAside(ctx, e.db.Path, aside, why, m.cfg.now()); err != nil {
 		return kept, fmt.Errorf("%w: %w", errReplacing, err)

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -33,9 +32,9 @@ type RestoreOptions struct {
 	// that restores, before the file appears. Nil: Manager.Restore logs them,
 	// RestoreFrom leaves them out.
 	Warn func(warning string)
-	// TempDir is where the unfinished file is kept, in a directory of its own:
-	// an existing directory on the file system of OutputPath. Empty: beside
-	// OutputPath. Whoever sets it can clean up after a crash.
+	// TempDir is where the unfinished file is kept, in a directory of its own: an
+	// existing directory, so that what a crash leaves can be cleared up. Empty, or
+	// on another file system or mount than OutputPath: beside OutputPath.
 	TempDir string
 }
 
@@ -48,7 +47,9 @@ type restoreView interface {
 // Restore makes a database file from the replica, of any ID that a pattern
 // allows, whether or not it exists here: also on a new machine, and also from a
 // prefix that litestream wrote itself. The file appears under its name only when
-// it is complete, checked and on disk; nothing is ever overwritten.
+// it is complete, checked and on disk; nothing is ever overwritten. It has the
+// mode that the database had when its replication began, and, where this process may
+// do that, the owner; where the replica does not know them, those of a new file.
 //
 // It may run at any time after Start, beside replication. ctx bounds all of it.
 // Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
@@ -92,20 +93,24 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	if err != nil {
 		return err
 	}
+	store := client
 	if v, ok := client.(restoreView); ok {
 		if client, err = v.RestoreClient(ctx, !opt.Timestamp.IsZero()); err != nil {
 			return err
 		}
 	}
-	return restoreClient(ctx, client, opt, logger)
+	return restoreClient(ctx, store, client, opt, logger)
 }
 
-// restoreFrom makes the database file from one client.
-func (m *Manager) restoreFrom(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions) error {
-	return restoreClient(ctx, client, opt, m.cfg.logger)
+// restoreDirs are the directories of unfinished files.
+const restoreDirs = ".multidb-restore-*"
+
+// restoreFrom makes the database file from one client. store is asked for its metadata.
+func (m *Manager) restoreFrom(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions) error {
+	return restoreClient(ctx, store, client, opt, m.cfg.logger)
 }
 
-func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
+func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
 	out, err := filepath.Abs(opt.OutputPath)
 	if err != nil {
 		return err
@@ -117,12 +122,15 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if opt.TempDir != "" {
+	if opt.TempDir != "" && sameMount(opt.TempDir, dir) {
+		if err := mayWriteTo(dir); err != nil {
+			return err // before the download
+		}
 		dir = opt.TempDir
 	}
 	// A directory of its own beside the target: no discoverer takes what is in
 	// it for a database, and it is on the same file system.
-	tmp, err := os.MkdirTemp(dir, ".multidb-restore-*")
+	tmp, err := os.MkdirTemp(dir, restoreDirs)
 	if err != nil {
 		return err
 	}
@@ -145,6 +153,17 @@ func restoreClient(ctx context.Context, client litestream.ReplicaClient, opt Res
 	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
 	}
+	who, err := accessAt(ctx, store)
+	if err != nil && ctx.Err() != nil {
+		return err
+	} else if err != nil && opt.Warn != nil {
+		opt.Warn(err.Error())
+	} else if err != nil {
+		logger.Warn("multidb: restore", "path", out, "err", err)
+	}
+	if err := who.give(ropt.OutputPath); err != nil {
+		return err
+	}
 	return publish(ropt.OutputPath, out)
 }
 
@@ -159,23 +178,4 @@ func vacant(path string) error {
 		}
 	}
 	return nil
-}
-
-// publish gives a finished file its name, if nobody has taken it meanwhile.
-func publish(tmp, out string) error {
-	if err := vacant(out); err != nil {
-		return err
-	}
-	failpoint.Hit("restore.link.before")
-	if err := os.Link(tmp, out); errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s", ErrExists, out)
-	} else if err != nil {
-		return err
-	}
-	failpoint.Hit("restore.link.after")
-	d, err := os.Open(filepath.Dir(out))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

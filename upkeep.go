@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -109,6 +110,8 @@ type metadata struct {
 	Vars      map[string]string `json:"vars,omitempty"`
 	Path      string            `json:"path"`
 	CreatedAt time.Time         `json:"created_at"`
+
+	accessMetadata // when the prefix was claimed
 }
 
 const metadataFormat = 1
@@ -123,6 +126,9 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 	if empty {
 		md := metadata{Format: metadataFormat, ID: string(e.db.ID), Path: e.db.Path,
 			CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
+		if fi, err := os.Stat(e.db.Path); err == nil {
+			md.accessMetadata = accessOf(fi).metadata()
+		}
 		for _, v := range e.db.database().Vars {
 			md.Vars[v.Name] = v.Value
 		}
