@@ -49,14 +49,17 @@ func (m *Manager) evict(ctx context.Context, id ID) error {
 func (m *Manager) strayed(e *entry) error {
 	t, leases, open := m.pool.Peek(e)
 	m.mu.Lock()
-	back := m.strays[e]
+	file, back := m.strays[e]
 	delete(m.strays, e)
 	m.mu.Unlock()
 	if !back && (!open || leases == 0) {
 		return nil
+	} else if !back {
+		file = t.file
 	}
-	if at, err := fileAt(e.db.Path); !back && (err != nil || at == t.file) {
-		return nil // without a file the run has failed
+	at, err := fileAt(e.db.Path)
+	if err == nil && at == file || err != nil && !back {
+		return nil // it is in its place (again); or there is none, and the run has failed
 	}
 	return fmt.Errorf("%w: it was leased while another file was put at %s; what was committed through that lease since is in the file that was there, and at no replica. Evict it before its file is exchanged", ErrInUse, e.db.Path)
 }

@@ -84,7 +84,7 @@ type Manager struct {
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
 	logs     map[*entry]logOf     // seen beside the databases that have one
-	strays   map[*entry]bool      // a lease of a file that is no longer theirs was given back
+	strays   map[*entry]fileID    // the file of a lease that was given back when it was no longer theirs
 	orders   map[*entry]*order    // for the next run
 	opening  map[*entry]*order    // for the pool, when it opens the database
 	behind   map[*entry]behind    // of those of which the replica lacks something
@@ -112,7 +112,7 @@ func New(opts ...Option) (*Manager, error) {
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
 		logs:     map[*entry]logOf{},
-		strays:   map[*entry]bool{},
+		strays:   map[*entry]fileID{},
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
 

@@ -56,7 +56,7 @@ func (h Handle) Release() {
 	m := h.m
 	m.mu.Lock()
 	if strayed && !h.e.removed && m.cfg.replica != nil {
-		m.strays[h.e] = true
+		m.strays[h.e] = h.file
 	}
 	m.fleet.Unpin(h.e.item, m.cfg.now())
 	m.unlock()

@@ -191,7 +191,7 @@ func (m *Manager) unshipped() (out []*entry) {
 // mayOweLocked reports whether a database whose files are as st says may have
 // commits that are not at the replica.
 func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
-	if e.item.Running() || m.strays[e] {
+	if e.item.Running() || m.strays[e] != (fileID{}) {
 		return true // and owns what is known of it
 	}
 	w := e.peekLocked()

@@ -40,9 +40,10 @@ var harms = []harm{
 	}},
 	{name: "another writer fences it", want: multidb.ErrFenced, write: true, do: func(t *testing.T, w *ward, rep *multidbtest.Replica) func() {
 		intrude(t, w, rep)
-		return func() { // only somebody who looks can say whose the prefix is: a new start
-			w.restFenced()
-			w.manager()
+		return func() { // only somebody who looks can say whose the prefix is
+			if err := w.m.TakeOver(t.Context(), "sick"); err != nil {
+				t.Error(err)
+			}
 			w.othersFlow()
 		}
 	}},

@@ -150,6 +150,7 @@ func fast(root string, f multidb.ReplicaFactory, observe func(multidb.Event)) []
 	return []multidb.Option{
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{database}}.db"))),
 		multidb.WithReplica(f),
+		multidb.WithTakeover(multidb.TakeoverUnknown), // one machine, which loses its state
 		multidb.WithSyncInterval(20 * time.Millisecond),
 		multidb.WithColdSyncInterval(50 * time.Millisecond),
 		multidb.WithScanInterval(50 * time.Millisecond),
