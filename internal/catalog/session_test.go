@@ -81,10 +81,9 @@ func TestOnlyTheNewestSessionsAreKept(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	var s *Sessions
 	for n := range uint32(maxSessions + 10) {
 		if n < 20 || n > maxSessions-10 { // the rest at once
-			if s, err = c.begin(t.Context(), n, 1); err != nil {
+			if _, err := c.begin(t.Context(), n, 1); err != nil {
 				t.Fatal(err)
 			}
 		} else if n == 20 {
@@ -94,7 +93,8 @@ func TestOnlyTheNewestSessionsAreKept(t *testing.T) {
 			}
 		}
 	}
-	if s, err = c.begin(t.Context(), 1<<20, 1); err != nil {
+	s, err := c.begin(t.Context(), 1<<20, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Has(5) || !s.Has(100) || !s.Has(maxSessions+9) || len(s.known) > maxSessions+1 {

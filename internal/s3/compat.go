@@ -116,11 +116,11 @@ func (cfg Config) checkARN() error {
 		a.Service == "s3" && (len(parts) != 2 || parts[0] != "accesspoint"),
 		a.Service == "s3-outposts" && (len(parts) != 4 || parts[0] != "outpost" || parts[2] != "accesspoint"),
 		a.Service != "s3" && a.Service != "s3-outposts":
-		return fmt.Errorf(`Bucket %q is not the ARN of an access point: write "arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME"`, cfg.Bucket)
+		return fmt.Errorf(`the bucket %q is not the ARN of an access point: write "arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME"`, cfg.Bucket)
 	case cfg.ForcePathStyle, cfg.Endpoint != "" && pathStyle(cfg.Endpoint):
 		return errors.New("the ARN of an access point becomes part of the host's name: it excludes ForcePathStyle, and an Endpoint by address")
 	case cfg.Accelerate:
-		return errors.New("Accelerate excludes the ARN of an access point")
+		return errors.New("transfer acceleration (Accelerate) excludes the ARN of an access point")
 	}
 	return nil
 }

@@ -376,6 +376,9 @@ func (s *stage) prepare(f failure) error {
 	}
 	if f.replica != "" {
 		s.shell("cp", "-rp", filepath.Join(s.images, f.replica, "replica"), s.place.dir)
+	} else { // emptied, but the directory that it was
+		s.shell("mkdir", "-p", s.place.dir)
+		s.shell("cp", "-p", filepath.Join(s.images, "2", "replica", ".multidb-replica"), s.place.dir)
 	}
 	return nil
 }
