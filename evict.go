@@ -82,14 +82,19 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 		if err == nil && at == lease.Value().file {
 			return lease, nil
 		}
+		missing := errors.Is(err, fs.ErrNotExist)
+		if away := missing && m.unmounted(e); away || missing && !m.cfg.restoreOpen {
+			// Who has it leased may keep it: nobody waits for that to hear that it is gone.
+			lease.Release()
+			m.pool.CloseIdle(e)
+			if away {
+				return pool.Lease[*entry, *tenant]{}, errUnmounted(e.db.Path)
+			}
+			return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
+		}
 		m.pool.Evict(e) // stale before it is released, or others would get it again
 		lease.Release()
-		switch missing := errors.Is(err, fs.ErrNotExist); {
-		case missing && m.unmounted(e):
-			return pool.Lease[*entry, *tenant]{}, errUnmounted(e.db.Path)
-		case missing && !m.cfg.restoreOpen:
-			return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
-		case err != nil && !missing:
+		if err != nil && !missing {
 			return pool.Lease[*entry, *tenant]{}, err
 		}
 	}
