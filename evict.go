@@ -83,20 +83,20 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 			return lease, nil
 		}
 		missing := errors.Is(err, fs.ErrNotExist)
-		if away := missing && m.unmounted(e); away || missing && !m.cfg.restoreOpen {
+		away := missing && m.unmounted(e)
+		if err != nil && (away || !missing || !m.cfg.restoreOpen) {
 			// Who has it leased may keep it: nobody waits for that to hear that it is gone.
 			lease.Release()
 			m.pool.CloseIdle(e)
 			if away {
-				return pool.Lease[*entry, *tenant]{}, errUnmounted(e.db.Path)
+				err = errUnmounted(e.db.Path)
+			} else if missing {
+				err = fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
 			}
-			return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
+			return pool.Lease[*entry, *tenant]{}, err
 		}
 		m.pool.Evict(e) // stale before it is released, or others would get it again
 		lease.Release()
-		if err != nil && !missing {
-			return pool.Lease[*entry, *tenant]{}, err
-		}
 	}
 	return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: another file was put at %s each time it was opened", ErrInUse, e.db.Path)
 }

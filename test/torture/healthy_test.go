@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -44,7 +43,6 @@ var harms = []harm{
 			if err := w.m.TakeOver(t.Context(), "sick"); err != nil {
 				t.Error(err)
 			}
-			w.othersFlow()
 		}
 	}},
 	{name: "the header is overwritten", want: multidb.ErrNotDatabase, cold: true, do: func(t *testing.T, w *ward, _ *multidbtest.Replica) func() {
@@ -111,15 +109,6 @@ func TestHealthyNamesEachBrokenTenantWithinTenSecondsAndIsTrueAgainAfter(t *test
 				p.l.checkAll(t, c, p.n)
 			}
 		})
-	}
-}
-
-// restFenced is rest for a Manager with a fenced database, which says so.
-func (w *ward) restFenced() {
-	w.t.Helper()
-	w.stopWriters()
-	if err := w.m.Close(context.Background()); !errors.Is(err, multidb.ErrFenced) {
-		w.t.Errorf("close with a fenced database: %v", err)
 	}
 }
 
