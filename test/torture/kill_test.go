@@ -481,7 +481,8 @@ func (a *arena) spawn(point string) *process {
 		a.t.Fatal(err)
 	}
 	p := &process{t: a.t, cmd: exec.Command(a.bin), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(job), "MULTIDB_FAILPOINT="+point)
+	p.cmd.Env = append(os.Environ(), childEnv+"="+string(job), "MULTIDB_FAILPOINT="+point,
+		"MULTIDB_GRACE=1s") // of level 0 files, so that they are deleted within a run
 	p.cmd.Stderr = &p.out
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		a.t.Fatal(err)
