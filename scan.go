@@ -85,6 +85,11 @@ func (m *Manager) scan(ctx context.Context) error {
 	seq := m.scans
 	m.mu.Unlock()
 	var extents []*extent
+	type other struct {
+		listed
+		source int
+	}
+	var others []other // the catalog has their IDs at other places
 	for i, d := range m.discovered {
 		missed := &extent{d: d}
 		extents = append(extents, missed)
@@ -95,7 +100,9 @@ func (m *Manager) scan(ctx context.Context) error {
 				failed = append(failed, err)
 				continue
 			}
-			m.found(db, i, seq)
+			if !m.found(db, i, seq, false) {
+				others = append(others, other{db, i})
+			}
 			select {
 			case u := <-m.unknown: // a long scan is no reason to wait
 				m.takeIn(u)
@@ -115,6 +122,9 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.all }) {
 		m.forget(fromCatalog, seq, extents...)
+	}
+	for _, o := range others {
+		m.found(o.listed, o.source, seq, true)
 	}
 	m.workers.Poke()
 	return nil
@@ -197,12 +207,15 @@ func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
 	}
 }
 
-// found takes in one database of a listing.
-func (m *Manager) found(l listed, source int, seq uint32) {
+// found takes in one database of a listing. It reports false, and does nothing, where
+// only the catalog has the ID at another path that still stands, as in the copy of a
+// root with its state directory: what no discoverer lists is let go of at the end of
+// the scan, and then it is to be asked again. last: there is no such end to come.
+func (m *Manager) found(l listed, source int, seq uint32, last bool) (done bool) {
 	if l.ID == "" || !filepath.IsAbs(l.Path) {
 		m.emit(Event{Type: EventScanFailed, ID: l.ID, Path: l.Path,
 			Err: fmt.Errorf("%w: a discoverer gave a database without an ID or an absolute path", ErrInvalidOption)})
-		return
+		return true
 	}
 	if l.ModTime.IsZero() {
 		if st, err := m.statFiles(l.Path); err == nil {
@@ -230,16 +243,19 @@ func (m *Manager) found(l listed, source int, seq uint32) {
 		} else if look {
 			m.noteVolume(e)
 		}
-		return
+		return true
 	}
 	m.unlock()
-	m.foundNew(l, source, seq)
+	if !m.foundNew(l, source, seq, last) {
+		return false
+	}
 	m.mu.Lock()
 	e := m.entries.Get(l.ID)
 	m.unlock()
 	if e != nil {
 		m.noteVolume(e)
 	}
+	return true
 }
 
 // alsoSeenLocked keeps the database whose file was listed by another name, for as
@@ -252,11 +268,11 @@ func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
 
 // foundNew decides whether a file that is not known is a new database. It is not
 // opened here: a first listing of 100,000 would take five times as long.
-func (m *Manager) foundNew(l listed, source int, seq uint32) {
+func (m *Manager) foundNew(l listed, source int, seq uint32, last bool) (done bool) {
 	if l.file == (fileID{}) {
 		id, fi, err := statID(l.Path)
 		if err != nil {
-			return // gone already, or the next scan says why
+			return true // gone already, or the next scan says why
 		}
 		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
 	}
@@ -268,18 +284,19 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 		m.ignored[l.ID] = r
 		if !errors.Is(r.err, ErrConflict) { // which may be over
 			m.unlock()
-			return
+			return true
 		}
 	} else {
 		delete(m.ignored, l.ID)
 	}
 	rival, twin := m.entries.Get(l.ID), m.files.Get(l.file)
+	unlisted := rival != nil && rival.source == fromCatalog
 	if rival != nil && rival.db.Path == l.Path {
 		// The pool made it known meanwhile, and may have it open.
 		rival.seen, rival.source = seq, int32(source)
 		m.alsoSeenLocked(l, rival, seq)
 		m.unlock()
-		return
+		return true
 	}
 	m.unlock()
 
@@ -287,6 +304,9 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	var clash error
 	sameFile := false
 	if rival != nil && pathID(rival.db.Path) != (fileID{}) {
+		if !last && unlisted {
+			return false
+		}
 		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, l.ID)
 	} else if twin != nil && twin != rival && l.file != (fileID{}) && pathID(twin.db.Path) == l.file {
 		clash, sameFile = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path), true
@@ -305,12 +325,12 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 		if !again {
 			m.refuseLocked(l, source, clash)
 		}
-		return
+		return true
 	case m.entries.Get(l.ID) != rival:
 		m.rescan(true) // the pool made it known just now
-		return
+		return true
 	case m.life.phase >= phaseClosing:
-		return
+		return true
 	}
 	delete(m.ignored, l.ID)
 	if rival != nil {
@@ -326,6 +346,7 @@ func (m *Manager) foundNew(l listed, source int, seq uint32) {
 	m.events = append(m.events, Event{Type: EventAdded, ID: e.db.ID, Path: e.db.Path})
 	// Its first copy has no precedence over the Syncs of others.
 	m.fleet.Seen(e.item, l.ModTime, m.cfg.now())
+	return true
 }
 
 func (m *Manager) refuseLocked(l listed, source int, err error) {

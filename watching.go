@@ -175,7 +175,7 @@ func (m *Manager) takeIn(u unknown) {
 	m.mu.Lock()
 	seq := m.scans
 	m.mu.Unlock()
-	m.found(listed{Database: u.db}, u.source, seq)
+	m.found(listed{Database: u.db}, u.source, seq, true)
 	m.workers.Poke()
 }
 
