@@ -89,7 +89,8 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := makeFleet(ctx, tree, o.n, out); err != nil {
 		return err
 	}
-	m, err := multidb.New(append(opts, multidb.WithDiscoverer(multidb.Glob(tree.Pattern())))...)
+	// They are made anew at each run, over what a bucket had of the one before.
+	m, err := multidb.New(append(opts, multidb.WithDiscoverer(multidb.Glob(tree.Pattern())), multidb.WithTakeover(multidb.TakeoverUnknown))...)
 	if err != nil {
 		return err
 	}

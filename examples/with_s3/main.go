@@ -79,6 +79,8 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(tree.Pattern())),
+		// Its databases are made anew at each run, over what the bucket had of the one before.
+		multidb.WithTakeover(multidb.TakeoverUnknown),
 		multidb.WithReplica(replica),
 		multidb.WithSyncInterval(min(time.Second, o.interval/3)),
 		// Short, so that those that rest for a round are seen to go cold.
