@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -77,7 +78,7 @@ func WithEmptiedVolumes(allow bool) Option {
 // directory lies in the first, and would make one that is missing.
 func (m *Manager) findRoots(stateDir string) error {
 	var missing []error
-	m.rootList = nil
+	var found []*root
 	for _, d := range m.cfg.discoverers {
 		var paths []string
 		switch d := d.(type) {
@@ -94,10 +95,10 @@ func (m *Manager) findRoots(stateDir string) error {
 			if err != nil {
 				return err
 			}
-			if m.rootAt(path) != nil {
+			if slices.ContainsFunc(found, func(r *root) bool { return r.path == path }) {
 				continue
 			}
-			m.rootList = append(m.rootList, &root{path: path})
+			found = append(found, &root{path: path})
 			if err = standing(path); err == nil {
 				continue
 			}
@@ -112,16 +113,10 @@ func (m *Manager) findRoots(stateDir string) error {
 			missing = append(missing, err)
 		}
 	}
+	m.mu.Lock()
+	defer m.unlock()
+	m.rootList = found // whole: Healthy and ScanErr may be called at any time
 	return errors.Join(missing...)
-}
-
-func (m *Manager) rootAt(path string) *root {
-	for _, r := range m.rootList {
-		if r.path == path {
-			return r
-		}
-	}
-	return nil
 }
 
 // standing returns ErrRootMissing unless there is a directory.
