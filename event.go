@@ -95,23 +95,28 @@ func (m *Manager) unlock() {
 	mine := m.telling.take(m.events)
 	m.events = nil
 	m.mu.Unlock()
-	for len(mine) > 0 {
-		mine = m.tellAll(mine)
-	}
+	m.tellFrom(mine, 0)
 }
 
-// tellAll tells some events, and returns what came up meanwhile. An observer that
-// panics leaves nobody waiting for the rest.
-func (m *Manager) tellAll(events []Event) (more []Event) {
+// tellFrom tells events from the i-th on, and then what came up for their databases
+// meanwhile. Where the observer panics the others are told all the same before the
+// panic goes on: nobody else would, as they are claimed.
+func (m *Manager) tellFrom(events []Event, i int) {
+	whole := false
 	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		more = m.telling.done(events)
+		if !whole {
+			m.tellFrom(events, i+1)
+		}
 	}()
-	for _, ev := range events {
-		m.tell(ev)
+	for len(events) > 0 {
+		for ; i < len(events); i++ {
+			m.tell(events[i])
+		}
+		m.mu.Lock()
+		events, i = m.telling.done(events), 0
+		m.mu.Unlock()
 	}
-	return nil
+	whole = true
 }
 
 // emit tells one event. Never called with the lock held.

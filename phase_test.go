@@ -140,6 +140,29 @@ func TestAnObserverThatPanicsKeepsNobodyFromHearing(t *testing.T) {
 	}
 }
 
+func TestAnObserverThatPanicsLosesNoLaterEvents(t *testing.T) {
+	var m *Manager
+	var told []TXID
+	m, err := New(WithDiscoverer(Glob(t.TempDir()+"/{{tenant}}.db")), WithObserver(func(ev Event) {
+		told = append(told, ev.TXID)
+		if ev.TXID == 1 {
+			m.emit(Event{Type: EventSnapshot, ID: "x", TXID: 2}) // comes up meanwhile
+			panic("odd")
+		}
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() { _ = recover() }()
+		m.emit(Event{Type: EventSnapshot, ID: "x", TXID: 1})
+	}()
+	m.emit(Event{Type: EventSnapshot, ID: "x", TXID: 3})
+	if !slices.Equal(told, []TXID{1, 2, 3}) {
+		t.Errorf("told %v, want [1 2 3]; busy: %v", told, m.telling)
+	}
+}
+
 // TestTroubleOfTheStateDirectoryIsToldWhateverLockIsHeld by who meets it.
 func TestTroubleOfTheStateDirectoryIsToldWhateverLockIsHeld(t *testing.T) {
 	var got error
