@@ -235,6 +235,40 @@ func TestCloseEndsAStartThatIsInProgress(t *testing.T) {
 	}
 }
 
+// panicking is a discoverer whose code is at fault.
+type panicking struct{}
+
+func (panicking) Discover(context.Context) iter.Seq2[multidb.Database, error] {
+	return func(func(multidb.Database, error) bool) { panic("odd discoverer") }
+}
+
+func TestAStartThatPanicsLeavesNothingRunning(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	m, err := multidb.New(multidb.WithDiscoverer(panicking{}), multidb.WithStateDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Fatal("no panic")
+			}
+		}()
+		_ = m.Start(t.Context())
+	}()
+	if _, err := m.Acquire(t.Context(), "x"); !errors.Is(err, multidb.ErrClosed) {
+		t.Errorf("Acquire: %v, want ErrClosed", err)
+	}
+	next, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(t.TempDir()+"/{{tenant}}.db")), multidb.WithStateDir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := next.Start(t.Context()); err != nil {
+		t.Errorf("the state directory is not free: %v", err)
+	}
+	_ = next.Close(t.Context())
+}
+
 func TestACloseThatRanOutOfTimeIsGoneOnWith(t *testing.T) {
 	for name, stage := range map[string]struct {
 		fault multidbtest.Fault

@@ -152,18 +152,20 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	if !may {
 		return fmt.Errorf("multidb: start: %w", errors.New("a Manager can be started only once, and not after Close"))
 	}
+	served := false // also where a discoverer or the observer panics
 	defer func() {
 		m.mu.Lock()
-		m.life.started(err == nil)
+		m.life.started(served)
 		m.unlock()
 	}()
 	if err = m.start(ctx); err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
 		err = fmt.Errorf("multidb: start: %w", ErrClosed)
 	}
+	served = err == nil
 	return err
 }
 
-// start does what Start does. If it fails nothing of it is left.
+// start does what Start does. If it fails, or panics, nothing of it is left.
 func (m *Manager) start(ctx context.Context) (err error) {
 	dir, err := m.stateDir()
 	if err != nil {
@@ -179,19 +181,23 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	} else if err != nil {
 		return fmt.Errorf("multidb: start: state directory (see WithStateDir): %w", err)
 	}
-	if lost := m.catalog.Recovered(); lost != nil {
-		m.emit(Event{Type: EventState, Path: dir, Err: lost})
-	}
+	whole := false
 	defer func() {
-		if err == nil {
+		if whole {
 			return
 		}
 		if m.cancel != nil {
 			m.cancel()
 		}
 		m.scanning.Wait()
+		if m.pool != nil {
+			err = errors.Join(err, m.pool.Close(context.Background()))
+		}
 		err = errors.Join(err, m.catalog.Abandon())
 	}()
+	if lost := m.catalog.Recovered(); lost != nil {
+		m.emit(Event{Type: EventState, Path: dir, Err: lost})
+	}
 	m.discovered = nil
 	for _, d := range m.cfg.discoverers {
 		if x, ok := d.(excluder); ok {
@@ -237,13 +243,14 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	began := time.Now()
 	if err := m.scan(ctx); err != nil {
-		return errors.Join(fmt.Errorf("multidb: start: first discovery: %w", err), m.pool.Close(context.Background()))
+		return fmt.Errorf("multidb: start: first discovery: %w", err)
 	}
 	m.firstScan = time.Since(began)
 	m.warnIfEmpty()
 	m.workers.Start()
 	m.scanning.Go(func() { m.scanLoop(scanCtx) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
+	whole = true
 	return nil
 }
 
