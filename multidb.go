@@ -227,7 +227,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.ship = ship.New(ship.Config{
 		SpoolDir: spool,
 		Node:     uint32(m.sessions.NodeID()), Session: self,
-		Mine: m.isOurs, Former: m.sessions.Former, Boot: m.cfg.boot, Window: m.cfg.grace / 2,
+		Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: m.cfg.boot, Window: m.cfg.grace / 2,
 		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)

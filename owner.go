@@ -42,7 +42,7 @@ func (p TakeoverPolicy) String() string {
 // WithTakeover sets what happens at the first write of a database after a start
 // where it is not known whose the replica's history is. Default TakeoverNever.
 // Where another machine is known to have written, neither policy lets the local
-// file win.
+// file win; a state directory that was ever found to be a copy knows of none.
 func WithTakeover(p TakeoverPolicy) Option {
 	return func(c *config) error {
 		if p > TakeoverUnknown {

@@ -40,12 +40,9 @@ func (s *Sessions) Has(session uint32) bool {
 	return ok
 }
 
-// Former reports whether a node (the lower half of its ID) is the one that the
-// directory was a copy of, when it was found to be one.
-func (s *Sessions) Former(node uint32) bool {
-	_, ok := s.former[node]
-	return ok
-}
+// WasCopied reports whether the directory was ever found to be a copy, at this start
+// or before. What it knows may then be older than what others of its kind have done.
+func (s *Sessions) WasCopied() bool { return len(s.former) > 0 }
 
 // Copied reports whether the directory is a copy of the one in which the sessions
 // so far were recorded. The copy begins with a node ID of its own and none of them.

@@ -71,9 +71,9 @@ type Config struct {
 	// Mine reports whether an earlier session of this node is known to have been
 	// of this state directory, not of a copy. Default: none is.
 	Mine func(node, session uint32) bool
-	// Former reports whether a node is what this one was before the state directory
-	// was copied. Default: none is.
-	Former func(node uint32) bool
+	// Copied: the state directory is, or was, a copy, so that what it knows may be
+	// older than what was written since. See Listing.Unknown.
+	Copied bool
 	// Boot is a clock that counts the time in which the machine was suspended.
 	// Default boottime.Now.
 	Boot func() time.Duration
@@ -120,9 +120,6 @@ func New(cfg Config) *Shipper {
 	}
 	if cfg.Mine == nil {
 		cfg.Mine = func(uint32, uint32) bool { return false }
-	}
-	if cfg.Former == nil {
-		cfg.Former = func(uint32) bool { return false }
 	}
 	if cfg.Boot == nil {
 		cfg.Boot = boottime.Now

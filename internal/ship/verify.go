@@ -58,7 +58,7 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	switch known := db.State; {
 	case known.TXID == last.MaxTXID && s.knew(known, at):
 		db.State.Origin = at.Origin
-	case l.Local, s.mine(at.hdr), l.Unknown && (known.TXID == 0 || at.Node() == s.cfg.Node || s.cfg.Former(at.Node())):
+	case l.Local, s.mine(at.hdr), l.Unknown && (known.TXID == 0 || at.Node() == s.cfg.Node || s.cfg.Copied):
 		st, err := s.fromReplica(ctx, db, last)
 		if err != nil {
 			return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)

@@ -43,7 +43,7 @@ func newWard(t *testing.T, opts ...multidb.Option) *ward {
 	}
 	w.opts = append(fast(w.data(), w.place.factory(t), w.events.observe), opts...)
 	w.opts[0] = multidb.WithDiscoverer(multidb.Glob(filepath.Join(w.data(), "{{database}}", "x.db")))
-	w.opts = append(w.opts, multidb.WithStateDir(w.state()))
+	w.opts = append(w.opts, multidb.WithStateDir(w.state()), multidb.WithTakeover(multidb.TakeoverNever))
 	return w
 }
 
