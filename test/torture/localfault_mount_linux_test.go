@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
 )
 
 // mounts is a process that may mount, which nobody else sees.
@@ -133,10 +134,14 @@ func TestAVolumeMadeReadOnlyIsNamedAndGoesOnWhenItIsNot(t *testing.T) {
 	if !alone(t, mounts...) {
 		return
 	}
-	w := newWard(t)
+	w, rep := newWard(t), multidbtest.NewReplica()
+	w.opts[1] = multidb.WithReplica(rep)
 	w.mountSick()
 	w.start()
 	w.othersFlow()
+	w.healthy()
+	// What is shipped is cut off the log when the pool closes it.
+	refused := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: "sick", Err: multidbtest.ErrInjected})
 	w.sick.write(3)
 	dir := filepath.Dir(w.path("sick"))
 	eventually(t, eventLimit, func() string { // as soon as nobody has it open
@@ -151,6 +156,7 @@ func TestAVolumeMadeReadOnlyIsNamedAndGoesOnWhenItIsNot(t *testing.T) {
 		w.sick.write(1)
 		return "it has no WAL"
 	})
+	refused.Clear()
 	w.named(multidb.ErrReadOnly, false, nil)
 	if err := w.sick.try(); err == nil {
 		t.Error("a write to a read-only volume succeeded")
@@ -162,7 +168,15 @@ func TestAVolumeMadeReadOnlyIsNamedAndGoesOnWhenItIsNot(t *testing.T) {
 	w.arrived()
 	w.sick.write(3)
 	w.arrived()
-	w.finish()
+	w.rest()
+	for _, p := range append([]*tenant{w.sick}, w.well...) {
+		w.whole(p)
+		c, err := rep.ReplicaClient(multidb.Database{ID: p.id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.l.checkAll(t, c, p.n)
+	}
 }
 
 // TestAReadOnlyVolumeWithTheStateElsewhere: the Manager starts, says what it can
