@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -233,11 +234,11 @@ func TestStopWaitsForRunningJobsAndStartsNoOther(t *testing.T) {
 func TestAHangingJobIsCancelledWhenStopRunsOutOfTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{}
-		returned := false
+		var returned atomic.Bool
 		s.add(time.Now(), func(ctx context.Context) {
 			<-ctx.Done()
 			time.Sleep(time.Second) // it takes a moment to give up
-			returned = true
+			returned.Store(true)
 		})
 		p := New(s, 2, time.Now)
 		p.Start()
@@ -248,11 +249,11 @@ func TestAHangingJobIsCancelledWhenStopRunsOutOfTime(t *testing.T) {
 		if err := p.Stop(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Stop: %v", err)
 		}
-		if d := time.Since(start); returned || d != time.Minute { // nobody waits longer than he said
-			t.Errorf("returned = %v after %v", returned, d)
+		if d := time.Since(start); returned.Load() || d != time.Minute { // nobody waits longer than he said
+			t.Errorf("returned = %v after %v", returned.Load(), d)
 		}
-		if err := p.Stop(t.Context()); err != nil || !returned {
-			t.Errorf("the next Stop, which waits: %v, returned = %v", err, returned)
+		if err := p.Stop(t.Context()); err != nil || !returned.Load() {
+			t.Errorf("the next Stop, which waits: %v, returned = %v", err, returned.Load())
 		}
 	})
 }
