@@ -45,31 +45,11 @@ func WithColdSyncMode(mode ColdSyncMode) Option {
 	}
 }
 
-// mayLeaveLocked reports whether what a run finds changed may stay local. What
+// mayDeferLocked reports whether what a run finds changed may stay local. What
 // Sync has asked for, or a run has begun to ship, is shipped to its end.
-func (m *Manager) mayLeaveLocked(e *entry, cold, asked bool) bool {
+func (m *Manager) mayDeferLocked(e *entry, cold, asked bool) bool {
 	return m.cfg.coldSyncMode == ColdSyncNone && m.cfg.replica != nil && cold && !asked &&
-		(e.left || e.health.dirtySince == 0)
-}
-
-// leave decides, for a run that may, whether to leave the database as it is. It
-// does not where only a step can tell whether there is a change at all: where the
-// stamps are those of our own checkpoint, or were too young when they were taken.
-func (r *runState) leave(racy bool) bool {
-	w, mod := r.e.work, r.before.modTime()
-	switch {
-	case !r.mayLeave:
-		return false
-	case w.state.TXID == 0, mod.UnixNano() == w.own, r.before == w.stat:
-		r.mayLeave = false
-		return false
-	case mod.Equal(w.modTime) && !racy:
-		return true // as scans judge it too: nothing has changed
-	}
-	r.left = true
-	r.outcome.ModTime = mod
-	r.measure(w.state)
-	return true
+		(e.deferred || e.health.dirtySince == 0)
 }
 
 // momentOfFile is moment for a time that may be before the Manager was made.
@@ -80,14 +60,14 @@ func (m *Manager) momentOfFile(t time.Time) moment {
 	return 1
 }
 
-// setLeftLocked notes whether there is a change that is left local, and since when.
-func (m *Manager) setLeftLocked(e *entry, left bool, since moment) {
-	if left && !e.left {
-		m.left++
+// setDeferredLocked notes whether there is a change that is left local, and since when.
+func (m *Manager) setDeferredLocked(e *entry, deferred bool, since moment) {
+	if deferred && !e.deferred {
+		m.deferred++
 		e.health.dirtySince = since
-	} else if !left && e.left {
-		m.left--
+	} else if !deferred && e.deferred {
+		m.deferred--
 		e.health.dirtySince = 0
 	}
-	e.left = left
+	e.deferred = deferred
 }

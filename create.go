@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/superfly/ltx"
 )
 
@@ -61,8 +62,7 @@ func (m *Manager) noteAsked(e *entry, at time.Duration) {
 	m.mu.Lock()
 	defer m.unlock()
 	if !e.item.Running() && !e.removed { // nobody owns its work
-		w := e.unpack()
-		w.vacant, w.unasked = at, at == 0
+		e.unpack().Asked(at)
 	}
 }
 
@@ -74,7 +74,7 @@ func (m *Manager) askBackup(ctx context.Context, e *entry) (ltx.TXID, error) {
 	if err != nil {
 		return 0, err
 	}
-	files, err := listFiles(ctx, client, false)
+	files, err := replicate.ListFiles(ctx, client, false)
 	var newest ltx.TXID
 	for _, f := range files {
 		newest = max(newest, f.MaxTXID)

@@ -1,15 +1,12 @@
 package multidb
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
-	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // entry is one known database. There may be 100,000 of them, nearly all of them
@@ -26,7 +23,7 @@ type entry struct {
 	touched  bool   // a watcher saw a change during the run in progress
 	removed  bool
 	unread   bool    // its first bytes are to be read before it is opened
-	left     bool    // a change is left local on purpose, since health.dirtySince
+	deferred bool    // a change is left local on purpose, since health.dirtySince
 	clash    bool    // refused because the prefix is another's
 	away     bool    // its volume was not there at the last scan
 	shut     bool    // the pool has closed it, and may have left a log
@@ -39,41 +36,41 @@ type entry struct {
 	health   health
 
 	// Owned by the run in progress (one at a time), and by whoever holds
-	// Manager.mu while there is none. Of a cold entry work is nil, and packed
+	// Manager.mu while there is none. Of a cold entry state is nil, and packed
 	// is what it was.
-	work   *work
+	state  *replicate.State
 	packed string
 }
 
-// unpack gives an entry its work. Only for its owner.
-func (e *entry) unpack() *work {
-	if e.work == nil {
-		e.work = new(work)
-		if err := e.work.unpack(e.packed); err != nil {
-			e.work.dirty = true // as if the state directory had been lost
+// unpack gives an entry its State. Only for its owner.
+func (e *entry) unpack() *replicate.State {
+	if e.state == nil {
+		e.state = new(replicate.State)
+		if err := e.state.Unpack(e.packed); err != nil {
+			e.state.Lost()
 		}
 		e.packed = ""
 	}
-	return e.work
+	return e.state
 }
 
-// packLocked makes a cold entry small again, if nobody owns its work.
+// packLocked makes a cold entry small again, if nobody owns its State.
 func (e *entry) packLocked() {
-	if e.work != nil && e.work.rep == nil && !e.work.dirty && !e.item.Running() && e.item.Tier() == schedule.Cold {
-		e.packed, e.work = e.work.pack(), nil
+	if e.state != nil && e.state.AtRest() && !e.item.Running() && e.item.Tier() == schedule.Cold {
+		e.packed, e.state = e.state.Pack(), nil
 	}
 }
 
-// peekLocked is the work of an entry that is not running, only to be read.
-func (e *entry) peekLocked() *work {
-	if e.work != nil {
-		return e.work
+// peekLocked is the State of an entry that is not running, only to be read.
+func (e *entry) peekLocked() *replicate.State {
+	if e.state != nil {
+		return e.state
 	}
-	w := new(work)
-	if w.unpack(e.packed) != nil {
-		return new(work)
+	st := new(replicate.State)
+	if st.Unpack(e.packed) != nil {
+		return new(replicate.State)
 	}
-	return w
+	return st
 }
 
 // fromCatalog is the source of what no discoverer has listed since Start.
@@ -131,33 +128,9 @@ func (w *waiter) join(other *waiter) *waiter {
 	return w
 }
 
-// fileStat is what stat says of a database and its WAL.
-type fileStat struct{ main, wal ship.Fingerprint }
-
 // statFiles takes no descriptor of either file.
-func (m *Manager) statFiles(path string) (fileStat, error) {
-	var st fileStat
-	var err error
-	if st.main, err = m.cfg.stat(path, ""); errors.Is(err, fs.ErrNotExist) {
-		return st, fmt.Errorf("%w: %s", ErrMissing, path)
-	} else if err != nil {
-		return st, err
-	}
-	if st.wal, err = m.cfg.stat(path, "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return st, err
-	}
-	return st, nil
-}
-
-// modTime is when either was last written.
-func (s fileStat) modTime() time.Time { return time.Unix(0, max(s.main.Mtime, s.wal.Mtime)) }
-
-// racy reports whether a later write could leave the stamps as they are.
-func (s fileStat) racy(now time.Time) bool { return s.main.Racy(now) || s.wal.Racy(now) }
-
-// young is racy without what lies in the future, which does not come of age.
-func (s fileStat) young(now time.Time) bool {
-	return s.racy(now) && !s.main.Ahead(now) && !s.wal.Ahead(now)
+func (m *Manager) statFiles(path string) (replicate.Files, error) {
+	return replicate.StatWith(m.cfg.stat, path)
 }
 
 func statID(path string) (fileID, os.FileInfo, error) {
@@ -229,10 +202,10 @@ func (m *Manager) removeLocked(e *entry) {
 	if e.clash {
 		m.refusals--
 	}
-	m.setLeftLocked(e, false, 0)
+	m.setDeferredLocked(e, false, 0)
 	m.setErrLocked(e, nil)
-	delete(m.behind, e)
-	delete(m.logs, e)
+	delete(m.backlogs, e)
+	m.logs.Forget(string(e.db.ID))
 	delete(m.strays, e)
 	if at := e.db.prefix(); m.prefixes.Get(at) == e {
 		m.prefixes.Delete(at)
@@ -246,8 +219,8 @@ func (m *Manager) removeLocked(e *entry) {
 	if !m.rememberLocked(e) {
 		m.catalog.Delete(string(e.db.ID))
 	}
-	if !e.item.Running() && e.work != nil && e.work.rep != nil { // else its run does it
-		e.work.rep.inv.Forget()
+	if !e.item.Running() && e.state != nil { // else its run does it
+		e.state.Forget()
 	}
 	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
 }
@@ -257,19 +230,11 @@ func (m *Manager) rememberLocked(e *entry) bool {
 	if !m.cfg.restoreOpen || e.item.Running() {
 		return false
 	}
-	w := e.peekLocked()
-	if w.state.TXID == 0 {
-		return false
+	remains, ok := e.peekLocked().Remains()
+	if ok {
+		m.absent[e.db.ID] = remains
 	}
-	files := w.files
-	if w.rep != nil {
-		var err error
-		if files, err = w.rep.inv.AppendBinary(nil); err != nil {
-			return false
-		}
-	}
-	m.absent[e.db.ID] = absent{state: w.state, files: files, placed: w.placed}
-	return true
+	return ok
 }
 
 // inheritLocked gives a prefix that became free to one that was refused it.
@@ -328,23 +293,4 @@ func (m *Manager) whyNotLocked(id ID) error {
 		return r.err
 	}
 	return ErrNotFound
-}
-
-// source gives the worker pool the schedule's jobs.
-type source struct{ m *Manager }
-
-func (s source) Next(now time.Time) (func(context.Context), bool) {
-	s.m.mu.Lock()
-	it, action, ok := s.m.fleet.Next(now)
-	s.m.unlock()
-	if !ok {
-		return nil, false
-	}
-	return s.m.job(it.Value, action), true
-}
-
-func (s source) Wake() (time.Time, bool) {
-	s.m.mu.Lock()
-	defer s.m.unlock()
-	return s.m.fleet.Wake()
 }

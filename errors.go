@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -64,7 +66,7 @@ var (
 var (
 	// ErrConflict is returned when two databases expand to one replica prefix.
 	// The one known first goes on; the other is refused before its first write.
-	ErrConflict = errors.New("replica prefix belongs to another database")
+	ErrConflict = replicate.ErrConflict
 	// ErrFenced is returned when another writer has written to the prefix. The
 	// database is no longer replicated by this Manager; nothing is overwritten.
 	ErrFenced = ship.ErrFenced
@@ -80,13 +82,13 @@ var (
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that
 	// answers the request.
-	ErrNoBackup = errors.New("no backup found")
+	ErrNoBackup = replicate.ErrNoBackup
 	// ErrBackupExists is returned when a database would be made anew although the
 	// replica has a backup of it, whose newest state that would become.
-	ErrBackupExists = errors.New("the replica has a backup of this database")
+	ErrBackupExists = replicate.ErrBackupExists
 	// ErrExists is returned by Restore when the output path, or a WAL or
 	// journal left beside it, already exists.
-	ErrExists = errors.New("output path already exists")
+	ErrExists = localfile.ErrExists
 )
 
 // Errors of S3. They come with a line that says what to correct.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -37,7 +38,7 @@ func (m *Manager) evict(ctx context.Context, id ID) error {
 	}
 	// What fails of shipping is told by the status: a file that is to be exchanged may
 	// be one that cannot be shipped.
-	if _, err := m.perform(ctx, e, orderCut); err != nil && ctx.Err() != nil {
+	if _, err := m.perform(ctx, e, replicate.OrderCut); err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	return nil

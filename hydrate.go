@@ -10,17 +10,10 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
-	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/superfly/ltx"
 )
-
-// absent is what is kept of a database whose file is gone, for RestoreOnOpen.
-type absent struct {
-	state ship.State
-	files []byte // its inventory, as it was when nothing more was written
-	// When the replica was last known to end there, by cfg.boot.
-	placed time.Duration
-}
 
 // hydrate makes the missing file of a database from the replica. It returns
 // ErrNoBackup if there is nothing to make it from. The pool calls it once for
@@ -54,14 +47,15 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	if err := m.restoreFrom(ctx, store, inventoryClient{client, inv}, opt); err != nil {
+	if err := m.restoreFrom(ctx, store, replicate.FromInventory(client, inv), opt); err != nil {
 		return err
 	}
-	st, files, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
+	now, err := m.replicator.AfterRestore(ctx, e.db.Path, client, inv, plan[len(plan)-1])
 	if err != nil {
 		return err
 	}
-	m.hydrated(e, st, files, began)
+	now.Placed = began
+	m.hydrated(e, now)
 	return nil
 }
 
@@ -74,7 +68,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 		return "", err
 	}
 	spool := filepath.Join(m.dir, spoolDir)
-	if !sameMount(dir, spool) {
+	if !localfile.SameMount(dir, spool) {
 		return "", nil
 	}
 	return spool, nil
@@ -88,9 +82,9 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 	gone, known := m.absent[e.db.ID]
 	m.unlock()
 	// Within the window a file of the next transaction that exists is still there.
-	known = known && gone.placed != 0 && m.cfg.boot()-gone.placed <= m.cfg.grace/2
-	if known && inv.UnmarshalBinary(gone.files) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.state.TXID {
-		next := gone.state.TXID + 1
+	known = known && gone.Placed != 0 && m.cfg.boot()-gone.Placed <= m.cfg.grace/2
+	if known && inv.UnmarshalBinary(gone.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.Position.TXID {
+		next := gone.Position.TXID + 1
 		rc, err := client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
 		if errors.Is(err, fs.ErrNotExist) {
 			return inv, nil
@@ -101,7 +95,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 			return nil, err
 		}
 	}
-	files, err := listFiles(ctx, client, false)
+	files, err := replicate.ListFiles(ctx, client, false)
 	if err != nil {
 		return nil, err
 	}
@@ -111,29 +105,14 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 
 // hydrated notes that the file is exactly the replica's state, so that shipping
 // goes on from there without a resync.
-func (m *Manager) hydrated(e *entry, st ship.State, files []byte, began time.Duration) {
+func (m *Manager) hydrated(e *entry, now replicate.Remains) {
 	m.mu.Lock()
 	defer m.unlock()
 	delete(m.absent, e.db.ID)
-	// Not running under the lock means that nobody owns e.work.
-	if !e.item.Running() && !st.Print.IsZero() {
-		e.work, e.packed = &work{state: st, files: files, verified: true, dirty: true, placed: began}, ""
-		e.health.txid = st.TXID
+	// Not running under the lock means that nobody owns e.state.
+	if !e.item.Running() && !now.Position.Print.IsZero() {
+		st := replicate.Restored(now)
+		e.state, e.packed = &st, ""
+		e.health.txid = now.Position.TXID
 	}
-}
-
-// inventoryClient answers listings from an inventory.
-type inventoryClient struct {
-	litestream.ReplicaClient
-	inv *levels.Inventory
-}
-
-func (c inventoryClient) LTXFiles(_ context.Context, level int, seek ltx.TXID, _ bool) (ltx.FileIterator, error) {
-	var a []*ltx.FileInfo
-	for f := range c.inv.Files(level) {
-		if f.MinTXID >= seek {
-			a = append(a, f)
-		}
-	}
-	return ltx.NewFileInfoSliceIterator(a), nil
 }

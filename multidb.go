@@ -13,10 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/budget"
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/table"
@@ -30,10 +32,10 @@ type Manager struct {
 	epoch time.Time // of every moment
 
 	// Made by Start, not changed afterwards.
-	dir     string // the state directory
-	catalog *catalog.Catalog
-	ship    *ship.Shipper
-	cache   *levels.Cache // nil: none
+	dir        string // the state directory
+	catalog    *catalog.Catalog
+	cache      *levels.Cache // nil: none
+	replicator *replicate.Replicator
 	// sessions are the runs whose files at the replica are ours.
 	sessions *catalog.Sessions
 	workers  *worker.Pool
@@ -59,6 +61,7 @@ type Manager struct {
 	firstScan time.Duration // what Start's took
 	jobs      sync.Pool     // of *job
 	age       *ageClock
+	logs      *replicate.Logs
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -72,8 +75,8 @@ type Manager struct {
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
-	silent   time.Time // when the replica last did not say whether it has a backup
-	absent   map[ID]absent
+	silent   time.Time                // when the replica last did not say whether it has a backup
+	absent   map[ID]replicate.Remains // what WithRestoreOnOpen needs of those that are gone
 	volumes  volumes
 	lastDir  lastDir
 	sniffing map[ID]chan struct{}
@@ -82,15 +85,14 @@ type Manager struct {
 	wals     *budget.Budget[*entry] // the sizes of their WALs
 	events   []Event                // to be told by unlock
 	scans    uint32
-	runs     map[*entry]*runState // in progress, as many as there are workers
-	logs     map[*entry]logOf     // seen beside the databases that have one
-	strays   map[*entry]fileID    // the file of a lease that was given back when it was no longer theirs
-	orders   map[*entry]*order    // for the next run
-	opening  map[*entry]*order    // for the pool, when it opens the database
-	behind   map[*entry]behind    // of those of which the replica lacks something
-	left     int                  // entries with a change left local on purpose
-	unwell   ByReason             // entries by what their health has as error
-	scanErr  map[int]scanTrouble  // the last one told, by discoverer
+	runs     map[*entry]*job              // in progress, as many as there are workers
+	strays   map[*entry]fileID            // the file of a lease that was given back when it was no longer theirs
+	orders   map[*entry]*order            // for the next run
+	opening  map[*entry]*order            // for the pool, when it opens the database
+	backlogs map[*entry]replicate.Backlog // of those of which the replica lacks something
+	deferred int                          // entries with a change left local on purpose
+	unwell   ByReason                     // entries by what their health has as error
+	scanErr  map[int]scanTrouble          // the last one told, by discoverer
 }
 
 // New makes a Manager from options. It does no I/O and starts nothing. All
@@ -104,14 +106,14 @@ func New(opts ...Option) (*Manager, error) {
 		cfg:      cfg,
 		epoch:    cfg.now(),
 		ignored:  map[ID]refusal{},
-		absent:   map[ID]absent{},
+		absent:   map[ID]replicate.Remains{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
 		telling:  tellers{},
 		closing:  make(chan struct{}, 1),
-		runs:     map[*entry]*runState{},
-		behind:   map[*entry]behind{},
-		logs:     map[*entry]logOf{},
+		runs:     map[*entry]*job{},
+		backlogs: map[*entry]replicate.Backlog{},
+		logs:     replicate.NewLogs(cfg.now),
 		strays:   map[*entry]fileID{},
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
@@ -224,13 +226,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if m.sessions.Copied() {
 		m.emit(Event{Type: EventState, Path: dir, Err: errCopied})
 	}
-	m.ship = ship.New(ship.Config{
-		SpoolDir: spool,
-		Node:     uint32(m.sessions.NodeID()), Session: self,
-		Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: m.cfg.boot, Window: m.cfg.grace / 2,
-		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
-	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
+	m.replicator = m.newReplicator(spool, self)
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
 
@@ -372,6 +369,30 @@ func (m *Manager) servingLocked() error { return m.life.serving() }
 
 // errCopied is told once by a state directory that is found to be a copy.
 var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")
+
+// newReplicator makes what runs are done with, in this run of the program.
+func (m *Manager) newReplicator(spool string, self uint32) *replicate.Replicator {
+	c := &m.cfg
+	return replicate.New(replicate.Config{
+		Ship: ship.New(ship.Config{
+			SpoolDir: spool,
+			Node:     uint32(m.sessions.NodeID()), Session: self,
+			Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: c.boot, Window: c.grace / 2,
+			Now: c.now, Stat: func(path string) (ship.Fingerprint, error) { return c.stat(path, "") },
+		}),
+		Replicated: c.replica != nil,
+		Cache:      m.cache, Logs: m.logs, Mine: m.isOurs, Aged: m.age.trusted,
+		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
+		PagesDir: filepath.Join(m.dir, "pages"),
+		Fetch: func(ctx context.Context, store, client litestream.ReplicaClient, out string) error {
+			return m.restoreFrom(ctx, store, client, RestoreOptions{OutputPath: out})
+		},
+		Policy: c.policy(), RetentionInterval: c.retentionInterval,
+		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
+		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
+		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
+	})
+}
 
 // isOurs reports whether a run of a node was one of this state directory.
 func (m *Manager) isOurs(node, session uint32) bool {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -462,4 +463,15 @@ func build(opts []Option) (config, error) {
 		}
 	}
 	return c, errors.Join(errs...)
+}
+
+// policy is what the options mean to the levels at the replica.
+func (c *config) policy() levels.Policy {
+	return levels.Policy{
+		Grace:            c.grace,
+		L0Retention:      c.l0Retention,
+		Granularity:      c.l0Retention,
+		Retention:        c.retention,
+		SnapshotInterval: c.snapshotInterval,
+	}
 }

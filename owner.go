@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/sqlitedb"
-	"github.com/superfly/ltx"
 )
 
 // TakeoverPolicy says what happens where it cannot be told whether the local file
@@ -56,7 +51,7 @@ func WithTakeover(p TakeoverPolicy) Option {
 // order is what one run of a database is to do besides shipping: an operator's word,
 // or the pool's, which is about to open it.
 type order struct {
-	kind orderKind
+	kind replicate.Order
 	kept string // where the local file is now, if it was replaced
 	err  error
 	done chan struct{} // closed when kept and err are set
@@ -66,20 +61,10 @@ type order struct {
 	withdrawn, replacing bool
 }
 
-type orderKind uint8
-
-const (
-	orderCheck    orderKind = iota // see whether the local file is the newest; bring it up to date if it only lags
-	orderAdopt                     // the replica wins
-	orderTakeOver                  // the local file wins
-	orderHandOver                  // ship the rest, then take nothing for granted
-	orderCut                       // leave no log behind, if all of it is at the replica
-)
-
 // perform has a run carry out an order, after the one that is under way. ctx bounds
-// the waiting; the run goes on. For orderCheck and orderAdopt the caller makes sure
+// the waiting; the run goes on. For replicate.OrderCheck and replicate.OrderAdopt the caller makes sure
 // that the pool does not have the file open.
-func (m *Manager) perform(ctx context.Context, e *entry, kind orderKind) (*order, error) {
+func (m *Manager) perform(ctx context.Context, e *entry, kind replicate.Order) (*order, error) {
 	o := &order{kind: kind, done: make(chan struct{})}
 	for {
 		m.mu.Lock()
@@ -139,7 +124,7 @@ func (m *Manager) endOrderLocked(e *entry, o *order, err error) {
 func (m *Manager) TakeOver(ctx context.Context, id ID) error {
 	e, err := m.replicated(id)
 	if err == nil {
-		_, err = m.perform(ctx, e, orderTakeOver)
+		_, err = m.perform(ctx, e, replicate.OrderTakeOver)
 	}
 	return opError("take over", id, err)
 }
@@ -164,12 +149,12 @@ func (m *Manager) adopt(ctx context.Context, id ID) (kept string, err error) {
 	if m.cfg.replica == nil {
 		return "", ErrNoReplica
 	}
-	return m.whenClosed(ctx, id, orderAdopt)
+	return m.whenClosed(ctx, id, replicate.OrderAdopt)
 }
 
 // whenClosed has an order carried out when the pool does not have the database open,
 // which it waits for.
-func (m *Manager) whenClosed(ctx context.Context, id ID, kind orderKind) (kept string, err error) {
+func (m *Manager) whenClosed(ctx context.Context, id ID, kind replicate.Order) (kept string, err error) {
 	e, err := m.hold(ctx, id)
 	if err != nil {
 		return "", err
@@ -225,7 +210,7 @@ func (m *Manager) handOver(ctx context.Context, id ID) error {
 	if _, err := m.Sync(ctx, id); err != nil {
 		return err
 	}
-	_, err := m.whenClosed(ctx, id, orderHandOver)
+	_, err := m.whenClosed(ctx, id, replicate.OrderHandOver)
 	return err
 }
 
@@ -257,7 +242,7 @@ func (m *Manager) orderedOnOpen(ctx context.Context, e *entry) (done bool, err e
 	if want.err = err; o != nil {
 		want.kept, want.done = o.kept, o.done
 	}
-	if err == nil && want.kind == orderHandOver {
+	if err == nil && want.kind == replicate.OrderHandOver {
 		err = errHandedOver // the pool opens nothing
 	}
 	return true, err
@@ -272,7 +257,7 @@ func (m *Manager) freshen(ctx context.Context, e *entry) error {
 	}
 	m.mu.Lock()
 	known := e.refused != nil && !errors.Is(e.refused, ship.ErrBehind) ||
-		!e.item.Running() && e.peekLocked().verified
+		!e.item.Running() && e.peekLocked().Verified()
 	m.unlock()
 	if known {
 		return nil
@@ -281,13 +266,13 @@ func (m *Manager) freshen(ctx context.Context, e *entry) error {
 	// write finds out.
 	ctx, cancel := context.WithTimeout(ctx, freshenTime)
 	defer cancel()
-	o, err := m.perform(ctx, e, orderCheck)
+	o, err := m.perform(ctx, e, replicate.OrderCheck)
 	if err != nil && o != nil && m.withdraw(o) {
 		return nil
 	} else if o != nil {
 		err = m.carriedOut(context.WithoutCancel(ctx), o) // no file is opened while it is replaced
 	}
-	if errors.Is(err, errReplacing) {
+	if errors.Is(err, replicate.ErrReplacing) {
 		return err
 	}
 	return nil
@@ -302,203 +287,5 @@ func (m *Manager) withdraw(o *order) bool {
 	return o.withdrawn
 }
 
-// mayReplace reports whether the local file may be replaced now; from then on the
-// order cannot be withdrawn. Without an operator's word it must be as it was when
-// it was found to have nothing of its own.
-func (m *Manager) mayReplace(r *runState) bool {
-	now, err := m.statFiles(r.e.db.Path)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	o := r.order
-	if o.withdrawn || o.kind != orderAdopt && (err != nil || now != r.before) {
-		return false
-	}
-	o.replacing = true
-	return true
-}
-
-// errNotNow: the local file was opened or written while its successor was fetched.
-var errNotNow = errors.New("the local file is in use")
-
 // freshenTime bounds how long the opening of a database waits for the replica.
 const freshenTime = 5 * time.Second
-
-// errReplacing is a failure while one file takes the place of another.
-var errReplacing = errors.New("the local file could not be replaced by the replica's")
-
-// listing lists the replica for ship.Verify.
-func (m *Manager) listing(ctx context.Context, e *entry, client litestream.ReplicaClient) (ship.Listing, error) {
-	w := e.work
-	l := ship.Listing{Began: m.cfg.boot(), Unknown: m.cfg.takeover == TakeoverUnknown, Local: w.takeOver}
-	if asked := w.vacant; asked != 0 { // whoever made the file has asked
-		if w.vacant = 0; l.Began-asked <= m.cfg.grace/4 {
-			l.Began = asked
-			return l, nil
-		}
-	}
-	files, err := listFiles(ctx, client, false)
-	if err != nil {
-		return l, fmt.Errorf("list the replica: %w", err)
-	}
-	if w.unasked && len(files) > 0 && !l.Local {
-		return l, fmt.Errorf("%w: %w, which did not answer when the file was made. Adopt (the backup wins, the file is kept aside) or take over (the file becomes the newest state)", ErrFenced, ErrBackupExists)
-	}
-	w.unasked = false
-	l.Files = files
-	l.Plan = func() ([]*ltx.FileInfo, error) {
-		var inv levels.Inventory
-		inv.Reset(files)
-		return inv.RestorePlan(ctx, 0, time.Time{})
-	}
-	return l, nil
-}
-
-// maintains reports whether this Manager keeps a prefix in order: it wrote the last
-// file there. Whoever only reads it compacts and deletes nothing.
-func (m *Manager) maintains(st ship.State) bool {
-	return m.isOurs(st.Origin.Node(), st.Origin.Session())
-}
-
-// distrust takes nothing for granted any more that is known of the replica. The
-// caller owns e.work.
-func (m *Manager) distrust(e *entry) {
-	m.deactivate(e)
-	w := e.work
-	w.verified, w.clean, w.dirty, w.placed = false, false, true, 0
-}
-
-// fencedBehind is ErrFenced for a file that only lags.
-func fencedBehind(err error) error {
-	return fmt.Errorf("%w: %w; the local file has nothing that the replica lacks. "+
-		"Adopt it (the replica wins), or use WithRestoreOnOpen, which does so when it is opened", ErrFenced, err)
-}
-
-// replaceLocal puts the replica's newest state in the place of the local file, which
-// is set aside. The run owns e.work, and the pool does not have the file open.
-func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (kept string, err error) {
-	e := r.e
-	m.distrust(e)
-	client, err := m.cfg.replica.ReplicaClient(e.db.database())
-	if err != nil {
-		return "", err
-	}
-	began := m.cfg.boot()
-	files, err := listFiles(ctx, client, false)
-	if err != nil {
-		return "", fmt.Errorf("list the replica: %w", err)
-	} else if len(files) == 0 {
-		return "", ErrNoBackup
-	}
-	inv := new(levels.Inventory)
-	inv.Reset(files)
-	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
-	if err != nil {
-		return "", err
-	}
-	aside := filepath.Join(filepath.Dir(e.db.Path), keptDir)
-	incoming := filepath.Join(aside, filepath.Base(e.db.Path)+".incoming")
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} { // of a replacement that a crash cut off
-		if err := os.Remove(incoming + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return "", err
-		}
-	}
-	if err := m.restoreFrom(ctx, client, inventoryClient{client, inv}, RestoreOptions{OutputPath: incoming}); err != nil {
-		return "", fmt.Errorf("restore: %w", err)
-	}
-	if !m.mayReplace(r) {
-		return "", errors.Join(errNotNow, os.Remove(incoming))
-	}
-	if fi, err := os.Stat(e.db.Path); err == nil { // it may have been changed since
-		if err := accessOf(fi).give(incoming); err != nil {
-			return "", err
-		}
-	}
-	if kept, err = setAside(ctx, e.db.Path, aside, why, m.cfg.now()); err != nil {
-		return kept, fmt.Errorf("%w: %w", errReplacing, err)
-	}
-	if err := publish(incoming, e.db.Path); err != nil {
-		return kept, fmt.Errorf("%w: it is set aside as %s: %w", errReplacing, kept, err)
-	}
-	if err := os.Remove(incoming); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return kept, err
-	}
-	st, packed, err := m.restored(ctx, e, client, inv, plan[len(plan)-1])
-	if err != nil {
-		return kept, err
-	}
-	*e.work = work{state: st, files: packed, verified: true, dirty: true, placed: began}
-	r.drained = true
-	r.before, err = m.statFiles(e.db.Path)
-	id := pathID(e.db.Path)
-	m.mu.Lock()
-	m.setFileLocked(e, id)
-	delete(m.absent, e.db.ID)
-	e.health.txid, e.health.dirtySince = st.TXID, 0
-	m.events = append(m.events, Event{Type: EventAdopted, ID: e.db.ID, Path: kept, TXID: st.TXID})
-	m.unlock()
-	return kept, err
-}
-
-// restored is the position of a file that was made from the replica just now: it is
-// exactly the state at the end of last.
-func (m *Manager) restored(ctx context.Context, e *entry, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (st ship.State, files []byte, err error) {
-	st.TXID = last.MaxTXID
-	if st.Origin, err = ship.OriginOf(ctx, client, last); err != nil {
-		return st, nil, err
-	}
-	if st.PageSize, err = sqlitedb.PageSize(ctx, e.db.Path); err != nil {
-		return st, nil, err
-	}
-	if st.Print, err = m.ship.Print(ctx, e.db.Path); err != nil {
-		return st, nil, err
-	}
-	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
-	inv.Note(m.cfg.now(), m.cfg.grace)
-	files, err = inv.AppendBinary(nil)
-	return st, files, err
-}
-
-// keptDir is where files are set aside, beside the database. No pattern takes what
-// is in it for one.
-const keptDir = ".multidb-kept"
-
-// setAside moves a database, with its log, to a directory beside it, under a name
-// that says when and why. Nobody may have it open.
-func setAside(ctx context.Context, path, dir, why string, now time.Time) (kept string, err error) {
-	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
-		return "", nil
-	} else if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return "", err
-	}
-	// With nothing left in its log it is one file, and one rename moves it. What
-	// cannot be checkpointed is moved as it is.
-	if fi, err := os.Stat(path + "-wal"); err == nil && fi.Size() > 0 {
-		if conn, err := sqlitedb.OpenConn(ctx, path, time.Second); err == nil {
-			_, _, _, err = conn.Checkpoint(ctx, "TRUNCATE")
-			if err = errors.Join(err, conn.Close()); err != nil && ctx.Err() != nil {
-				return "", err
-			}
-		}
-	}
-	base := filepath.Join(dir, filepath.Base(path)+"-"+now.UTC().Format("20060102T150405.000Z")+"-"+why)
-	for n := 0; ; n++ {
-		kept = base
-		if n > 0 {
-			kept = fmt.Sprintf("%s.%d", base, n)
-		}
-		if _, err := os.Lstat(kept); errors.Is(err, os.ErrNotExist) {
-			break
-		} else if err != nil {
-			return "", err
-		}
-	}
-	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
-		if err := os.Rename(path+suffix, kept+suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return kept, err
-		}
-	}
-	return kept, errors.Join(syncDir(dir), syncDir(filepath.Dir(path)))
-}

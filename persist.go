@@ -9,6 +9,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -26,7 +27,7 @@ func (m *Manager) load(ctx context.Context) error {
 		var inv levels.Inventory
 		var retainAt time.Time
 		if len(rec.Files) > 0 && prefix == rec.Prefix && inv.UnmarshalBinary(rec.Files) == nil {
-			retainAt = inv.NextRetention(m.policy())
+			retainAt = inv.NextRetention(m.cfg.policy())
 		}
 		m.mu.Lock()
 		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
@@ -34,31 +35,32 @@ func (m *Manager) load(ctx context.Context) error {
 		m.neverShippedLocked(e, time.Unix(0, rec.LastWrite))
 		m.recallVolumeLocked(e, uint64(rec.Flags))
 		if prefix == rec.Prefix {
-			var w work
-			if log, err := unmarshalState(&w.state, rec.State); err == nil {
+			var known replicate.Record
+			pos := &known.Position
+			if log, err := unmarshalState(pos, rec.State); err == nil {
 				if log != 0 { // its file may be exchanged while nobody looks
-					m.logs[e] = logOf{w.state.Ino, log, w.state.Salt1, true}
+					m.logs.Recall(rec.ID, *pos, log)
 				}
-				e.health.txid = w.state.TXID
+				e.health.txid = pos.TXID
 				// With nothing shipped it had nothing to ship, where it is sure that
 				// there was a replica then.
-				looked := w.state.TXID != 0 || rec.LastWrite != 0 && (prefix != "" || m.cfg.replica == nil)
+				looked := pos.TXID != 0 || rec.LastWrite != 0 && (prefix != "" || m.cfg.replica == nil)
 				if looked {
 					e.health.dirtySince = 0
 				}
 				if m.catalog.ClosedCleanly() {
-					w.files = rec.Files
+					known.Inventory = rec.Files
 				}
 				if rec.LastWrite != 0 && looked {
-					w.modTime = time.Unix(0, rec.LastWrite)
-					w.told = w.modTime
+					known.ModTime = time.Unix(0, rec.LastWrite)
 					// One that was not sealed was hot, and its WAL may still be
 					// there: the scan takes it for news.
-					if w.state.Offset == 0 || !w.state.Print.IsZero() {
-						m.fleet.Known(e.item, w.modTime)
+					if pos.Offset == 0 || !pos.Print.IsZero() {
+						m.fleet.Known(e.item, known.ModTime)
 					}
 				}
-				e.packed = w.pack()
+				st := replicate.FromRecord(known)
+				e.packed = st.Pack()
 			}
 		}
 		m.unlock()
@@ -80,27 +82,23 @@ func unmarshalState(st *ship.State, b []byte) (log uint64, err error) {
 }
 
 // persist queues what the catalog should know of a database. The caller owns
-// e.work.
+// e.state.
 func (m *Manager) persist(e *entry) {
-	w := e.work
-	state, err := w.state.AppendBinary(nil)
+	known := e.state.Record()
+	state, err := known.Position.AppendBinary(nil)
 	if err != nil {
 		return // unreachable: encoding a fixed-size struct
 	}
-	m.mu.Lock()
-	if l := m.logs[e]; l.salted && l.main == w.state.Ino {
-		state = binary.LittleEndian.AppendUint64(state, l.wal)
+	if log := m.logs.Of(string(e.db.ID), known.Position); log != 0 {
+		state = binary.LittleEndian.AppendUint64(state, log)
 	}
-	m.mu.Unlock()
 	rec := catalog.Record{
 		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db.database()),
-		TXID: uint64(w.state.TXID), State: state, Files: w.files,
+		TXID: uint64(known.Position.TXID), State: state, Files: known.Inventory,
 		Prefix: e.db.prefix().String(),
 	}
-	// Where a later write may have the same time, the next Start looks again.
-	w.told = time.Time{}
-	if !w.young && !w.modTime.IsZero() {
-		rec.LastWrite, w.told = w.modTime.UnixNano(), w.modTime
+	if !known.ModTime.IsZero() {
+		rec.LastWrite = known.ModTime.UnixNano()
 	}
 	m.mu.Lock()
 	gone := e.removed
@@ -109,7 +107,6 @@ func (m *Manager) persist(e *entry) {
 		m.catalog.Put(rec)
 	}
 	m.unlock()
-	w.dirty = false
 }
 
 // persistAll writes the final positions and inventories. Nothing runs any more.
@@ -118,8 +115,13 @@ func (m *Manager) persistAll() {
 	all := slices.Collect(m.entries.All())
 	m.unlock()
 	for _, e := range all {
-		m.deactivate(e)
-		if e.work != nil && e.work.dirty {
+		if e.state == nil {
+			continue
+		}
+		if err := m.replicator.Rest(string(e.db.ID), e.state); err != nil {
+			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
+		}
+		if !e.state.AtRest() {
 			m.persist(e)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -240,7 +241,9 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		// next scan says so, and then an empty one may take its place.
 		return fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
 	}
-	if err := m.expelOrphans(e); err != nil {
+	moved, err := m.logs.ExpelOrphans(e.db.Path)
+	m.toldSetAside(e, moved)
+	if err != nil {
 		return err
 	}
 	if m.cfg.restoreOpen && m.cfg.replica != nil {
@@ -327,7 +330,9 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 	if after, err := fileAt(e.db.Path); err != nil || after != file {
 		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.db.Path), err, db.Close())
 	}
-	m.noteLog(e)
+	if st, err := m.statFiles(e.db.Path); err == nil {
+		m.logs.Note(string(e.db.ID), st)
+	}
 	if err := m.hook(ctx, e, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
 	}
@@ -357,4 +362,42 @@ func (m *Manager) closeTenant(e *entry, t *tenant) error {
 		m.isShut(e)
 	}
 	return err
+}
+
+// expelLog sets the log aside that was left of a file that another has taken the place
+// of, before the first connection to the new file.
+func (m *Manager) expelLog(e *entry) error {
+	st, err := m.statFiles(e.db.Path)
+	if err != nil {
+		return err
+	}
+	moved, err := m.logs.Expel(string(e.db.ID), e.db.Path, st)
+	m.toldSetAside(e, moved)
+	return err
+}
+
+// toldSetAside tells of logs that were set aside under these names.
+func (m *Manager) toldSetAside(e *entry, moved []string) {
+	m.mu.Lock()
+	defer m.unlock()
+	for _, name := range moved {
+		m.events = append(m.events, m.eventOf(e, replicate.LogSetAside(e.db.Path, name)))
+	}
+}
+
+// isShut notes that a connection of ours to a database was closed, and may have been
+// the last, so that a log with something in it was left: the next run that finds all
+// of it shipped cuts it. What stays would be applied to a file put in its place.
+func (m *Manager) isShut(e *entry) {
+	m.mu.Lock()
+	if m.opening[e] != nil { // an Adopt or a HandOver, whose run does it; the one after that would ask the replica again
+		m.unlock()
+		return
+	}
+	if !e.removed {
+		e.shut = true
+		m.fleet.Request(e.item, m.cfg.now())
+	}
+	m.unlock()
+	m.workers.Poke()
 }

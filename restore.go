@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -86,7 +87,7 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 		return fmt.Errorf("%w: RestoreOptions.IntegrityCheck is %d", ErrInvalidOption, int(opt.IntegrityCheck))
 	}
 	// Before the listing, which costs a request.
-	if err := vacant(opt.OutputPath); err != nil {
+	if err := localfile.Vacant(opt.OutputPath); err != nil {
 		return err
 	}
 	client, err := factory.ReplicaClient(db)
@@ -102,9 +103,6 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	return restoreClient(ctx, store, client, opt, logger)
 }
 
-// restoreDirs are the directories of unfinished files.
-const restoreDirs = ".multidb-restore-*"
-
 // restoreFrom makes the database file from one client. store is asked for its metadata.
 func (m *Manager) restoreFrom(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions) error {
 	return restoreClient(ctx, store, client, opt, m.cfg.logger)
@@ -115,22 +113,22 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	if err != nil {
 		return err
 	}
-	if err := vacant(out); err != nil {
+	if err := localfile.Vacant(out); err != nil {
 		return err
 	}
 	dir := filepath.Dir(out)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if opt.TempDir != "" && sameMount(opt.TempDir, dir) {
-		if err := mayWriteTo(dir); err != nil {
+	if opt.TempDir != "" && localfile.SameMount(opt.TempDir, dir) {
+		if err := localfile.MayWriteTo(dir); err != nil {
 			return err // before the download
 		}
 		dir = opt.TempDir
 	}
 	// A directory of its own beside the target: no discoverer takes what is in
 	// it for a database, and it is on the same file system.
-	tmp, err := os.MkdirTemp(dir, restoreDirs)
+	tmp, err := os.MkdirTemp(dir, localfile.TempPattern)
 	if err != nil {
 		return err
 	}
@@ -153,7 +151,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
 	}
-	who, err := accessAt(ctx, store)
+	who, err := metadata.AccessAt(ctx, store)
 	if err != nil && ctx.Err() != nil {
 		return err
 	} else if err != nil && opt.Warn != nil {
@@ -161,21 +159,8 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
 	}
-	if err := who.give(ropt.OutputPath); err != nil {
+	if err := who.Give(ropt.OutputPath); err != nil {
 		return err
 	}
-	return publish(ropt.OutputPath, out)
-}
-
-// vacant makes sure that nothing stands at a path or belongs to it. A WAL left
-// by a deleted database would be applied to the new one.
-func vacant(path string) error {
-	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
-		if _, err := os.Lstat(path + suffix); err == nil {
-			return fmt.Errorf("%w: %s", ErrExists, path+suffix)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
+	return localfile.Publish(ropt.OutputPath, out)
 }

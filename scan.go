@@ -201,7 +201,7 @@ func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
 		m.removeLocked(e)
 		m.unlock()
 		m.pool.Evict(e)
-		if err := m.savePages(e.db.ID, nil); err != nil {
+		if err := m.replicator.DropPages(string(e.db.ID)); err != nil {
 			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
 		}
 	}
@@ -219,7 +219,7 @@ func (m *Manager) found(l listed, source int, seq uint32, last bool) (done bool)
 	}
 	if l.ModTime.IsZero() {
 		if st, err := m.statFiles(l.Path); err == nil {
-			l.ModTime = st.modTime()
+			l.ModTime = st.ModTime()
 		}
 	}
 	now := m.cfg.now()

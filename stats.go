@@ -3,8 +3,6 @@ package multidb
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // Stats is the Manager's totals: since it was made, but for those that say
@@ -57,7 +55,7 @@ func (m *Manager) Stats() Stats {
 	var backing int
 	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
 	s.Databases, s.Failing = m.entries.Len(), backing
-	s.Pending, s.Ignored, s.Unwell = m.left, len(m.ignored), m.unwell
+	s.Pending, s.Ignored, s.Unwell = m.deferred, len(m.ignored), m.unwell
 	served := m.life.served
 	m.unlock()
 	c := &m.counters
@@ -86,9 +84,4 @@ type counters struct {
 	compactions, snapshots                              atomic.Int64
 	failures                                            [reasons]atomic.Int64
 	lag                                                 lagWindow
-}
-
-func (m *Manager) count(r ship.Result) {
-	m.counters.transactions.Add(int64(r.Txns))
-	m.counters.bytes.Add(r.Bytes)
 }

@@ -61,8 +61,9 @@ func (m *Manager) statusLocked(e *entry) Status {
 		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: m.when(h.errSince),
 		Failures: e.item.Failures(),
 	}
-	s.WALPos, s.LagBytes = m.behindLocked(e)
-	if e.left {
+	b := m.backlogLocked(e)
+	s.WALPos, s.LagBytes = b.WALEnd, b.Lag
+	if e.deferred {
 		s.PendingSince = m.when(h.dirtySince)
 	}
 	s.Lag = m.lagLocked(e, m.cfg.now())
@@ -88,7 +89,7 @@ func (m *Manager) neverShippedLocked(e *entry, written time.Time) {
 // taken: one that hangs is seen by nothing else.
 func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	var lag time.Duration
-	if e.health.dirtySince != 0 && !e.left && !e.unread { // else it may be no database
+	if e.health.dirtySince != 0 && !e.deferred && !e.unread { // else it may be no database
 		lag = now.Sub(m.when(e.health.dirtySince))
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/superfly/ltx"
 )
@@ -97,7 +98,7 @@ func (m *Manager) cutLogs(ctx context.Context) error {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if _, err := m.perform(ctx, e, orderCut); err != nil && !errors.Is(err, ErrNotFound) {
+			if _, err := m.perform(ctx, e, replicate.OrderCut); err != nil && !errors.Is(err, ErrNotFound) {
 				mu.Lock()
 				failed = append(failed, e)
 				mu.Unlock()
@@ -139,7 +140,7 @@ func (m *Manager) shipThese(ctx context.Context, all []*entry) error {
 func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 	for i := 1; ; i++ {
 		_, err := m.syncEntry(ctx, e)
-		if err == nil || ctx.Err() != nil || i == closeAttempts || isLocal(err) ||
+		if err == nil || ctx.Err() != nil || i == closeAttempts || replicate.IsLocal(err) || errors.Is(err, ErrInUse) ||
 			errors.Is(err, ErrFenced) || errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
 			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrMissing) && m.renamed(e) {
 				return nil
@@ -190,17 +191,17 @@ func (m *Manager) unshipped() (out []*entry) {
 
 // mayOweLocked reports whether a database whose files are as st says may have
 // commits that are not at the replica.
-func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
+func (m *Manager) mayOweLocked(e *entry, st replicate.Files, err error) bool {
 	if e.item.Running() || m.strays[e] != (fileID{}) {
 		return true // and owns what is known of it
 	}
-	w := e.peekLocked()
-	if err == nil && w.clean && st == w.stat {
+	known := e.peekLocked()
+	if err == nil && known.Unchanged(st) {
 		return false // untouched since everything was shipped
 	}
 	_, due := e.item.NextDue()
 	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.refused != nil ||
-		err == nil && (w.young || !st.modTime().Equal(w.modTime))
+		err == nil && known.MayOwe(st)
 }
 
 // undurable names the databases that may not be durable, for a Close that ran
@@ -214,4 +215,23 @@ func (m *Manager) undurable(cause error) error {
 		errs = append(errs, opError("close", e.db.ID, fmt.Errorf("%w: %w", ErrNotDurable, cause)))
 	}
 	return errors.Join(errs...)
+}
+
+// withLogs is which databases have a log with something in it, for Close.
+func (m *Manager) withLogs() (out []*entry) {
+	ids := m.logs.IDs()
+	m.mu.Lock()
+	var all []*entry
+	for _, id := range ids {
+		if e := m.entries.Get(ID(id)); e != nil && e.refused == nil && e.health.err == nil {
+			all = append(all, e)
+		}
+	}
+	m.mu.Unlock()
+	for _, e := range all {
+		if st, err := m.statFiles(e.db.Path); err == nil && st.WAL.Size > 0 {
+			out = append(out, e)
+		}
+	}
+	return out
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
 
@@ -123,19 +124,19 @@ func (m *Manager) look(e *entry) {
 // them. What runs now may itself be what touched them, so that is judged when it
 // ends; and so is the making of a file for an Acquire, before which nobody else
 // may open it.
-func (m *Manager) touchedLocked(e *entry, st fileStat, now time.Time) {
-	if e.item.Running() || e.held > 0 && st.main.Ino != e.file.ino {
+func (m *Manager) touchedLocked(e *entry, st replicate.Files, now time.Time) {
+	if e.item.Running() || e.held > 0 && st.Main.Ino != e.file.ino {
 		e.touched = true
 		return
 	}
-	// Nobody runs, so nobody but the lock owns e.work.
-	w := e.peekLocked()
-	mod := st.modTime()
-	if w.clean && st == w.stat || mod.Equal(w.modTime) && !st.racy(now) {
+	// Nobody runs, so nobody but the lock owns e.state.
+	known := e.peekLocked()
+	if known.Seen(st, now) {
 		return
 	}
+	mod := st.ModTime()
 	cold := e.item.Tier() == schedule.Cold
-	if mod.UnixNano() != w.own {
+	if !known.IsOwn(mod) {
 		m.fleet.Seen(e.item, mod, now)
 	}
 	// A change of a cold one is shipped now, whether it promotes or not, and not

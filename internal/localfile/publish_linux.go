@@ -1,4 +1,4 @@
-package multidb
+package localfile
 
 import (
 	"fmt"
@@ -24,8 +24,8 @@ func mountOf(path string) (id uint64, ok bool) {
 	return st.Mnt_id, true
 }
 
-// mayWriteTo fails if no file can be made in a directory.
-func mayWriteTo(dir string) error {
+// MayWriteTo fails if no file can be made in a directory.
+func MayWriteTo(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("make a file in %s: %w", dir, err)
 	}

@@ -1,4 +1,4 @@
-package multidb
+package localfile
 
 import (
 	"errors"
@@ -79,13 +79,13 @@ func TestAFinishedFileGetsItsNameWhateverTheFileSystemCannotDo(t *testing.T) {
 
 func TestADirectoryIsOnItsOwnMountAndNotOnThatOfTheKernel(t *testing.T) {
 	dir := t.TempDir()
-	if !sameMount(dir, filepath.Dir(dir)) {
+	if !SameMount(dir, filepath.Dir(dir)) {
 		t.Error("a directory is on another mount than its parent")
 	}
-	if _, err := os.Stat("/proc/self"); err == nil && sameMount(dir, "/proc") {
+	if _, err := os.Stat("/proc/self"); err == nil && SameMount(dir, "/proc") {
 		t.Error("/proc is on the same mount")
 	}
-	if sameMount(filepath.Join(dir, "none"), dir) {
+	if SameMount(filepath.Join(dir, "none"), dir) {
 		t.Error("what is missing is on the same mount")
 	}
 }

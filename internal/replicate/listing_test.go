@@ -1,4 +1,4 @@
-package multidb
+package replicate
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/superfly/ltx"
 )
 
@@ -33,10 +34,12 @@ func TestAnAnswerThatIsOldDoesNotSpareTheListing(t *testing.T) {
 		{"never", 0, 1},
 		{"long ago, or before the machine slept", now - 2*time.Minute, 1},
 	} {
-		client, e := &countingLister{}, &entry{work: &work{vacant: c.vacant}}
-		m := &Manager{cfg: config{boot: func() time.Duration { return now }, grace: 5 * time.Minute}}
+		client := &countingLister{}
+		x := &run{st: &State{vacant: c.vacant}, Replicator: New(Config{
+			Boot: func() time.Duration { return now }, Policy: levels.Policy{Grace: 5 * time.Minute},
+		})}
 		for i := range 2 {
-			l, err := m.listing(t.Context(), e, client)
+			l, err := x.listing(t.Context(), client)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,4 +1,7 @@
-package multidb
+// Package localfile puts whole database files in their place on this machine's disk,
+// and takes them out of it: nothing is ever overwritten, and a crash leaves the old
+// file or the new one. It opens no database that anybody else may have open.
+package localfile
 
 import (
 	"errors"
@@ -12,17 +15,32 @@ import (
 	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
-// sameMount reports whether a file may be renamed from one directory to the other:
-// two volumes of one disk have the same device number, but no rename and no link
-// leads from one to the other.
-func sameMount(a, b string) bool {
-	x, y := pathID(a), pathID(b)
-	if x == (fileID{}) || x.dev != y.dev {
-		return false
+// ErrExists: something stands at the path already, or belongs to it.
+var ErrExists = errors.New("output path already exists")
+
+// TempPattern is how the directories of unfinished files are called.
+const TempPattern = ".multidb-restore-*"
+
+// Vacant makes sure that nothing stands at a path or belongs to it. A WAL left
+// by a deleted database would be applied to the new one.
+func Vacant(path string) error {
+	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
+		if _, err := os.Lstat(path + suffix); err == nil {
+			return fmt.Errorf("%w: %s", ErrExists, path+suffix)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	m, ok := mountOf(a)
-	n, ok2 := mountOf(b)
-	return !ok || !ok2 || m == n // where the system does not say, publish finds out
+	return nil
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // publisher gives a finished file its name, by the first way that the file system has.
@@ -31,14 +49,14 @@ type publisher struct {
 	link   func(from, to string) error
 }
 
-// publish gives a finished file its name, if nobody has taken it meanwhile. Nothing is
+// Publish gives a finished file its name, if nobody has taken it meanwhile. Nothing is
 // ever overwritten. The file may stay at tmp, too.
-func publish(tmp, out string) error {
+func Publish(tmp, out string) error {
 	return publisher{renameNoReplace, os.Link}.publish(tmp, out)
 }
 
 func (p publisher) publish(tmp, out string) error {
-	if err := vacant(out); err != nil {
+	if err := Vacant(out); err != nil {
 		return err
 	}
 	failpoint.Hit("restore.link.before")
@@ -52,7 +70,7 @@ func (p publisher) publish(tmp, out string) error {
 		return err
 	}
 	failpoint.Hit("restore.link.after")
-	return syncDir(filepath.Dir(out))
+	return SyncDir(filepath.Dir(out))
 }
 
 // name gives a file another name on the same file system.
@@ -93,7 +111,7 @@ func reserve(tmp, out string) error {
 
 // copyBeside copies a file to the file system of out, and gives it its name there.
 func (p publisher) copyBeside(tmp, out string) (err error) {
-	dir, err := os.MkdirTemp(filepath.Dir(out), restoreDirs)
+	dir, err := os.MkdirTemp(filepath.Dir(out), TempPattern)
 	if err != nil {
 		return err
 	}
@@ -123,7 +141,7 @@ func copyFile(from, to string) error {
 	}
 	_, err = io.Copy(dst, src)
 	if err == nil {
-		err = accessOf(fi).give(dst.Name())
+		err = AccessOf(fi).Give(dst.Name())
 	}
 	if err == nil {
 		err = dst.Sync()

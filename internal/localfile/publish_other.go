@@ -1,6 +1,6 @@
 //go:build !linux
 
-package multidb
+package localfile
 
 import "errors"
 
@@ -8,4 +8,4 @@ func renameNoReplace(_, _ string) error { return errors.ErrUnsupported }
 
 func mountOf(string) (uint64, bool) { return 0, false }
 
-func mayWriteTo(string) error { return nil }
+func MayWriteTo(string) error { return nil }

@@ -1,4 +1,4 @@
-package multidb
+package replicate
 
 import (
 	"crypto/sha256"
@@ -15,24 +15,27 @@ import (
 // what differs.
 const fewPages = 16
 
-// pagesPath is where the page hashes of a cold database are kept.
-func (m *Manager) pagesPath(id ID) string {
+// pagesPath is where the page hashes of a database at rest are kept.
+func (p *Replicator) pagesPath(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	name := hex.EncodeToString(sum[:16])
-	return filepath.Join(m.dir, "pages", name[:2], name[2:])
+	return filepath.Join(p.cfg.PagesDir, name[:2], name[2:])
 }
 
-// savePages keeps the hashes while the database is cold. They are a saving, not
+// DropPages deletes the page hashes of a database that is gone.
+func (p *Replicator) DropPages(id string) error { return p.savePages(id, nil) }
+
+// savePages keeps the hashes while the database is at rest. They are a saving, not
 // a truth: without them, or if a crash garbles them, a resync ships everything.
-func (m *Manager) savePages(id ID, p *ship.Pages) error {
-	path := m.pagesPath(id)
-	if p == nil || p.Len() <= fewPages {
+func (p *Replicator) savePages(id string, pages *ship.Pages) error {
+	path := p.pagesPath(id)
+	if pages == nil || pages.Len() <= fewPages {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		return nil
 	}
-	b, err := p.AppendBinary(nil)
+	b, err := pages.AppendBinary(nil)
 	if err != nil {
 		return err
 	}
@@ -46,14 +49,14 @@ func (m *Manager) savePages(id ID, p *ship.Pages) error {
 }
 
 // loadPages returns the hashes kept for a state, nil if there are none.
-func (m *Manager) loadPages(id ID) *ship.Pages {
-	b, err := os.ReadFile(m.pagesPath(id))
+func (p *Replicator) loadPages(id string) *ship.Pages {
+	b, err := os.ReadFile(p.pagesPath(id))
 	if err != nil {
 		return nil
 	}
-	p := new(ship.Pages)
-	if p.UnmarshalBinary(b) != nil {
+	pages := new(ship.Pages)
+	if pages.UnmarshalBinary(b) != nil {
 		return nil
 	}
-	return p
+	return pages
 }

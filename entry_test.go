@@ -4,82 +4,13 @@ import (
 	"context"
 	"errors"
 	"hash/maphash"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 	"unsafe"
-
-	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/superfly/ltx"
 )
-
-func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
-	seed := rand.Uint64()
-	rng := rand.New(rand.NewPCG(seed, 0))
-	some := func() int64 { return rng.Int64() >> rng.IntN(63) * int64(rng.IntN(3)-1) }
-	stamp := func() (p ship.Fingerprint) {
-		if rng.IntN(3) > 0 {
-			p = ship.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
-		}
-		return p
-	}
-	moment := func() time.Time {
-		if rng.IntN(3) == 0 {
-			return time.Time{}
-		}
-		return time.Unix(0, some())
-	}
-	for range 10_000 {
-		var w work
-		w.state = ship.State{TXID: ltx.TXID(rng.Uint64N(1 << 20)), PageSize: 4096, Commit: rng.Uint32(), Ino: rng.Uint64(), Print: stamp()}
-		if rng.IntN(2) == 0 {
-			w.state.Salt1, w.state.Salt2, w.state.Offset = rng.Uint32(), rng.Uint32(), some()
-			w.state.Sum.S1, w.state.Sum.S2 = rng.Uint32(), rng.Uint32()
-			if w.state.Known = rng.IntN(2) == 0; !w.state.Known {
-				w.state.Back.Offset, w.state.Back.Sum.S1, w.state.Back.Sum.S2 = some(), rng.Uint32(), rng.Uint32()
-			}
-			w.state.SlotLen = uint8(rng.IntN(25))
-			for i := range w.state.Slot {
-				w.state.Slot[i] = byte(rng.Uint32())
-			}
-		}
-		w.stat = fileStat{main: w.state.Print, wal: stamp()}
-		if rng.IntN(2) == 0 {
-			w.stat.main = stamp()
-		}
-		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
-		if w.modTime = w.stat.modTime(); rng.IntN(2) == 0 {
-			w.modTime = moment()
-		}
-		if w.young = rng.IntN(2) == 0; rng.IntN(2) == 0 {
-			w.told = w.modTime
-		}
-		if w.retained = moment(); rng.IntN(2) == 0 {
-			w.own = some()
-		}
-		if rng.IntN(2) == 0 {
-			w.files = []byte("inventory")
-		}
-		var got work
-		packed := w.pack()
-		if err := got.unpack(packed); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
-		if !got.modTime.Equal(w.modTime) || !got.retained.Equal(w.retained) || !got.told.Equal(w.told) {
-			t.Fatalf("seed %d: times %v %v, want %v %v", seed, got.modTime, got.retained, w.modTime, w.retained)
-		}
-		got.modTime, got.retained, got.told = w.modTime, w.retained, w.told
-		if !reflect.DeepEqual(got, w) {
-			t.Fatalf("seed %d: %+v, want %+v", seed, got, w)
-		}
-		if err := got.unpack(packed[:rng.IntN(8)+1]); err == nil || !reflect.DeepEqual(got, work{}) {
-			t.Fatalf("seed %d: half of it is taken for something: %v %+v", seed, err, got)
-		}
-	}
-}
 
 func TestAnEntryIsTheDatabaseThatWasFound(t *testing.T) {
 	var mores []*knownMore

@@ -1,0 +1,110 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// sealPause is how long after a checkpoint that a reader or writer kept from
+// completing the next one is tried.
+const sealPause = 5 * time.Second
+
+// checkpoint moves a long log that is shipped into the database file.
+func (x *run) checkpoint(ctx context.Context) error {
+	st, pos := x.st, &x.st.db.State
+	if pos.Offset == 0 || pos.PageSize == 0 || (pos.Offset-32)/int64(pos.PageSize+24) < int64(x.cfg.CheckpointPages) {
+		return nil
+	}
+	point := sealPoint{pos.Salt2, pos.Offset}
+	if st.sealed == point || x.r.Started.Before(st.nextSeal) {
+		return nil // done, and the next commit restarts the log; or tried just now
+	}
+	st.nextSeal = x.r.Started.Add(sealPause)
+	st.leavesLog = true
+	res, err := x.cfg.Ship.Checkpoint(ctx, &st.db)
+	x.count(res.Result)
+	x.noteCheckpoint()
+	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
+		return nil // somebody is writing: the next run tries again
+	} else if err != nil {
+		st.nextSeal = time.Time{} // when to try again is maintain's to say
+		return err
+	}
+	st.unrecorded = true
+	if res.Complete {
+		st.sealed, st.nextSeal = sealPoint{pos.Salt2, pos.Offset}, time.Time{}
+	}
+	return nil
+}
+
+// noteCheckpoint keeps the time of the files after a checkpoint of ours.
+func (x *run) noteCheckpoint() {
+	if f, err := x.stat(); err == nil {
+		x.st.checkpointed = f.ModTime().UnixNano()
+	}
+}
+
+// demote ships the rest, seals, and gives up what a cold database does not need.
+func (x *run) demote(ctx context.Context) error {
+	if !x.cfg.Replicated {
+		x.r.Outcome.Demoted = true
+		if x.r.WALSize == 0 {
+			return nil
+		}
+		return x.trim(ctx)
+	}
+	still, err := x.seal(ctx)
+	if err != nil {
+		return err
+	}
+	if !still {
+		x.r.Outcome.Moved = true // somebody is writing, so it is not idle
+		return nil
+	}
+	if err := x.compact(ctx, true); err != nil {
+		return err
+	}
+	x.r.Outcome.Demoted = true
+	return nil
+}
+
+// seal ships the rest and cuts the log to nothing. It reports whether nobody
+// wrote meanwhile: only then is the files' time afterwards known to be that of
+// what is shipped, so that what is written from then on is seen while cold.
+func (x *run) seal(ctx context.Context) (still bool, err error) {
+	if err := x.activate(ctx); err != nil {
+		return false, err
+	}
+	st := x.st
+	before, err := x.stat()
+	if err != nil {
+		return false, err
+	}
+	res, err := x.cfg.Ship.Seal(ctx, &st.db)
+	x.count(res.Result)
+	st.unrecorded = true
+	x.noteCut()
+	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	after, err := x.stat()
+	if err != nil {
+		return false, err
+	}
+	quiet := after.Main == st.db.State.Print && after.WAL.Size == 0 ||
+		after.WAL == before.WAL && !before.racy(x.r.Started)
+	if !quiet && !res.Empty {
+		return false, nil
+	}
+	now := x.cfg.Now()
+	st.files, st.clean = after, !after.racy(now)
+	st.modTime, st.young = after.ModTime(), after.young(now)
+	x.r.Outcome.ModTime = st.modTime
+	return true, nil
+}

@@ -1,0 +1,83 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/store/metadata"
+	"github.com/superfly/ltx"
+)
+
+// claimer is the client of a prefix that nothing was written to yet. It writes
+// metadata.json before the first LTX file, and not before there is one: of a file
+// that turns out to be corrupt nothing is to be left that looks like a backup. It
+// outlives the run that made it, and belongs to whoever owns the State.
+type claimer struct {
+	litestream.ReplicaClient
+	id, path string
+	vars     map[string]string
+	now      func() time.Time
+	done     bool
+}
+
+func (c *claimer) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if !c.done {
+		if err := c.claim(ctx); err != nil {
+			return nil, err
+		}
+		c.done = true
+	}
+	return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+}
+
+// claiming returns the client of an empty prefix that claims it when it is used.
+func (x *run) claiming(client litestream.ReplicaClient) litestream.ReplicaClient {
+	return &claimer{ReplicaClient: client, id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
+}
+
+// claim writes metadata.json to an empty prefix.
+func (c *claimer) claim(ctx context.Context) error {
+	store, ok := c.ReplicaClient.(metadata.Store)
+	if !ok {
+		return nil
+	}
+	md := metadata.Metadata{ID: c.id, Path: c.path, CreatedAt: c.now().UTC(), Vars: c.vars}
+	if fi, err := os.Stat(c.path); err == nil {
+		md.SetAccess(localfile.AccessOf(fi))
+	}
+	b, err := md.Encode()
+	if err != nil {
+		return err
+	}
+	return store.WriteMetadata(ctx, b)
+}
+
+// checkClaim reads metadata.json where the prefix has a history that is not known
+// here.
+func (x *run) checkClaim(ctx context.Context, client litestream.ReplicaClient) error {
+	store, ok := client.(metadata.Store)
+	if !ok || x.st.db.State.TXID != 0 {
+		return nil
+	}
+	b, err := store.ReadMetadata(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // written by litestream itself
+	} else if err != nil {
+		return err
+	}
+	md, err := metadata.Decode(b)
+	if err != nil {
+		return err
+	}
+	if md.ID != "" && md.ID != x.in.ID {
+		return fmt.Errorf("%w: its metadata.json says %q", ErrConflict, md.ID)
+	}
+	return nil
+}

@@ -1,0 +1,314 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// MaintenanceError is a failure that leaves everything at the replica.
+type MaintenanceError struct{ error }
+
+func (e *MaintenanceError) Unwrap() error { return e.error }
+
+// maintain does what is not shipping: it keeps the log and the replica in order, and
+// demotes. Where it fails (no space for a checkpoint, no right to delete), an active
+// database is shipped at its pace all the same, and this is tried again after a pause
+// of its own.
+func (x *run) maintain(ctx context.Context) (err error) {
+	st := x.st
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
+		x.r.Maintenance = st.maintenance
+		return nil
+	}
+	if x.cfg.Replicated {
+		err = x.tidy(ctx)
+	}
+	if err == nil && x.in.Demote {
+		err = x.demote(ctx)
+	} else if err == nil && x.r.Drained && x.r.WALSize > 0 && (x.in.Relieve || x.in.Cold) && x.cfg.Replicated {
+		// A cold database has no log, whoever left it there.
+		_, err = x.seal(ctx)
+	} else if err == nil && x.mayCut() {
+		_, err = x.seal(ctx)
+		if x.r.WALSize > 0 { // a reader may keep it; and another process cuts it itself when it closes the database
+			st.nextCut = x.r.Started.Add(sealPause)
+		} else {
+			st.leavesLog, st.nextCut = false, time.Time{}
+		}
+	}
+	if errors.Is(err, ship.ErrFenced) {
+		return err
+	} else if errors.Is(err, ship.ErrStale) {
+		x.distrust()
+		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
+		return nil
+	} else if err == nil {
+		st.maintenance, st.maintainAt, st.maintenancePause = nil, time.Time{}, 0
+		return nil
+	}
+	st.maintenance = &MaintenanceError{sqlitedb.Explain(x.in.Path, err)}
+	st.maintenancePause = min(max(2*st.maintenancePause, x.cfg.SyncInterval), x.cfg.MaxBackoff)
+	st.maintainAt = x.r.Started.Add(st.maintenancePause)
+	x.r.Maintenance = st.maintenance
+	x.r.Failed = append(x.r.Failed, err)
+	if x.in.Cold {
+		return st.maintenance // it has no pace: only its back-off brings it back
+	}
+	return nil
+}
+
+// mayCut reports whether the log is to be cut: all of it is at the replica, and
+// nobody uses the database.
+func (x *run) mayCut() bool {
+	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !x.r.Started.Before(x.st.nextCut) &&
+		x.in.Caller.MayCut(x.st.leavesLog && x.quiet)
+}
+
+// tidy does what a shipped database needs now and then: a checkpoint of its log,
+// compaction, a snapshot, retention. None of it holds up whoever waits.
+func (x *run) tidy(ctx context.Context) error {
+	if a := x.st.active; a != nil {
+		if err := x.checkpoint(ctx); err != nil {
+			return err
+		}
+		if x.r.Shipped > 0 || a.due {
+			if err := x.compact(ctx, false); err != nil {
+				return err
+			}
+		}
+	}
+	if x.in.RetainAt != 0 && x.cfg.Aged(x.r.Started).UnixMilli() >= x.in.RetainAt {
+		return x.retain(ctx)
+	}
+	return nil
+}
+
+// activate makes the replica's side of a database ready. Once in the life of
+// the process it compares what is known with what the replica holds: a state
+// directory may be lost, old, or a copy.
+func (x *run) activate(ctx context.Context) error {
+	st := x.st
+	if st.active != nil {
+		return nil
+	}
+	client, err := x.in.Caller.Client()
+	if err != nil {
+		return err
+	}
+	a := &active{}
+	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, Placed: st.db.Placed}
+	a.inv.Remember(x.cfg.Cache)
+	db.OnWrite = a.inv.Wrote
+	if db.State.Commit > fewPages {
+		db.Pages = x.loadPages(x.in.ID)
+	}
+	if st.verified {
+		if err := a.inv.UnmarshalBinary(st.inventory); err == nil {
+			if a.inv.Len() == 0 {
+				db.Client = x.claiming(client)
+			}
+			st.db, st.active, st.inventory = db, a, nil
+			return nil
+		}
+	}
+	l, err := x.listing(ctx, client)
+	if err != nil {
+		return err
+	}
+	if len(l.Files) == 0 {
+		db.Client = x.claiming(client)
+	} else if err := x.checkClaim(ctx, client); err != nil {
+		return err
+	}
+	if err := x.cfg.Ship.Verify(ctx, &db, l); errors.Is(err, ship.ErrBehind) {
+		return fmt.Errorf("%w: %w; the local file has nothing that the replica lacks. "+
+			"Adopt it (the replica wins), or use WithRestoreOnOpen, which does so when it is opened", ship.ErrFenced, err)
+	} else if err != nil {
+		return err
+	}
+	a.inv.Reset(l.Files)
+	a.inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	if len(l.Files) > 0 && a.inv.Restorable() != nil {
+		a.needed, a.due = true, true
+	}
+	st.db, st.active, st.inventory = db, a, nil
+	st.verified, st.takeOver = true, false
+	return nil
+}
+
+// listing lists the replica for ship.Verify.
+func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (ship.Listing, error) {
+	st := x.st
+	l := ship.Listing{Began: x.cfg.Boot(), Unknown: x.cfg.TakeOverUnknown, Local: st.takeOver}
+	if asked := st.vacant; asked != 0 { // whoever made the file has asked
+		if st.vacant = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
+			l.Began = asked
+			return l, nil
+		}
+	}
+	files, err := ListFiles(ctx, client, false)
+	if err != nil {
+		return l, fmt.Errorf("list the replica: %w", err)
+	}
+	if st.unasked && len(files) > 0 && !l.Local {
+		return l, fmt.Errorf("%w: %w, which did not answer when the file was made. Adopt (the backup wins, the file is kept aside) or take over (the file becomes the newest state)", ship.ErrFenced, ErrBackupExists)
+	}
+	st.unasked = false
+	l.Files = files
+	l.Plan = planOf(ctx, files)
+	return l, nil
+}
+
+// deactivate keeps of the replica's side only what a database at rest needs.
+func (x *run) deactivate() {
+	if err := x.Rest(x.in.ID, x.st); err != nil {
+		x.event(Event{Type: EventState, Err: err})
+	}
+}
+
+// Rest keeps of the replica's side only what a database at rest needs. The error is of
+// its page hashes, without which it is at rest all the same.
+func (p *Replicator) Rest(id string, st *State) error {
+	if st.active == nil {
+		return nil
+	}
+	st.active.inv.Forget()
+	err := p.savePages(id, st.db.Pages)
+	b, unpackable := st.active.inv.AppendBinary(nil)
+	if unpackable != nil {
+		st.verified = false // listed again when it is needed
+	}
+	st.db = ship.DB{State: st.db.State, Placed: st.db.Placed}
+	st.inventory, st.active, st.unrecorded = b, nil, true
+	return err
+}
+
+// distrust takes nothing for granted any more that is known of the replica.
+func (x *run) distrust() {
+	x.deactivate()
+	st := x.st
+	st.verified, st.clean, st.unrecorded, st.db.Placed = false, false, true, 0
+}
+
+// maintains reports whether we keep the prefix in order: we wrote the last file there.
+// Whoever only reads it compacts and deletes nothing.
+func (x *run) maintains() bool {
+	o := x.st.db.State.Origin
+	return x.cfg.Mine(o.Node(), o.Session())
+}
+
+// compact merges small files into larger ones and writes a snapshot if one is
+// due. all: whatever is left, before going cold.
+func (x *run) compact(ctx context.Context, all bool) error {
+	a, p := x.st.active, x.cfg.Policy
+	snapshot := a.needed || a.inv.SnapshotDue(p, x.cfg.Now())
+	files := a.inv.Compactable(p, all)
+	if !x.maintains() || !snapshot && !files {
+		a.due = false
+		return nil
+	}
+	a.due = true // until done
+	if err := x.cfg.Ship.Confirm(ctx, &x.st.db); err != nil {
+		return err
+	}
+	if snapshot {
+		if err := x.snapshot(ctx); err != nil {
+			return err
+		}
+	}
+	if files {
+		report, err := levels.Compact(ctx, x.st.db.Client, &a.inv, p, all, x.cfg.Logger)
+		x.r.Counts.Compactions += int64(report.Compactions)
+		switch {
+		case errors.Is(err, levels.ErrPageSize):
+			// Files of before this process had another page size. They are cut
+			// off now; what is left is compacted by the next run.
+			if a.inv.Restorable() != nil {
+				return x.snapshot(ctx)
+			}
+			return nil
+		case errors.Is(err, levels.ErrInventory):
+			x.deactivate()
+			x.st.verified = false
+			return fmt.Errorf("compact: %w", err)
+		case errors.Is(err, levels.ErrForeign):
+			return fmt.Errorf("%w: compact: %w", ship.ErrFenced, err)
+		case err != nil:
+			return fmt.Errorf("compact: %w", err)
+		}
+		x.st.unrecorded = x.st.unrecorded || report.Compactions > 0
+	}
+	a.due = false
+	return nil
+}
+
+func (x *run) snapshot(ctx context.Context) error {
+	a, db := x.st.active, &x.st.db
+	res, err := x.cfg.Ship.Snapshot(ctx, db)
+	x.st.unrecorded = true
+	x.count(res)
+	if errors.Is(err, ship.ErrUnsettled) {
+		return nil // it changes too fast right now; still due
+	} else if err != nil {
+		a.inv.Doubt(litestream.SnapshotLevel, 1, db.State.TXID) // it may be there
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	if res.Empty {
+		return nil
+	}
+	a.needed = false
+	x.r.Counts.Snapshots++
+	x.event(Event{Type: EventSnapshot, TXID: db.State.TXID})
+	return nil
+}
+
+// retain deletes what no restore within the retention needs. What may be there or
+// not, after a request that failed, is listed before.
+func (x *run) retain(ctx context.Context) error {
+	err := x.activate(ctx)
+	if err == nil && x.st.active.inv.Strays() > 0 {
+		x.distrust()
+		err = x.activate(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	inv, p := &x.st.active.inv, x.cfg.Policy
+	if !x.maintains() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
+		return nil
+	}
+	if err := x.cfg.Ship.Confirm(ctx, &x.st.db); err != nil {
+		return err
+	}
+	if _, err := levels.Retain(ctx, x.st.db.Client, inv, p, x.cfg.Aged(x.cfg.Now())); err != nil {
+		return fmt.Errorf("retention: %w", err)
+	}
+	x.st.unrecorded = true
+	x.st.retained = x.cfg.Now()
+	return nil
+}
+
+// nextRetention is when there is something to delete; zero: never. Single transaction
+// files become old one by one, and are deleted together.
+func (x *run) nextRetention() time.Time {
+	if !x.maintains() {
+		return time.Time{}
+	}
+	inv := &x.st.active.inv
+	inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	next := inv.NextRetention(x.cfg.Policy)
+	if next.IsZero() || x.st.retained.IsZero() {
+		return next
+	}
+	if gap := x.st.retained.Add(min(x.cfg.RetentionInterval, x.cfg.Policy.L0Retention)); next.Before(gap) {
+		return gap
+	}
+	return next
+}

@@ -1,0 +1,115 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/superfly/ltx"
+)
+
+// errNotNow: the local file was opened or written while its successor was fetched.
+var errNotNow = errors.New("the local file is in use")
+
+// replaceLocal puts the replica's newest state in the place of the local file, which
+// is set aside. Nobody has the file open.
+func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err error) {
+	x.distrust()
+	client, err := x.in.Caller.Client()
+	if err != nil {
+		return "", err
+	}
+	began := x.cfg.Boot()
+	files, err := ListFiles(ctx, client, false)
+	if err != nil {
+		return "", fmt.Errorf("list the replica: %w", err)
+	} else if len(files) == 0 {
+		return "", ErrNoBackup
+	}
+	inv := new(levels.Inventory)
+	inv.Reset(files)
+	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
+	if err != nil {
+		return "", err
+	}
+	path := x.in.Path
+	aside := filepath.Join(filepath.Dir(path), localfile.KeptDir)
+	incoming := filepath.Join(aside, filepath.Base(path)+".incoming")
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} { // of a replacement that a crash cut off
+		if err := os.Remove(incoming + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
+	if err := x.cfg.Fetch(ctx, client, FromInventory(client, inv), incoming); err != nil {
+		return "", fmt.Errorf("restore: %w", err)
+	}
+	// Without an operator's word the file must be as it was when it was found to have
+	// nothing of its own.
+	now, err := x.stat()
+	if x.in.Order != OrderAdopt && (err != nil || now != x.r.Files) || !x.in.Caller.MayReplace() {
+		return "", errors.Join(errNotNow, os.Remove(incoming))
+	}
+	if fi, err := os.Stat(path); err == nil { // it may have been changed since
+		if err := localfile.AccessOf(fi).Give(incoming); err != nil {
+			return "", err
+		}
+	}
+	if kept, err = localfile.SetAside(ctx, path, aside, why, x.cfg.Now()); err != nil {
+		return kept, fmt.Errorf("%w: %w", ErrReplacing, err)
+	}
+	if err := localfile.Publish(incoming, path); err != nil {
+		return kept, fmt.Errorf("%w: it is set aside as %s: %w", ErrReplacing, kept, err)
+	}
+	if err := os.Remove(incoming); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return kept, err
+	}
+	rest, err := x.AfterRestore(ctx, path, client, inv, plan[len(plan)-1])
+	if err != nil {
+		return kept, err
+	}
+	rest.Placed = began
+	*x.st = Restored(rest)
+	x.st.db.Path = path
+	x.r.Drained = true
+	x.event(Event{Type: EventAdopted, Path: kept, TXID: rest.Position.TXID})
+	x.r.Files, err = x.stat()
+	return kept, err
+}
+
+// AfterRestore is the position of a file at path that was made from the replica just
+// now: it is exactly the state at the end of last. Placed is the caller's to set: when,
+// before the restore, the replica was listed.
+func (p *Replicator) AfterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (rest Remains, err error) {
+	st := &rest.Position
+	st.TXID = last.MaxTXID
+	if st.Origin, err = ship.OriginOf(ctx, client, last); err != nil {
+		return rest, err
+	}
+	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
+		return rest, err
+	}
+	if st.Print, err = p.cfg.Ship.Print(ctx, path); err != nil {
+		return rest, err
+	}
+	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
+	inv.Note(p.cfg.Now(), p.cfg.Policy.Grace)
+	rest.Inventory, err = inv.AppendBinary(nil)
+	return rest, err
+}
+
+// planOf is what restores the newest state from files.
+func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo, error) {
+	return func() ([]*ltx.FileInfo, error) {
+		var inv levels.Inventory
+		inv.Reset(files)
+		return inv.RestorePlan(ctx, 0, time.Time{})
+	}
+}

@@ -1,0 +1,353 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+)
+
+// filesPerRun bounds how many LTX files one run writes before others get their
+// turn.
+const filesPerRun = 32
+
+// run is one run of one database.
+type run struct {
+	*Replicator
+	in Input
+	st *State
+	r  Report
+
+	quiet bool // nobody has written since the run before
+}
+
+// Run takes a database through one run. It owns st until it returns. ctx bounds
+// reading and writing.
+func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
+	x, ok := p.runs.Get().(*run)
+	if !ok {
+		x = &run{Replicator: p}
+	}
+	x.in, x.st = in, st
+	x.r.Started, x.r.MayDefer = p.cfg.Now(), in.MayDefer
+	st.db.Path = in.Path
+	x.do(ctx)
+	x.r.Position = st.db.State
+	r := x.r
+	*x = run{Replicator: p}
+	p.runs.Put(x)
+	return r
+}
+
+func (x *run) do(ctx context.Context) {
+	x.ship(ctx)
+	if x.r.Err == nil && x.r.Drained && x.in.Asked && x.cfg.Replicated {
+		x.r.Err = x.flush()
+	}
+	x.r.Position = x.st.db.State
+	x.in.Caller.Settled(&x.r)
+	if x.handsOver() {
+		x.handOver(ctx)
+	}
+	if x.r.Lagging || x.handsOver() { // there is nothing to keep in order, and it would be known again
+		x.r.Outcome.Demoted = x.in.Demote
+	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop {
+		x.r.Err = x.maintain(ctx)
+	}
+	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
+		x.r.Exchanged = true // during this run
+	} else {
+		x.r.Exchanged = false // that was told when it was found
+	}
+	if x.st.active != nil {
+		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
+			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
+		}
+		if x.r.Err == nil && x.r.Maintenance == nil && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
+			x.deactivate()
+		}
+	}
+	if x.r.Files != (Files{}) {
+		seen := x.r.Files
+		if x.r.WALSize == 0 {
+			seen.WAL = ship.Fingerprint{} // cut, and its inode is free for another file
+		}
+		pos := &x.st.db.State
+		x.cfg.Logs.note(x.in.ID, seen, pos.Salt1, pos.Offset != 0 && pos.Ino == seen.Main.Ino)
+	}
+	failedFirst := x.r.Err != nil && !x.r.Measured && !x.r.Drained && x.r.Files != (Files{}) && x.cfg.Replicated
+	if failedFirst || x.r.Measured && x.r.Shipped > 0 {
+		x.measure()
+	}
+	x.r.Outcome.Young = x.r.Err == nil && x.r.Drained && x.st.young
+}
+
+// ship does what comes before somebody who waits is answered.
+func (x *run) ship(ctx context.Context) {
+	switch {
+	case x.in.Order == OrderAdopt:
+		x.r.Kept, x.r.Err = x.replaceLocal(ctx, "adopted")
+		x.r.Replaced = true
+	case x.in.Relieve && x.in.Overdue && !x.in.Asked && x.mayRelieve():
+		// The disk does not wait until the replica has not answered once more.
+		x.r.Err = x.overflow(ctx, x.in.LastErr)
+	default:
+		if x.in.Order == OrderTakeOver {
+			x.distrust()
+			x.st.takeOver = true
+		}
+		x.r.Err = sqlitedb.Explain(x.in.Path, x.step(ctx))
+	}
+}
+
+// handsOver reports whether the run has shipped everything for a hand-over.
+func (x *run) handsOver() bool {
+	return x.r.Err == nil && x.in.Order == OrderHandOver && x.r.Drained
+}
+
+// handOver leaves the prefix so that another can go on from there.
+func (x *run) handOver(ctx context.Context) {
+	if !x.r.Lagging {
+		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
+			return
+		}
+		// Whoever goes on restores it from a few files, not from one for each commit.
+		// If another has gone on already, that is what this is for.
+		if err := x.compact(ctx, true); err != nil && !errors.Is(err, ship.ErrFenced) && !errors.Is(err, ship.ErrStale) {
+			x.r.Maintenance = &MaintenanceError{err}
+		}
+		x.distrust()
+	}
+}
+
+// event adds an event to the report.
+func (x *run) event(ev Event) { x.r.Events = append(x.r.Events, ev) }
+
+// count adds what a step did to the report.
+func (x *run) count(res ship.Result) {
+	x.r.Counts.Transactions += int64(res.Txns)
+	x.r.Counts.Bytes += res.Bytes
+}
+
+// step ships what is new, if anything can be.
+func (x *run) step(ctx context.Context) error {
+	st, pos := x.st, &x.st.db.State
+	var err error
+	if x.r.Files, err = x.stat(); err != nil {
+		return err
+	}
+	if err := x.expelLog(x.r.Files); err != nil {
+		return err
+	}
+	x.r.WALSize = x.r.Files.WAL.Size
+	racy := x.r.Files.racy(x.r.Started)
+	if st.clean && x.r.Files == st.files && (x.in.Order == OrderNone || x.in.Order == OrderCut || st.verified) {
+		x.r.Drained, x.quiet = true, true
+		x.r.Outcome.ModTime = st.modTime
+		return nil
+	}
+	if pos.Ino != 0 && pos.Ino != x.r.Files.Main.Ino {
+		x.r.Exchanged = true
+		x.in.Caller.Progress(&x.r)
+	}
+	if x.mayDefer(racy) {
+		return nil
+	}
+	st.clean = false
+	if x.cfg.Replicated {
+		if st.active == nil || !st.verified || x.in.LastErr != nil { // it may be long before there is a step to tell
+			x.measure()
+		}
+		x.r.Pending = true
+		x.in.Caller.Progress(&x.r)
+	}
+	if !x.cfg.Replicated {
+		x.r.Outcome.Moved = x.r.Files != st.files
+		if st.files == (Files{}) { // the first look: a write just now is what brought it about
+			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.cfg.SyncInterval
+		}
+		x.r.Drained = true
+		pos.Ino = x.r.Files.Main.Ino
+		if x.r.WALSize > int64(x.cfg.CheckpointPages)*assumedPage || x.in.Relieve {
+			if err := x.trim(ctx); err != nil {
+				return err
+			}
+		}
+	} else if err := x.shipNew(ctx); err != nil {
+		return x.overflow(ctx, err)
+	}
+	if x.r.Drained {
+		st.files, st.clean = x.r.Files, !racy
+		st.modTime, st.young = x.r.Files.ModTime(), x.r.Files.young(x.r.Started)
+		x.r.Outcome.ModTime = st.modTime
+		st.unrecorded = st.unrecorded || x.r.Shipped > 0
+	}
+	return nil
+}
+
+// mayDefer decides whether to leave the database as it is. It does not where only a
+// step can tell whether there is a change at all: where the stamps are those of our
+// own checkpoint, or were too young when they were taken.
+func (x *run) mayDefer(racy bool) bool {
+	st, mod := x.st, x.r.Files.ModTime()
+	switch {
+	case !x.r.MayDefer:
+		return false
+	case st.db.State.TXID == 0, mod.UnixNano() == st.checkpointed, x.r.Files == st.files:
+		x.r.MayDefer = false
+		return false
+	case mod.Equal(st.modTime) && !racy:
+		return true // as scans judge it too: nothing has changed
+	}
+	x.r.Deferred = true
+	x.r.Outcome.ModTime = mod
+	x.measure()
+	return true
+}
+
+// shipNew writes LTX files until nothing is left, or the run has had its share.
+func (x *run) shipNew(ctx context.Context) error {
+	err := x.activate(ctx)
+	switch {
+	case errors.Is(err, ship.ErrBehind) && x.in.Order == OrderCheck:
+		x.r.Kept, err = x.replaceLocal(ctx, "behind")
+		if errors.Is(err, errNotNow) { // so it stays as it is, as if nobody had asked
+			x.r.Drained, x.r.Lagging = true, true
+			return nil
+		}
+		x.r.Replaced = true
+		return err
+	case errors.Is(err, ship.ErrBehind) && x.cfg.RestoreOnOpen:
+		// It has nothing to ship, and is brought up to date when it is opened next.
+		x.r.Drained, x.r.Lagging = true, true
+		return nil
+	case err != nil:
+		return err
+	}
+	x.r.TookOver = x.in.Order == OrderTakeOver
+	db := &x.st.db
+	db.OnBehind = func(end, lag int64) {
+		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
+		x.in.Caller.Progress(&x.r)
+	}
+	defer func() { db.OnBehind = nil }()
+	for range filesPerRun {
+		old := db.State
+		res, err := x.cfg.Ship.Step(ctx, db)
+		if err == nil || db.State.TXID != old.TXID {
+			x.count(res)
+		}
+		if errors.Is(err, ship.ErrStale) {
+			x.distrust()
+			x.r.Outcome.More = true
+			return nil
+		} else if err != nil {
+			return err
+		}
+		x.r.Shipped += res.Txns
+		if res.Rule == ship.RuleResync {
+			x.st.leavesLog = true
+		}
+		if res.Rule == ship.RuleResync && res.Txns > 0 {
+			x.resynced(old)
+		}
+		if res.Txns > 0 {
+			x.r.Outcome.Moved = true
+			if old.TXID != 0 { // the first time has no lag that means anything
+				x.r.Acked = x.cfg.Now()
+			}
+		}
+		if !res.More {
+			x.r.Drained = res.Rule != ship.RuleNone || res.Empty
+			x.r.Outcome.More = !x.r.Drained && !res.Tail
+			return nil
+		}
+	}
+	x.r.Outcome.More = true
+	return nil
+}
+
+// resynced notes a whole state in the inventory.
+func (x *run) resynced(old ship.State) {
+	now := &x.st.db.State
+	if old.PageSize != 0 && old.PageSize != now.PageSize {
+		x.st.active.inv.Cut(old.TXID) // files of two page sizes are never compacted together
+	}
+	if old.TXID != 0 {
+		x.r.Counts.Resyncs++
+		x.event(Event{Type: EventResync, TXID: now.TXID})
+	}
+}
+
+// flush writes the log to disk for whoever waits. The pool's commits are not flushed
+// one by one (synchronous=NORMAL), so that after a power failure the local database
+// could be older than what he was told is durable, and be shipped over it as the
+// newest state.
+func (x *run) flush() error {
+	if x.r.Files.WAL.Size == 0 || x.r.Files.WAL == x.st.flushed {
+		return nil
+	}
+	f, err := os.Open(x.in.Path + "-wal") // it carries no locks
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // checkpointed and gone, which flushed the database
+	} else if err != nil {
+		return err
+	}
+	if err := errors.Join(x.cfg.Flush(f), f.Close()); err != nil {
+		return fmt.Errorf("flush the WAL: %w", err)
+	}
+	if !x.r.Files.racy(x.r.Started) { // or the next commit may look the same
+		x.st.flushed = x.r.Files.WAL
+	}
+	return nil
+}
+
+// measure looks how far the database is ahead of the replica. What cannot be read is
+// the step's to report.
+func (x *run) measure() {
+	end, lag, err := ship.Behind(x.in.Path, x.st.db.State, x.r.Files.Main)
+	if err == nil {
+		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
+	}
+}
+
+// Files is what stat says of a database and its log.
+type Files struct{ Main, WAL ship.Fingerprint }
+
+func (x *run) stat() (Files, error) { return x.Stat(x.in.Path) }
+
+// Stat looks at a database and its log. It takes no descriptor of either.
+func (p *Replicator) Stat(path string) (Files, error) { return StatWith(p.cfg.Stat, path) }
+
+// StatWith is Stat with a function that looks at one file.
+func StatWith(stat func(path, suffix string) (ship.Fingerprint, error), path string) (Files, error) {
+	var f Files
+	var err error
+	if f.Main, err = stat(path, ""); errors.Is(err, fs.ErrNotExist) {
+		return f, fmt.Errorf("%w: %s", ship.ErrMissing, path)
+	} else if err != nil {
+		return f, err
+	}
+	if f.WAL, err = stat(path, "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	return f, nil
+}
+
+// ModTime is when either was last written.
+func (f Files) ModTime() time.Time { return time.Unix(0, max(f.Main.Mtime, f.WAL.Mtime)) }
+
+// Racy reports whether a later write could leave the stamps as they are.
+func (f Files) Racy(now time.Time) bool { return f.racy(now) }
+
+func (f Files) racy(now time.Time) bool { return f.Main.Racy(now) || f.WAL.Racy(now) }
+
+// young is racy without what lies in the future, which does not come of age.
+func (f Files) young(now time.Time) bool {
+	return f.racy(now) && !f.Main.Ahead(now) && !f.WAL.Ahead(now)
+}

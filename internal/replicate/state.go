@@ -1,0 +1,385 @@
+package replicate
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/wal"
+	"github.com/superfly/ltx"
+)
+
+// State is what a run needs from the one before. The zero value is a database of
+// which nothing is known. It is large; at rest Pack makes it about a hundred bytes.
+type State struct {
+	// db.State is the position: how far the replica has come. The rest of db is set
+	// only while the database is active.
+	db       ship.DB
+	active   *active // nil: at rest
+	files    Files   // before the last run that found everything shipped
+	clean    bool    // nothing can have been written since, if the files are the same
+	sealed   sealPoint
+	nextSeal time.Time // not before this
+	// leavesLog: a connection of a run may have been the last one to close, so that a
+	// log with something in it was left; nextCut is when it is cut at the earliest.
+	leavesLog bool
+	nextCut   time.Time
+	retained  time.Time // when the replica was last cleared of what is old
+	verified  bool      // the replica was looked at in this process
+	inventory []byte    // of the replica, at rest
+
+	unrecorded bool      // the catalog's record is old
+	recorded   time.Time // the modTime that the catalog has
+
+	flushed ship.Fingerprint // the log when it was last flushed to disk
+	modTime time.Time        // of what is shipped
+	young   bool             // a later write may have the same modTime
+	// checkpointed is the files' time after a checkpoint of ours, in Unix nanoseconds,
+	// so that a watcher's word of it is not taken for a write of the application.
+	checkpointed int64
+
+	// vacant is when the replica was seen to have nothing, by Config.Boot; zero: it
+	// was not. It is not packed. unasked: the file was made here while the replica
+	// did not say whether it has a backup.
+	vacant  time.Duration
+	unasked bool
+
+	// Not packed: that the local file wins at the next look at the replica; what
+	// maintenance fails of while active, when it is tried again, after what pause.
+	takeOver         bool
+	maintenance      error
+	maintainAt       time.Time
+	maintenancePause time.Duration
+}
+
+// active is what an active database has that one at rest does not.
+type active struct {
+	inv    levels.Inventory
+	due    bool // compaction or a snapshot is owed from an earlier run
+	needed bool // nothing restores the prefix without a new snapshot
+}
+
+// Position is how far the replica has come. Only for the owner, as all methods.
+func (st *State) Position() ship.State { return st.db.State }
+
+// AtRest reports whether Pack keeps all of it, and the catalog has it.
+func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
+
+// Verified reports whether the replica was looked at in this process.
+func (st *State) Verified() bool { return st.verified }
+
+// Clean reports whether a look at unchanged files would be enough for a run.
+func (st *State) Clean() bool { return st.clean }
+
+// Unchanged reports whether nothing was written since everything was shipped, going
+// by what stat says now.
+func (st *State) Unchanged(f Files) bool { return st.clean && f == st.files }
+
+// Seen reports whether a look at the files shows nothing that the last run has not
+// taken into account.
+func (st *State) Seen(f Files, now time.Time) bool {
+	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.racy(now)
+}
+
+// MayOwe reports whether files that look like this may have commits that are not at
+// the replica.
+func (st *State) MayOwe(f Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
+
+// IsOwn reports whether a time is that of the files after a checkpoint of ours.
+func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointed }
+
+// Asked notes when, by Config.Boot, the replica said that it has nothing of a
+// database that is about to be made; zero: it said nothing.
+func (st *State) Asked(at time.Duration) { st.vacant, st.unasked = at, at == 0 }
+
+// Unrecorded reports whether Record has something new to say.
+func (st *State) Unrecorded() bool {
+	return st.unrecorded || !st.young && !st.modTime.Equal(st.recorded)
+}
+
+// Record is what the catalog keeps of a State.
+type Record struct {
+	Position  ship.State
+	Inventory []byte
+	// ModTime is of what is shipped; zero where a later write may have the same
+	// time, or none is known: then the next process looks again.
+	ModTime time.Time
+}
+
+// Record returns what the catalog is to keep, which is taken for kept.
+func (st *State) Record() Record {
+	rec := Record{Position: st.db.State, Inventory: st.inventory}
+	st.recorded, st.unrecorded = time.Time{}, false
+	if !st.young && !st.modTime.IsZero() {
+		rec.ModTime, st.recorded = st.modTime, st.modTime
+	}
+	return rec
+}
+
+// FromRecord is the State of a record of another process.
+func FromRecord(rec Record) State {
+	return State{db: ship.DB{State: rec.Position}, inventory: rec.Inventory, modTime: rec.ModTime, recorded: rec.ModTime}
+}
+
+// Lost marks a State whose packed form could not be read, as if the state directory
+// had been lost.
+func (st *State) Lost() { st.unrecorded = true }
+
+// Remains is what is kept of a database whose file is gone, so that it can be
+// restored without a listing.
+type Remains struct {
+	Position  ship.State
+	Inventory []byte
+	// Placed is when, by Config.Boot, the replica was last known to end there.
+	Placed time.Duration
+}
+
+// Remains returns what is to be kept when the file is gone; false: nothing.
+func (st *State) Remains() (Remains, bool) {
+	if st.db.State.TXID == 0 {
+		return Remains{}, false
+	}
+	r := Remains{st.db.State, st.inventory, st.db.Placed}
+	if st.active != nil {
+		var err error
+		if r.Inventory, err = st.active.inv.AppendBinary(nil); err != nil {
+			return Remains{}, false
+		}
+	}
+	return r, true
+}
+
+// Restored is the State of a file that was made from the replica just now: it is
+// exactly what the replica ends with.
+func Restored(r Remains) State {
+	return State{db: ship.DB{State: r.Position, Placed: r.Placed}, inventory: r.Inventory, verified: true, unrecorded: true}
+}
+
+// Forget drops the bytes that are kept for compaction, which there will be none of.
+func (st *State) Forget() {
+	if st.active != nil {
+		st.active.inv.Forget()
+	}
+}
+
+// sealPoint is where the WAL was when it was last checkpointed.
+type sealPoint struct {
+	salt   uint32
+	offset int64
+}
+
+// What a packed State has: its first byte.
+const (
+	packedClean = 1 << iota
+	packedVerified
+	packedPosition // a place in a WAL
+	packedPrint
+	packedStat   // of the database file, where it is not the print
+	packedWAL    // a stat of the WAL
+	packedLater  // a modTime of its own, not that of the stat
+	packedOthers // retained, own
+)
+
+// And its second.
+const (
+	packedYoung = 1 << iota
+	packedTold  // the catalog has the modTime
+	packedKnown // of a position: SQLite has it
+	packedOrigin
+	packedPlaced
+	packedUnasked
+)
+
+// Pack encodes a State that is not Active, for a database at rest: about a
+// hundred bytes, most of them times. Left out is what saves a cold database
+// nothing: when its WAL was checkpointed and flushed.
+func (st *State) Pack() string {
+	b := make([]byte, 2, 160)
+	set := func(i int, flag byte, on bool) bool {
+		if on {
+			b[i] |= flag
+		}
+		return on
+	}
+	pos := &st.db.State
+	set(0, packedClean, st.clean)
+	set(0, packedVerified, st.verified)
+	set(1, packedYoung, st.young)
+	set(1, packedUnasked, st.unasked)
+	set(1, packedTold, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
+	b = binary.AppendUvarint(b, uint64(pos.TXID))
+	b = binary.AppendUvarint(b, uint64(pos.PageSize))
+	b = binary.AppendUvarint(b, uint64(pos.Commit))
+	b = binary.AppendUvarint(b, pos.Ino)
+	if set(0, packedPosition, pos.Offset != 0 || pos.Salt1 != 0 || pos.Salt2 != 0 || pos.SlotLen != 0 || pos.Sum != wal.Sum{}) {
+		for _, n := range []uint32{pos.Salt1, pos.Salt2, pos.Sum.S1, pos.Sum.S2} {
+			b = binary.LittleEndian.AppendUint32(b, n)
+		}
+		b = binary.AppendVarint(b, pos.Offset)
+		b = append(b, pos.SlotLen)
+		b = append(b, pos.Slot[:]...)
+		if !set(1, packedKnown, pos.Known) { // otherwise Back means nothing
+			b = binary.AppendVarint(b, pos.Back.Offset)
+			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S1)
+			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S2)
+		}
+	}
+	stamp := func(p ship.Fingerprint) {
+		b = binary.AppendUvarint(b, p.Ino)
+		b = binary.AppendVarint(b, p.Size)
+		b = binary.AppendVarint(b, p.Mtime)
+		b = binary.AppendVarint(b, p.Ctime-p.Mtime)
+	}
+	if set(0, packedPrint, !pos.Print.IsZero()) {
+		stamp(pos.Print)
+	}
+	if set(0, packedStat, st.files.Main != pos.Print) {
+		stamp(st.files.Main)
+	}
+	if set(0, packedWAL, !st.files.WAL.IsZero()) {
+		stamp(st.files.WAL)
+	}
+	if set(0, packedLater, !st.modTime.Equal(st.files.ModTime())) {
+		b = appendTime(b, st.modTime)
+	}
+	if set(1, packedOrigin, pos.Origin != ship.Origin{}) {
+		b = binary.LittleEndian.AppendUint64(b, pos.Origin.Writer)
+		b = binary.LittleEndian.AppendUint64(b, uint64(pos.Origin.Sum))
+	}
+	if set(1, packedPlaced, st.db.Placed != 0) {
+		b = binary.AppendVarint(b, int64(st.db.Placed))
+	}
+	if set(0, packedOthers, !st.retained.IsZero() || st.checkpointed != 0) {
+		b = appendTime(b, st.retained)
+		b = binary.AppendVarint(b, st.checkpointed)
+	}
+	return string(append(b, st.inventory...))
+}
+
+// Unpack is the inverse; an empty string is a zero State.
+func (st *State) Unpack(s string) error {
+	*st = State{}
+	if s == "" {
+		return nil
+	} else if len(s) < 2 {
+		return errPacked
+	}
+	d := unpacker{b: []byte(s[2:])}
+	flags, more := s[0], s[1]
+	pos := &st.db.State
+	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
+	st.unasked = more&packedUnasked != 0
+	pos.TXID, pos.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
+	pos.Commit, pos.Ino = uint32(d.uvarint()), d.uvarint()
+	if flags&packedPosition != 0 {
+		for _, n := range []*uint32{&pos.Salt1, &pos.Salt2, &pos.Sum.S1, &pos.Sum.S2} {
+			*n = binary.LittleEndian.Uint32(d.take(4))
+		}
+		pos.Offset, pos.SlotLen = d.varint(), d.take(1)[0]
+		copy(pos.Slot[:], d.take(len(pos.Slot)))
+		if pos.Known = more&packedKnown != 0; !pos.Known {
+			pos.Back.Offset = d.varint()
+			pos.Back.Sum.S1 = binary.LittleEndian.Uint32(d.take(4))
+			pos.Back.Sum.S2 = binary.LittleEndian.Uint32(d.take(4))
+		}
+	}
+	if flags&packedPrint != 0 {
+		pos.Print = d.stamp()
+	}
+	st.files.Main = pos.Print
+	if flags&packedStat != 0 {
+		st.files.Main = d.stamp()
+	}
+	if flags&packedWAL != 0 {
+		st.files.WAL = d.stamp()
+	}
+	st.modTime = st.files.ModTime()
+	if flags&packedLater != 0 {
+		st.modTime = d.time()
+	}
+	if st.young = more&packedYoung != 0; more&packedTold != 0 {
+		st.recorded = st.modTime
+	}
+	if more&packedOrigin != 0 {
+		pos.Origin.Writer = binary.LittleEndian.Uint64(d.take(8))
+		pos.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.take(8)))
+	}
+	if more&packedPlaced != 0 {
+		st.db.Placed = time.Duration(d.varint())
+	}
+	if flags&packedOthers != 0 {
+		st.retained, st.checkpointed = d.time(), d.varint()
+	}
+	if d.bad {
+		*st = State{}
+		return errPacked
+	}
+	if len(d.b) > 0 {
+		st.inventory = d.b
+	}
+	return nil
+}
+
+// errPacked is a defect of this program, and costs a look at the replica.
+var errPacked = errors.New("multidb: what was kept of a cold database cannot be read")
+
+// appendTime appends Unix nanoseconds, or the least integer for a zero time.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return binary.AppendVarint(b, noTime)
+	}
+	return binary.AppendVarint(b, t.UnixNano())
+}
+
+const noTime = -1 << 63
+
+type unpacker struct {
+	b   []byte
+	bad bool
+}
+
+func (d *unpacker) take(n int) []byte {
+	if len(d.b) < n {
+		d.b, d.bad = nil, true
+		return make([]byte, n)
+	}
+	p := d.b[:n]
+	d.b = d.b[n:]
+	return p
+}
+
+func (d *unpacker) uvarint() uint64 {
+	n, size := binary.Uvarint(d.b)
+	if size <= 0 {
+		d.b, d.bad = nil, true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *unpacker) varint() int64 {
+	n, size := binary.Varint(d.b)
+	if size <= 0 {
+		d.b, d.bad = nil, true
+		return 0
+	}
+	d.b = d.b[size:]
+	return n
+}
+
+func (d *unpacker) time() time.Time {
+	n := d.varint()
+	if n == noTime {
+		return time.Time{}
+	}
+	return time.Unix(0, n)
+}
+
+func (d *unpacker) stamp() ship.Fingerprint {
+	p := ship.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
+	p.Ctime = p.Mtime + d.varint()
+	return p
+}

@@ -1,0 +1,76 @@
+package replicate
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	some := func() int64 { return rng.Int64() >> rng.IntN(63) * int64(rng.IntN(3)-1) }
+	stamp := func() (p ship.Fingerprint) {
+		if rng.IntN(3) > 0 {
+			p = ship.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
+		}
+		return p
+	}
+	moment := func() time.Time {
+		if rng.IntN(3) == 0 {
+			return time.Time{}
+		}
+		return time.Unix(0, some())
+	}
+	for range 10_000 {
+		var w State
+		w.db.State = ship.State{TXID: ltx.TXID(rng.Uint64N(1 << 20)), PageSize: 4096, Commit: rng.Uint32(), Ino: rng.Uint64(), Print: stamp()}
+		if rng.IntN(2) == 0 {
+			w.db.State.Salt1, w.db.State.Salt2, w.db.State.Offset = rng.Uint32(), rng.Uint32(), some()
+			w.db.State.Sum.S1, w.db.State.Sum.S2 = rng.Uint32(), rng.Uint32()
+			if w.db.State.Known = rng.IntN(2) == 0; !w.db.State.Known {
+				w.db.State.Back.Offset, w.db.State.Back.Sum.S1, w.db.State.Back.Sum.S2 = some(), rng.Uint32(), rng.Uint32()
+			}
+			w.db.State.SlotLen = uint8(rng.IntN(25))
+			for i := range w.db.State.Slot {
+				w.db.State.Slot[i] = byte(rng.Uint32())
+			}
+		}
+		w.files = Files{Main: w.db.State.Print, WAL: stamp()}
+		if rng.IntN(2) == 0 {
+			w.files.Main = stamp()
+		}
+		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
+		if w.modTime = w.files.ModTime(); rng.IntN(2) == 0 {
+			w.modTime = moment()
+		}
+		if w.young = rng.IntN(2) == 0; rng.IntN(2) == 0 {
+			w.recorded = w.modTime
+		}
+		if w.retained = moment(); rng.IntN(2) == 0 {
+			w.checkpointed = some()
+		}
+		if rng.IntN(2) == 0 {
+			w.inventory = []byte("inventory")
+		}
+		var got State
+		packed := w.Pack()
+		if err := got.Unpack(packed); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if !got.modTime.Equal(w.modTime) || !got.retained.Equal(w.retained) || !got.recorded.Equal(w.recorded) {
+			t.Fatalf("seed %d: times %v %v, want %v %v", seed, got.modTime, got.retained, w.modTime, w.retained)
+		}
+		got.modTime, got.retained, got.recorded = w.modTime, w.retained, w.recorded
+		if !reflect.DeepEqual(got, w) {
+			t.Fatalf("seed %d: %+v, want %+v", seed, got, w)
+		}
+		if err := got.Unpack(packed[:rng.IntN(8)+1]); err == nil || !reflect.DeepEqual(got, State{}) {
+			t.Fatalf("seed %d: half of it is taken for something: %v %+v", seed, err, got)
+		}
+	}
+}
