@@ -109,13 +109,24 @@ func (r *fileRoot) remember(id string) error {
 // enter opens the directory and makes sure that it is the replica. If write is
 // set it makes the directory and its marker at the first use, and only then.
 func (r *fileRoot) enter(write bool) (*enteredRoot, error) {
+	e, err := r.look(write)
+	if errors.Is(err, ErrReplicaAway) {
+		// Another may have begun to use it after we looked for the directory and
+		// before we looked for what tells that it was used: then it is there now.
+		return r.look(write)
+	}
+	return e, err
+}
+
+func (r *fileRoot) look(write bool) (*enteredRoot, error) {
+	began := time.Now()
 	root, err := os.OpenRoot(r.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := r.mayBegin("it is not there", nil); err != nil {
 			return nil, err
 		}
 		if !write {
-			r.wasBlank(nil)
+			r.wasBlank(began, nil)
 			return &enteredRoot{dir: r.dir}, nil
 		}
 		if err := r.make(); err != nil {
@@ -127,7 +138,7 @@ func (r *fileRoot) enter(write bool) (*enteredRoot, error) {
 		return nil, noSuchFile(err)
 	}
 	e := &enteredRoot{dir: r.dir, root: root}
-	if err := r.check(root, write); err != nil {
+	if err := r.check(root, write, began); err != nil {
 		e.close()
 		return nil, err
 	}
@@ -155,7 +166,7 @@ func noSuchFile(err error) error {
 }
 
 // check compares the marker of the directory with what is known.
-func (r *fileRoot) check(root *os.Root, write bool) error {
+func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
 	info, err := root.Stat(fileMarkerName)
 	if err == nil {
 		r.mu.Lock()
@@ -182,7 +193,7 @@ func (r *fileRoot) check(root *os.Root, write bool) error {
 		return err
 	}
 	if !write {
-		r.wasBlank(dir)
+		r.wasBlank(began, dir)
 		return nil
 	}
 	if marker, err = makeFileMarker(root, r.dir); err != nil {
@@ -241,12 +252,13 @@ func (r *fileRoot) away(what, want string) error {
 		"only if its backups are to be given up: stop, delete %s, and start again", ErrReplicaAway, r.dir, what, want, cmp.Or(strings.Join(forget, " and "), "nothing"))
 }
 
-// wasBlank notes that the directory was read as an empty replica.
-func (r *fileRoot) wasBlank(info os.FileInfo) {
+// wasBlank notes that the directory was read as an empty replica, in a look that
+// began at a time: another may have made it since.
+func (r *fileRoot) wasBlank(began time.Time, info os.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.blank == nil && r.known == "" {
-		r.blank = &blankRoot{time.Now(), info}
+		r.blank = &blankRoot{began, info}
 	}
 }
 
