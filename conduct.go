@@ -352,6 +352,9 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 
 	m.mu.Lock()
 	m.tellReportLocked(e, r)
+	m.unlock() // an observer that hangs shows as a run that goes on
+
+	m.mu.Lock()
 	delete(m.runs, e)
 	if r.Shipped > 0 {
 		e.early = 0
