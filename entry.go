@@ -243,33 +243,34 @@ func (m *Manager) removeLocked(e *entry) {
 		m.endOrderLocked(e, m.orders[e], ErrNotFound)
 	}
 	m.wals.Remove(e)
-	if !m.rememberLocked(e) {
-		m.catalog.Delete(string(e.db.ID))
-	}
+	// Should its file come back, what the replica and the file hold decides whose history
+	// counts: nothing tells that it is the file that was.
+	m.catalog.Delete(string(e.db.ID))
+	m.rememberLocked(e)
 	if !e.item.Running() && e.work != nil && e.work.rep != nil { // else its run does it
 		e.work.rep.inv.Forget()
 	}
 	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
 }
 
-// rememberLocked keeps what a restore on open needs, if nobody owns it.
-func (m *Manager) rememberLocked(e *entry) bool {
+// rememberLocked keeps for a while what spares a restore on open the listing, if nobody
+// owns it.
+func (m *Manager) rememberLocked(e *entry) {
 	if !m.cfg.restoreOpen || e.item.Running() {
-		return false
+		return
 	}
 	w := e.peekLocked()
 	if w.state.TXID == 0 {
-		return false
+		return
 	}
 	files := w.files
 	if w.rep != nil {
 		var err error
 		if files, err = w.rep.inv.AppendBinary(nil); err != nil {
-			return false
+			return
 		}
 	}
-	m.absent[e.db.ID] = absent{state: w.state, files: files, placed: w.placed}
-	return true
+	m.absent.put(e.db.ID, absent{txid: w.state.TXID, files: files, placed: w.placed}, m.cfg.boot(), m.absentWindow())
 }
 
 // inheritLocked gives a prefix that became free to one that was refused it.

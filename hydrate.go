@@ -14,14 +14,6 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// absent is what is kept of a database whose file is gone, for RestoreOnOpen.
-type absent struct {
-	state ship.State
-	files []byte // its inventory, as it was when nothing more was written
-	// When the replica was last known to end there, by cfg.boot.
-	placed time.Duration
-}
-
 // hydrate makes the missing file of a database from the replica. It returns
 // ErrNoBackup if there is nothing to make it from. The pool calls it once for
 // any number of callers.
@@ -85,12 +77,12 @@ func (m *Manager) spoolFor(path string) (string, error) {
 func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.ReplicaClient) (*levels.Inventory, error) {
 	inv := new(levels.Inventory)
 	m.mu.Lock()
-	gone, known := m.absent[e.db.ID]
+	gone, known := m.absent.get(e.db.ID)
 	m.unlock()
 	// Within the window a file of the next transaction that exists is still there.
-	known = known && gone.placed != 0 && m.cfg.boot()-gone.placed <= m.cfg.grace/2
-	if known && inv.UnmarshalBinary(gone.files) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.state.TXID {
-		next := gone.state.TXID + 1
+	known = known && gone.usable(m.cfg.boot(), m.absentWindow())
+	if known && inv.UnmarshalBinary(gone.files) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.txid {
+		next := gone.txid + 1
 		rc, err := client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
 		if errors.Is(err, fs.ErrNotExist) {
 			return inv, nil
@@ -114,7 +106,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 func (m *Manager) hydrated(e *entry, st ship.State, files []byte, began time.Duration) {
 	m.mu.Lock()
 	defer m.unlock()
-	delete(m.absent, e.db.ID)
+	m.absent.remove(e.db.ID)
 	// Not running under the lock means that nobody owns e.work.
 	if !e.item.Running() && !st.Print.IsZero() {
 		e.work, e.packed = &work{state: st, files: files, verified: true, dirty: true, placed: began}, ""

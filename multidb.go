@@ -73,7 +73,7 @@ type Manager struct {
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
 	silent   time.Time // when the replica last did not say whether it has a backup
-	absent   map[ID]absent
+	absent   absentees
 	volumes  volumes
 	lastDir  lastDir
 	sniffing map[ID]chan struct{}
@@ -104,7 +104,6 @@ func New(opts ...Option) (*Manager, error) {
 		cfg:      cfg,
 		epoch:    cfg.now(),
 		ignored:  map[ID]refusal{},
-		absent:   map[ID]absent{},
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
 		telling:  tellers{},

@@ -432,7 +432,7 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 	id := pathID(e.db.Path)
 	m.mu.Lock()
 	m.setFileLocked(e, id)
-	delete(m.absent, e.db.ID)
+	m.absent.remove(e.db.ID)
 	e.health.txid, e.health.dirtySince = st.TXID, 0
 	m.events = append(m.events, Event{Type: EventAdopted, ID: e.db.ID, Path: kept, TXID: st.TXID})
 	m.unlock()

@@ -571,8 +571,12 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	touched := e.touched
 	e.touched = false
 	e.packLocked()
+	removed := e.removed
 	m.unlock()
 	m.workers.Poke()
+	if removed { // and this run may have written its page hashes since
+		m.dropPages(e.db.ID)
+	}
 	if touched {
 		m.look(e)
 	}
