@@ -232,7 +232,7 @@ func (j *job) replaced(r *replicate.Report) {
 	j.order.kept = r.Kept
 	if r.Err == nil {
 		m.setFileLocked(e, id)
-		delete(m.absent, e.db.ID)
+		m.absent.Remove(string(e.db.ID))
 		e.health.txid, e.health.dirtySince = r.Position.TXID, 0
 	}
 	m.unlock()
@@ -420,8 +420,12 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 	touched := e.touched
 	e.touched = false
 	e.packLocked()
+	removed := e.removed
 	m.unlock()
 	m.workers.Poke()
+	if removed { // and this run may have written its page hashes since
+		m.dropPages(e.db.ID)
+	}
 	if touched {
 		m.look(e)
 	}

@@ -216,25 +216,25 @@ func (m *Manager) removeLocked(e *entry) {
 		m.endOrderLocked(e, m.orders[e], ErrNotFound)
 	}
 	m.wals.Remove(e)
-	if !m.rememberLocked(e) {
-		m.catalog.Delete(string(e.db.ID))
-	}
+	// Should its file come back, what the replica and the file hold decides whose history
+	// counts: nothing tells that it is the file that was.
+	m.catalog.Delete(string(e.db.ID))
+	m.rememberLocked(e)
 	if !e.item.Running() && e.state != nil { // else its run does it
 		e.state.Forget()
 	}
 	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
 }
 
-// rememberLocked keeps what a restore on open needs, if nobody owns it.
-func (m *Manager) rememberLocked(e *entry) bool {
+// rememberLocked keeps for a while what spares a restore on open the listing, if nobody
+// owns it.
+func (m *Manager) rememberLocked(e *entry) {
 	if !m.cfg.restoreOpen || e.item.Running() {
-		return false
+		return
 	}
-	remains, ok := e.peekLocked().Remains()
-	if ok {
-		m.absent[e.db.ID] = remains
+	if remains, ok := e.peekLocked().Remains(); ok {
+		m.absent.Put(string(e.db.ID), remains, m.cfg.boot())
 	}
-	return ok
 }
 
 // inheritLocked gives a prefix that became free to one that was refused it.

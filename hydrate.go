@@ -79,10 +79,9 @@ func (m *Manager) spoolFor(path string) (string, error) {
 func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.ReplicaClient) (*levels.Inventory, error) {
 	inv := new(levels.Inventory)
 	m.mu.Lock()
-	gone, known := m.absent[e.db.ID]
+	gone, known := m.absent.Get(string(e.db.ID), m.cfg.boot())
 	m.unlock()
 	// Within the window a file of the next transaction that exists is still there.
-	known = known && gone.Placed != 0 && m.cfg.boot()-gone.Placed <= m.cfg.grace/2
 	if known && inv.UnmarshalBinary(gone.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.Position.TXID {
 		next := gone.Position.TXID + 1
 		rc, err := client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
@@ -108,11 +107,27 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 func (m *Manager) hydrated(e *entry, now replicate.Remains) {
 	m.mu.Lock()
 	defer m.unlock()
-	delete(m.absent, e.db.ID)
+	m.absent.Remove(string(e.db.ID))
 	// Not running under the lock means that nobody owns e.state.
 	if !e.item.Running() && !now.Position.Print.IsZero() {
 		st := replicate.Restored(now)
 		e.state, e.packed = &st, ""
 		e.health.txid = now.Position.TXID
+	}
+}
+
+// dropPages deletes the page hashes of a database that is known no more.
+func (m *Manager) dropPages(id ID) {
+	if m.cfg.replica == nil {
+		return
+	}
+	m.mu.Lock()
+	known := m.entries.Get(id) != nil // again
+	m.unlock()
+	if known {
+		return
+	}
+	if err := m.replicator.DropPages(string(id)); err != nil {
+		m.emit(Event{Type: EventState, ID: id, Err: err})
 	}
 }

@@ -75,8 +75,8 @@ type Manager struct {
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
 	ignored  map[ID]refusal
-	silent   time.Time                // when the replica last did not say whether it has a backup
-	absent   map[ID]replicate.Remains // what WithRestoreOnOpen needs of those that are gone
+	silent   time.Time         // when the replica last did not say whether it has a backup
+	absent   *replicate.Absent // what spares WithRestoreOnOpen a listing
 	volumes  volumes
 	lastDir  lastDir
 	sniffing map[ID]chan struct{}
@@ -106,7 +106,7 @@ func New(opts ...Option) (*Manager, error) {
 		cfg:      cfg,
 		epoch:    cfg.now(),
 		ignored:  map[ID]refusal{},
-		absent:   map[ID]replicate.Remains{},
+		absent:   replicate.NewAbsent(cfg.grace / 2),
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
 		telling:  tellers{},

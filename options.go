@@ -393,6 +393,10 @@ func WithLogger(l *slog.Logger) Option {
 // WithObserver is called for every Event, in no particular order between
 // databases, from the Manager's goroutines: it must be quick and may be called
 // concurrently. It must not call the Manager's Close.
+//
+// A panic in it ends the process if it comes up in a goroutine of the Manager's; in a
+// call of yours it reaches you, and while a database is being opened it fails the
+// Acquire. Where the process goes on, so does the Manager: the other events are told.
 func WithObserver(fn func(Event)) Option {
 	return func(c *config) error {
 		if fn == nil {

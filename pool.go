@@ -196,15 +196,20 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 
 // letGo ends a hold. An entry that never got a file is forgotten.
 func (m *Manager) letGo(e *entry) {
+	gone := false
 	m.mu.Lock()
 	if e.held--; e.held == 0 && e.file == (fileID{}) && !e.item.Pinned() {
 		m.removeLocked(e)
+		gone = true
 	}
 	touched := e.touched && e.held == 0 && !e.item.Running()
 	if touched {
 		e.touched = false
 	}
 	m.unlock()
+	if gone {
+		m.dropPages(e.db.ID)
+	}
 	if touched {
 		m.look(e)
 	}

@@ -407,8 +407,9 @@ func (m *Manager) ScanErr() error {
 	return m.scanErrLocked()
 }
 
-func (m *Manager) scanErrLocked() error {
-	var errs []error
+func (m *Manager) scanErrLocked() error { return errors.Join(m.scanErrsLocked()...) }
+
+func (m *Manager) scanErrsLocked() (errs []error) {
 	for i := range m.cfg.discoverers {
 		if t := m.scanErr[i]; t.unwell() {
 			errs = append(errs, t.err)
@@ -419,7 +420,7 @@ func (m *Manager) scanErrLocked() error {
 			errs = append(errs, errRootAway(r.path))
 		}
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 // scanErrSinceLocked is since when some listing has not been whole.

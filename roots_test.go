@@ -475,11 +475,14 @@ func TestAListingThatFailsMakesTheFleetNotWell(t *testing.T) {
 	broken := errors.New("input/output error")
 	d.set(broken)
 	becomes(t, "not healthy", func() bool { ok, _ := m.Healthy(time.Hour); return !ok })
-	if _, worst := m.Healthy(time.Hour); len(worst) != 1 || !errors.Is(worst[0].Err, broken) || worst[0].ErrSince.IsZero() || !errors.Is(m.ScanErr(), broken) {
+	if _, worst := m.Healthy(time.Hour); len(worst) != 1 || !errors.Is(worst[0].Err, broken) || worst[0].ErrSince.IsZero() || !errors.Is(m.ScanErr(), broken) || m.Stats().FailingScans != 1 {
 		t.Errorf("%+v, %v", worst, m.ScanErr())
 	}
 	d.set(nil)
-	becomes(t, "healthy again", func() bool { ok, _ := m.Healthy(time.Hour); return ok && m.ScanErr() == nil })
+	becomes(t, "healthy again", func() bool {
+		ok, _ := m.Healthy(time.Hour)
+		return ok && m.ScanErr() == nil && m.Stats().FailingScans == 0
+	})
 }
 
 func TestAFleetWithoutDatabasesIsToldAndNoError(t *testing.T) {

@@ -126,6 +126,9 @@ func (m *Manager) scan(ctx context.Context) error {
 	for _, o := range others {
 		m.found(o.listed, o.source, seq, true)
 	}
+	m.mu.Lock()
+	m.absent.Expire(m.cfg.boot())
+	m.mu.Unlock()
 	m.workers.Poke()
 	return nil
 }
@@ -201,9 +204,7 @@ func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
 		m.removeLocked(e)
 		m.unlock()
 		m.pool.Evict(e)
-		if err := m.replicator.DropPages(string(e.db.ID)); err != nil {
-			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
-		}
+		m.dropPages(e.db.ID)
 	}
 }
 

@@ -16,6 +16,9 @@ type Stats struct {
 	Stopped         int // refused or fenced now
 	Pending         int // with a change that is left local now, see ColdSyncNone
 	Ignored         int // files that match a pattern now and are no database, or a second name of one
+	// FailingScans is how many discoverers have failed at their last listing, and in
+	// how many discovery roots another volume stands, now: what ScanErr joins.
+	FailingScans int
 
 	// Unwell is how many databases have an error now (Status.Err), by reason:
 	// those that are failing and those that are stopped.
@@ -56,6 +59,7 @@ func (m *Manager) Stats() Stats {
 	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
 	s.Databases, s.Failing = m.entries.Len(), backing
 	s.Pending, s.Ignored, s.Unwell = m.deferred, len(m.ignored), m.unwell
+	s.FailingScans = len(m.scanErrsLocked())
 	served := m.life.served
 	m.unlock()
 	c := &m.counters

@@ -34,6 +34,8 @@ func databases() []metric {
 			func(s multidb.Stats) int { return s.Pending }),
 		gauge("ignored_files", "Files that match a pattern now and are no database, or a second name of one.",
 			func(s multidb.Stats) int { return s.Ignored }),
+		gauge("failing_scans", "Discoverers that failed at their last listing, and discovery roots in whose place another volume stands, now: databases that are not listed are not replicated.",
+			func(s multidb.Stats) int { return s.FailingScans }),
 		byReason(prometheus.GaugeValue, "unwell_databases", "Databases that are failing or stopped now, by reason.",
 			func(s multidb.Stats) multidb.ByReason { return s.Unwell }),
 		counter("promotions_total", "Databases that became hot or warm.",

@@ -51,10 +51,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err := x.cfg.Fetch(ctx, client, FromInventory(client, inv), incoming); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
-	// Without an operator's word the file must be as it was when it was found to have
-	// nothing of its own.
-	now, err := x.stat()
-	if x.in.Order != OrderAdopt && (err != nil || now != x.r.Files) || !x.in.Caller.MayReplace() {
+	if !x.mayReplace() {
 		return "", errors.Join(errNotNow, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(path); err == nil { // it may have been changed since
@@ -82,6 +79,13 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	x.event(Event{Type: EventAdopted, Path: kept, TXID: rest.Position.TXID})
 	x.r.Files, err = x.stat()
 	return kept, err
+}
+
+// mayReplace reports whether the local file may be replaced now. Without an operator's
+// word it must be as it was when it was found to have nothing of its own.
+func (x *run) mayReplace() bool {
+	now, err := x.stat()
+	return (x.in.Order == OrderAdopt || err == nil && now == x.r.Files) && x.in.Caller.MayReplace()
 }
 
 // AfterRestore is the position of a file at path that was made from the replica just
