@@ -18,13 +18,15 @@ import (
 	"github.com/multidb-go/multidb"
 )
 
-// TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers, each with a local
-// database of its own, write to one prefix, with lost answers, and with a state
-// directory that was copied from the other. P4: exactly one goes on, the other
-// says ErrFenced, and the history never alternates. Lines that keep it, each seen
-// red when removed: a.sum == sum in judge (ship/write.go), by which a file that
-// stands at our TXID is ours only if we wrote those very bytes, and `before` there,
-// by which a copied state directory's other user is no late write of our own.
+// TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers with the default takeover
+// policy write to one prefix: each with a file of its own, one with a restored file,
+// or with a copy of the other's file and state directory; with lost answers too.
+// P4: exactly one goes on, the other says ErrFenced, and the history never alternates.
+// I0: what a Sync of either side promised is in the newest restore. A file of its own
+// never wins over a backup that was there before. The lines that matter most are
+// a.sum == sum and `before` in judge (ship/write.go): a file that stands at our TXID is
+// ours only if we wrote those bytes, and a copied state directory's other user is no
+// late write of our own.
 func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
 	var mu sync.Mutex
 	races, restored, kinds := 0, 0, map[string]int{}
