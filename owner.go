@@ -271,8 +271,11 @@ func (m *Manager) freshen(ctx context.Context, e *entry) error {
 		return nil
 	}
 	m.mu.Lock()
-	known := e.refused != nil && !errors.Is(e.refused, ship.ErrBehind) ||
-		!e.item.Running() && e.peekLocked().verified
+	known := e.refused != nil && !errors.Is(e.refused, ship.ErrBehind)
+	if !known && !e.item.Running() {
+		w := e.peekLocked()
+		known = w.verified && !w.handed
+	}
 	m.unlock()
 	if known {
 		return nil

@@ -116,6 +116,8 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 		if todo != nil && todo.kind == orderTakeOver {
 			m.distrust(e)
 			e.work.takeOver = true
+		} else if e.work.handed && todo != nil && todo.kind == orderCheck {
+			m.distrust(e) // a run since may have looked before the other machine wrote
 		}
 		err = m.explainMissing(e, sqlitedb.Explain(e.db.Path, m.step(ctx, r)))
 		if errors.Is(err, ErrMissing) {
@@ -152,6 +154,9 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 			}
 		}
 		m.distrust(e)
+		e.work.handed = true
+	} else if err == nil && todo != nil && todo.kind == orderCheck && r.drained && !r.lags {
+		e.work.handed = false
 	}
 	if r.lags || err == nil && todo != nil && todo.kind == orderHandOver && r.drained { // or it would be known again
 		r.outcome.Demoted = action == schedule.Demote // there is nothing to keep in order

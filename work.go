@@ -31,6 +31,7 @@ type work struct {
 	told     time.Time        // the modTime that the catalog has
 	vacant   time.Duration    // when the replica was seen to have nothing, by cfg.boot; zero: it was not; not packed
 	unasked  bool             // the file was made here while the replica did not say whether it has a backup
+	handed   bool             // it was handed over, and was not compared with the replica for a use since
 	own      int64            // Unix nanoseconds: the files' time after a checkpoint of ours
 
 	// Not packed: that the local file wins at the next look at the replica; what
@@ -67,6 +68,7 @@ const (
 	packedOrigin
 	packedPlaced
 	packedUnasked
+	packedHanded
 )
 
 // pack encodes a work without a replica for an entry that is cold: about a
@@ -85,6 +87,7 @@ func (w *work) pack() string {
 	set(0, packedVerified, w.verified)
 	set(1, packedYoung, w.young)
 	set(1, packedUnasked, w.unasked)
+	set(1, packedHanded, w.handed)
 	set(1, packedTold, !w.told.IsZero() && w.told.Equal(w.modTime))
 	b = binary.AppendUvarint(b, uint64(st.TXID))
 	b = binary.AppendUvarint(b, uint64(st.PageSize))
@@ -147,7 +150,7 @@ func (w *work) unpack(s string) error {
 	flags, more := s[0], s[1]
 	st := &w.state
 	w.clean, w.verified = flags&packedClean != 0, flags&packedVerified != 0
-	w.unasked = more&packedUnasked != 0
+	w.unasked, w.handed = more&packedUnasked != 0, more&packedHanded != 0
 	st.TXID, st.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
 	st.Commit, st.Ino = uint32(d.uvarint()), d.uvarint()
 	if flags&packedPosition != 0 {

@@ -51,6 +51,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 			w.stat.main = stamp()
 		}
 		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
+		w.unasked, w.handed = rng.IntN(2) == 0, rng.IntN(2) == 0
 		if w.modTime = w.stat.modTime(); rng.IntN(2) == 0 {
 			w.modTime = moment()
 		}

@@ -24,9 +24,9 @@ import (
 // P4: exactly one goes on, the other says ErrFenced, and the history never alternates.
 // I0: what a Sync of either side promised is in the newest restore. A file of its own
 // never wins over a backup that was there before. The lines that matter most are
-// a.sum == sum in adopt and s.mine in judge (ship/write.go): a file that stands at our TXID is
-// ours only if we wrote those bytes, and a copied state directory's other user is no
-// late write of our own.
+// a.sum == sum in adopt (ship/write.go) and the cases of Verify (ship/verify.go): a
+// file that stands at our TXID is ours only if we wrote those bytes, and a copied
+// state directory's other user is no late write of our own.
 func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
 	var mu sync.Mutex
 	races, restored, kinds := 0, 0, map[string]int{}
