@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/multidb-go/multidb"
 )
 
 // machineGrace is how long the machines keep level 0 files; half of it is the
@@ -64,6 +66,7 @@ type processes struct {
 	trace    []string
 	tally    map[string]int
 	lives    int
+	given    map[string]bool // tenant and head: an operator chose a history without it
 }
 
 // machine is a disk, and the process on it, if there is one.
@@ -85,7 +88,7 @@ type machine struct {
 func newProcesses(t *testing.T, bin string, seed uint64) *processes {
 	w := &processes{t: t, rng: rand.New(rand.NewPCG(seed, 11)), bin: bin, dir: t.TempDir(), place: filePlace(t),
 		tenants: []string{"one", "two"}, restorer: map[string]*restorer{}, before: map[string]string{},
-		promised: map[string]map[string]string{}, tally: map[string]int{}}
+		given: map[string]bool{}, promised: map[string]map[string]string{}, tally: map[string]int{}}
 	if seed%2 == 1 {
 		w.place = newFakeS3(t).place
 		if g := newGatewayServer(t); g != nil {
@@ -237,7 +240,7 @@ func (m *machine) heard(line string, answers chan<- string) {
 	case f[0] == "T" && len(f) == 3:
 		m.took = f[2]
 	case f[0] == "D":
-		if strings.Contains(line, "fenced") {
+		if strings.Contains(line, multidb.ErrFenced.Error()) {
 			w.tally["refused"]++
 		}
 		answers <- strings.TrimPrefix(line, "D ")
@@ -287,7 +290,7 @@ func (m *machine) run(command string, wait bool) bool {
 		}
 		return false
 	}
-	if strings.HasPrefix(command, "write") && strings.Contains(m.last, "fenced") {
+	if strings.HasPrefix(command, "write") && strings.Contains(m.last, multidb.ErrFenced.Error()) {
 		m.w.fail("m%d: a write is refused: %s", m.i, m.last)
 	}
 	return true
@@ -371,9 +374,10 @@ func (w *processes) takeOver(m *machine, tenant string) {
 	w.mu.Lock()
 	if m.took != "" {
 		w.tally["take-overs"]++
-		for head := range w.promised[tenant] {
+		// Also what others will say again of commits that were durable until now.
+		for head := range w.before {
 			if !w.hasLocked(m.took, head) {
-				delete(w.promised[tenant], head)
+				w.given[tenant+head] = true
 			}
 		}
 	}
@@ -399,7 +403,9 @@ func (w *processes) check() {
 		w.mu.Lock()
 		owed := map[string]string{}
 		for head, by := range w.promised[name] {
-			owed[head] = by
+			if !w.given[name+head] {
+				owed[head] = by
+			}
 		}
 		w.mu.Unlock()
 		// Compactions go on beside it: what a restore has listed may be gone.
