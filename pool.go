@@ -312,7 +312,7 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 	if err := m.ensureFile(ctx, e); err != nil {
 		return nil, err
 	}
-	if err := m.standsAlone(e); err != nil {
+	if err := m.standsAlone(ctx, e); err != nil {
 		return nil, err
 	}
 	if err := m.expelLog(e); err != nil {

@@ -1,12 +1,15 @@
 package multidb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+
+	"github.com/multidb-go/multidb/internal/replicate"
 )
 
 // volumes are the file systems on which databases stand, so that one that is
@@ -131,9 +134,28 @@ func (m *Manager) explainMissing(e *entry, err error) error {
 	return err
 }
 
+// closed waits until no connection of ours to a database is open: the pool may be at
+// closing it, and a run may have one. The error is that of ctx.
+func (m *Manager) closed(ctx context.Context, e *entry) error {
+	if err := m.pool.EvictAndWait(ctx, e); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	running := e.item.Running()
+	m.unlock()
+	if !running {
+		return nil
+	}
+	// What the run after that fails of is its own to tell: its file is gone.
+	if _, err := m.perform(ctx, e, replicate.OrderCut); err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
 // standsAlone refuses a second name of a file that is known by another: SQLite
 // would give each a WAL of its own, and each would write to a prefix.
-func (m *Manager) standsAlone(e *entry) error {
+func (m *Manager) standsAlone(ctx context.Context, e *entry) error {
 	id := pathID(e.db.Path)
 	for id != (fileID{}) {
 		m.mu.Lock()
@@ -157,11 +179,14 @@ func (m *Manager) standsAlone(e *entry) error {
 		// with a connection that is still open by the old one, though the log may
 		// have stayed there.
 		m.pool.CloseIdle(other)
-		m.mu.Lock()
-		leased := other.item.Pinned()
-		m.unlock()
-		if _, err := os.Stat(path + "-wal"); leased && err == nil {
+		_, leases, _ := m.pool.Peek(other)
+		if _, err := os.Stat(path + "-wal"); leases > 0 && err == nil {
 			return fmt.Errorf("%w: it is the file of %q, which was renamed while it is leased; release that first", ErrConflict, other.db.ID)
+		}
+		if leases == 0 {
+			if err := m.closed(ctx, other); err != nil {
+				return err
+			}
 		}
 		m.mu.Lock()
 		if m.files.Get(id) == other {

@@ -53,6 +53,8 @@ func (x *run) do(ctx context.Context) {
 	x.in.Caller.Settled(&x.r)
 	if x.handsOver() {
 		x.handOver(ctx)
+	} else if x.in.Order == OrderCheck && x.r.Err == nil && x.r.Drained && !x.r.Lagging {
+		x.st.handed = false
 	}
 	if x.r.Lagging || x.handsOver() { // there is nothing to keep in order, and it would be known again
 		x.r.Outcome.Demoted = x.in.Demote
@@ -100,6 +102,8 @@ func (x *run) ship(ctx context.Context) {
 		if x.in.Order == OrderTakeOver {
 			x.distrust()
 			x.st.takeOver = true
+		} else if x.in.Order == OrderCheck && x.st.handed {
+			x.distrust() // a run since may have looked before the other machine wrote
 		}
 		x.r.Err = sqlitedb.Explain(x.in.Path, x.step(ctx))
 	}
@@ -113,6 +117,7 @@ func (x *run) handsOver() bool {
 // handOver leaves the prefix so that another can go on from there.
 func (x *run) handOver(ctx context.Context) {
 	if !x.r.Lagging {
+		defer func() { x.st.handed = x.st.handed || x.r.Err == nil }()
 		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
 			return
 		}

@@ -45,6 +45,8 @@ type State struct {
 	// did not say whether it has a backup.
 	vacant  time.Duration
 	unasked bool
+	// handed: it was handed over, and was not compared with the replica for a use since.
+	handed bool
 
 	// Not packed: that the local file wins at the next look at the replica; what
 	// maintenance fails of while active, when it is tried again, after what pause.
@@ -67,8 +69,9 @@ func (st *State) Position() ship.State { return st.db.State }
 // AtRest reports whether Pack keeps all of it, and the catalog has it.
 func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
 
-// Verified reports whether the replica was looked at in this process.
-func (st *State) Verified() bool { return st.verified }
+// Verified reports whether the replica was looked at in this process, and the database
+// was not handed over since.
+func (st *State) Verified() bool { return st.verified && !st.handed }
 
 // Clean reports whether a look at unchanged files would be enough for a run.
 func (st *State) Clean() bool { return st.clean }
@@ -190,6 +193,7 @@ const (
 	packedOrigin
 	packedPlaced
 	packedUnasked
+	packedHanded
 )
 
 // Pack encodes a State that is not Active, for a database at rest: about a
@@ -208,6 +212,7 @@ func (st *State) Pack() string {
 	set(0, packedVerified, st.verified)
 	set(1, packedYoung, st.young)
 	set(1, packedUnasked, st.unasked)
+	set(1, packedHanded, st.handed)
 	set(1, packedTold, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
 	b = binary.AppendUvarint(b, uint64(pos.TXID))
 	b = binary.AppendUvarint(b, uint64(pos.PageSize))
@@ -270,7 +275,7 @@ func (st *State) Unpack(s string) error {
 	flags, more := s[0], s[1]
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
-	st.unasked = more&packedUnasked != 0
+	st.unasked, st.handed = more&packedUnasked != 0, more&packedHanded != 0
 	pos.TXID, pos.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
 	pos.Commit, pos.Ino = uint32(d.uvarint()), d.uvarint()
 	if flags&packedPosition != 0 {

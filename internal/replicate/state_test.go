@@ -45,6 +45,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 			w.files.Main = stamp()
 		}
 		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
+		w.unasked, w.handed = rng.IntN(2) == 0, rng.IntN(2) == 0
 		if w.modTime = w.files.ModTime(); rng.IntN(2) == 0 {
 			w.modTime = moment()
 		}

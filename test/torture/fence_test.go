@@ -18,17 +18,19 @@ import (
 	"github.com/multidb-go/multidb"
 )
 
-// TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers, each with a local
-// database of its own, write to one prefix, with lost answers, and with a state
-// directory that was copied from the other. P4: exactly one goes on, the other
-// says ErrFenced, and the history never alternates. Lines that keep it, each seen
-// red when removed: a.sum == sum in judge (ship/write.go), by which a file that
-// stands at our TXID is ours only if we wrote those very bytes, and `before` there,
-// by which a copied state directory's other user is no late write of our own.
+// TestOfTwoManagersOnOnePrefixOneGoesOn lets two Managers with the default takeover
+// policy write to one prefix: each with a file of its own, one with a restored file,
+// or with a copy of the other's file and state directory; with lost answers too.
+// P4: exactly one goes on, the other says ErrFenced, and the history never alternates.
+// I0: what a Sync of either side promised is in the newest restore. A file of its own
+// never wins over a backup that was there before. The lines that matter most are
+// a.sum == sum in adopt (ship/write.go) and the cases of Verify (ship/verify.go): a
+// file that stands at our TXID is ours only if we wrote those bytes, and a copied
+// state directory's other user is no late write of our own.
 func TestOfTwoManagersOnOnePrefixOneGoesOn(t *testing.T) {
 	var mu sync.Mutex
 	races, restored, kinds := 0, 0, map[string]int{}
-	eachSeed(t, 6, 2, func(t *testing.T, seed uint64) {
+	eachSeed(t, 10, 2, func(t *testing.T, seed uint64) {
 		d := newDuel(t, seed)
 		d.run()
 		mu.Lock()
@@ -46,14 +48,28 @@ type duel struct {
 	rng      *rand.Rand
 	place    place
 	lost     bool // answers of the store
-	late     bool // the second begins when the first has a history
-	clone    bool // with a copy of the first's state directory, and of its file
+	how      string
 	sides    [2]*side
 	restored int
 }
 
+// How the second side begins.
+const (
+	together = "at once, with a file of its own"
+	own      = "late, with a file of its own"
+	ownOpen  = "late, with a file of its own, and WithRestoreOnOpen"
+	restores = "late, without a file, and WithRestoreOnOpen"
+	clone    = "late, with a copy of the first's file and state directory"
+)
+
+// late: the second begins when the first has a history.
+func (d *duel) late() bool { return d.how != together }
+
+// shared: both have the history of the first, up to where the second began.
+func (d *duel) shared() bool { return d.how == restores || d.how == clone }
+
 func (d *duel) kind() string {
-	return fmt.Sprintf("lost %v, late %v, clone %v", d.lost, d.late, d.clone)
+	return fmt.Sprintf("%s, lost answers %v", d.how, d.lost)
 }
 
 type side struct {
@@ -63,13 +79,15 @@ type side struct {
 	l      ledger
 	n      int
 	fenced bool
+	marks  int // commits that say which side made them
+	synced int // of them, those before a Sync that returned nil
 }
 
 func newDuel(t *testing.T, seed uint64) *duel {
 	d := &duel{t: t, rng: rand.New(rand.NewPCG(seed, 7)), place: filePlace(t)}
-	kind := seed % 6
-	d.late, d.clone = kind%3 > 0, kind%3 == 2
-	if kind >= 3 {
+	kind := seed % 10
+	d.how = []string{together, own, ownOpen, restores, clone}[kind%5]
+	if kind >= 5 {
 		d.lost = true
 		s3 := newFakeS3(t)
 		d.place = s3.place
@@ -94,11 +112,16 @@ func newDuel(t *testing.T, seed uint64) *duel {
 	return d
 }
 
+// open starts a side with what a user has by default: no local file wins by itself.
 func (d *duel) open(s *side) {
 	if err := os.MkdirAll(s.root, 0o755); err != nil {
 		d.t.Fatal(err)
 	}
-	opts := append(fast(s.root, d.place.factory(d.t), s.events.observe), multidb.WithHotDuration(time.Hour))
+	opts := append(fast(s.root, d.place.factory(d.t), s.events.observe),
+		multidb.WithHotDuration(time.Hour), multidb.WithTakeover(multidb.TakeoverNever))
+	if s == d.sides[1] && (d.how == ownOpen || d.how == restores) {
+		opts = append(opts, multidb.WithRestoreOnOpen())
+	}
 	m, err := multidb.New(opts...)
 	if err != nil {
 		d.t.Fatal(err)
@@ -131,18 +154,7 @@ func (d *duel) forgetPaths(s *side) {
 // round writes on one side, which must work whatever became of the prefix.
 func (d *duel) round(s *side) {
 	ctx := context.Background()
-	err := s.m.Do(ctx, oneID, func(db *sql.DB) error {
-		c, err := db.Conn(ctx)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		if err := s.l.apply(ctx, c, s.n+1, true); err != nil {
-			return err
-		}
-		s.n++
-		return nil
-	})
+	err := s.m.Do(ctx, oneID, func(db *sql.DB) error { return d.write(ctx, s, db) })
 	if err != nil {
 		d.t.Errorf("a write failed: %v", err)
 		return
@@ -152,7 +164,42 @@ func (d *duel) round(s *side) {
 	}
 }
 
-// sync notes who is fenced; no other refusal is for good.
+// write makes the next transaction of the ledger, and one that says whose it is: the
+// ledgers of a clone and its original are the same.
+func (d *duel) write(ctx context.Context, s *side, db *sql.DB) error {
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := s.l.apply(ctx, c, s.n+1, true); err != nil {
+		return err
+	}
+	s.n++
+	if _, err := c.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS marks(side INT, n INT)"); err != nil {
+		return err
+	}
+	if _, err := c.ExecContext(ctx, "INSERT INTO marks VALUES(?, ?)", slices.Index(d.sides[:], s), s.marks+1); err != nil {
+		return err
+	}
+	s.marks++
+	return nil
+}
+
+// begin gives a side a file of its own before a Manager sees it: that would refuse
+// to make one beside a backup.
+func (d *duel) begin(s *side) {
+	if err := os.MkdirAll(s.root, 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	db := foreignDB(d.t, filepath.Join(s.root, string(oneID)+".db"))
+	defer db.Close()
+	if err := d.write(context.Background(), s, db); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// sync notes who is fenced and what is promised; no other refusal is for good.
 func (d *duel) sync(s *side) {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
@@ -164,31 +211,42 @@ func (d *duel) sync(s *side) {
 		d.t.Errorf("sync: %v", err)
 	case err == nil && s.fenced:
 		d.t.Error("Sync works for one that was fenced")
+	case err == nil:
+		s.synced = s.marks
 	}
 }
 
 func (d *duel) run() {
 	a, b := d.sides[0], d.sides[1]
+	d.begin(a)
+	if d.how != restores && d.how != clone {
+		d.begin(b)
+	}
 	d.open(a)
-	defer d.close(a)
-	if d.late {
+	defer func() { d.close(a) }()
+	if d.late() {
 		for range 5 {
 			d.round(a)
 		}
-		if d.clone {
-			// A virtual machine is copied: database, state directory and all.
-			d.settle(a)
-			d.close(a)
-			if err := os.CopyFS(b.root, os.DirFS(a.root)); err != nil {
-				d.t.Fatal(err)
-			}
-			d.forgetPaths(b)
-			b.n, b.l = a.n, a.l
-			d.open(a)
+		d.settle(a)
+	}
+	if d.how == clone {
+		// A virtual machine is copied: database, state directory and all.
+		d.close(a)
+		if err := os.CopyFS(b.root, os.DirFS(a.root)); err != nil {
+			d.t.Fatal(err)
 		}
+		d.forgetPaths(b)
+		d.open(a)
+	}
+	if d.shared() {
+		b.n, b.l = a.n, a.l
 	}
 	d.open(b)
-	defer d.close(b)
+	defer func() { d.close(b) }()
+	if d.how == restores {
+		d.round(b)
+	}
 	for range 25 {
 		d.round(a)
 		d.round(b)
@@ -207,6 +265,9 @@ func (d *duel) run() {
 	winner, loser := a, b
 	if a.fenced {
 		winner, loser = b, a
+	}
+	if (d.how == own || d.how == ownOpen) && winner != a {
+		d.t.Error("a file that has nothing to do with the backup won over its writer")
 	}
 	if st, err := loser.m.Status(oneID); err != nil || !errors.Is(st.Err, multidb.ErrFenced) {
 		d.t.Errorf("the loser's status is %v, %v", st.Err, err)
@@ -229,8 +290,24 @@ func (d *duel) settle(s *side) {
 		if _, err := s.m.Sync(ctx, oneID); err != nil {
 			return err.Error()
 		}
+		s.synced = s.marks
 		return ""
 	})
+}
+
+// promised looks for every commit before a Sync that returned nil, of either side,
+// in the newest restore.
+func (d *duel) promised(path string) {
+	db := openDB(d.t, path, "immutable=1")
+	defer db.Close()
+	for i, s := range d.sides {
+		var n int
+		if err := db.QueryRow("SELECT count(DISTINCT n) FROM marks WHERE side = ? AND n <= ?", i, s.synced).Scan(&n); err != nil {
+			d.t.Error(err)
+		} else if n != s.synced {
+			d.t.Errorf("Sync promised side %d its first %d commits; the newest restore has %d of them", i, s.synced, n)
+		}
+	}
 }
 
 // check restores every TXID: the states of one, then of the other, and never
@@ -261,7 +338,7 @@ func (d *duel) check(winner *side) {
 				if n < last[j] {
 					back++
 				}
-				if n < last[j] && !(d.clone && back == 1) { // the copy goes on from where it was made
+				if n < last[j] && !(d.shared() && back == 1) { // the copy goes on from where it was made
 					d.t.Errorf("TXID %s is at transaction %d, one before it at %d", f.MaxTXID, n, last[j])
 				}
 				owner, last[j] = j, n
@@ -277,17 +354,20 @@ func (d *duel) check(winner *side) {
 		if len(owners) == 0 || owners[len(owners)-1] != owner {
 			owners = append(owners, owner)
 		}
+		if i+1 == len(files) {
+			d.promised(path)
+		}
 		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 			d.t.Error(err)
 		}
 	}
-	if !d.clone {
+	if !d.shared() {
 		slices.Sort(owners)
 		if len(slices.Compact(slices.Clone(owners))) != len(owners) {
 			d.t.Errorf("the history alternates: %v", owners)
 		}
 	}
-	if i := slices.Index(d.sides[:], winner); !d.clone && last[i] != winner.n {
+	if i := slices.Index(d.sides[:], winner); !d.shared() && last[i] != winner.n {
 		d.t.Errorf("the winner's newest state is %d, it wrote %d", last[i], winner.n)
 	}
 }

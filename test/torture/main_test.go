@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if job := os.Getenv(machineEnv); job != "" {
+		if err := runMachine(job); err != nil {
+			fmt.Fprintln(os.Stderr, "machine:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	registerToxics()
 	goleak.VerifyTestMain(m)
 }

@@ -1,0 +1,38 @@
+package replicate
+
+import (
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+// TestWhoDidNotWriteLastCompactsAndDeletesNothing: two that keep one prefix in order
+// would delete what the other counts on. It has no client: a request would panic.
+func TestWhoDidNotWriteLastCompactsAndDeletesNothing(t *testing.T) {
+	p := New(Config{
+		Mine: func(uint32, uint32) bool { return false },
+		Now:  time.Now, Aged: func(now time.Time) time.Time { return now },
+		Policy: levels.Policy{Grace: time.Minute, L0Retention: time.Minute, Retention: time.Hour, SnapshotInterval: time.Hour},
+	})
+	long := time.Now().Add(-30 * 24 * time.Hour)
+	a := &active{needed: true}
+	x := &run{Replicator: p, st: &State{active: a, verified: true}}
+	pos := &x.st.db.State
+	for txid := ltx.TXID(1); txid <= 3; txid++ {
+		a.inv.Add(&ltx.FileInfo{MinTXID: txid, MaxTXID: txid, Size: 100, CreatedAt: long})
+		pos.TXID = txid
+	}
+	pos.Origin = ship.Origin{Writer: 7<<32 | 1, Sum: 1}
+	if err := x.compact(t.Context(), true); err != nil || a.due {
+		t.Errorf("compact: %v, due %v", err, a.due)
+	}
+	if err := x.retain(t.Context()); err != nil {
+		t.Errorf("retain: %v", err)
+	}
+	if at := x.nextRetention(); !at.IsZero() {
+		t.Errorf("it deletes at %v", at)
+	}
+}
