@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/pattern"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -74,7 +74,7 @@ var (
 // GlobDiscoverer lists the files that match patterns, and watches them; see Glob.
 // Its patterns do not change. Safe for concurrent use.
 type GlobDiscoverer struct {
-	patterns []*Pattern
+	patterns []*pattern.Pattern
 	err      error
 	excluded string
 	open     func(path string) (directory, error)
@@ -112,7 +112,7 @@ func Glob(patterns ...string) *GlobDiscoverer {
 		p, err := ParsePattern(s)
 		g.err = errors.Join(g.err, err)
 		if err == nil {
-			g.patterns = append(g.patterns, p)
+			g.patterns = append(g.patterns, &p.p)
 		}
 	}
 	return g
@@ -173,9 +173,9 @@ func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
 func (g *GlobDiscoverer) CheckVars(names []string) error {
 	var errs []error
 	for _, p := range g.patterns {
-		if missing := missingVars(names, p.names); len(missing) > 0 {
+		if missing := pattern.Missing(names, p.Names()); len(missing) > 0 {
 			errs = append(errs, fmt.Errorf("%w: pattern %q does not capture %s; there are %s",
-				ErrInvalidOption, p.source, strings.Join(missing, ", "), varList(p.names)))
+				ErrInvalidOption, p, strings.Join(missing, ", "), pattern.List(p.Names())))
 		}
 	}
 	return errors.Join(errs...)
@@ -187,15 +187,15 @@ func (g *GlobDiscoverer) Root() string {
 	if len(g.patterns) == 0 {
 		return ""
 	}
-	return g.patterns[0].root
+	return g.patterns[0].Root()
 }
 
 // Locate returns the Database that the ID would have under the first pattern
 // that allows it.
 func (g *GlobDiscoverer) Locate(id ID) (Database, bool) {
 	for _, p := range g.patterns {
-		if db, ok := p.PathFor(id); ok {
-			return db, true
+		if path, rel, ok := p.Locate(string(id)); ok {
+			return Database{ID: id, Path: path, Vars: varsOf(p, string(id)), RelPath: rel}, true
 		}
 	}
 	return Database{}, false
@@ -207,15 +207,4 @@ func (g *GlobDiscoverer) excluding(dir string) Discoverer {
 	c := *g
 	c.excluded, c.watches = dir, &globWatches{}
 	return &c
-}
-
-// missingVars returns {{name}} for each of names that a database would not have.
-func missingVars(names, have []string) []string {
-	var missing []string
-	for _, name := range names {
-		if name != "name" && name != "path" && !slices.Contains(have, name) {
-			missing = append(missing, "{{"+name+"}}")
-		}
-	}
-	return missing
 }

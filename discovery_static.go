@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/multidb-go/multidb/internal/pattern"
 )
 
 var (
@@ -37,7 +39,7 @@ func Static(dbs ...Database) Discoverer {
 			err = fmt.Errorf("%w: Static: two databases have the ID %q", ErrInvalidOption, db.ID)
 		case !filepath.IsAbs(db.Path) || strings.IndexByte(db.Path, 0) >= 0:
 			err = fmt.Errorf("%w: Static: database %q: the path %q is not absolute; write it from the root", ErrInvalidOption, db.ID, db.Path)
-		case isSidecar(filepath.Base(db.Path)):
+		case pattern.IsSidecar(filepath.Base(db.Path)):
 			err = fmt.Errorf("%w: Static: database %q: the path %q is a file that belongs to a database; write the path of the database itself", ErrInvalidOption, db.ID, db.Path)
 		}
 		s.err = errors.Join(s.err, err)
@@ -107,9 +109,9 @@ func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
 func (s *static) CheckVars(names []string) error {
 	for _, db := range s.dbs {
 		have := varNames(db.Vars)
-		if missing := missingVars(names, have); len(missing) > 0 {
+		if missing := pattern.Missing(names, have); len(missing) > 0 {
 			return fmt.Errorf("%w: Static: database %q has no %s; there are %s",
-				ErrInvalidOption, db.ID, strings.Join(missing, ", "), varList(have))
+				ErrInvalidOption, db.ID, strings.Join(missing, ", "), pattern.List(have))
 		}
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/pattern"
 )
 
 // readChunk is how many names of a directory are held at once.
@@ -153,11 +155,11 @@ func (w *walk) fail(err error) {
 
 // root lists one pattern. A root that is not there, or not the same one any
 // more, may be a volume that was unmounted: everything below it seems removed.
-func (w *walk) root(pattern int) {
+func (w *walk) root(index int) {
 	if !w.alive() {
 		return
 	}
-	path := w.g.patterns[pattern].root
+	path := w.g.patterns[index].Root()
 	before, err := os.Stat(path)
 	if err == nil && !before.IsDir() {
 		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
@@ -166,7 +168,7 @@ func (w *walk) root(pattern int) {
 		w.failAt(fmt.Errorf("discovery root: %w", err), path)
 		return
 	}
-	w.directory(place{pattern, -1, path}, before)
+	w.directory(place{index, -1, path}, before)
 	if w.done {
 		return
 	}
@@ -197,12 +199,12 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 	}
 	w.g.watches.directory(at.path, w.fresh)
 	next := place{at.pattern, at.segment + 1, at.path}
-	seg := w.segment(next)
-	if !seg.literal() {
+	text, ok := w.segment(next).Text()
+	if !ok {
 		w.read(next)
 		return
 	}
-	next.path = join(at.path, seg[0])
+	next.path = join(at.path, text)
 	info, err := os.Lstat(next.path)
 	if err != nil {
 		w.failUnlessGone(err, next.path)
@@ -228,7 +230,7 @@ func (w *walk) read(at place) {
 	for w.alive() {
 		for _, e := range entries {
 			name := e.Name()
-			if !seg.matches(name, file) {
+			if !seg.Matches(name, file) {
 				continue
 			}
 			if !w.alive() {
@@ -348,10 +350,10 @@ func (w *walk) judge(it waiting) {
 	}
 }
 
-func (w *walk) segment(at place) segment { return w.g.patterns[at.pattern].rest[at.segment] }
+func (w *walk) segment(at place) pattern.Segment { return w.g.patterns[at.pattern].Segment(at.segment) }
 
 func (w *walk) isFile(at place) bool {
-	return at.segment == len(w.g.patterns[at.pattern].rest)-1
+	return at.segment == w.g.patterns[at.pattern].Depth()-1
 }
 
 // isExcluded reports whether a symlink leads into the excluded directory.
@@ -368,9 +370,9 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	}
 	w.seen[id] = struct{}{}
 	p := w.g.patterns[at.pattern]
-	db, ok := p.database(at.path)
+	db, ok := databaseAt(p, at.path)
 	if !ok {
-		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p.source, at.path), at.path)
+		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p, at.path), at.path)
 		return
 	}
 	db.Path = real
@@ -438,7 +440,16 @@ func follow(link string) (real string, info fs.FileInfo, err error) {
 
 // isDatabaseFile reports whether a real file may be a database.
 func isDatabaseFile(path string, info fs.FileInfo) bool {
-	return info.Mode().IsRegular() && !isSidecar(filepath.Base(path))
+	return info.Mode().IsRegular() && !pattern.IsSidecar(filepath.Base(path))
+}
+
+// databaseAt is what the file at path is to a pattern, without its ModTime.
+func databaseAt(p *pattern.Pattern, path string) (Database, bool) {
+	id, rel, ok := p.Match(path)
+	if !ok {
+		return Database{}, false
+	}
+	return Database{ID: ID(id), Path: path, Vars: varsOf(p, id), RelPath: rel}, true
 }
 
 // laterModTime is when the database or its WAL was last written. A WAL that is

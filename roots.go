@@ -34,7 +34,7 @@ type rooted interface {
 func (g *GlobDiscoverer) roots() []string {
 	var all []string
 	for _, p := range g.patterns {
-		all = append(all, p.root)
+		all = append(all, p.Root())
 	}
 	return all
 }

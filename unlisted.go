@@ -124,8 +124,8 @@ func (x *extent) below(path string) bool {
 func (g *GlobDiscoverer) pathsOf(id ID) []string {
 	var paths []string
 	for _, p := range g.patterns {
-		if db, ok := p.PathFor(id); ok {
-			paths = append(paths, db.Path)
+		if path, _, ok := p.Locate(string(id)); ok {
+			paths = append(paths, path)
 		}
 	}
 	return paths

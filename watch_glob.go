@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/multidb-go/multidb/internal/pattern"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/watch"
 )
@@ -157,11 +158,11 @@ func (gw *globWatch) enter(path string) {
 func (gw *globWatch) database(path string) (string, bool) {
 	path = withoutSidecar(path)
 	base := path[strings.LastIndexByte(path, '/')+1:]
-	if isSidecar(base) {
+	if pattern.IsSidecar(base) {
 		return "", false
 	}
 	for _, p := range gw.g.patterns {
-		if p.rest[len(p.rest)-1].matches(base, true) {
+		if p.Segment(p.Depth()-1).Matches(base, true) {
 			return path, true
 		}
 	}
@@ -184,7 +185,7 @@ func (gw *globWatch) Tell(path string) {
 	delete(gw.named, path)
 	db := Database{Path: path}
 	for _, p := range gw.g.patterns {
-		if found, ok := p.database(path); ok {
+		if found, ok := databaseAt(p, path); ok {
 			db = found
 			break
 		}
@@ -268,21 +269,8 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 func (g *GlobDiscoverer) places(dir string) []place {
 	var out []place
 	for i, p := range g.patterns {
-		if dir == p.root {
-			out = append(out, place{i, -1, dir})
-			continue
-		}
-		rest, ok := strings.CutPrefix(dir, p.prefix)
-		for k := 0; ok && k < len(p.rest)-1; k++ {
-			name, after, more := strings.Cut(rest, "/")
-			if !p.rest[k].matches(name, false) {
-				break
-			}
-			if !more {
-				out = append(out, place{i, k, dir})
-				break
-			}
-			rest = after
+		if k, ok := p.Directory(dir); ok {
+			out = append(out, place{i, k, dir})
 		}
 	}
 	return out
