@@ -8,7 +8,7 @@ type behind struct{ walEnd, lag int64 }
 
 // measure looks how far it is now. What cannot be read is the step's to report.
 func (r *runState) measure(st ship.State) {
-	end, lag, err := ship.Behind(r.e.db.Path, st, r.before.main)
+	end, lag, err := ship.Behind(r.e.db.Path, st, r.before.Main)
 	if err == nil {
 		r.behind, r.measured = behind{end, lag}, true
 	}

@@ -23,7 +23,7 @@ func (m *Manager) upkeep(ctx context.Context, r *runState, retainAt int64) error
 			}
 		}
 	}
-	if retainAt != 0 && m.age.trusted(r.started).UnixMilli() >= retainAt {
+	if retainAt != 0 && m.age.Trusted(r.started).UnixMilli() >= retainAt {
 		return m.retain(ctx, r.e)
 	}
 	return nil
@@ -63,7 +63,7 @@ func (m *Manager) checkpoint(ctx context.Context, r *runState) error {
 // watcher's word of it is not taken for a write of the application.
 func (m *Manager) noteOwn(e *entry) {
 	if st, err := m.statFiles(e.db.Path); err == nil {
-		e.work.own = st.modTime().UnixNano()
+		e.work.own = st.ModTime().UnixNano()
 	}
 }
 
@@ -122,14 +122,14 @@ func (m *Manager) seal(ctx context.Context, r *runState) (still bool, err error)
 	if err != nil {
 		return false, err
 	}
-	quiet := after.main == w.state.Print && after.wal.Size == 0 ||
-		after.wal == before.wal && !before.racy(r.started)
+	quiet := after.Main == w.state.Print && after.WAL.Size == 0 ||
+		after.WAL == before.WAL && !before.Racy(r.started)
 	if !quiet && !res.Empty {
 		return false, nil
 	}
 	now := m.cfg.now()
-	w.stat, w.clean = after, !after.racy(now)
-	w.modTime, w.young = after.modTime(), after.young(now)
+	w.stat, w.clean = after, !after.Racy(now)
+	w.modTime, w.young = after.ModTime(), after.Young(now)
 	r.outcome.ModTime = w.modTime
 	return true, nil
 }

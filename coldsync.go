@@ -56,7 +56,7 @@ func (m *Manager) mayLeaveLocked(e *entry, cold, asked bool) bool {
 // does not where only a step can tell whether there is a change at all: where the
 // stamps are those of our own checkpoint, or were too young when they were taken.
 func (r *runState) leave(racy bool) bool {
-	w, mod := r.e.work, r.before.modTime()
+	w, mod := r.e.work, r.before.ModTime()
 	switch {
 	case !r.mayLeave:
 		return false

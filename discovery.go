@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pattern"
 	"github.com/multidb-go/multidb/internal/watch"
 )
@@ -144,7 +145,7 @@ func (g *GlobDiscoverer) list(ctx context.Context) iter.Seq2[listed, error] {
 // it saw saves another look.
 type listed struct {
 	Database
-	file fileID    // zero: not looked at
+	file fsid.ID   // zero: not looked at
 	size int64     // of the database file
 	main time.Time // its ModTime, without that of its WAL
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pattern"
 )
 
@@ -64,7 +65,7 @@ func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
 			yield(Database{}, s.err)
 			return
 		}
-		seen := make(map[fileID]struct{}, len(s.dbs))
+		seen := make(map[fsid.ID]struct{}, len(s.dbs))
 		for _, db := range s.dbs {
 			if err := ctx.Err(); err != nil {
 				yield(Database{}, err)
@@ -80,7 +81,7 @@ func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
 			if info == nil {
 				continue
 			}
-			id := identify(info)
+			id := fsid.Of(info)
 			if _, ok := seen[id]; ok {
 				continue
 			}

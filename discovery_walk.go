@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pattern"
 )
 
@@ -45,12 +46,12 @@ type walk struct {
 	done  bool // the caller or ctx ended the listing; yield must not be called
 	fresh bool // of directories that were just made
 
-	seen     map[fileID]struct{} // files reported
-	ids      map[ID]string       // paths reported; nil with one pattern, where IDs differ by construction
+	seen     map[fsid.ID]struct{} // files reported
+	ids      map[ID]string        // paths reported; nil with one pattern, where IDs differ by construction
 	waiting  []waiting
 	followed map[visit]struct{} // directories entered below a symlink; nil until one is
 
-	excludedID   fileID
+	excludedID   fsid.ID
 	excludedPath string // real path; empty: nothing is excluded
 	seed         maphash.Seed
 }
@@ -73,11 +74,11 @@ type waiting struct {
 // the first one reported; without this, symlinks to parents multiply.
 type visit struct {
 	pattern, segment int
-	dir              fileID
+	dir              fsid.ID
 }
 
 func newWalk(ctx context.Context, g *GlobDiscoverer, yield func(listed, error) bool) *walk {
-	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fileID]struct{}), seed: maphash.MakeSeed()}
+	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fsid.ID]struct{}), seed: maphash.MakeSeed()}
 	if len(g.patterns) > 1 {
 		w.ids = make(map[ID]string)
 	}
@@ -127,7 +128,7 @@ func (w *walk) exclude() error {
 	if real, err = filepath.Abs(real); err != nil {
 		return err
 	}
-	w.excludedID, w.excludedPath = identify(info), real
+	w.excludedID, w.excludedPath = fsid.Of(info), real
 	return nil
 }
 
@@ -173,7 +174,7 @@ func (w *walk) root(index int) {
 		return
 	}
 	after, err := os.Stat(path)
-	if err == nil && identify(after) != identify(before) {
+	if err == nil && fsid.Of(after) != fsid.Of(before) {
 		err = fmt.Errorf("%s was replaced during the listing", path)
 	}
 	if err != nil {
@@ -186,7 +187,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 	if !w.alive() {
 		return
 	}
-	id := identify(info)
+	id := fsid.Of(info)
 	if w.excludedPath != "" && id == w.excludedID {
 		return
 	}
@@ -308,7 +309,7 @@ func (w *walk) name(at place, mode fs.FileMode, info fs.FileInfo, wal bool) {
 	switch {
 	case !file:
 		w.directory(at, info)
-	case hardLinks(info) > 1:
+	case fsid.Links(info) > 1:
 		w.waiting = append(w.waiting, waiting{place: at, wal: wal})
 	default:
 		w.report(at, at.path, info, wal)
@@ -364,7 +365,7 @@ func (w *walk) isExcluded(real string) bool {
 // report yields the database that at names and whose file is real, unless the
 // file was reported before.
 func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
-	id := identify(info)
+	id := fsid.Of(info)
 	if _, ok := w.seen[id]; ok {
 		return
 	}
@@ -467,14 +468,3 @@ func laterModTime(info fs.FileInfo, wal string) (time.Time, error) {
 	}
 	return info.ModTime(), nil
 }
-
-// fileID is what a file is, whatever its names are.
-type fileID struct{ dev, ino uint64 }
-
-func identify(info fs.FileInfo) fileID {
-	st := info.Sys().(*syscall.Stat_t)
-	return fileID{uint64(st.Dev), uint64(st.Ino)}
-}
-
-// hardLinks is the number of names that the file has.
-func hardLinks(info fs.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Nlink) }

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/schedule"
-	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // entry is one known database. There may be 100,000 of them, nearly all of them
@@ -17,7 +16,7 @@ import (
 type entry struct {
 	db   known
 	item *schedule.Item[*entry]
-	file fileID // zero until the file exists; see setFileLocked
+	file fsid.ID // zero until the file exists; see setFileLocked
 
 	// Guarded by Manager.mu.
 	source   int32  // which discoverer it is of; fromCatalog until one lists it
@@ -94,7 +93,7 @@ type refusal struct {
 	source int
 	seen   uint32
 	path   string
-	id     fileID
+	id     fsid.ID
 	size   int64
 	time   time.Time
 	err    error
@@ -131,55 +130,18 @@ func (w *waiter) join(other *waiter) *waiter {
 	return w
 }
 
-// fileStat is what stat says of a database and its WAL.
-type fileStat struct{ main, wal ship.Fingerprint }
-
 // statFiles takes no descriptor of either file.
-func (m *Manager) statFiles(path string) (fileStat, error) {
-	var st fileStat
-	var err error
-	if st.main, err = m.cfg.stat(path, ""); errors.Is(err, fs.ErrNotExist) {
+func (m *Manager) statFiles(path string) (fsid.Files, error) {
+	st, err := fsid.StatFiles(path, m.cfg.stat)
+	if errors.Is(err, fs.ErrNotExist) {
 		return st, fmt.Errorf("%w: %s", ErrMissing, path)
-	} else if err != nil {
-		return st, err
 	}
-	if st.wal, err = m.cfg.stat(path, "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return st, err
-	}
-	return st, nil
-}
-
-// modTime is when either was last written.
-func (s fileStat) modTime() time.Time { return time.Unix(0, max(s.main.Mtime, s.wal.Mtime)) }
-
-// racy reports whether a later write could leave the stamps as they are.
-func (s fileStat) racy(now time.Time) bool { return s.main.Racy(now) || s.wal.Racy(now) }
-
-// young is racy without what lies in the future, which does not come of age.
-func (s fileStat) young(now time.Time) bool {
-	return s.racy(now) && !s.main.Ahead(now) && !s.wal.Ahead(now)
-}
-
-func statID(path string) (fileID, os.FileInfo, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return fileID{}, nil, err
-	}
-	return identify(fi), fi, nil
-}
-
-// pathID is the file at a path; zero if there is none.
-func pathID(path string) fileID {
-	id, _, err := statID(path)
-	if err != nil {
-		return fileID{}
-	}
-	return id
+	return st, err
 }
 
 // addLocked makes an entry known. The prefix is computed by the caller, since
 // the factory is user code.
-func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr error, source int) *entry {
+func (m *Manager) addLocked(db Database, file fsid.ID, prefix string, prefixErr error, source int) *entry {
 	e := &entry{db: keep(db, prefix, &m.mores), source: int32(source), seen: m.scans}
 	e.item = m.fleet.Add(e)
 	m.entries.Put(e)
@@ -205,12 +167,12 @@ func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr e
 
 // setFileLocked notes which file an entry is of; zero: none that is known. Where
 // the file was another's, it is this one's from here on.
-func (m *Manager) setFileLocked(e *entry, file fileID) {
-	if e.file != (fileID{}) && m.files.Get(e.file) == e {
+func (m *Manager) setFileLocked(e *entry, file fsid.ID) {
+	if !e.file.IsZero() && m.files.Get(e.file) == e {
 		m.files.Delete(e.file)
 	}
 	e.file = file
-	if file != (fileID{}) {
+	if !file.IsZero() {
 		m.files.Put(e)
 	}
 }

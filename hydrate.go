@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/superfly/ltx"
@@ -74,7 +75,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 		return "", err
 	}
 	spool := filepath.Join(m.dir, spoolDir)
-	if !sameMount(dir, spool) {
+	if !fsid.SameMount(dir, spool) {
 		return "", nil
 	}
 	return spool, nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/budget"
 	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -58,7 +59,7 @@ type Manager struct {
 
 	firstScan time.Duration // what Start's took
 	jobs      sync.Pool     // of *job
-	age       *ageClock
+	age       *fsid.AgeClock
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -67,7 +68,7 @@ type Manager struct {
 	life     life
 	telling  tellers
 	entries  *table.Table[ID, entry]
-	files    *table.Table[fileID, entry]
+	files    *table.Table[fsid.ID, entry]
 	prefixes *table.Table[prefix, entry]
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
@@ -84,7 +85,7 @@ type Manager struct {
 	scans    uint32
 	runs     map[*entry]*runState // in progress, as many as there are workers
 	logs     map[*entry]logOf     // seen beside the databases that have one
-	strays   map[*entry]fileID    // the file of a lease that was given back when it was no longer theirs
+	strays   map[*entry]fsid.ID   // the file of a lease that was given back when it was no longer theirs
 	orders   map[*entry]*order    // for the next run
 	opening  map[*entry]*order    // for the pool, when it opens the database
 	behind   map[*entry]behind    // of those of which the replica lacks something
@@ -112,7 +113,7 @@ func New(opts ...Option) (*Manager, error) {
 		runs:     map[*entry]*runState{},
 		behind:   map[*entry]behind{},
 		logs:     map[*entry]logOf{},
-		strays:   map[*entry]fileID{},
+		strays:   map[*entry]fsid.ID{},
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
 
@@ -123,11 +124,11 @@ func New(opts ...Option) (*Manager, error) {
 	seed := maphash.MakeSeed()
 	m.entries = table.New(func(e *entry) ID { return e.db.ID },
 		func(id ID) uint64 { return maphash.String(seed, string(id)) }, func(a, b ID) bool { return a == b })
-	m.files = table.New(func(e *entry) fileID { return e.file },
-		func(id fileID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fileID) bool { return a == b })
+	m.files = table.New(func(e *entry) fsid.ID { return e.file },
+		func(id fsid.ID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fsid.ID) bool { return a == b })
 	m.prefixes = table.New(func(e *entry) prefix { return e.db.prefix() },
 		func(p prefix) uint64 { return p.hash(seed) }, prefix.equal)
-	m.age = &ageClock{keep: max(cfg.retention, cfg.l0Retention)}
+	m.age = &fsid.AgeClock{Keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
 	return m, nil
@@ -228,13 +229,13 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		SpoolDir: spool,
 		Node:     uint32(m.sessions.NodeID()), Session: self,
 		Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: m.cfg.boot, Window: m.cfg.grace / 2,
-		Now: m.cfg.now, Stat: func(path string) (ship.Fingerprint, error) { return m.cfg.stat(path, "") },
+		Now: m.cfg.now, Stat: func(path string) (fsid.Fingerprint, error) { return m.cfg.stat(path, "") },
 	})
 	m.cache = levels.NewCache(m.cfg.cacheSize)
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
 
-	m.age.trusted(m.cfg.now())
+	m.age.Trusted(m.cfg.now())
 
 	scanCtx, stop := context.WithCancel(m.ctx)
 	m.stopScan = stop

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -409,7 +410,7 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 		return "", errors.Join(errNotNow, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(e.db.Path); err == nil { // it may have been changed since
-		if err := accessOf(fi).give(incoming); err != nil {
+		if err := fsid.AccessOf(fi).Give(incoming); err != nil {
 			return "", err
 		}
 	}
@@ -429,7 +430,7 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 	*e.work = work{state: st, files: packed, verified: true, dirty: true, placed: began}
 	r.drained = true
 	r.before, err = m.statFiles(e.db.Path)
-	id := pathID(e.db.Path)
+	id := fsid.OrZero(e.db.Path)
 	m.mu.Lock()
 	m.setFileLocked(e, id)
 	delete(m.absent, e.db.ID)

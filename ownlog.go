@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // logOf is a log and the database file that it was seen beside, by their inodes. An
@@ -31,9 +33,9 @@ func (m *Manager) noteLog(e *entry) {
 	}
 }
 
-func (m *Manager) noteLogLocked(e *entry, st fileStat, salt uint32, salted bool) {
+func (m *Manager) noteLogLocked(e *entry, st fsid.Files, salt uint32, salted bool) {
 	was := m.logs[e]
-	now := logOf{st.main.Ino, st.wal.Ino, salt, salted}
+	now := logOf{st.Main.Ino, st.WAL.Ino, salt, salted}
 	if !salted && was.main == now.main && was.wal == now.wal {
 		return // and may have its salt
 	}
@@ -55,11 +57,11 @@ func (m *Manager) expelLog(e *entry) error {
 	return m.expelLogAs(e, st)
 }
 
-func (m *Manager) expelLogAs(e *entry, st fileStat) error {
+func (m *Manager) expelLogAs(e *entry, st fsid.Files) error {
 	m.mu.Lock()
 	l, known := m.logs[e]
 	m.mu.Unlock()
-	if !known || l.wal != st.wal.Ino || l.main == st.main.Ino || st.wal.Size == 0 {
+	if !known || l.wal != st.WAL.Ino || l.main == st.Main.Ino || st.WAL.Size == 0 {
 		return nil
 	}
 	if l.salted {
@@ -197,7 +199,7 @@ func (m *Manager) withLogs() (out []*entry) {
 	}
 	m.mu.Unlock()
 	for _, e := range all {
-		if st, err := m.statFiles(e.db.Path); err == nil && st.wal.Size > 0 {
+		if st, err := m.statFiles(e.db.Path); err == nil && st.WAL.Size > 0 {
 			out = append(out, e)
 		}
 	}

@@ -10,20 +10,8 @@ import (
 	"syscall"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fsid"
 )
-
-// sameMount reports whether a file may be renamed from one directory to the other:
-// two volumes of one disk have the same device number, but no rename and no link
-// leads from one to the other.
-func sameMount(a, b string) bool {
-	x, y := pathID(a), pathID(b)
-	if x == (fileID{}) || x.dev != y.dev {
-		return false
-	}
-	m, ok := mountOf(a)
-	n, ok2 := mountOf(b)
-	return !ok || !ok2 || m == n // where the system does not say, publish finds out
-}
 
 // publisher gives a finished file its name, by the first way that the file system has.
 type publisher struct {
@@ -123,7 +111,7 @@ func copyFile(from, to string) error {
 	}
 	_, err = io.Copy(dst, src)
 	if err == nil {
-		err = accessOf(fi).give(dst.Name())
+		err = fsid.AccessOf(fi).Give(dst.Name())
 	}
 	if err == nil {
 		err = dst.Sync()

@@ -76,16 +76,3 @@ func TestAFinishedFileGetsItsNameWhateverTheFileSystemCannotDo(t *testing.T) {
 		})
 	}
 }
-
-func TestADirectoryIsOnItsOwnMountAndNotOnThatOfTheKernel(t *testing.T) {
-	dir := t.TempDir()
-	if !sameMount(dir, filepath.Dir(dir)) {
-		t.Error("a directory is on another mount than its parent")
-	}
-	if _, err := os.Stat("/proc/self"); err == nil && sameMount(dir, "/proc") {
-		t.Error("/proc is on the same mount")
-	}
-	if sameMount(filepath.Join(dir, "none"), dir) {
-		t.Error("what is missing is on the same mount")
-	}
-}

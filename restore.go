@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -122,7 +123,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if opt.TempDir != "" && sameMount(opt.TempDir, dir) {
+	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
 		if err := mayWriteTo(dir); err != nil {
 			return err // before the download
 		}
@@ -161,7 +162,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
 	}
-	if err := who.give(ropt.OutputPath); err != nil {
+	if err := who.Give(ropt.OutputPath); err != nil {
 		return err
 	}
 	return publish(ropt.OutputPath, out)

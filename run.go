@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -20,9 +21,9 @@ const filesPerRun = 32
 // runState is what one run of one database finds out.
 type runState struct {
 	e       *entry
-	before  fileStat // taken before anything was read
-	walSize int64    // of the WAL, when it was last looked at
-	relieve bool     // the fleet's WALs are over their limit, and this one is to be cut
+	before  fsid.Files // taken before anything was read
+	walSize int64      // of the WAL, when it was last looked at
+	relieve bool       // the fleet's WALs are over their limit, and this one is to be cut
 	outcome schedule.Outcome
 	drained bool // everything that stood there at before is at the replica
 	quiet   bool // nobody has written since the run before
@@ -158,7 +159,7 @@ func (m *Manager) run(ctx context.Context, e *entry, action schedule.Action, r *
 	} else if err == nil && !r.outcome.More && !r.outcome.Stop {
 		err = m.tend(ctx, r, action, cold, retainAt)
 	}
-	if was, is := r.before.main.Ino, e.work.state.Ino; was != 0 && is != 0 && was != is {
+	if was, is := r.before.Main.Ino, e.work.state.Ino; was != 0 && is != 0 && was != is {
 		m.replaced(e) // during this run; the pool may still write to the file that was
 	}
 	if rep := e.work.rep; rep != nil {
@@ -229,14 +230,14 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	if err := m.expelLogAs(e, r.before); err != nil {
 		return err
 	}
-	r.walSize = r.before.wal.Size
-	racy := r.before.racy(r.started)
+	r.walSize = r.before.WAL.Size
+	racy := r.before.Racy(r.started)
 	if w.clean && r.before == w.stat && (r.order == nil || r.order.kind == orderCut || w.verified) {
 		r.drained, r.quiet = true, true
 		r.outcome.ModTime = w.modTime
 		return nil
 	}
-	if ino := w.state.Ino; ino != 0 && ino != r.before.main.Ino {
+	if ino := w.state.Ino; ino != 0 && ino != r.before.Main.Ino {
 		m.replaced(e)
 	}
 	if r.leave(racy) {
@@ -251,11 +252,11 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	if m.cfg.replica == nil {
 		r.outcome.Moved = r.before != w.stat
-		if w.stat == (fileStat{}) { // the first look: a write just now is what brought it about
-			r.outcome.Moved = r.started.Sub(r.before.modTime()) < 2*m.cfg.syncInterval
+		if w.stat == (fsid.Files{}) { // the first look: a write just now is what brought it about
+			r.outcome.Moved = r.started.Sub(r.before.ModTime()) < 2*m.cfg.syncInterval
 		}
 		r.drained = true
-		w.state.Ino = r.before.main.Ino
+		w.state.Ino = r.before.Main.Ino
 		if r.walSize > int64(m.cfg.checkpointPages)*assumedPage || r.relieve {
 			if err := m.trim(ctx, r); err != nil {
 				return err
@@ -266,7 +267,7 @@ func (m *Manager) step(ctx context.Context, r *runState) error {
 	}
 	if r.drained {
 		w.stat, w.clean = r.before, !racy
-		w.modTime, w.young = r.before.modTime(), r.before.young(r.started)
+		w.modTime, w.young = r.before.ModTime(), r.before.Young(r.started)
 		r.outcome.ModTime = w.modTime
 		w.dirty = w.dirty || r.shipped > 0
 	}
@@ -372,9 +373,9 @@ func isLocal(err error) bool {
 
 // replaced drops the handles of a file that another one has taken the place of.
 func (m *Manager) replaced(e *entry) {
-	id := pathID(e.db.Path)
+	id := fsid.OrZero(e.db.Path)
 	m.mu.Lock()
-	noted := id != (fileID{}) && e.file == id && m.files.Get(id) == e
+	noted := !id.IsZero() && e.file == id && m.files.Get(id) == e
 	m.unlock()
 	if noted {
 		// The state is of the file before as long as nothing is shipped of this one,
@@ -395,7 +396,7 @@ func (m *Manager) replaced(e *entry) {
 // as the newest state.
 func (m *Manager) syncLocal(r *runState) error {
 	w := r.e.work
-	if r.before.wal.Size == 0 || r.before.wal == w.flushed {
+	if r.before.WAL.Size == 0 || r.before.WAL == w.flushed {
 		return nil
 	}
 	f, err := os.Open(r.e.db.Path + "-wal") // it carries no locks
@@ -407,8 +408,8 @@ func (m *Manager) syncLocal(r *runState) error {
 	if err := errors.Join(m.cfg.flush(f), f.Close()); err != nil {
 		return fmt.Errorf("flush the WAL: %w", err)
 	}
-	if !r.before.racy(r.started) { // or the next commit may look the same
-		w.flushed = r.before.wal
+	if !r.before.Racy(r.started) { // or the next commit may look the same
+		w.flushed = r.before.WAL
 	}
 	return nil
 }
@@ -492,22 +493,22 @@ func (m *Manager) answerLost(waiters *waiter, err error) *waiter {
 func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	e, w := r.e, r.e.work
 	now := m.cfg.now()
-	if r.before != (fileStat{}) {
+	if r.before != (fsid.Files{}) {
 		st := r.before
 		if r.walSize == 0 {
-			st.wal = ship.Fingerprint{} // cut, and its inode is free for another file
+			st.WAL = fsid.Fingerprint{} // cut, and its inode is free for another file
 		}
 		m.mu.Lock()
-		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.main.Ino)
+		m.noteLogLocked(e, st, w.state.Salt1, w.state.Offset != 0 && w.state.Ino == st.Main.Ino)
 		m.mu.Unlock()
 	}
 	if w.dirty || !w.young && !w.modTime.Equal(w.told) {
 		m.persist(e)
 	}
 	if !r.acked.IsZero() {
-		m.counters.lag.observe(r.acked.Sub(r.before.modTime()), now)
+		m.counters.lag.observe(r.acked.Sub(r.before.ModTime()), now)
 	}
-	failedFirst := err != nil && !r.measured && !r.drained && r.before != (fileStat{}) && m.cfg.replica != nil
+	failedFirst := err != nil && !r.measured && !r.drained && r.before != (fsid.Files{}) && m.cfg.replica != nil
 	if failedFirst || r.measured && r.shipped > 0 {
 		r.measure(w.state)
 	}
@@ -530,7 +531,7 @@ func (m *Manager) finish(r *runState, waiters *waiter, err error) {
 	m.setBehindLocked(r)
 	switch {
 	case r.left:
-		m.setLeftLocked(e, true, m.momentOfFile(r.before.modTime()))
+		m.setLeftLocked(e, true, m.momentOfFile(r.before.ModTime()))
 	case !r.drained && !r.mayLeave && h.dirtySince == 0:
 		h.dirtySince = m.moment(r.started)
 	}

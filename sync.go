@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/superfly/ltx"
 )
@@ -163,7 +164,7 @@ func (m *Manager) renamed(e *entry) bool {
 	file := e.file
 	heir := m.files.Get(file)
 	m.mu.Unlock()
-	if heir == nil || heir == e || pathID(heir.db.Path) != file {
+	if heir == nil || heir == e || fsid.OrZero(heir.db.Path) != file {
 		return false
 	}
 	_, err := os.Stat(e.db.Path + "-wal") // or its log stayed behind
@@ -190,8 +191,8 @@ func (m *Manager) unshipped() (out []*entry) {
 
 // mayOweLocked reports whether a database whose files are as st says may have
 // commits that are not at the replica.
-func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
-	if e.item.Running() || m.strays[e] != (fileID{}) {
+func (m *Manager) mayOweLocked(e *entry, st fsid.Files, err error) bool {
+	if e.item.Running() || !m.strays[e].IsZero() {
 		return true // and owns what is known of it
 	}
 	w := e.peekLocked()
@@ -200,7 +201,7 @@ func (m *Manager) mayOweLocked(e *entry, st fileStat, err error) bool {
 	}
 	_, due := e.item.NextDue()
 	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.refused != nil ||
-		err == nil && (w.young || !st.modTime().Equal(w.modTime))
+		err == nil && (w.young || !st.ModTime().Equal(w.modTime))
 }
 
 // undurable names the databases that may not be durable, for a Close that ran

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // UnlistedError is an optional error of a Discoverer: one that says which parts
@@ -94,7 +96,7 @@ func (x *extent) may(id ID, path string) bool {
 		return !ok || x.below(db.Path)
 	}
 	// It may be listed by a symlink, in a directory that cannot be read.
-	return pathID(path) != (fileID{})
+	return !fsid.OrZero(path).IsZero()
 }
 
 // partial reports whether what was not covered is less than everything: the root of

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -127,7 +128,7 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 		md := metadata{Format: metadataFormat, ID: string(e.db.ID), Path: e.db.Path,
 			CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
 		if fi, err := os.Stat(e.db.Path); err == nil {
-			md.accessMetadata = accessOf(fi).metadata()
+			md.accessMetadata = metadataOf(fsid.AccessOf(fi))
 		}
 		for _, v := range e.db.database().Vars {
 			md.Vars[v.Name] = v.Value
@@ -241,13 +242,13 @@ func (m *Manager) retain(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	if !m.maintains(rep.db.State) || !rep.inv.RetentionDue(m.policy(), m.age.trusted(m.cfg.now())) {
+	if !m.maintains(rep.db.State) || !rep.inv.RetentionDue(m.policy(), m.age.Trusted(m.cfg.now())) {
 		return nil
 	}
 	if err := m.ship.Confirm(ctx, &rep.db); err != nil {
 		return err
 	}
-	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.age.trusted(m.cfg.now())); err != nil {
+	if _, err := levels.Retain(ctx, rep.db.Client, &rep.inv, m.policy(), m.age.Trusted(m.cfg.now())); err != nil {
 		return fmt.Errorf("retention: %w", err)
 	}
 	e.work.dirty = true
@@ -284,7 +285,7 @@ func unixMilli(t time.Time) int64 {
 // requestRetention makes those due whose replica has something to delete.
 func (m *Manager) requestRetention() {
 	now := m.cfg.now()
-	old := m.age.trusted(now).UnixMilli()
+	old := m.age.Trusted(now).UnixMilli()
 	m.mu.Lock()
 	for e := range m.entries.All() {
 		if e.retainAt != 0 && old >= e.retainAt {

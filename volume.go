@@ -3,10 +3,11 @@ package multidb
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // volumes are the file systems on which databases stand, so that one that is
@@ -56,22 +57,6 @@ func (v *volumes) deviceLocked(e *entry) uint32 {
 	return uint32(v.devs[e.volume-1])
 }
 
-// deviceOf is the file system of a directory, or of what is left of its path. It
-// is the directories' that count: a file's own may differ, as on overlayfs.
-func deviceOf(dir string) (dev uint64, ok bool) {
-	for {
-		id, _, err := statID(dir)
-		if err == nil {
-			return id.dev, true
-		}
-		up := filepath.Dir(dir)
-		if !errors.Is(err, fs.ErrNotExist) || up == dir {
-			return 0, false
-		}
-		dir = up
-	}
-}
-
 // noteVolume remembers on which file system a database stands. It asks once for
 // many databases of one directory in a row.
 func (m *Manager) noteVolume(e *entry) {
@@ -84,11 +69,11 @@ func (m *Manager) noteVolume(e *entry) {
 		return
 	}
 	if !ok {
-		id, _, err := statID(dir)
+		id, err := fsid.At(dir)
 		if err != nil {
 			return // the next scan tries again
 		}
-		dev = id.dev
+		dev = id.Dev
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -114,7 +99,7 @@ func (m *Manager) unmounted(e *entry) bool {
 	if n == 0 {
 		return m.rootAway(e.db.Path)
 	}
-	now, ok := deviceOf(filepath.Dir(e.db.Path))
+	now, ok := fsid.DeviceOf(filepath.Dir(e.db.Path))
 	return ok && now != dev || m.rootAway(e.db.Path)
 }
 
@@ -134,8 +119,8 @@ func (m *Manager) explainMissing(e *entry, err error) error {
 // standsAlone refuses a second name of a file that is known by another: SQLite
 // would give each a WAL of its own, and each would write to a prefix.
 func (m *Manager) standsAlone(e *entry) error {
-	id := pathID(e.db.Path)
-	for id != (fileID{}) {
+	id := fsid.OrZero(e.db.Path)
+	for !id.IsZero() {
 		m.mu.Lock()
 		other := m.files.Get(id)
 		if other == nil || other == e || other.removed {
@@ -145,10 +130,10 @@ func (m *Manager) standsAlone(e *entry) error {
 		}
 		path := other.db.Path
 		m.unlock()
-		if pathID(path) == id {
+		if fsid.OrZero(path) == id {
 			m.mu.Lock()
 			if e.file == id {
-				e.file = fileID{} // so that nobody takes it for known
+				e.file = fsid.ID{} // so that nobody takes it for known
 			}
 			m.unlock()
 			return fmt.Errorf("%w: it is the same file as %s", ErrConflict, path)

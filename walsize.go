@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
@@ -16,7 +17,7 @@ func (m *Manager) overflow(ctx context.Context, r *runState, cause error) error 
 	e := r.e
 	// As it is now: the replica may have been waited for for minutes.
 	if now, err := m.statFiles(e.db.Path); err == nil {
-		r.walSize = now.wal.Size
+		r.walSize = now.WAL.Size
 	}
 	if r.walSize <= m.cfg.maxWALSize && !r.relieve || r.walSize == 0 || !relievable(cause) {
 		return cause
@@ -46,7 +47,7 @@ func (m *Manager) mayRelieve(r *runState, last error) bool {
 	if r.before, err = m.statFiles(r.e.db.Path); err != nil {
 		return false // the step says why
 	}
-	r.walSize = r.before.wal.Size
+	r.walSize = r.before.WAL.Size
 	return r.walSize > 0
 }
 
@@ -57,7 +58,7 @@ func relievable(err error) bool { return !errors.Is(err, ErrFenced) && !isLocal(
 // cut notes what a checkpoint of ours left of the WAL.
 func (m *Manager) cut(r *runState) {
 	m.noteOwn(r.e)
-	if wal, err := ship.Stat(r.e.db.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if wal, err := fsid.Stat(r.e.db.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		r.walSize = wal.Size
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pattern"
-	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -244,7 +244,7 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 			if err != nil {
 				continue
 			}
-			stamp := ship.FingerprintOf(info).Ctime
+			stamp := fsid.FingerprintOf(info).Ctime
 			if stamp < since.Stamp || stamp == since.Stamp && !since.Moved {
 				continue
 			}

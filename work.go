@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
@@ -13,8 +14,8 @@ import (
 // work is what a run needs from the one before.
 type work struct {
 	state    ship.State
-	stat     fileStat // before the last run that found everything shipped
-	clean    bool     // nothing can have been written since, if the stat is the same
+	stat     fsid.Files // before the last run that found everything shipped
+	clean    bool       // nothing can have been written since, if the stat is the same
 	sealed   sealPoint
 	nextSeal time.Time        // not before this
 	lingers  bool             // a connection of a run may have been the last to close
@@ -25,7 +26,7 @@ type work struct {
 	rep      *replica         // while active
 	dirty    bool             // the catalog's record is old
 	placed   time.Duration    // when the replica was last known to end at the state, by cfg.boot; zero: never
-	flushed  ship.Fingerprint // the WAL when it was last flushed to disk
+	flushed  fsid.Fingerprint // the WAL when it was last flushed to disk
 	modTime  time.Time        // of what is shipped
 	young    bool             // a later write may have the same modTime
 	told     time.Time        // the modTime that the catalog has
@@ -103,7 +104,7 @@ func (w *work) pack() string {
 			b = binary.LittleEndian.AppendUint32(b, st.Back.Sum.S2)
 		}
 	}
-	stamp := func(p ship.Fingerprint) {
+	stamp := func(p fsid.Fingerprint) {
 		b = binary.AppendUvarint(b, p.Ino)
 		b = binary.AppendVarint(b, p.Size)
 		b = binary.AppendVarint(b, p.Mtime)
@@ -112,13 +113,13 @@ func (w *work) pack() string {
 	if set(0, packedPrint, !st.Print.IsZero()) {
 		stamp(st.Print)
 	}
-	if set(0, packedStat, w.stat.main != st.Print) {
-		stamp(w.stat.main)
+	if set(0, packedStat, w.stat.Main != st.Print) {
+		stamp(w.stat.Main)
 	}
-	if set(0, packedWAL, !w.stat.wal.IsZero()) {
-		stamp(w.stat.wal)
+	if set(0, packedWAL, !w.stat.WAL.IsZero()) {
+		stamp(w.stat.WAL)
 	}
-	if set(0, packedLater, !w.modTime.Equal(w.stat.modTime())) {
+	if set(0, packedLater, !w.modTime.Equal(w.stat.ModTime())) {
 		b = appendTime(b, w.modTime)
 	}
 	if set(1, packedOrigin, st.Origin != ship.Origin{}) {
@@ -165,14 +166,14 @@ func (w *work) unpack(s string) error {
 	if flags&packedPrint != 0 {
 		st.Print = d.stamp()
 	}
-	w.stat.main = st.Print
+	w.stat.Main = st.Print
 	if flags&packedStat != 0 {
-		w.stat.main = d.stamp()
+		w.stat.Main = d.stamp()
 	}
 	if flags&packedWAL != 0 {
-		w.stat.wal = d.stamp()
+		w.stat.WAL = d.stamp()
 	}
-	w.modTime = w.stat.modTime()
+	w.modTime = w.stat.ModTime()
 	if flags&packedLater != 0 {
 		w.modTime = d.time()
 	}
@@ -255,8 +256,8 @@ func (d *unpacker) time() time.Time {
 	return time.Unix(0, n)
 }
 
-func (d *unpacker) stamp() ship.Fingerprint {
-	p := ship.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
+func (d *unpacker) stamp() fsid.Fingerprint {
+	p := fsid.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
 	p.Ctime = p.Mtime + d.varint()
 	return p
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/superfly/ltx"
 )
@@ -20,9 +21,9 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	some := func() int64 { return rng.Int64() >> rng.IntN(63) * int64(rng.IntN(3)-1) }
-	stamp := func() (p ship.Fingerprint) {
+	stamp := func() (p fsid.Fingerprint) {
 		if rng.IntN(3) > 0 {
-			p = ship.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
+			p = fsid.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
 		}
 		return p
 	}
@@ -46,12 +47,12 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 				w.state.Slot[i] = byte(rng.Uint32())
 			}
 		}
-		w.stat = fileStat{main: w.state.Print, wal: stamp()}
+		w.stat = fsid.Files{Main: w.state.Print, WAL: stamp()}
 		if rng.IntN(2) == 0 {
-			w.stat.main = stamp()
+			w.stat.Main = stamp()
 		}
 		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
-		if w.modTime = w.stat.modTime(); rng.IntN(2) == 0 {
+		if w.modTime = w.stat.ModTime(); rng.IntN(2) == 0 {
 			w.modTime = moment()
 		}
 		if w.young = rng.IntN(2) == 0; rng.IntN(2) == 0 {
