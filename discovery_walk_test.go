@@ -12,12 +12,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/discover"
 )
 
 func TestOpenDirectoryRefusesAFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.db")
 	must(t, os.WriteFile(path, nil, 0o600))
-	if dir, err := openDirectory(path); !errors.Is(err, syscall.ENOTDIR) {
+	if dir, err := discover.OpenDirectory(path); !errors.Is(err, syscall.ENOTDIR) {
 		t.Errorf("got %v, %v", dir, err)
 	}
 }
@@ -112,9 +114,9 @@ func TestLoopsOfSymlinksEnd(t *testing.T) {
 	}
 	opened := 0
 	g := Glob(root + "/*/*/*/*/{{file}}.db")
-	g.open = func(path string) (directory, error) {
+	g.glob.Open = func(path string) (discover.Directory, error) {
 		opened++
-		return openDirectory(path)
+		return discover.OpenDirectory(path)
 	}
 	wantListing(t, g, "l0/l0/l0/p/x")
 	if opened > 100 {
@@ -158,11 +160,11 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 			root := t.TempDir()
 			makeFiles(t, root, "a/x.db", "b/x.db", "c/x.db")
 			g := Glob(root + "/*/*.db")
-			g.open = func(path string) (directory, error) {
+			g.glob.Open = func(path string) (discover.Directory, error) {
 				if filepath.Base(path) == "b" {
 					return nil, &fs.PathError{Op: "open", Path: path, Err: errno}
 				}
-				return openDirectory(path)
+				return discover.OpenDirectory(path)
 			}
 			dbs, errs := listing(g.Discover(t.Context()))
 			wantIDs(t, dbs, "a/x", "c/x")
@@ -177,8 +179,8 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 			makeFiles(t, root, "a/x.db", "b/x.db", "b/y.txt", "c/x.db")
 			closed := false
 			g := Glob(root + "/*/*.db")
-			g.open = func(path string) (directory, error) {
-				dir, err := openDirectory(path)
+			g.glob.Open = func(path string) (discover.Directory, error) {
+				dir, err := discover.OpenDirectory(path)
 				if filepath.Base(path) == "b" {
 					return &brokenDirectory{dir, call, &closed}, err
 				}
@@ -200,7 +202,7 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 // brokenDirectory is read name by name, as if it were large, and fails one of
 // its calls with EIO.
 type brokenDirectory struct {
-	directory
+	discover.Directory
 	call   string
 	closed *bool
 }
@@ -216,26 +218,26 @@ func (d *brokenDirectory) Readdirnames(int) ([]string, error) {
 	if err := d.fails("Readdirnames"); err != nil {
 		return nil, err
 	}
-	return d.directory.Readdirnames(1)
+	return d.Directory.Readdirnames(1)
 }
 
 func (d *brokenDirectory) ReadDir(int) ([]fs.DirEntry, error) {
 	if err := d.fails("ReadDir"); err != nil {
 		return nil, err
 	}
-	return d.directory.ReadDir(1)
+	return d.Directory.ReadDir(1)
 }
 
 func (d *brokenDirectory) Seek(offset int64, whence int) (int64, error) {
 	if err := d.fails("Seek"); err != nil {
 		return 0, err
 	}
-	return d.directory.Seek(offset, whence)
+	return d.Directory.Seek(offset, whence)
 }
 
 func (d *brokenDirectory) Close() error {
 	*d.closed = true
-	return d.directory.Close()
+	return d.Directory.Close()
 }
 
 func TestAMissingRootIsAnError(t *testing.T) {
@@ -258,8 +260,8 @@ func TestARootThatGoesAwayDuringTheListingIsAnError(t *testing.T) {
 			root := filepath.Join(t.TempDir(), "root")
 			makeFiles(t, root, "a/x.db", "b/x.db")
 			g := Glob(root + "/*/*.db")
-			g.open = func(path string) (directory, error) {
-				dir, err := openDirectory(path)
+			g.glob.Open = func(path string) (discover.Directory, error) {
+				dir, err := discover.OpenDirectory(path)
 				if path == root { // after this, everything below is not there any more
 					must(t, os.Rename(root, root+".old"))
 					if replace {
@@ -282,37 +284,37 @@ func TestWhatVanishesDuringTheListingIsNoError(t *testing.T) {
 	makeFiles(t, root, "a/x.db", "b/x.db", "b/y.db", "b/y.db-wal", "c/x.db", "d/x.db")
 	must(t, os.Symlink("x.db", filepath.Join(root, "d/link.db")))
 	g := Glob(root + "/*/*.db")
-	g.open = func(path string) (directory, error) {
+	g.glob.Open = func(path string) (discover.Directory, error) {
 		switch filepath.Base(path) {
 		case "a": // before it is opened
 			must(t, os.RemoveAll(path))
 		case "b": // after it was read
-			dir, err := openDirectory(path)
+			dir, err := discover.OpenDirectory(path)
 			return &vanishing{dir, func() {
 				must(t, os.Remove(path+"/x.db"))
 				must(t, os.Remove(path+"/y.db-wal"))
 			}}, err
 		case "c": // while it is open
-			dir, err := openDirectory(path)
+			dir, err := discover.OpenDirectory(path)
 			must(t, os.RemoveAll(path))
 			return dir, err
 		case "d": // while it waits
-			dir, err := openDirectory(path)
+			dir, err := discover.OpenDirectory(path)
 			return &vanishing{dir, func() { must(t, os.Remove(path+"/link.db")) }}, err
 		}
-		return openDirectory(path)
+		return discover.OpenDirectory(path)
 	}
 	wantListing(t, g, "b/y", "d/x")
 }
 
 // vanishing calls gone once the names were read.
 type vanishing struct {
-	directory
+	discover.Directory
 	gone func()
 }
 
 func (v *vanishing) ReadDir(n int) ([]fs.DirEntry, error) {
-	entries, err := v.directory.ReadDir(n)
+	entries, err := v.Directory.ReadDir(n)
 	if len(entries) > 0 {
 		v.gone()
 	}
@@ -375,8 +377,8 @@ func TestNothingIsYieldedAfterTheCallerStopped(t *testing.T) {
 	root := t.TempDir()
 	makeFiles(t, root, "a.db", "b.db")
 	g := Glob(root + "/*.db")
-	g.open = func(path string) (directory, error) {
-		dir, err := openDirectory(path)
+	g.glob.Open = func(path string) (discover.Directory, error) {
+		dir, err := discover.OpenDirectory(path)
 		return &cutShort{dir}, err
 	}
 	for range g.Discover(t.Context()) { // a call of yield after the stop panics
@@ -389,9 +391,9 @@ func TestNothingIsYieldedAfterTheCallerStopped(t *testing.T) {
 }
 
 // cutShort fails with the first entry already read.
-type cutShort struct{ directory }
+type cutShort struct{ discover.Directory }
 
 func (d *cutShort) ReadDir(int) ([]fs.DirEntry, error) {
-	entries, err := d.directory.ReadDir(1)
+	entries, err := d.Directory.ReadDir(1)
 	return entries, errors.Join(err, syscall.EIO)
 }

@@ -28,7 +28,7 @@ var WithFlush = withFlush
 
 // WatchThrough makes a discoverer watch through other sources than the system's.
 func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDiscoverer {
-	g.notifications = open
+	g.glob.Notifications = open
 	return g
 }
 

@@ -118,11 +118,11 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	m.judgeRoots(seq) // by what all of them have found
 	for i, missed := range extents {
-		if !missed.all {
+		if !missed.All {
 			m.forget(i, seq, missed)
 		}
 	}
-	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.all }) {
+	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.All }) {
 		m.forget(fromCatalog, seq, extents...)
 	}
 	for _, o := range others {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/multidb-go/multidb/internal/discover"
 )
 
 func TestOnlyAnErrorThatNamesPathsSaysWhatWasNotListed(t *testing.T) {
@@ -112,11 +114,11 @@ func TestTheWalkNamesWhatItCouldNotList(t *testing.T) {
 		}
 	}
 	g := Glob(root+"/data/*/*.db", root+"/missing/*.db")
-	g.open = func(path string) (directory, error) {
+	g.glob.Open = func(path string) (discover.Directory, error) {
 		if filepath.Base(path) == "q" || filepath.Base(path) == "s" {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES}
 		}
-		return openDirectory(path)
+		return discover.OpenDirectory(path)
 	}
 	dbs, errs := listing(g.Discover(t.Context()))
 	wantIDs(t, dbs, "p/a")

@@ -1,4 +1,4 @@
-package multidb
+package discover
 
 import (
 	"cmp"
@@ -22,17 +22,17 @@ import (
 // readChunk is how many names of a directory are held at once.
 const readChunk = 1024
 
-// directory is an open directory; *os.File is one.
-type directory interface {
+// Directory is an open directory; *os.File is one.
+type Directory interface {
 	Readdirnames(n int) ([]string, error)
 	ReadDir(n int) ([]fs.DirEntry, error)
 	Seek(offset int64, whence int) (int64, error)
 	Close() error
 }
 
-// openDirectory opens a directory and nothing else: O_DIRECTORY keeps a database
+// OpenDirectory opens a directory and nothing else: O_DIRECTORY keeps a database
 // that took its name meanwhile from being opened, and closed, by us.
-func openDirectory(path string) (directory, error) {
+func OpenDirectory(path string) (Directory, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
@@ -41,13 +41,13 @@ func openDirectory(path string) (directory, error) {
 // until all of those are known.
 type walk struct {
 	ctx   context.Context
-	g     *GlobDiscoverer
-	yield func(listed, error) bool
+	g     *Glob
+	yield func(File, error) bool
 	done  bool // the caller or ctx ended the listing; yield must not be called
 	fresh bool // of directories that were just made
 
 	seen     map[fsid.ID]struct{} // files reported
-	ids      map[ID]string        // paths reported; nil with one pattern, where IDs differ by construction
+	ids      map[string]string    // paths reported; nil with one pattern, where IDs differ by construction
 	waiting  []waiting
 	followed map[visit]struct{} // directories entered below a symlink; nil until one is
 
@@ -77,10 +77,10 @@ type visit struct {
 	dir              fsid.ID
 }
 
-func newWalk(ctx context.Context, g *GlobDiscoverer, yield func(listed, error) bool) *walk {
+func newWalk(ctx context.Context, g *Glob, yield func(File, error) bool) *walk {
 	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fsid.ID]struct{}), seed: maphash.MakeSeed()}
 	if len(g.patterns) > 1 {
-		w.ids = make(map[ID]string)
+		w.ids = make(map[string]string)
 	}
 	return w
 }
@@ -149,7 +149,7 @@ func (w *walk) alive() bool {
 func (w *walk) failAt(err error, paths ...string) { w.fail(unlistedAt(err, paths...)) }
 
 func (w *walk) fail(err error) {
-	if !w.done && !w.yield(listed{}, err) {
+	if !w.done && !w.yield(File{}, err) {
 		w.done = true
 	}
 }
@@ -216,7 +216,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 
 // read looks in the directory at.path for the names that match the segment.
 func (w *walk) read(at place) {
-	dir, err := w.g.open(at.path)
+	dir, err := w.g.Open(at.path)
 	if err != nil {
 		w.failUnlessGone(err, at.path)
 		return
@@ -255,7 +255,7 @@ func (w *walk) read(at place) {
 // that no stat is spent on one that is not there. A collision costs such a stat.
 // Hashes, because a directory may hold 100,000 names. It goes on from the first
 // entries and, if there are more, starts again with those it returns.
-func (w *walk) readWALs(dir directory, first []fs.DirEntry) (map[uint64]struct{}, []fs.DirEntry, error) {
+func (w *walk) readWALs(dir Directory, first []fs.DirEntry) (map[uint64]struct{}, []fs.DirEntry, error) {
 	wals := make(map[uint64]struct{})
 	add := func(name string) {
 		if db, ok := strings.CutSuffix(name, "-wal"); ok {
@@ -371,29 +371,27 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	}
 	w.seen[id] = struct{}{}
 	p := w.g.patterns[at.pattern]
-	db, ok := databaseAt(p, at.path)
+	name, rel, ok := p.Match(at.path)
 	if !ok {
 		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p, at.path), at.path)
 		return
 	}
-	db.Path = real
-	main := info.ModTime()
 	if w.ids != nil {
-		if other, ok := w.ids[db.ID]; ok {
-			w.failAt(fmt.Errorf("%q and %q both have the ID %q; capture more of the path in one of the patterns: %w", other, real, db.ID, ErrConflict), at.path, other, real)
+		if other, ok := w.ids[name]; ok {
+			w.failAt(&SameIDError{ID: name, Paths: [2]string{other, real}}, at.path, other, real)
 			return
 		}
-		w.ids[db.ID] = real
+		w.ids[name] = real
 	}
-	db.ModTime = main
+	f := File{ID: name, Path: real, Rel: rel, Index: at.pattern, ModTime: info.ModTime(), File: id, Size: info.Size(), Main: info.ModTime()}
 	if wal {
 		var err error
-		if db.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
+		if f.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
 			w.failAt(err, at.path, real)
 			return
 		}
 	}
-	if !w.yield(listed{db, id, info.Size(), main}, nil) {
+	if !w.yield(f, nil) {
 		w.done = true
 	}
 }
@@ -442,15 +440,6 @@ func follow(link string) (real string, info fs.FileInfo, err error) {
 // isDatabaseFile reports whether a real file may be a database.
 func isDatabaseFile(path string, info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && !pattern.IsSidecar(filepath.Base(path))
-}
-
-// databaseAt is what the file at path is to a pattern, without its ModTime.
-func databaseAt(p *pattern.Pattern, path string) (Database, bool) {
-	id, rel, ok := p.Match(path)
-	if !ok {
-		return Database{}, false
-	}
-	return Database{ID: ID(id), Path: path, Vars: varsOf(p, id), RelPath: rel}, true
 }
 
 // laterModTime is when the database or its WAL was last written. A WAL that is
