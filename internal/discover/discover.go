@@ -37,16 +37,16 @@ type Glob struct {
 	patterns []*pattern.Pattern
 	excluded string
 	watches  *globWatches // changes; has its own lock
+	open     func(path string) (directory, error)
 
-	// What reads directories and what watches them. Tests put faults in between,
-	// before the first use.
-	Open          func(path string) (Directory, error)
+	// Notifications opens a source of what the system tells. Tests set another
+	// one before the first use.
 	Notifications func() (watch.Source, error)
 }
 
 // NewGlob returns a Glob of patterns.
 func NewGlob(patterns []*pattern.Pattern) Glob {
-	return Glob{patterns: patterns, watches: &globWatches{}, Open: OpenDirectory, Notifications: watch.Open}
+	return Glob{patterns: patterns, watches: &globWatches{}, open: openDirectory, Notifications: watch.Open}
 }
 
 // Excluding returns a Glob of the same patterns that never enters a directory.

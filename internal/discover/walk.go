@@ -22,17 +22,17 @@ import (
 // readChunk is how many names of a directory are held at once.
 const readChunk = 1024
 
-// Directory is an open directory; *os.File is one.
-type Directory interface {
+// directory is an open directory; *os.File is one.
+type directory interface {
 	Readdirnames(n int) ([]string, error)
 	ReadDir(n int) ([]fs.DirEntry, error)
 	Seek(offset int64, whence int) (int64, error)
 	Close() error
 }
 
-// OpenDirectory opens a directory and nothing else: O_DIRECTORY keeps a database
+// openDirectory opens a directory and nothing else: O_DIRECTORY keeps a database
 // that took its name meanwhile from being opened, and closed, by us.
-func OpenDirectory(path string) (Directory, error) {
+func openDirectory(path string) (directory, error) {
 	return os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECTORY, 0)
 }
 
@@ -216,7 +216,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 
 // read looks in the directory at.path for the names that match the segment.
 func (w *walk) read(at place) {
-	dir, err := w.g.Open(at.path)
+	dir, err := w.g.open(at.path)
 	if err != nil {
 		w.failUnlessGone(err, at.path)
 		return
@@ -255,7 +255,7 @@ func (w *walk) read(at place) {
 // that no stat is spent on one that is not there. A collision costs such a stat.
 // Hashes, because a directory may hold 100,000 names. It goes on from the first
 // entries and, if there are more, starts again with those it returns.
-func (w *walk) readWALs(dir Directory, first []fs.DirEntry) (map[uint64]struct{}, []fs.DirEntry, error) {
+func (w *walk) readWALs(dir directory, first []fs.DirEntry) (map[uint64]struct{}, []fs.DirEntry, error) {
 	wals := make(map[uint64]struct{})
 	add := func(name string) {
 		if db, ok := strings.CutSuffix(name, "-wal"); ok {

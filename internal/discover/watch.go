@@ -236,7 +236,7 @@ func (gw *globWatch) Limited(err error) {
 // that carry the newest one are taken once more the next time, as another write
 // in the same tick of the clock would not show.
 func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
-	d, err := gw.g.Open(dir)
+	d, err := gw.g.open(dir)
 	if err != nil {
 		return since, !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR)
 	}
