@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
-	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
@@ -166,8 +166,8 @@ func TestADatabaseThatIsReplacedDuringARunIsNoticed(t *testing.T) {
 	var armed atomic.Bool
 	f := start(t, root, multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false), multidb.WithScanInterval(time.Hour),
 		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour),
-		multidb.WithStat(func(p string) (ship.Fingerprint, error) {
-			st, err := ship.Stat(p)
+		multidb.WithStat(func(p string) (fsid.Fingerprint, error) {
+			st, err := fsid.Stat(p)
 			if p == path && armed.CompareAndSwap(true, false) {
 				for _, s := range []string{"-wal", "-shm"} {
 					_ = os.Remove(path + s)

@@ -61,7 +61,7 @@ func TestTheClockOfTheseTestsJumpsAsTheSystemsDoes(t *testing.T) {
 // retention of a day all of it is minutes old, and every transaction that was
 // ever shipped must be restorable through all of it.
 //
-// Red without ageClock (age.go): the first jump of two days deletes the history.
+// Red without fsid.AgeClock: the first jump of two days deletes the history.
 func TestAClockThatIsSetLosesNothing(t *testing.T) {
 	clock, rep := &setClock{}, multidbtest.NewReplica()
 	f := start(t, newTree(t, 1, 4), multidb.WithReplica(rep), multidb.WithClock(clock.now),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
@@ -222,7 +223,7 @@ func (j *job) MayReplace() bool {
 // set aside.
 func (j *job) replaced(r *replicate.Report) {
 	m, e := j.m, j.e
-	id := pathID(e.db.Path)
+	id := fsid.OrZero(e.db.Path)
 	m.mu.Lock()
 	lost := e.waiters
 	e.waiters = nil
@@ -245,9 +246,9 @@ func (j *job) replaced(r *replicate.Report) {
 
 // exchanged drops the handles of a file that another one has taken the place of.
 func (m *Manager) exchanged(e *entry) {
-	id := pathID(e.db.Path)
+	id := fsid.OrZero(e.db.Path)
 	m.mu.Lock()
-	noted := id != (fileID{}) && e.file == id && m.files.Get(id) == e
+	noted := id != (fsid.ID{}) && e.file == id && m.files.Get(id) == e
 	m.unlock()
 	if noted {
 		// The state is of the file before as long as nothing is shipped of this one,
@@ -484,7 +485,7 @@ func unixMilli(t time.Time) int64 {
 // requestRetention makes those due whose replica has something to delete.
 func (m *Manager) requestRetention() {
 	now := m.cfg.now()
-	old := m.age.trusted(now).UnixMilli()
+	old := m.age.Trusted(now).UnixMilli()
 	m.mu.Lock()
 	for e := range m.entries.All() {
 		if e.retainAt != 0 && old >= e.retainAt {

@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/watch"
+	"github.com/multidb-go/multidb/internal/discover"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/pattern"
 )
 
 // Discoverer lists the databases of a Manager. It is called at Start and then
@@ -28,14 +31,14 @@ type Discoverer interface {
 	Discover(ctx context.Context) iter.Seq2[Database, error]
 }
 
-// DiscovererVars is an optional power of a Discoverer: CheckVars refuses, with
+// DiscovererVars is an optional interface of a Discoverer: CheckVars refuses, with
 // an error that wraps ErrInvalidOption, the template variables that some of its
 // databases would not have. New calls it, so it does no I/O.
 type DiscovererVars interface {
 	CheckVars(names []string) error
 }
 
-// DiscovererRoot is an optional power of a Discoverer: the directory that its
+// DiscovererRoot is an optional interface of a Discoverer: the directory that its
 // databases are under, for the default state directory. Empty if there is none.
 // Start fails if it does not exist (see WithMissingRoots), and nothing is made in it
 // while another directory stands in its place.
@@ -43,11 +46,100 @@ type DiscovererRoot interface {
 	Root() string
 }
 
-// DiscovererLocator is an optional power of a Discoverer: the Database that an
+// DiscovererLocator is an optional interface of a Discoverer: the Database that an
 // ID has, or would have if its file were created. ok is false if this
 // Discoverer could never list that ID. Locate does no I/O.
 type DiscovererLocator interface {
 	Locate(id ID) (db Database, ok bool)
+}
+
+// DiscovererWatcher is an optional interface of a Discoverer: it tells of changes
+// when they happen, between two listings. See WithWatch.
+type DiscovererWatcher interface {
+	// Watch begins to watch. From its return on, every change of a database that
+	// a later Discover may not have listed is told: as WatchChanged, or, where
+	// the watcher cannot say which, as WatchRescan. That is all it promises, so
+	// it may begin to watch a directory when Discover comes to it, before reading.
+	//
+	// The caller calls run once, in a goroutine of its own, even after an error
+	// elsewhere: it works until ctx ends and frees what Watch took. Without an
+	// error Watch returns a run that is not nil.
+	//
+	// notify is called from run and from Discover; it is quick, never blocks for
+	// long and does not call the Discoverer. A database that is written without
+	// end is told a few times a second at most. A watcher opens no database file,
+	// as Discover does not.
+	Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error)
+}
+
+// WatchEvent is what a DiscovererWatcher tells.
+type WatchEvent struct {
+	Type WatchEventType
+	// Database was changed (WatchChanged): as Discover would yield it, or only
+	// its Path if it is listed under another one. A zero ModTime is looked up.
+	Database Database
+	// Err is why, of WatchRescan and WatchPolls; it may be nil.
+	Err error
+}
+
+// WatchEventType says what a WatchEvent is about.
+type WatchEventType uint8
+
+// The events of a watcher.
+const (
+	WatchChanged WatchEventType = iota + 1 // a database was written, or appeared
+	WatchGone                              // something was removed or moved: a listing shows what
+	WatchRescan                            // changes were missed: everything has to be listed again
+	WatchPolls                             // from now on directories are looked at, since the system's watches ran out
+)
+
+// UnlistedError is an optional error of a Discoverer: one that says which parts
+// it could not list, so that the rest of the listing counts as complete. After it
+// the Manager keeps every database whose Path, or the path that the Discoverer's
+// Locate gives its ID, is one of Paths or below one, and lets go of what else is
+// missing. It also keeps one that a DiscovererLocator does not locate, and without
+// a DiscovererLocator one whose file is still there.
+//
+// It counts only if it is the error itself or wrapped by errors that wrap one
+// other, as with fmt.Errorf and one %w; not in an errors.Join. One without Paths,
+// or with a path that is not absolute, is an error like any other: nothing is let
+// go of.
+type UnlistedError struct {
+	Paths []string // absolute and clean, of files or directories: all names of what may hold databases
+	Err   error    // why
+}
+
+func (e *UnlistedError) Error() string {
+	if e.Err == nil {
+		return "cannot list " + strings.Join(e.Paths, ", ")
+	}
+	return e.Err.Error()
+}
+
+// Unwrap returns the reason.
+func (e *UnlistedError) Unwrap() error { return e.Err }
+
+// unlisted is what an error of a listing says of its extent; ok is false if it
+// may be anything.
+func unlisted(err error) (paths []string, ok bool) {
+	for err != nil {
+		if u, is := err.(*UnlistedError); is {
+			relative := func(p string) bool { return !filepath.IsAbs(p) || filepath.Clean(p) != p }
+			return u.Paths, len(u.Paths) > 0 && !slices.ContainsFunc(u.Paths, relative)
+		}
+		next, wraps := err.(interface{ Unwrap() error })
+		if !wraps {
+			return nil, false
+		}
+		err = next.Unwrap()
+	}
+	return nil, false
+}
+
+// pathLister is an optional interface of a Discoverer: all paths that a database with
+// an ID may be listed by. DiscovererLocator knows one of them.
+type pathLister interface {
+	pathsOf(id ID) []string
 }
 
 // validator is what New asks of a Discoverer whose constructor returns no error.
@@ -69,18 +161,23 @@ var (
 	_ validator         = (*GlobDiscoverer)(nil)
 	_ excluder          = (*GlobDiscoverer)(nil)
 	_ lister            = (*GlobDiscoverer)(nil)
+	_ Discoverer        = (*static)(nil)
+	_ DiscovererVars    = (*static)(nil)
+	_ DiscovererRoot    = (*static)(nil)
+	_ DiscovererLocator = (*static)(nil)
+	_ validator         = (*static)(nil)
+	_ DiscovererWatcher = (*GlobDiscoverer)(nil)
+	_ sparingWatcher    = (*GlobDiscoverer)(nil)
+	_ pathLister        = (*GlobDiscoverer)(nil)
+	_ pathLister        = (*static)(nil)
 )
 
 // GlobDiscoverer lists the files that match patterns, and watches them; see Glob.
 // Its patterns do not change. Safe for concurrent use.
 type GlobDiscoverer struct {
-	patterns []*Pattern
+	patterns []*pattern.Pattern
 	err      error
-	excluded string
-	open     func(path string) (directory, error)
-
-	watches       *globWatches // changes; has its own lock
-	notifications func() (watch.Source, error)
+	glob     discover.Glob
 }
 
 // Glob returns a Discoverer of the files that match any of the patterns; see
@@ -104,7 +201,7 @@ type GlobDiscoverer struct {
 // mount point of an unmounted volume below the root is just an empty directory;
 // give such a volume a pattern of its own, with a root that is inside it.
 func Glob(patterns ...string) *GlobDiscoverer {
-	g := &GlobDiscoverer{open: openDirectory, watches: &globWatches{}, notifications: watch.Open}
+	g := &GlobDiscoverer{}
 	if len(patterns) == 0 {
 		g.err = fmt.Errorf(`%w: Glob has no pattern; write for example Glob("/data/{{project}}/{{database}}.db")`, ErrInvalidOption)
 	}
@@ -112,9 +209,10 @@ func Glob(patterns ...string) *GlobDiscoverer {
 		p, err := ParsePattern(s)
 		g.err = errors.Join(g.err, err)
 		if err == nil {
-			g.patterns = append(g.patterns, p)
+			g.patterns = append(g.patterns, &p.p)
 		}
 	}
+	g.glob = discover.NewGlob(g.patterns)
 	return g
 }
 
@@ -136,20 +234,53 @@ func (g *GlobDiscoverer) list(ctx context.Context) iter.Seq2[listed, error] {
 			yield(listed{}, g.err)
 			return
 		}
-		newWalk(ctx, g, yield).run()
+		for f, err := range g.glob.List(ctx) {
+			if err != nil {
+				if !yield(listed{}, listingError(err)) {
+					return
+				}
+				continue
+			}
+			if !yield(listed{g.database(f), f.File, f.Size, f.Main}, nil) {
+				return
+			}
+		}
 	}
+}
+
+// database is what a file of the listing is to the user.
+func (g *GlobDiscoverer) database(f discover.File) Database {
+	db := Database{ID: ID(f.ID), Path: f.Path, RelPath: f.Rel, ModTime: f.ModTime}
+	if f.ID != "" {
+		db.Vars = varsOf(g.patterns[f.Index], f.ID)
+	}
+	return db
+}
+
+// listingError is the public form of an error of a listing.
+func listingError(err error) error {
+	part, ok := err.(*discover.UnlistedError)
+	if !ok {
+		return err
+	}
+	why := part.Err
+	var same *discover.SameIDError
+	if errors.As(why, &same) {
+		why = fmt.Errorf("%w: %w", why, ErrConflict)
+	}
+	return &UnlistedError{Paths: part.Paths, Err: why}
 }
 
 // listed is a database of a listing. Where the listing looked at the file, what
 // it saw saves another look.
 type listed struct {
 	Database
-	file fileID    // zero: not looked at
+	file fsid.ID   // zero: not looked at
 	size int64     // of the database file
 	main time.Time // its ModTime, without that of its WAL
 }
 
-// lister is an optional power of a Discoverer.
+// lister is an optional interface of a Discoverer.
 type lister interface {
 	list(ctx context.Context) iter.Seq2[listed, error]
 }
@@ -158,7 +289,7 @@ type lister interface {
 // in, so that a first listing of 100,000 has two cores.
 func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
 	if l, ok := d.(lister); ok {
-		return ahead(l.list(ctx))
+		return discover.Ahead(l.list(ctx))
 	}
 	return func(yield func(listed, error) bool) {
 		for db, err := range d.Discover(ctx) {
@@ -173,9 +304,9 @@ func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
 func (g *GlobDiscoverer) CheckVars(names []string) error {
 	var errs []error
 	for _, p := range g.patterns {
-		if missing := missingVars(names, p.names); len(missing) > 0 {
+		if missing := pattern.Missing(names, p.Names()); len(missing) > 0 {
 			errs = append(errs, fmt.Errorf("%w: pattern %q does not capture %s; there are %s",
-				ErrInvalidOption, p.source, strings.Join(missing, ", "), varList(p.names)))
+				ErrInvalidOption, p, strings.Join(missing, ", "), pattern.List(p.Names())))
 		}
 	}
 	return errors.Join(errs...)
@@ -187,15 +318,15 @@ func (g *GlobDiscoverer) Root() string {
 	if len(g.patterns) == 0 {
 		return ""
 	}
-	return g.patterns[0].root
+	return g.patterns[0].Root()
 }
 
 // Locate returns the Database that the ID would have under the first pattern
 // that allows it.
 func (g *GlobDiscoverer) Locate(id ID) (Database, bool) {
 	for _, p := range g.patterns {
-		if db, ok := p.PathFor(id); ok {
-			return db, true
+		if path, rel, ok := p.Locate(string(id)); ok {
+			return Database{ID: id, Path: path, Vars: varsOf(p, string(id)), RelPath: rel}, true
 		}
 	}
 	return Database{}, false
@@ -205,17 +336,182 @@ func (g *GlobDiscoverer) validate() error { return g.err }
 
 func (g *GlobDiscoverer) excluding(dir string) Discoverer {
 	c := *g
-	c.excluded, c.watches = dir, &globWatches{}
+	c.glob = g.glob.Excluding(dir)
 	return &c
 }
 
-// missingVars returns {{name}} for each of names that a database would not have.
-func missingVars(names, have []string) []string {
-	var missing []string
-	for _, name := range names {
-		if name != "name" && name != "path" && !slices.Contains(have, name) {
-			missing = append(missing, "{{"+name+"}}")
+// pathsOf returns where each of the patterns has the ID.
+func (g *GlobDiscoverer) pathsOf(id ID) []string { return g.glob.Paths(string(id)) }
+
+// Watch watches the directories that Discover reads, one watch each and none per
+// file. A write to a database is one to its -wal, or in rollback mode to its
+// -journal and itself. Where the system has no watches left, directories are
+// looked at instead: those that changed recently often, the others rarely.
+func (g *GlobDiscoverer) Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error) {
+	return g.watch(ctx, notify, func(Database) bool { return false })
+}
+
+// sparingWatcher is a DiscovererWatcher that asks before it looks at what was
+// written: it does not tell of what is needless. The Database has only its ID and
+// Path.
+type sparingWatcher interface {
+	watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error)
+}
+
+func (g *GlobDiscoverer) watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error) {
+	if g.err != nil {
+		return nil, g.err
+	}
+	types := [...]WatchEventType{discover.Changed: WatchChanged, discover.Gone: WatchGone, discover.Rescan: WatchRescan, discover.Polls: WatchPolls}
+	return g.glob.Watch(ctx, func(ev discover.Event) {
+		told := WatchEvent{Type: types[ev.Type]}
+		if ev.Err != nil {
+			told.Err = listingError(ev.Err)
+		}
+		if ev.Type == discover.Changed {
+			told.Database = g.database(ev.File)
+		}
+		notify(told)
+	}, func(id, path string) bool { return needless(Database{ID: ID(id), Path: path}) }), nil
+}
+
+// Static returns a Discoverer of a fixed list. IDs must be unique and not
+// empty, paths absolute; New reports what is wrong. As with Glob, a database
+// whose file does not exist is not listed but can be created, a missing
+// directory is an error, and two paths of one file are listed once, by the
+// first. A zero ModTime is filled in from the file and its WAL.
+func Static(dbs ...Database) Discoverer {
+	s := &static{}
+	byID := make(map[ID]bool, len(dbs))
+	for _, db := range dbs {
+		var err error
+		switch {
+		case db.ID.IsZero():
+			err = fmt.Errorf("%w: Static: the database at %q has no ID", ErrInvalidOption, db.Path)
+		case byID[db.ID]:
+			err = fmt.Errorf("%w: Static: two databases have the ID %q", ErrInvalidOption, db.ID)
+		case !filepath.IsAbs(db.Path) || strings.IndexByte(db.Path, 0) >= 0:
+			err = fmt.Errorf("%w: Static: database %q: the path %q is not absolute; write it from the root", ErrInvalidOption, db.ID, db.Path)
+		case pattern.IsSidecar(filepath.Base(db.Path)):
+			err = fmt.Errorf("%w: Static: database %q: the path %q is a file that belongs to a database; write the path of the database itself", ErrInvalidOption, db.ID, db.Path)
+		}
+		s.err = errors.Join(s.err, err)
+		byID[db.ID] = true
+		db.Path = filepath.Clean(db.Path)
+		db.Vars = slices.Clone(db.Vars)
+		s.dbs = append(s.dbs, db)
+		s.entries = append(s.entries, discover.Entry{Path: db.Path, ModTime: db.ModTime})
+	}
+	return s
+}
+
+type static struct {
+	dbs     []Database
+	entries []discover.Entry // one for each of dbs
+	err     error
+}
+
+func (s *static) validate() error { return s.err }
+
+func (s *static) Discover(ctx context.Context) iter.Seq2[Database, error] {
+	return func(yield func(Database, error) bool) {
+		if s.err != nil {
+			yield(Database{}, s.err)
+			return
+		}
+		for f, err := range discover.Listed(ctx, s.entries) {
+			if err != nil {
+				if !yield(Database{}, listingError(err)) {
+					return
+				}
+				continue
+			}
+			db := s.dbs[f.Index]
+			if db.RelPath == "" {
+				// {{path}} stays what the caller wrote, symlink or not.
+				db.RelPath = strings.TrimPrefix(db.Path, "/")
+			}
+			db.Path, db.ModTime = f.Path, f.ModTime
+			db.Vars = slices.Clone(db.Vars)
+			if !yield(db, nil) {
+				return
+			}
 		}
 	}
-	return missing
+}
+
+func (s *static) CheckVars(names []string) error {
+	for _, db := range s.dbs {
+		have := varNames(db.Vars)
+		if missing := pattern.Missing(names, have); len(missing) > 0 {
+			return fmt.Errorf("%w: Static: database %q has no %s; there are %s",
+				ErrInvalidOption, db.ID, strings.Join(missing, ", "), pattern.List(have))
+		}
+	}
+	return nil
+}
+
+func (s *static) Root() string {
+	if len(s.dbs) == 0 {
+		return ""
+	}
+	return filepath.Dir(s.dbs[0].Path)
+}
+
+func (s *static) Locate(id ID) (Database, bool) {
+	for _, db := range s.dbs {
+		if db.ID == id {
+			db.Vars = slices.Clone(db.Vars)
+			return db, true
+		}
+	}
+	return Database{}, false
+}
+
+// pathsOf returns the path as the caller wrote it.
+func (s *static) pathsOf(id ID) []string {
+	if db, ok := s.Locate(id); ok {
+		return []string{db.Path}
+	}
+	return nil
+}
+
+// extent is what the listing of a Discoverer did not cover.
+type extent struct {
+	d Discoverer
+	discover.Extent
+}
+
+// add takes in an error of the listing.
+func (x *extent) add(err error) { x.Add(unlisted(err)) }
+
+// may reports whether the database may be in what was not covered. It asks the
+// Discoverer, so the lock must not be held.
+func (x *extent) may(id ID, path string) bool {
+	switch {
+	case x.All:
+		return true
+	case x.Complete():
+		return false
+	case x.Below(path):
+		return true
+	}
+	switch d := x.d.(type) {
+	case pathLister:
+		return slices.ContainsFunc(d.pathsOf(id), x.Below)
+	case DiscovererLocator:
+		db, ok := d.Locate(id)
+		return !ok || x.Below(db.Path)
+	}
+	// It may be listed by a symlink, in a directory that cannot be read.
+	return !fsid.OrZero(path).IsZero()
+}
+
+// partial reports whether what was not covered is less than everything: the root of
+// the Discoverer was read.
+func (x *extent) partial() bool {
+	if r, ok := x.d.(DiscovererRoot); ok && r.Root() != "" && x.Below(r.Root()) {
+		return false
+	}
+	return !x.All
 }

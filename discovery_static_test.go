@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -30,6 +32,16 @@ func TestStaticListsTheDatabasesThatExist(t *testing.T) {
 	}
 	makeFiles(t, root, "b.db")
 	wantListing(t, s, "a", "b")
+}
+
+func TestAFileWithTwoPathsIsListedOnceByTheFirst(t *testing.T) {
+	root := t.TempDir()
+	makeFiles(t, root, "m.db")
+	must(t, os.Symlink("m.db", filepath.Join(root, "link.db")))
+	db := wantListing(t, Static(Database{ID: "1", Path: root + "/link.db"}, Database{ID: "2", Path: root + "/m.db"}), "1")[0]
+	if filepath.Base(db.Path) != "m.db" || !strings.HasSuffix(db.RelPath, "/link.db") {
+		t.Errorf("got %+v", db)
+	}
 }
 
 func TestAStaticDatabaseInAMissingDirectoryIsAnError(t *testing.T) {

@@ -1,6 +1,7 @@
 package multidb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -169,7 +170,7 @@ func TestModTimeIsThatOfTheFileOrItsWAL(t *testing.T) {
 func TestALargeDirectoryIsListedWhole(t *testing.T) {
 	root := t.TempDir()
 	late := time.Now().Add(time.Hour)
-	const files = readChunk + 7
+	const files = 1024 + 7 // more names than discover holds at once
 	for i := range files {
 		makeFiles(t, root, fmt.Sprintf("%d.db", i))
 		if i%10 == 0 {
@@ -333,6 +334,58 @@ func TestAnIDIsLocatedByTheFirstPatternThatAllowsIt(t *testing.T) {
 }
 
 // The yardstick does the same stats; Glob should stay within 1.5 times its time.
+func TestTheEndOfTheContextEndsTheListing(t *testing.T) {
+	root := t.TempDir()
+	makeFiles(t, root, "a.db", "b.db", "c.db", "d.db")
+	var static []Database
+	for _, name := range []string{"a", "b", "c", "d"} {
+		static = append(static, Database{ID: ID(name), Path: root + "/" + name + ".db"})
+	}
+	for name, d := range map[string]Discoverer{"glob": Glob(root+"/*.db", root+"/*.x"), "static": Static(static...)} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			dbs := 0
+			var errs []error
+			for _, err := range d.Discover(ctx) {
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				if dbs++; dbs == 2 {
+					cancel()
+				}
+			}
+			if dbs != 2 || len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
+				t.Errorf("got %d databases and %v", dbs, errs)
+			}
+		})
+	}
+}
+
+func TestTheCallerCanStopAtAnyPair(t *testing.T) {
+	root := t.TempDir()
+	makeFiles(t, root, "a.db", "b.db", "h.db", "p/c.db", "p/d.db")
+	must(t, os.Symlink("nowhere", filepath.Join(root, "l.db")))
+	must(t, os.Link(filepath.Join(root, "h.db"), filepath.Join(root, "i.db")))
+	d := Glob(root+"/*.db", root+"/gone/*.db", root+"/*/*.db", root+"/p/{{database}}.db")
+	pairs := 0
+	for range d.Discover(t.Context()) {
+		pairs++
+	}
+	if pairs < 6 {
+		t.Fatalf("only %d pairs", pairs)
+	}
+	for stop := range pairs {
+		n := 0
+		for range d.Discover(t.Context()) { // a call of yield after the stop panics
+			if n++; n > stop {
+				break
+			}
+		}
+	}
+}
+
 func BenchmarkDiscovery(b *testing.B) {
 	root := b.TempDir()
 	for i := range 100 {

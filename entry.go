@@ -1,10 +1,12 @@
 package multidb
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
@@ -14,7 +16,7 @@ import (
 type entry struct {
 	db   known
 	item *schedule.Item[*entry]
-	file fileID // zero until the file exists; see setFileLocked
+	file fsid.ID // zero until the file exists; see setFileLocked
 
 	// Guarded by Manager.mu.
 	source   int32  // which discoverer it is of; fromCatalog until one lists it
@@ -91,7 +93,7 @@ type refusal struct {
 	source int
 	seen   uint32
 	path   string
-	id     fileID
+	id     fsid.ID
 	size   int64
 	time   time.Time
 	err    error
@@ -129,30 +131,17 @@ func (w *waiter) join(other *waiter) *waiter {
 }
 
 // statFiles takes no descriptor of either file.
-func (m *Manager) statFiles(path string) (replicate.Files, error) {
-	return replicate.StatWith(m.cfg.stat, path)
-}
-
-func statID(path string) (fileID, os.FileInfo, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return fileID{}, nil, err
+func (m *Manager) statFiles(path string) (fsid.Files, error) {
+	st, err := fsid.StatFiles(path, m.cfg.stat)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %s", ErrMissing, path)
 	}
-	return identify(fi), fi, nil
-}
-
-// pathID is the file at a path; zero if there is none.
-func pathID(path string) fileID {
-	id, _, err := statID(path)
-	if err != nil {
-		return fileID{}
-	}
-	return id
+	return st, err
 }
 
 // addLocked makes an entry known. The prefix is computed by the caller, since
 // the factory is user code.
-func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr error, source int) *entry {
+func (m *Manager) addLocked(db Database, file fsid.ID, prefix string, prefixErr error, source int) *entry {
 	e := &entry{db: keep(db, prefix, &m.mores), source: int32(source), seen: m.scans}
 	e.item = m.fleet.Add(e)
 	m.entries.Put(e)
@@ -178,12 +167,12 @@ func (m *Manager) addLocked(db Database, file fileID, prefix string, prefixErr e
 
 // setFileLocked notes which file an entry is of; zero: none that is known. Where
 // the file was another's, it is this one's from here on.
-func (m *Manager) setFileLocked(e *entry, file fileID) {
-	if e.file != (fileID{}) && m.files.Get(e.file) == e {
+func (m *Manager) setFileLocked(e *entry, file fsid.ID) {
+	if e.file != (fsid.ID{}) && m.files.Get(e.file) == e {
 		m.files.Delete(e.file)
 	}
 	e.file = file
-	if file != (fileID{}) {
+	if file != (fsid.ID{}) {
 		m.files.Put(e)
 	}
 }

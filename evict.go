@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // Evict closes what the pool keeps open of one database, so that its file may be
@@ -58,7 +58,7 @@ func (m *Manager) strayed(e *entry) error {
 	} else if !back {
 		file = t.file
 	}
-	at, err := fileAt(e.db.Path)
+	at, err := fsid.At(e.db.Path)
 	if err == nil && at == file || err != nil && !back {
 		return nil // it is in its place (again); or there is none, and the run has failed
 	}
@@ -79,7 +79,7 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 		} else if err != nil {
 			return lease, err
 		}
-		at, err := fileAt(e.db.Path)
+		at, err := fsid.At(e.db.Path)
 		if err == nil && at == lease.Value().file {
 			return lease, nil
 		}
@@ -100,10 +100,4 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 		lease.Release()
 	}
 	return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: another file was put at %s each time it was opened", ErrInUse, e.db.Path)
-}
-
-// fileAt is pathID with its error, and without an allocation.
-func fileAt(path string) (fileID, error) {
-	dev, ino, err := ship.FileID(path)
-	return fileID{dev, ino}, err
 }

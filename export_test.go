@@ -4,7 +4,7 @@ import (
 	"context"
 	"io/fs"
 
-	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -28,7 +28,7 @@ var WithFlush = withFlush
 
 // WatchThrough makes a discoverer watch through other sources than the system's.
 func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDiscoverer {
-	g.notifications = open
+	g.glob.Notifications = open
 	return g
 }
 
@@ -61,6 +61,6 @@ func FlushCatalog(ctx context.Context, m *Manager) error { return m.catalog.Flus
 
 // OwnerOf is who owns a file, where the system says so.
 func OwnerOf(fi fs.FileInfo) (uid, gid int, ok bool) {
-	a := localfile.AccessOf(fi)
+	a := fsid.AccessOf(fi)
 	return a.UID, a.GID, a.Owned
 }

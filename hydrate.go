@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
-	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/superfly/ltx"
 )
@@ -68,7 +68,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 		return "", err
 	}
 	spool := filepath.Join(m.dir, spoolDir)
-	if !localfile.SameMount(dir, spool) {
+	if !fsid.SameMount(dir, spool) {
 		return "", nil
 	}
 	return spool, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/budget"
 	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/replicate"
@@ -60,7 +61,7 @@ type Manager struct {
 
 	firstScan time.Duration // what Start's took
 	jobs      sync.Pool     // of *job
-	age       *ageClock
+	age       *fsid.AgeClock
 	logs      *replicate.Logs
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
@@ -70,7 +71,7 @@ type Manager struct {
 	life     life
 	telling  tellers
 	entries  *table.Table[ID, entry]
-	files    *table.Table[fileID, entry]
+	files    *table.Table[fsid.ID, entry]
 	prefixes *table.Table[prefix, entry]
 	mores    []*knownMore
 	refusals int // entries refused because of another's prefix
@@ -86,7 +87,7 @@ type Manager struct {
 	events   []Event                // to be told by unlock
 	scans    uint32
 	runs     map[*entry]*job              // in progress, as many as there are workers
-	strays   map[*entry]fileID            // the file of a lease that was given back when it was no longer theirs
+	strays   map[*entry]fsid.ID           // the file of a lease that was given back when it was no longer theirs
 	orders   map[*entry]*order            // for the next run
 	opening  map[*entry]*order            // for the pool, when it opens the database
 	backlogs map[*entry]replicate.Backlog // of those of which the replica lacks something
@@ -114,7 +115,7 @@ func New(opts ...Option) (*Manager, error) {
 		runs:     map[*entry]*job{},
 		backlogs: map[*entry]replicate.Backlog{},
 		logs:     replicate.NewLogs(cfg.now),
-		strays:   map[*entry]fileID{},
+		strays:   map[*entry]fsid.ID{},
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
 
@@ -125,11 +126,11 @@ func New(opts ...Option) (*Manager, error) {
 	seed := maphash.MakeSeed()
 	m.entries = table.New(func(e *entry) ID { return e.db.ID },
 		func(id ID) uint64 { return maphash.String(seed, string(id)) }, func(a, b ID) bool { return a == b })
-	m.files = table.New(func(e *entry) fileID { return e.file },
-		func(id fileID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fileID) bool { return a == b })
+	m.files = table.New(func(e *entry) fsid.ID { return e.file },
+		func(id fsid.ID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fsid.ID) bool { return a == b })
 	m.prefixes = table.New(func(e *entry) prefix { return e.db.prefix() },
 		func(p prefix) uint64 { return p.hash(seed) }, prefix.equal)
-	m.age = &ageClock{keep: max(cfg.retention, cfg.l0Retention)}
+	m.age = &fsid.AgeClock{Keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
 	return m, nil
@@ -231,7 +232,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.pool = m.newPool()
 	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
 
-	m.age.trusted(m.cfg.now())
+	m.age.Trusted(m.cfg.now())
 
 	scanCtx, stop := context.WithCancel(m.ctx)
 	m.stopScan = stop
@@ -378,10 +379,10 @@ func (m *Manager) newReplicator(spool string, self uint32) *replicate.Replicator
 			SpoolDir: spool,
 			Node:     uint32(m.sessions.NodeID()), Session: self,
 			Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: c.boot, Window: c.grace / 2,
-			Now: c.now, Stat: func(path string) (ship.Fingerprint, error) { return c.stat(path, "") },
+			Now: c.now, Stat: func(path string) (fsid.Fingerprint, error) { return c.stat(path, "") },
 		}),
 		Replicated: c.replica != nil,
-		Cache:      m.cache, Logs: m.logs, Mine: m.isOurs, Aged: m.age.trusted,
+		Cache:      m.cache, Logs: m.logs, Mine: m.isOurs, Aged: m.age.Trusted,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
 		PagesDir: filepath.Join(m.dir, "pages"),
 		Fetch: func(ctx context.Context, store, client litestream.ReplicaClient, out string) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -63,7 +64,7 @@ type config struct {
 	boot     func() time.Duration // counts the time in which the machine was suspended
 	grace    time.Duration        // for how long every level 0 file stays at least
 	flush    func(*os.File) error // of a WAL, to disk
-	stat     func(path, suffix string) (ship.Fingerprint, error)
+	stat     func(path, suffix string) (fsid.Fingerprint, error)
 	rand     func() float64 // in [0,1)
 }
 
@@ -95,7 +96,7 @@ func defaults() config {
 		boot:              boottime.Now,
 		grace:             failpoint.Duration("GRACE", 2*ship.DefaultWindow),
 		flush:             (*os.File).Sync,
-		stat:              ship.StatWith,
+		stat:              fsid.StatWith,
 		rand:              rand.Float64,
 	}
 }
@@ -425,9 +426,9 @@ func withFlush(flush func(*os.File) error) Option {
 
 // withStat sets how files are looked at, for tests whose clock is not the file
 // system's.
-func withStat(stat func(path string) (ship.Fingerprint, error)) Option {
+func withStat(stat func(path string) (fsid.Fingerprint, error)) Option {
 	return func(c *config) error {
-		c.stat = func(path, suffix string) (ship.Fingerprint, error) { return stat(path + suffix) }
+		c.stat = func(path, suffix string) (fsid.Fingerprint, error) { return stat(path + suffix) }
 		return nil
 	}
 }

@@ -2,13 +2,11 @@ package multidb
 
 import (
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 func mustPattern(t *testing.T, s string) *Pattern {
@@ -212,80 +210,6 @@ func TestAnIDThatNoFileCouldHaveIsRefused(t *testing.T) {
 	}
 }
 
-// Random patterns, values and names over an alphabet that makes accidents likely.
-func TestPathForAndMatchAreInverses(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	r := rand.New(rand.NewPCG(seed, 0))
-	word := func(letters string, most int) string {
-		var b strings.Builder
-		for range r.IntN(most + 1) {
-			b.WriteByte(letters[r.IntN(len(letters))])
-		}
-		return b.String()
-	}
-	pathsFor, matches := 0, 0
-	for range 50_000 {
-		var source strings.Builder
-		names := []string{"a", "b", "c", "d"}
-		for range 1 + r.IntN(3) {
-			source.WriteString("/" + word("xy.-", 2))
-			for range r.IntN(3) {
-				if len(names) > 0 {
-					source.WriteString("{{" + names[0] + "}}" + word("xy.-", 2))
-					names = names[1:]
-				}
-			}
-		}
-		p, err := ParsePattern(source.String())
-		if err != nil {
-			continue
-		}
-		var values []string
-		for range p.Vars() {
-			values = append(values, word("xy.-w", 4))
-		}
-		id := ID(strings.Join(values, "/"))
-		if db, ok := p.PathFor(id); ok {
-			pathsFor++
-			back, ok := p.Match(db.Path)
-			if !ok || idOf(back, db.RelPath) != id || !slices.Equal(back, db.Vars) || filepath.Clean(db.Path) != db.Path {
-				t.Fatalf("seed %d: %s: %q became %q, which matches as %v, %v", seed, p, id, db.Path, back, ok)
-			}
-		}
-		path := p.Root()
-		for _, seg := range p.rest {
-			name := seg[0]
-			for _, text := range seg[1:] {
-				name += word("xy.-w", 4) + text
-			}
-			path = join(path, name)
-		}
-		if vars, ok := p.Match(path); ok {
-			matches++
-			id := idOf(vars, strings.TrimPrefix(path, p.prefix))
-			if db, ok := p.PathFor(id); !ok || db.Path != path {
-				t.Fatalf("seed %d: %s matches %q as %q, which became %q, %v", seed, p, path, id, db.Path, ok)
-			}
-		}
-	}
-	if pathsFor < 1000 || matches < 1000 {
-		t.Errorf("seed %d: only %d IDs and %d paths were tried", seed, pathsFor, matches)
-	}
-}
-
-func TestFilesThatBelongToADatabaseAreKnown(t *testing.T) {
-	for name, want := range map[string]bool{
-		"x.db-wal": true, "x.db-shm": true, "x.db-journal": true, "x.db.tmp": true, "x.db-txid": true,
-		".x.db-litestream": true, ".multidb": true, ".multidb-restore-1": true, "x.db-mj0123ABCD9": true,
-		"x.db": false, "wal": false, "x.db-wal.db": false, "x.tmp.db": false, "multidb": false,
-		"x-mj": false, "x-mj0123abcd9": false, "-mj012345678": false, "": false,
-	} {
-		if got := isSidecar(name); got != want {
-			t.Errorf("%q: got %v", name, got)
-		}
-	}
-}
-
 func FuzzParsePattern(f *testing.F) {
 	for _, s := range []string{
 		"/data/{{project}}/databases/{{database}}.db", "/data/*/databases/*.db", "a/../../*", "/**", "/{{a}}-{{b}}", "/*/*/*/*/*", "/\x00", `\`,
@@ -306,32 +230,6 @@ func FuzzParsePattern(f *testing.F) {
 		values := slices.Repeat([]string{"v"}, len(p.Vars()))
 		if db, ok := p.PathFor(ID(strings.Join(values, "/"))); ok && !strings.HasPrefix(db.Path, p.Root()) {
 			t.Fatalf("%q leaves its root: %q", s, db.Path)
-		}
-	})
-}
-
-func FuzzPatternMatch(f *testing.F) {
-	f.Add("/data/{{project}}/databases/{{database}}.db", "/data/p/databases/d.db", "p/d")
-	f.Add("/d/{{a}}-{{b}}", "/d/x-y-z", "x-y/z")
-	f.Add("/d/{{a}}", "/d/x.db-wal", "..")
-	f.Add("/*/x", "//x", "")
-	f.Fuzz(func(t *testing.T, pattern, path, id string) {
-		p, err := ParsePattern(pattern)
-		if err != nil {
-			return
-		}
-		if vars, ok := p.Match(path); ok {
-			if db, ok := p.PathFor(idOf(vars, path[len(p.prefix):])); !ok || db.Path != path {
-				t.Fatalf("%q matches %q, but PathFor gives %q, %v", pattern, path, db.Path, ok)
-			}
-		}
-		if db, ok := p.PathFor(ID(id)); ok {
-			if filepath.Clean(db.Path) != db.Path || strings.IndexByte(db.Path, 0) >= 0 {
-				t.Fatalf("%q and %q give the path %q", pattern, id, db.Path)
-			}
-			if vars, ok := p.Match(db.Path); !ok || string(idOf(vars, db.RelPath)) != id {
-				t.Fatalf("%q: %q became %q, which matches as %v, %v", pattern, id, db.Path, vars, ok)
-			}
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -30,7 +31,7 @@ func (m *Manager) load(ctx context.Context) error {
 			retainAt = inv.NextRetention(m.cfg.policy())
 		}
 		m.mu.Lock()
-		e := m.addLocked(db, fileID{rec.Dev, rec.Ino}, prefix, prefixErr, fromCatalog)
+		e := m.addLocked(db, fsid.ID{Dev: rec.Dev, Ino: rec.Ino}, prefix, prefixErr, fromCatalog)
 		e.retainAt = unixMilli(retainAt)
 		m.neverShippedLocked(e, time.Unix(0, rec.LastWrite))
 		m.recallVolumeLocked(e, uint64(rec.Flags))
@@ -102,7 +103,7 @@ func (m *Manager) persist(e *entry) {
 	}
 	m.mu.Lock()
 	gone := e.removed
-	rec.Dev, rec.Ino, rec.Flags = e.file.dev, e.file.ino, m.volumes.deviceLocked(e)
+	rec.Dev, rec.Ino, rec.Flags = e.file.Dev, e.file.Ino, m.volumes.deviceLocked(e)
 	if !gone {
 		m.catalog.Put(rec)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -17,7 +18,7 @@ import (
 // tenant is what the pool keeps open, and whose file it is.
 type tenant struct {
 	db   *sql.DB
-	file fileID
+	file fsid.ID
 }
 
 // Handle is the right to use one open database until Release. It is a small
@@ -27,7 +28,7 @@ type Handle struct {
 	m     *Manager
 	e     *entry
 	lease pool.Lease[*entry, *tenant]
-	file  fileID // that is leased
+	file  fsid.ID // that is leased
 }
 
 // DB is the database, good until Release; it panics after that. It is in WAL
@@ -49,7 +50,7 @@ func (h Handle) Release() {
 	if h.e == nil {
 		return
 	}
-	at, err := fileAt(h.e.db.Path)
+	at, err := fsid.At(h.e.db.Path)
 	strayed := err == nil && at != h.file || errors.Is(err, fs.ErrNotExist)
 	if !h.lease.Release() {
 		return
@@ -186,7 +187,7 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			}
 			continue
 		}
-		e := m.addLocked(db, fileID{}, prefix, nil, source)
+		e := m.addLocked(db, fsid.ID{}, prefix, nil, source)
 		e.held++
 		m.events = append(m.events, Event{Type: EventAdded, ID: id, Path: db.Path})
 		m.unlock()
@@ -198,7 +199,7 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 func (m *Manager) letGo(e *entry) {
 	gone := false
 	m.mu.Lock()
-	if e.held--; e.held == 0 && e.file == (fileID{}) && !e.item.Pinned() {
+	if e.held--; e.held == 0 && e.file.IsZero() && !e.item.Pinned() {
 		m.removeLocked(e)
 		gone = true
 	}
@@ -235,10 +236,10 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		return err
 	}
 	m.mu.Lock()
-	known := e.file != fileID{}
+	known := e.file != fsid.ID{}
 	if m.cfg.restoreOpen {
 		// Until it is made whole, what watchers and scans see of it is no change.
-		m.setFileLocked(e, fileID{})
+		m.setFileLocked(e, fsid.ID{})
 	}
 	m.unlock()
 	if known && !m.cfg.restoreOpen {
@@ -283,10 +284,10 @@ func (m *Manager) makeFile(e *entry) error {
 // noteFile notes which file an entry is of, where only its ID is known: it was
 // made just now, or no scan has listed it yet.
 func (m *Manager) noteFile(e *entry) {
-	id := pathID(e.db.Path)
+	id := fsid.OrZero(e.db.Path)
 	m.mu.Lock()
 	defer m.unlock()
-	if e.file != (fileID{}) || id == (fileID{}) {
+	if !e.file.IsZero() || id.IsZero() {
 		return
 	}
 	if other := m.files.Get(id); other == nil || other.removed {
@@ -319,7 +320,7 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		return nil, err
 	}
 	m.noteVolume(e)
-	file, err := fileAt(e.db.Path)
+	file, err := fsid.At(e.db.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -332,7 +333,7 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		return nil, sqlitedb.Explain(e.db.Path, err)
 	}
 	// What was opened is what stood there before and after.
-	if after, err := fileAt(e.db.Path); err != nil || after != file {
+	if after, err := fsid.At(e.db.Path); err != nil || after != file {
 		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.db.Path), err, db.Close())
 	}
 	if st, err := m.statFiles(e.db.Path); err == nil {

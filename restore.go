@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -120,7 +121,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if opt.TempDir != "" && localfile.SameMount(opt.TempDir, dir) {
+	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
 		if err := localfile.MayWriteTo(dir); err != nil {
 			return err // before the download
 		}

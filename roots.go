@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // root is a directory below which a discoverer looks. What it was is remembered
@@ -20,7 +22,7 @@ type root struct {
 	path string
 
 	// Guarded by Manager.mu.
-	id    fileID    // what it was when databases were last found in it; zero: unknown
+	id    fsid.ID   // what it was when databases were last found in it; zero: unknown
 	known bool      // id was seen in this process, not only remembered
 	away  bool      // another directory stands at its path
 	since time.Time // when it was first seen away
@@ -34,7 +36,7 @@ type rooted interface {
 func (g *GlobDiscoverer) roots() []string {
 	var all []string
 	for _, p := range g.patterns {
-		all = append(all, p.root)
+		all = append(all, p.Root())
 	}
 	return all
 }
@@ -173,7 +175,7 @@ func (m *Manager) loadRoots() {
 	defer m.unlock()
 	for _, r := range m.rootList {
 		if was, ok := rec.Roots[r.path]; ok {
-			r.id = fileID{was.Dev, was.Ino}
+			r.id = fsid.ID{Dev: was.Dev, Ino: was.Ino}
 		}
 	}
 }
@@ -183,8 +185,8 @@ func (m *Manager) saveRoots() error {
 	rec := rootsRecord{Format: rootsFormat, Roots: map[string]rootRecord{}}
 	m.mu.Lock()
 	for _, r := range m.rootList {
-		if r.id != (fileID{}) {
-			rec.Roots[r.path] = rootRecord{r.id.dev, r.id.ino}
+		if !r.id.IsZero() {
+			rec.Roots[r.path] = rootRecord{r.id.Dev, r.id.Ino}
 		}
 	}
 	m.unlock()
@@ -228,8 +230,8 @@ func (m *Manager) judgeRoots(seq uint32) {
 // speaks against it: no other one was known, it is the same file system in the
 // life of one process, or the databases that were known are there.
 func (m *Manager) judgeRoot(r *root, seq uint32) bool {
-	now := pathID(r.path)
-	if now == (fileID{}) {
+	now := fsid.OrZero(r.path)
+	if now.IsZero() {
 		return false // the listing has failed, and removes nothing
 	}
 	m.mu.Lock()
@@ -241,7 +243,7 @@ func (m *Manager) judgeRoot(r *root, seq uint32) bool {
 	if now == was {
 		return false
 	}
-	same := was == (fileID{}) || known && now.dev == was.dev || m.inhabited(r, seq)
+	same := was.IsZero() || known && now.Dev == was.Dev || m.inhabited(r, seq)
 	m.mu.Lock()
 	defer m.unlock()
 	if same {
@@ -261,7 +263,7 @@ func (m *Manager) inhabited(r *root, seq uint32) bool {
 	var here []string
 	all := 0
 	for e := range m.entries.All() {
-		if m.rootOf(e.db.Path) == r && e.file != (fileID{}) {
+		if m.rootOf(e.db.Path) == r && !e.file.IsZero() {
 			if e.recall == recallNone && !r.known {
 				continue // it was never seen before
 			}
@@ -274,7 +276,7 @@ func (m *Manager) inhabited(r *root, seq uint32) bool {
 	m.unlock()
 	n := 0
 	for _, path := range here {
-		if pathID(path) != (fileID{}) {
+		if !fsid.OrZero(path).IsZero() {
 			n++
 		}
 	}
@@ -292,13 +294,13 @@ func (m *Manager) rootStands(path string) error {
 	if r == nil {
 		return nil
 	}
-	id, info, err := statID(r.path)
+	id, info, err := fsid.Look(r.path)
 	if err != nil || !info.IsDir() {
 		return standing(r.path)
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if r.known && id.dev != r.id.dev || !r.known && r.id != (fileID{}) && id != r.id {
+	if r.known && id.Dev != r.id.Dev || !r.known && !r.id.IsZero() && id != r.id {
 		return errRootAway(r.path)
 	}
 	return nil
@@ -348,12 +350,12 @@ func (m *Manager) recallVolumeLocked(e *entry, dev uint64) {
 
 // confirmVolume notes that a database that the catalog had is there. If it is the
 // same file, the volume is the old one, whatever its number is now.
-func (m *Manager) confirmVolume(e *entry, file fileID) {
-	if file == (fileID{}) {
-		file = pathID(e.db.Path)
+func (m *Manager) confirmVolume(e *entry, file fsid.ID) {
+	if file.IsZero() {
+		file = fsid.OrZero(e.db.Path)
 	}
-	id, _, err := statID(filepath.Dir(e.db.Path))
-	if err != nil || file == (fileID{}) {
+	id, err := fsid.At(filepath.Dir(e.db.Path))
+	if err != nil || file.IsZero() {
 		return // the next scan tries again
 	}
 	m.mu.Lock()
@@ -362,10 +364,10 @@ func (m *Manager) confirmVolume(e *entry, file fileID) {
 		return
 	}
 	e.recall, e.away = recallFound, false
-	if v := &m.volumes; file.ino == e.file.ino && v.recalled[e.volume-1] {
-		v.devs[e.volume-1], v.recalled[e.volume-1] = id.dev, false
-	} else if v.recalled[e.volume-1] || v.devs[e.volume-1] != id.dev {
-		e.volume = v.numberLocked(id.dev)
+	if v := &m.volumes; file.Ino == e.file.Ino && v.recalled[e.volume-1] {
+		v.devs[e.volume-1], v.recalled[e.volume-1] = id.Dev, false
+	} else if v.recalled[e.volume-1] || v.devs[e.volume-1] != id.Dev {
+		e.volume = v.numberLocked(id.Dev)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // scanShare bounds what the scans take where changes are watched for: one every
@@ -116,11 +118,11 @@ func (m *Manager) scan(ctx context.Context) error {
 	}
 	m.judgeRoots(seq) // by what all of them have found
 	for i, missed := range extents {
-		if !missed.all {
+		if !missed.All {
 			m.forget(i, seq, missed)
 		}
 	}
-	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.all }) {
+	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.All }) {
 		m.forget(fromCatalog, seq, extents...)
 	}
 	for _, o := range others {
@@ -262,7 +264,7 @@ func (m *Manager) found(l listed, source int, seq uint32, last bool) (done bool)
 // alsoSeenLocked keeps the database whose file was listed by another name, for as
 // long as an Acquire of that name is about to be refused.
 func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
-	if twin := m.files.Get(l.file); e.held > 0 && l.file != (fileID{}) && twin != nil && twin != e {
+	if twin := m.files.Get(l.file); e.held > 0 && !l.file.IsZero() && twin != nil && twin != e {
 		twin.seen = seq
 	}
 }
@@ -270,8 +272,8 @@ func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
 // foundNew decides whether a file that is not known is a new database. It is not
 // opened here: a first listing of 100,000 would take five times as long.
 func (m *Manager) foundNew(l listed, source int, seq uint32, last bool) (done bool) {
-	if l.file == (fileID{}) {
-		id, fi, err := statID(l.Path)
+	if l.file.IsZero() {
+		id, fi, err := fsid.Look(l.Path)
 		if err != nil {
 			return true // gone already, or the next scan says why
 		}
@@ -304,12 +306,12 @@ func (m *Manager) foundNew(l listed, source int, seq uint32, last bool) (done bo
 	// Does the ID's old file still stand, or the file's old name?
 	var clash error
 	sameFile := false
-	if rival != nil && pathID(rival.db.Path) != (fileID{}) {
+	if rival != nil && !fsid.OrZero(rival.db.Path).IsZero() {
 		if !last && unlisted {
 			return false
 		}
 		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, l.ID)
-	} else if twin != nil && twin != rival && l.file != (fileID{}) && pathID(twin.db.Path) == l.file {
+	} else if twin != nil && twin != rival && !l.file.IsZero() && fsid.OrZero(twin.db.Path) == l.file {
 		clash, sameFile = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path), true
 	}
 	prefix, prefixErr := m.prefixOf(l.Database)

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
-	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // stamps gives files time stamps of the bubble's clock, which runs far ahead of
@@ -26,17 +26,17 @@ type stamps struct {
 	last  time.Time // the last real stamp that was set
 }
 
-type stamped struct{ real, told ship.Fingerprint }
+type stamped struct{ real, told fsid.Fingerprint }
 
 func newStamps() *stamps {
 	return &stamps{files: map[string]stamped{}, last: time.Unix(1e9, 0)}
 }
 
-// stat is ship.Stat by the bubble's clock.
-func (s *stamps) stat(path string) (ship.Fingerprint, error) {
+// stat is fsid.Stat by the bubble's clock.
+func (s *stamps) stat(path string) (fsid.Fingerprint, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	real, err := ship.Stat(path)
+	real, err := fsid.Stat(path)
 	if err != nil {
 		delete(s.files, path)
 		return real, err
@@ -70,7 +70,7 @@ func (s *stamps) renamed(from, to string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f, ok := s.files[from]; ok {
-		if real, err := ship.Stat(to); err == nil {
+		if real, err := fsid.Stat(to); err == nil {
 			f.told.Ctime = time.Now().UnixNano() | 1 // a rename changes it, and no mtime
 			s.files[to] = stamped{real, f.told}
 		}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -58,7 +59,7 @@ func (m *Manager) ensureRead(ctx context.Context, e *entry) error {
 	m.unlock()
 
 	l := listed{Database: e.db.database()}
-	id, fi, err := statID(e.db.Path)
+	id, fi, err := fsid.Look(e.db.Path)
 	if err == nil {
 		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
 		err = sniff(e.db.Path, l.size)

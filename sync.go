@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/superfly/ltx"
@@ -164,7 +165,7 @@ func (m *Manager) renamed(e *entry) bool {
 	file := e.file
 	heir := m.files.Get(file)
 	m.mu.Unlock()
-	if heir == nil || heir == e || pathID(heir.db.Path) != file {
+	if heir == nil || heir == e || fsid.OrZero(heir.db.Path) != file {
 		return false
 	}
 	_, err := os.Stat(e.db.Path + "-wal") // or its log stayed behind
@@ -191,8 +192,8 @@ func (m *Manager) unshipped() (out []*entry) {
 
 // mayOweLocked reports whether a database whose files are as st says may have
 // commits that are not at the replica.
-func (m *Manager) mayOweLocked(e *entry, st replicate.Files, err error) bool {
-	if e.item.Running() || m.strays[e] != (fileID{}) {
+func (m *Manager) mayOweLocked(e *entry, st fsid.Files, err error) bool {
+	if e.item.Running() || m.strays[e] != (fsid.ID{}) {
 		return true // and owns what is known of it
 	}
 	known := e.peekLocked()

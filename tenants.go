@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/multidb-go/multidb/internal/store/metadata"
 )
@@ -28,77 +25,6 @@ import (
 // yielded to the prefix it was found at, so that RestoreFrom restores it.
 type TenantLister interface {
 	Tenants(ctx context.Context) iter.Seq2[Database, error]
-}
-
-// Match is the reverse of Expand: the values of a replica path. Of several
-// readings (two variables in one segment) it takes the one in which the first
-// values are the shortest. ok is false if Expand could not have made the path.
-func (t *Template) Match(path string) (values []Var, ok bool) {
-	m := t.pattern().FindStringSubmatch(path)
-	if m == nil {
-		return nil, false
-	}
-	for i, value := range m[1:] {
-		p := t.variable(i)
-		if slices.ContainsFunc(values, func(v Var) bool { return v.Name == p }) {
-			continue // expanding again tells whether both are one
-		}
-		values = append(values, Var{p, unescapeValue(value)})
-	}
-	again, err := t.Expand(Database{Vars: values})
-	return values, err == nil && again == path
-}
-
-// variable is the name of the i-th variable, counting repetitions.
-func (t *Template) variable(i int) string {
-	for _, p := range t.parts {
-		if p.name == "" {
-			continue
-		}
-		if i == 0 {
-			return p.name
-		}
-		i--
-	}
-	return ""
-}
-
-// pattern never cuts a %XX of Expand's in two.
-func (t *Template) pattern() *regexp.Regexp {
-	const escape = `%[0-9A-F]{2}`
-	var b strings.Builder
-	b.WriteString(`(?s)\A`)
-	for _, p := range t.parts {
-		switch p.name {
-		case "":
-			b.WriteString(regexp.QuoteMeta(p.text))
-		case "path":
-			b.WriteString(`((?:` + escape + `|[^%])+?)`)
-		default:
-			b.WriteString(`((?:` + escape + `|[^%/])+?)`)
-		}
-	}
-	b.WriteString(`\z`)
-	return regexp.MustCompile(b.String()) // of quoted text and the groups above
-}
-
-// unescapeValue undoes escapeValue.
-func unescapeValue(s string) string {
-	if strings.IndexByte(s, '%') < 0 {
-		return s
-	}
-	var b []byte
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
-				b = append(b, byte(c))
-				i += 2
-				continue
-			}
-		}
-		b = append(b, s[i])
-	}
-	return string(b)
 }
 
 // TenantAt is for those who implement TenantLister: the database of a prefix
@@ -163,7 +89,7 @@ func tenantOf(t *Template, prefix string, md metadata.Metadata) tenantAt {
 		}
 	}
 	if db.ID == "" {
-		db.ID = idOf(values, prefix)
+		db.ID = joinedValues(values, prefix)
 	}
 	return tenantAt{db, true}
 }

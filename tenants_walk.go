@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"iter"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/pattern"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
@@ -130,7 +130,7 @@ type tenantFound struct {
 // is a stack, so that a wide tree costs no more than its names.
 type tenantWalk struct {
 	tenantTree
-	segments []tenantSegment
+	segments []pattern.TemplateSegment
 	found    chan tenantFound
 
 	mu    sync.Mutex
@@ -143,7 +143,7 @@ type tenantWalk struct {
 func walkTenants(ctx context.Context, tree tenantTree) iter.Seq2[Database, error] {
 	return func(yield func(Database, error) bool) {
 		walkCtx, cancel := context.WithCancel(ctx)
-		w := &tenantWalk{tenantTree: tree, segments: tenantSegments(tree.template), found: make(chan tenantFound)}
+		w := &tenantWalk{tenantTree: tree, segments: tree.template.t.Segments(), found: make(chan tenantFound)}
 		w.more.L = &w.mu
 		w.tasks = []tenantTask{{}}
 		var workers sync.WaitGroup
@@ -221,12 +221,12 @@ func (w *tenantWalk) tell(ctx context.Context, db Database, err error) {
 }
 
 func (w *tenantWalk) do(ctx context.Context, t tenantTask) {
-	for !t.free && t.depth < len(w.segments) && w.segments[t.depth].literal != "" {
-		t.dir = joinDir(t.dir, w.segments[t.depth].literal)
+	for !t.free && t.depth < len(w.segments) && w.segments[t.depth].Literal != "" {
+		t.dir = joinDir(t.dir, w.segments[t.depth].Literal)
 		t.depth++
 	}
 	switch {
-	case t.free || t.depth < len(w.segments) && w.segments[t.depth].path:
+	case t.free || t.depth < len(w.segments) && w.segments[t.depth].Path:
 		w.free(ctx, t.dir)
 	case t.depth == len(w.segments):
 		w.candidate(ctx, t.dir)
@@ -236,7 +236,7 @@ func (w *tenantWalk) do(ctx context.Context, t tenantTask) {
 				w.tell(ctx, Database{}, fmt.Errorf("list the databases of the replica: %w", err))
 				return
 			}
-			if sub, ok := strings.CutSuffix(name, "/"); ok && w.segments[t.depth].match.MatchString(sub) {
+			if sub, ok := strings.CutSuffix(name, "/"); ok && w.segments[t.depth].Matches(sub) {
 				w.push(tenantTask{dir: joinDir(t.dir, sub), depth: t.depth + 1})
 			}
 		}
@@ -369,47 +369,3 @@ func (w *tenantWalk) isLevel(name string) bool {
 }
 
 const metadataName = "metadata.json"
-
-// A tenantSegment is what stands between two slashes of a template.
-type tenantSegment struct {
-	literal string // if it has no variable
-	path    bool   // {{path}} is in it
-	match   *regexp.Regexp
-}
-
-func tenantSegments(t *Template) []tenantSegment {
-	var (
-		segments []tenantSegment
-		source   strings.Builder
-		current  tenantSegment
-		literal  = true
-	)
-	end := func() {
-		if literal {
-			segments = append(segments, current)
-		} else {
-			current.literal = ""
-			current.match = regexp.MustCompile(`(?s)\A` + source.String() + `\z`) // of quoted text and .+
-			segments = append(segments, current)
-		}
-		current, literal = tenantSegment{}, true
-		source.Reset()
-	}
-	for _, p := range t.parts {
-		if p.name != "" {
-			literal = false
-			current.path = current.path || p.name == "path"
-			source.WriteString(`.+`)
-			continue
-		}
-		for i, text := range strings.Split(p.text, "/") {
-			if i > 0 {
-				end()
-			}
-			current.literal += text
-			source.WriteString(regexp.QuoteMeta(text))
-		}
-	}
-	end()
-	return segments
-}

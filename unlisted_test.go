@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
 	"syscall"
@@ -95,43 +93,5 @@ func TestADatabaseWhoseNamesNobodyKnowsIsKeptWhileItsFileIsThere(t *testing.T) {
 		if got := x.may("a", filepath.Join(dir, name)); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
-	}
-}
-
-func TestTheWalkNamesWhatItCouldNotList(t *testing.T) {
-	root, err := filepath.EvalSymlinks(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	makeFiles(t, root, "data/p/a.db", "data/q/b.db", "volume/real/c.db")
-	for name, to := range map[string]string{
-		"data/p/gone.db": "/nowhere/gone.db", "data/r": "../volume/unmounted", "data/s": root + "/volume/real", "data/p/loop.db": "loop.db",
-	} {
-		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	g := Glob(root+"/data/*/*.db", root+"/missing/*.db")
-	g.open = func(path string) (directory, error) {
-		if filepath.Base(path) == "q" || filepath.Base(path) == "s" {
-			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES}
-		}
-		return openDirectory(path)
-	}
-	dbs, errs := listing(g.Discover(t.Context()))
-	wantIDs(t, dbs, "p/a")
-	var got []string
-	for _, err := range errs {
-		paths, ok := unlisted(err)
-		if !ok {
-			t.Errorf("it may be anything: %v", err)
-		}
-		got = append(got, paths...)
-	}
-	slices.Sort(got)
-	want := []string{"/nowhere/gone.db", root + "/data/p/gone.db", root + "/data/p/loop.db", root + "/data/q", root + "/data/r", root + "/data/s",
-		root + "/missing", root + "/volume/real", root + "/volume/unmounted"}
-	if got = slices.Compact(got); !slices.Equal(got, want) {
-		t.Errorf("got\n%q\nwant\n%q", got, want)
 	}
 }

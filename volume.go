@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/replicate"
 )
 
@@ -59,22 +59,6 @@ func (v *volumes) deviceLocked(e *entry) uint32 {
 	return uint32(v.devs[e.volume-1])
 }
 
-// deviceOf is the file system of a directory, or of what is left of its path. It
-// is the directories' that count: a file's own may differ, as on overlayfs.
-func deviceOf(dir string) (dev uint64, ok bool) {
-	for {
-		id, _, err := statID(dir)
-		if err == nil {
-			return id.dev, true
-		}
-		up := filepath.Dir(dir)
-		if !errors.Is(err, fs.ErrNotExist) || up == dir {
-			return 0, false
-		}
-		dir = up
-	}
-}
-
 // noteVolume remembers on which file system a database stands. It asks once for
 // many databases of one directory in a row.
 func (m *Manager) noteVolume(e *entry) {
@@ -87,11 +71,11 @@ func (m *Manager) noteVolume(e *entry) {
 		return
 	}
 	if !ok {
-		id, _, err := statID(dir)
+		id, _, err := fsid.Look(dir)
 		if err != nil {
 			return // the next scan tries again
 		}
-		dev = id.dev
+		dev = id.Dev
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,7 +101,7 @@ func (m *Manager) unmounted(e *entry) bool {
 	if n == 0 {
 		return m.rootAway(e.db.Path)
 	}
-	now, ok := deviceOf(filepath.Dir(e.db.Path))
+	now, ok := fsid.DeviceOf(filepath.Dir(e.db.Path))
 	return ok && now != dev || m.rootAway(e.db.Path)
 }
 
@@ -156,8 +140,8 @@ func (m *Manager) closed(ctx context.Context, e *entry) error {
 // standsAlone refuses a second name of a file that is known by another: SQLite
 // would give each a WAL of its own, and each would write to a prefix.
 func (m *Manager) standsAlone(ctx context.Context, e *entry) error {
-	id := pathID(e.db.Path)
-	for id != (fileID{}) {
+	id := fsid.OrZero(e.db.Path)
+	for id != (fsid.ID{}) {
 		m.mu.Lock()
 		other := m.files.Get(id)
 		if other == nil || other == e || other.removed {
@@ -167,10 +151,10 @@ func (m *Manager) standsAlone(ctx context.Context, e *entry) error {
 		}
 		path := other.db.Path
 		m.unlock()
-		if pathID(path) == id {
+		if fsid.OrZero(path) == id {
 			m.mu.Lock()
 			if e.file == id {
-				e.file = fileID{} // so that nobody takes it for known
+				e.file = fsid.ID{} // so that nobody takes it for known
 			}
 			m.unlock()
 			return fmt.Errorf("%w: it is the same file as %s", ErrConflict, path)

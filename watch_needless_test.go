@@ -30,7 +30,7 @@ func (told) Errors() <-chan error            { return nil }
 func (told) Close() error                    { return nil }
 
 // TestAWriteThatIsNeedlessIsNotToldAndANewNameIs. Red without needless, or without
-// named, in Tell (watch_glob.go).
+// named, in Tell (internal/discover).
 func TestAWriteThatIsNeedlessIsNotToldAndANewNameIs(t *testing.T) {
 	root := t.TempDir()
 	for _, name := range []string{"a.db", "b.db"} {
@@ -41,7 +41,7 @@ func TestAWriteThatIsNeedlessIsNotToldAndANewNameIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := told{events: make(chan fsnotify.Event)}
 		g := Glob(filepath.Join(root, "{{database}}.db"))
-		g.notifications = func() (watch.Source, error) { return s, nil }
+		g.glob.Notifications = func() (watch.Source, error) { return s, nil }
 		var got []string
 		ctx, stop := context.WithCancel(t.Context())
 		run, err := g.watch(ctx, func(ev WatchEvent) { got = append(got, fmt.Sprint(ev.Type, ev.Database.ID)) },

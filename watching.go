@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
 
@@ -75,11 +75,11 @@ func (m *Manager) changed(db Database, source int) {
 	e := m.entries.Get(db.ID)
 	m.unlock()
 	if e == nil || e.db.Path != db.Path {
-		id := pathID(db.Path) // the file may be known by another name
+		id := fsid.OrZero(db.Path) // the file may be known by another name
 		m.mu.Lock()
 		e = m.files.Get(id)
 		m.unlock()
-		if e == nil || pathID(e.db.Path) != id {
+		if e == nil || fsid.OrZero(e.db.Path) != id {
 			m.appeared(db, source)
 			return
 		}
@@ -124,8 +124,8 @@ func (m *Manager) look(e *entry) {
 // them. What runs now may itself be what touched them, so that is judged when it
 // ends; and so is the making of a file for an Acquire, before which nobody else
 // may open it.
-func (m *Manager) touchedLocked(e *entry, st replicate.Files, now time.Time) {
-	if e.item.Running() || e.held > 0 && st.Main.Ino != e.file.ino {
+func (m *Manager) touchedLocked(e *entry, st fsid.Files, now time.Time) {
+	if e.item.Running() || e.held > 0 && st.Main.Ino != e.file.Ino {
 		e.touched = true
 		return
 	}

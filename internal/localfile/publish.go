@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // ErrExists: something stands at the path already, or belongs to it.
@@ -141,7 +142,7 @@ func copyFile(from, to string) error {
 	}
 	_, err = io.Copy(dst, src)
 	if err == nil {
-		err = AccessOf(fi).Give(dst.Name())
+		err = fsid.AccessOf(fi).Give(dst.Name())
 	}
 	if err == nil {
 		err = dst.Sync()

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // TestAFinishedFileGetsItsNameWhateverTheFileSystemCannotDo fails the ways to give a
@@ -79,13 +81,13 @@ func TestAFinishedFileGetsItsNameWhateverTheFileSystemCannotDo(t *testing.T) {
 
 func TestADirectoryIsOnItsOwnMountAndNotOnThatOfTheKernel(t *testing.T) {
 	dir := t.TempDir()
-	if !SameMount(dir, filepath.Dir(dir)) {
+	if !fsid.SameMount(dir, filepath.Dir(dir)) {
 		t.Error("a directory is on another mount than its parent")
 	}
-	if _, err := os.Stat("/proc/self"); err == nil && SameMount(dir, "/proc") {
+	if _, err := os.Stat("/proc/self"); err == nil && fsid.SameMount(dir, "/proc") {
 		t.Error("/proc is on the same mount")
 	}
-	if SameMount(filepath.Join(dir, "none"), dir) {
+	if fsid.SameMount(filepath.Join(dir, "none"), dir) {
 		t.Error("what is missing is on the same mount")
 	}
 }

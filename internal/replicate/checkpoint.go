@@ -98,13 +98,13 @@ func (x *run) seal(ctx context.Context) (still bool, err error) {
 		return false, err
 	}
 	quiet := after.Main == st.db.State.Print && after.WAL.Size == 0 ||
-		after.WAL == before.WAL && !before.racy(x.r.Started)
+		after.WAL == before.WAL && !before.Racy(x.r.Started)
 	if !quiet && !res.Empty {
 		return false, nil
 	}
 	now := x.cfg.Now()
-	st.files, st.clean = after, !after.racy(now)
-	st.modTime, st.young = after.ModTime(), after.young(now)
+	st.files, st.clean = after, !after.Racy(now)
+	st.modTime, st.young = after.ModTime(), after.Young(now)
 	x.r.Outcome.ModTime = st.modTime
 	return true, nil
 }

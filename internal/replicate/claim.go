@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
@@ -50,7 +50,7 @@ func (c *claimer) claim(ctx context.Context) error {
 	}
 	md := metadata.Metadata{ID: c.id, Path: c.path, CreatedAt: c.now().UTC(), Vars: c.vars}
 	if fi, err := os.Stat(c.path); err == nil {
-		md.SetAccess(localfile.AccessOf(fi))
+		md.SetAccess(fsid.AccessOf(fi))
 	}
 	b, err := md.Encode()
 	if err != nil {

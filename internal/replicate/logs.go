@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -74,9 +75,9 @@ func (l *Logs) IDs() []string {
 }
 
 // Note remembers whose log it is that stands beside a database that was opened.
-func (l *Logs) Note(id string, f Files) { l.note(id, f, 0, false) }
+func (l *Logs) Note(id string, f fsid.Files) { l.note(id, f, 0, false) }
 
-func (l *Logs) note(id string, f Files, salt uint32, salted bool) {
+func (l *Logs) note(id string, f fsid.Files, salt uint32, salted bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.logs[id]
@@ -101,7 +102,7 @@ func (l *Logs) Forget(id string) {
 // Expel sets the log aside that was left of a file that another has taken the place
 // of. It must come before the first connection to the new file. moved is what was set
 // aside, under its new names.
-func (l *Logs) Expel(id, path string, f Files) (moved []string, err error) {
+func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) {
 	l.mu.Lock()
 	log, known := l.logs[id]
 	l.mu.Unlock()
@@ -177,7 +178,7 @@ func LogSetAside(path, name string) Event {
 }
 
 // expelLog sets a log aside that belongs to another file, as Logs.Expel.
-func (x *run) expelLog(f Files) error {
+func (x *run) expelLog(f fsid.Files) error {
 	moved, err := x.cfg.Logs.Expel(x.in.ID, x.in.Path, f)
 	for _, name := range moved {
 		x.event(LogSetAside(x.in.Path, name))

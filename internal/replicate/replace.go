@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -55,7 +56,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 		return "", errors.Join(errNotNow, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(path); err == nil { // it may have been changed since
-		if err := localfile.AccessOf(fi).Give(incoming); err != nil {
+		if err := fsid.AccessOf(fi).Give(incoming); err != nil {
 			return "", err
 		}
 	}

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // willing is a Caller that lets the local file be replaced.
@@ -19,7 +19,7 @@ func TestOnlyAnOperatorsWordReplacesAFileThatWasWrittenSince(t *testing.T) {
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	x := &run{Replicator: New(Config{Stat: ship.StatWith}), in: Input{Path: path, Caller: willing{}, Order: OrderCheck}}
+	x := &run{Replicator: New(Config{Stat: fsid.StatWith}), in: Input{Path: path, Caller: willing{}, Order: OrderCheck}}
 	var err error
 	if x.r.Files, err = x.stat(); err != nil {
 		t.Fatal(err)

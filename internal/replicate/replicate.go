@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -57,7 +58,7 @@ type Config struct {
 	// Boot is a clock that counts the time in which the machine was suspended.
 	Boot func() time.Duration
 	// Stat takes the fingerprint of the file at path+suffix without opening it.
-	Stat func(path, suffix string) (ship.Fingerprint, error)
+	Stat func(path, suffix string) (fsid.Fingerprint, error)
 	// Flush writes a file to disk.
 	Flush func(*os.File) error
 	// PagesDir has the page hashes of databases at rest.
@@ -162,8 +163,8 @@ type Report struct {
 	// Failed are errors to be counted that are in neither of these.
 	Failed []error
 
-	Files   Files // before anything was read; zero: they could not be looked at
-	WALSize int64 // of the log, when it was last looked at
+	Files   fsid.Files // before anything was read; zero: they could not be looked at
+	WALSize int64      // of the log, when it was last looked at
 	// Position is how far the replica has come.
 	Position ship.State
 

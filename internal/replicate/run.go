@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
@@ -74,15 +74,15 @@ func (x *run) do(ctx context.Context) {
 			x.deactivate()
 		}
 	}
-	if x.r.Files != (Files{}) {
+	if x.r.Files != (fsid.Files{}) {
 		seen := x.r.Files
 		if x.r.WALSize == 0 {
-			seen.WAL = ship.Fingerprint{} // cut, and its inode is free for another file
+			seen.WAL = fsid.Fingerprint{} // cut, and its inode is free for another file
 		}
 		pos := &x.st.db.State
 		x.cfg.Logs.note(x.in.ID, seen, pos.Salt1, pos.Offset != 0 && pos.Ino == seen.Main.Ino)
 	}
-	failedFirst := x.r.Err != nil && !x.r.Measured && !x.r.Drained && x.r.Files != (Files{}) && x.cfg.Replicated
+	failedFirst := x.r.Err != nil && !x.r.Measured && !x.r.Drained && x.r.Files != (fsid.Files{}) && x.cfg.Replicated
 	if failedFirst || x.r.Measured && x.r.Shipped > 0 {
 		x.measure()
 	}
@@ -150,7 +150,7 @@ func (x *run) step(ctx context.Context) error {
 		return err
 	}
 	x.r.WALSize = x.r.Files.WAL.Size
-	racy := x.r.Files.racy(x.r.Started)
+	racy := x.r.Files.Racy(x.r.Started)
 	if st.clean && x.r.Files == st.files && (x.in.Order == OrderNone || x.in.Order == OrderCut || st.verified) {
 		x.r.Drained, x.quiet = true, true
 		x.r.Outcome.ModTime = st.modTime
@@ -173,7 +173,7 @@ func (x *run) step(ctx context.Context) error {
 	}
 	if !x.cfg.Replicated {
 		x.r.Outcome.Moved = x.r.Files != st.files
-		if st.files == (Files{}) { // the first look: a write just now is what brought it about
+		if st.files == (fsid.Files{}) { // the first look: a write just now is what brought it about
 			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.cfg.SyncInterval
 		}
 		x.r.Drained = true
@@ -188,7 +188,7 @@ func (x *run) step(ctx context.Context) error {
 	}
 	if x.r.Drained {
 		st.files, st.clean = x.r.Files, !racy
-		st.modTime, st.young = x.r.Files.ModTime(), x.r.Files.young(x.r.Started)
+		st.modTime, st.young = x.r.Files.ModTime(), x.r.Files.Young(x.r.Started)
 		x.r.Outcome.ModTime = st.modTime
 		st.unrecorded = st.unrecorded || x.r.Shipped > 0
 	}
@@ -306,7 +306,7 @@ func (x *run) flush() error {
 	if err := errors.Join(x.cfg.Flush(f), f.Close()); err != nil {
 		return fmt.Errorf("flush the WAL: %w", err)
 	}
-	if !x.r.Files.racy(x.r.Started) { // or the next commit may look the same
+	if !x.r.Files.Racy(x.r.Started) { // or the next commit may look the same
 		x.st.flushed = x.r.Files.WAL
 	}
 	return nil
@@ -321,38 +321,10 @@ func (x *run) measure() {
 	}
 }
 
-// Files is what stat says of a database and its log.
-type Files struct{ Main, WAL ship.Fingerprint }
-
-func (x *run) stat() (Files, error) { return x.Stat(x.in.Path) }
-
-// Stat looks at a database and its log. It takes no descriptor of either.
-func (p *Replicator) Stat(path string) (Files, error) { return StatWith(p.cfg.Stat, path) }
-
-// StatWith is Stat with a function that looks at one file.
-func StatWith(stat func(path, suffix string) (ship.Fingerprint, error), path string) (Files, error) {
-	var f Files
-	var err error
-	if f.Main, err = stat(path, ""); errors.Is(err, fs.ErrNotExist) {
-		return f, fmt.Errorf("%w: %s", ship.ErrMissing, path)
-	} else if err != nil {
-		return f, err
+func (x *run) stat() (fsid.Files, error) {
+	f, err := fsid.StatFiles(x.in.Path, x.cfg.Stat)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, fmt.Errorf("%w: %s", ship.ErrMissing, x.in.Path)
 	}
-	if f.WAL, err = stat(path, "-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	return f, nil
-}
-
-// ModTime is when either was last written.
-func (f Files) ModTime() time.Time { return time.Unix(0, max(f.Main.Mtime, f.WAL.Mtime)) }
-
-// Racy reports whether a later write could leave the stamps as they are.
-func (f Files) Racy(now time.Time) bool { return f.racy(now) }
-
-func (f Files) racy(now time.Time) bool { return f.Main.Racy(now) || f.WAL.Racy(now) }
-
-// young is racy without what lies in the future, which does not come of age.
-func (f Files) young(now time.Time) bool {
-	return f.racy(now) && !f.Main.Ahead(now) && !f.WAL.Ahead(now)
+	return f, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/wal"
@@ -17,9 +18,9 @@ type State struct {
 	// db.State is the position: how far the replica has come. The rest of db is set
 	// only while the database is active.
 	db       ship.DB
-	active   *active // nil: at rest
-	files    Files   // before the last run that found everything shipped
-	clean    bool    // nothing can have been written since, if the files are the same
+	active   *active    // nil: at rest
+	files    fsid.Files // before the last run that found everything shipped
+	clean    bool       // nothing can have been written since, if the files are the same
 	sealed   sealPoint
 	nextSeal time.Time // not before this
 	// leavesLog: a connection of a run may have been the last one to close, so that a
@@ -33,7 +34,7 @@ type State struct {
 	unrecorded bool      // the catalog's record is old
 	recorded   time.Time // the modTime that the catalog has
 
-	flushed ship.Fingerprint // the log when it was last flushed to disk
+	flushed fsid.Fingerprint // the log when it was last flushed to disk
 	modTime time.Time        // of what is shipped
 	young   bool             // a later write may have the same modTime
 	// checkpointed is the files' time after a checkpoint of ours, in Unix nanoseconds,
@@ -78,17 +79,17 @@ func (st *State) Clean() bool { return st.clean }
 
 // Unchanged reports whether nothing was written since everything was shipped, going
 // by what stat says now.
-func (st *State) Unchanged(f Files) bool { return st.clean && f == st.files }
+func (st *State) Unchanged(f fsid.Files) bool { return st.clean && f == st.files }
 
 // Seen reports whether a look at the files shows nothing that the last run has not
 // taken into account.
-func (st *State) Seen(f Files, now time.Time) bool {
-	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.racy(now)
+func (st *State) Seen(f fsid.Files, now time.Time) bool {
+	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.Racy(now)
 }
 
 // MayOwe reports whether files that look like this may have commits that are not at
 // the replica.
-func (st *State) MayOwe(f Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
+func (st *State) MayOwe(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
 
 // IsOwn reports whether a time is that of the files after a checkpoint of ours.
 func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointed }
@@ -231,7 +232,7 @@ func (st *State) Pack() string {
 			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S2)
 		}
 	}
-	stamp := func(p ship.Fingerprint) {
+	stamp := func(p fsid.Fingerprint) {
 		b = binary.AppendUvarint(b, p.Ino)
 		b = binary.AppendVarint(b, p.Size)
 		b = binary.AppendVarint(b, p.Mtime)
@@ -383,8 +384,8 @@ func (d *unpacker) time() time.Time {
 	return time.Unix(0, n)
 }
 
-func (d *unpacker) stamp() ship.Fingerprint {
-	p := ship.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
+func (d *unpacker) stamp() fsid.Fingerprint {
+	p := fsid.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
 	p.Ctime = p.Mtime + d.varint()
 	return p
 }

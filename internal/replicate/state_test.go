@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/superfly/ltx"
 )
@@ -14,9 +15,9 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	some := func() int64 { return rng.Int64() >> rng.IntN(63) * int64(rng.IntN(3)-1) }
-	stamp := func() (p ship.Fingerprint) {
+	stamp := func() (p fsid.Fingerprint) {
 		if rng.IntN(3) > 0 {
-			p = ship.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
+			p = fsid.Fingerprint{Ino: rng.Uint64(), Size: some(), Mtime: some(), Ctime: some()}
 		}
 		return p
 	}
@@ -40,7 +41,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 				w.db.State.Slot[i] = byte(rng.Uint32())
 			}
 		}
-		w.files = Files{Main: w.db.State.Print, WAL: stamp()}
+		w.files = fsid.Files{Main: w.db.State.Print, WAL: stamp()}
 		if rng.IntN(2) == 0 {
 			w.files.Main = stamp()
 		}

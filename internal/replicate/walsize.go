@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
@@ -50,7 +51,7 @@ func relievable(err error) bool { return !errors.Is(err, ship.ErrFenced) && !IsL
 // noteCut notes what a checkpoint of ours left of the log.
 func (x *run) noteCut() {
 	x.noteCheckpoint()
-	if wal, err := ship.Stat(x.in.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
+	if wal, err := fsid.Stat(x.in.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		x.r.WALSize = wal.Size
 	}
 }

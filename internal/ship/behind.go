@@ -5,6 +5,7 @@ import (
 	"io"
 	"sort"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
@@ -14,7 +15,7 @@ import (
 // there, or there is none, it is the size of the file. main is the database file
 // as it is now. Frames are counted by their salts and not verified, so that it
 // costs a few small reads whatever the size: an open transaction's count too.
-func Behind(path string, st State, main Fingerprint) (end, behind int64, err error) {
+func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, err error) {
 	f, size, err := openWAL(path)
 	if err != nil {
 		return 0, 0, err

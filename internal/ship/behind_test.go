@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
 // behind asks with the file as it is.
 func (r *rig) behind() (end, lag int64) {
 	r.t.Helper()
-	main, err := Stat(r.path)
+	main, err := fsid.Stat(r.path)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -24,7 +25,7 @@ func (r *rig) behind() (end, lag int64) {
 
 func TestHowFarADatabaseIsAheadIsCountedInBytesOfItsWAL(t *testing.T) {
 	r := newRig(t, 4096)
-	main, err := Stat(r.path)
+	main, err := fsid.Stat(r.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func TestHowFarADatabaseIsAheadIsCountedInBytesOfItsWAL(t *testing.T) {
 		t.Errorf("shipped again: %d, %d", end, lag)
 	}
 	r.exec("PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA journal_mode=delete", "INSERT INTO t(v) VALUES(1)")
-	if main, err = Stat(r.path); err != nil {
+	if main, err = fsid.Stat(r.path); err != nil {
 		t.Fatal(err)
 	}
 	if end, lag := r.behind(); end != 0 || lag != main.Size {

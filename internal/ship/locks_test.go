@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/superfly/ltx"
 )
 
@@ -32,7 +33,7 @@ func posixLocks(t testing.TB, path string) (n int) {
 	if err != nil {
 		t.Skip(err)
 	}
-	main, err := Stat(path)
+	main, err := fsid.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/wal"
 )
@@ -17,9 +18,9 @@ type pin struct {
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
-	why      string      // the last attempt that failed did
-	ino      uint64      // of the file, before the reader opened it
-	main     Fingerprint // taken inside the transaction
+	why      string           // the last attempt that failed did
+	ino      uint64           // of the file, before the reader opened it
+	main     fsid.Fingerprint // taken inside the transaction
 	pageSize uint32
 	pages    uint32
 
@@ -243,7 +244,7 @@ func walHeader(path string) (*wal.Header, int64, error) {
 
 // Print is the fingerprint of a file that nobody writes to, for a State that is
 // all of it.
-func (s *Shipper) Print(ctx context.Context, path string) (Fingerprint, error) {
+func (s *Shipper) Print(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	return s.sealPrint(ctx, path)
 }
 
@@ -251,21 +252,21 @@ func (s *Shipper) Print(ctx context.Context, path string) (Fingerprint, error) {
 // the clock's granularity, so that any later write must change them. Zero if
 // they lie in the future or change all the time. That the file has not been
 // written to before is the caller's to know.
-func (s *Shipper) sealPrint(ctx context.Context, path string) (Fingerprint, error) {
+func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	for i := 0; i < 5; i++ {
 		p, err := s.cfg.Stat(path)
 		if err != nil {
-			return Fingerprint{}, err
+			return fsid.Fingerprint{}, err
 		}
 		now := s.cfg.Now()
 		if !p.Racy(now) {
 			return p, nil
 		}
-		if err := pause(ctx, p.tick()-max(p.age(now), 0)+time.Millisecond); err != nil {
-			return Fingerprint{}, err
+		if err := pause(ctx, p.Tick()-max(p.Age(now), 0)+time.Millisecond); err != nil {
+			return fsid.Fingerprint{}, err
 		}
 	}
-	return Fingerprint{}, nil
+	return fsid.Fingerprint{}, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -283,7 +284,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (p *pin) state(prev State) State {
 	st := prev
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
-	st.Print = Fingerprint{}
+	st.Print = fsid.Fingerprint{}
 	if p.inWAL {
 		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite counted the frames
 	} else {

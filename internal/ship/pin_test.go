@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // TestACommitBesideThePinIsNeverLost commits at the instants at which a pin
@@ -35,7 +37,7 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 					r.ship(RuleResync)
 					states.note(r)
 					r.db.State.noWAL()
-					r.db.State.Print = Fingerprint{}
+					r.db.State.Print = fsid.Fingerprint{}
 					r.exec(sameFrames)
 				}
 				if c.settled {

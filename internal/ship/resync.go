@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/ltxfile"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
@@ -86,20 +87,20 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 // dump encodes every page the pin sees, or where the hashes of the state before
 // are known, every one that differs. It returns the file's fingerprint if the
 // file alone is what was read.
-func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (Fingerprint, error) {
-	var print Fingerprint
+func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (fsid.Fingerprint, error) {
+	var print fsid.Fingerprint
 	if p.still != nil {
 		print = p.main
 	} else if !p.inWAL {
 		var err error
 		if print, err = s.sealPrint(ctx, db.Path); err != nil {
-			return Fingerprint{}, err
+			return fsid.Fingerprint{}, err
 		}
 	}
 	d.ltx = &spool{dir: s.cfg.SpoolDir, limit: s.cfg.ChunkSize}
 	enc, err := newEncoder(d.ltx, d.hdr)
 	if err != nil {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	d.hash = int(p.pages) <= s.cfg.MaxPages || known != nil
 	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
@@ -126,14 +127,14 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 		return enc.page(pgno, data)
 	})
 	if err != nil {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	if last != p.pages {
-		return Fingerprint{}, fmt.Errorf("ship: read %d pages of %d", last, p.pages)
+		return fsid.Fingerprint{}, fmt.Errorf("ship: read %d pages of %d", last, p.pages)
 	}
 	d.same = known != nil && written == 0 && p.pages == db.State.Commit
 	if d.sum, err = enc.close(); err != nil {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	s.at(afterPages)
 	after, err := s.cfg.Stat(db.Path)
@@ -141,9 +142,9 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	case err == nil && after == print:
 		return print, nil
 	case p.still != nil:
-		return Fingerprint{}, errors.Join(errMoved, err)
+		return fsid.Fingerprint{}, errors.Join(errMoved, err)
 	}
-	return Fingerprint{}, err // read consistently all the same, by its locks
+	return fsid.Fingerprint{}, err // read consistently all the same, by its locks
 }
 
 // snapshotOf writes a resync's pages as a snapshot of its TXID.

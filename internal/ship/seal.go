@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/wal"
 )
@@ -202,7 +203,7 @@ func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	}
 	old := db.State
 	db.State.noWAL()
-	db.State.Print = Fingerprint{}
+	db.State.Print = fsid.Fingerprint{}
 	failpoint.Hit("relieve.truncate.before")
 	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
 	failpoint.Hit("relieve.truncate.after")

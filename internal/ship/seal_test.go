@@ -7,6 +7,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/superfly/ltx"
 )
@@ -37,7 +38,7 @@ func TestACommitBesideASealIsNeverLost(t *testing.T) {
 					r.ship(RuleResync)
 					r.exec(oneFrame)
 					looks, stat := 0, r.s.cfg.Stat
-					r.s.cfg.Stat = func(path string) (Fingerprint, error) {
+					r.s.cfg.Stat = func(path string) (fsid.Fingerprint, error) {
 						looks++
 						now := looks == nth
 						if now && !after {

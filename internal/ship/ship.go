@@ -20,6 +20,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/boottime"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -83,9 +84,9 @@ type Config struct {
 	Window time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
-	// Stat takes a file's fingerprint. Default Stat; tests give its stamps the
+	// Stat takes a file's fingerprint. Default fsid.Stat; tests give its stamps the
 	// time of Now.
-	Stat func(path string) (Fingerprint, error)
+	Stat func(path string) (fsid.Fingerprint, error)
 	// BusyTimeout is how long a step waits for another connection's lock.
 	// Default 1 s.
 	BusyTimeout time.Duration
@@ -116,7 +117,7 @@ func New(cfg Config) *Shipper {
 		cfg.Now = time.Now
 	}
 	if cfg.Stat == nil {
-		cfg.Stat = Stat
+		cfg.Stat = fsid.Stat
 	}
 	if cfg.Mine == nil {
 		cfg.Mine = func(uint32, uint32) bool { return false }
@@ -295,7 +296,7 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 }
 
 // proved tries R1 to R3. A nil delta means that none holds.
-func (s *Shipper) proved(db *DB, main Fingerprint, f *os.File, size int64) (*delta, error) {
+func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
 	st := &db.State
 	if st.TXID == 0 || main.Ino != st.Ino {
 		return nil, nil
@@ -326,7 +327,7 @@ func (s *Shipper) proved(db *DB, main Fingerprint, f *os.File, size int64) (*del
 }
 
 // proveNoWAL is R3 where the WAL holds nothing.
-func (s *Shipper) proveNoWAL(st *State, main Fingerprint, f *os.File, size int64) (*delta, error) {
+func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
 	if size >= wal.HeaderSize {
 		// A header of the right size but wrong: it is being written right now,
 		// or its writer died, which time will tell.
@@ -334,7 +335,7 @@ func (s *Shipper) proveNoWAL(st *State, main Fingerprint, f *os.File, size int64
 		if err != nil {
 			return nil, err
 		}
-		if FingerprintOf(fi).age(s.cfg.Now()).Abs() < time.Second {
+		if fsid.FingerprintOf(fi).Age(s.cfg.Now()).Abs() < time.Second {
 			return &delta{rule: RuleNone, next: *st, tail: true}, nil
 		}
 	}
@@ -486,7 +487,7 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	}
 	d.next.TXID++
 	d.next.Commit = b.commit
-	d.next.Print = Fingerprint{}
+	d.next.Print = fsid.Fingerprint{}
 	d.end = b.end.Offset
 	if b.more || b.tail {
 		if d.end, err = usedEnd(f, h, size); err != nil {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
-	"syscall"
-	"time"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -45,59 +43,7 @@ type State struct {
 
 	// Print is the database file's fingerprint, if the file alone was all of
 	// the database at TXID: what rule R3 rests on. Zero if it is not known.
-	Print Fingerprint
-}
-
-// Fingerprint identifies one content of a file by stat alone. No program can
-// set ctime back, so an old backup copied in with its old mtime differs too.
-type Fingerprint struct {
-	Ino                uint64
-	Size, Mtime, Ctime int64 // bytes, nanoseconds
-}
-
-// IsZero reports whether there is no fingerprint.
-func (p Fingerprint) IsZero() bool { return p == Fingerprint{} }
-
-// age is how long ago the file last changed, by its own stamps.
-func (p Fingerprint) age(now time.Time) time.Duration {
-	return now.Sub(time.Unix(0, max(p.Mtime, p.Ctime)))
-}
-
-// tick bounds the granularity of the clock that made the stamps. Where a file system
-// keeps whole seconds (ext4 with inodes of 128 bytes, HFS+, FAT) both are whole.
-func (p Fingerprint) tick() time.Duration {
-	if p.Mtime%int64(time.Second) == 0 && p.Ctime%int64(time.Second) == 0 {
-		return 2 * time.Second
-	}
-	return 20 * time.Millisecond
-}
-
-// Racy reports whether the stamps are too young for a later write to be sure to
-// change them: as in git's index.
-func (p Fingerprint) Racy(now time.Time) bool { return p.age(now) <= p.tick() }
-
-// Ahead reports whether they lie in the future, where no write puts them.
-func (p Fingerprint) Ahead(now time.Time) bool { return p.age(now) < -p.tick() }
-
-// Stat takes the fingerprint of a file without opening it.
-func Stat(path string) (Fingerprint, error) { return statOS(path) }
-
-func statOS(path string) (Fingerprint, error) {
-	fi, err := os.Stat(path)
-	if err != nil {
-		return Fingerprint{}, err
-	}
-	return FingerprintOf(fi), nil
-}
-
-// FingerprintOf is the fingerprint that a stat found.
-func FingerprintOf(fi os.FileInfo) Fingerprint {
-	p := Fingerprint{Size: fi.Size(), Mtime: fi.ModTime().UnixNano()}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		p.Ino = st.Ino
-		p.Ctime = ctime(st)
-	}
-	return p
+	Print fsid.Fingerprint
 }
 
 // Origin identifies an LTX file by its header and trailer. The zero value is that
@@ -185,7 +131,7 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
 	s.SlotLen = b[0]
-	s.Print = Fingerprint{
+	s.Print = fsid.Fingerprint{
 		Ino: le.Uint64(b[1:]), Size: int64(le.Uint64(b[9:])),
 		Mtime: int64(le.Uint64(b[17:])), Ctime: int64(le.Uint64(b[25:])),
 	}

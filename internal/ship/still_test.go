@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // still is a rig whose database stands still: nobody has it open, and its log is
@@ -128,8 +130,8 @@ func (r *rig) keep(q string) {
 func TestAFileSystemThatKeepsWholeSecondsHidesNoWrite(t *testing.T) {
 	t.Parallel()
 	r := newStill(t, 1024, 400)
-	r.s.cfg.Stat = func(path string) (Fingerprint, error) {
-		p, err := Stat(path)
+	r.s.cfg.Stat = func(path string) (fsid.Fingerprint, error) {
+		p, err := fsid.Stat(path)
 		p.Mtime -= p.Mtime % int64(time.Second)
 		p.Ctime -= p.Ctime % int64(time.Second)
 		return p, err

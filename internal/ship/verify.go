@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/multidb-go/multidb/internal/wal"
@@ -239,17 +240,17 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 // the same, by which rule R3 goes on from there: whatever the log has beside it was
 // committed to that state. So commits that were made before anybody could ask the
 // replica do not count against the file that they were made to.
-func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (Fingerprint, error) {
+func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fingerprint, error) {
 	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	print, err := s.sealPrint(ctx, db.Path)
 	if err != nil || print.Size != int64(pages.Len())*int64(pages.PageSize) {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	f, err := sqlitedb.OpenFile(db.Path)
 	if err != nil {
-		return Fingerprint{}, nil // a symbolic link too: then all of it is compared
+		return fsid.Fingerprint{}, nil // a symbolic link too: then all of it is compared
 	}
 	p := &pin{still: f, pageSize: pages.PageSize}
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
@@ -259,13 +260,13 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (Fingerp
 		return nil
 	})
 	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errMoved) {
-		return Fingerprint{}, nil
+		return fsid.Fingerprint{}, nil
 	} else if err != nil {
-		return Fingerprint{}, err
+		return fsid.Fingerprint{}, err
 	}
 	after, err := s.cfg.Stat(db.Path)
 	if err != nil || after != print {
-		return Fingerprint{}, ignoreNotExist(err)
+		return fsid.Fingerprint{}, ignoreNotExist(err)
 	}
 	return print, nil
 }

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -64,7 +64,7 @@ func Decode(b []byte) (md Metadata, err error) {
 }
 
 // SetAccess notes who may use the database.
-func (md *Metadata) SetAccess(a localfile.Access) {
+func (md *Metadata) SetAccess(a fsid.Access) {
 	if a.Mode != 0 {
 		md.Mode = fmt.Sprintf("%04o", a.Mode.Perm())
 	}
@@ -74,7 +74,7 @@ func (md *Metadata) SetAccess(a localfile.Access) {
 }
 
 // Access is who may use the database; zero where that is not known.
-func (md Metadata) Access() (a localfile.Access) {
+func (md Metadata) Access() (a fsid.Access) {
 	if mode, err := strconv.ParseUint(md.Mode, 8, 32); err == nil {
 		a.Mode = fs.FileMode(mode).Perm()
 	}
@@ -86,21 +86,21 @@ func (md Metadata) Access() (a localfile.Access) {
 
 // AccessAt is what the replica says of who may use the file. Where it cannot be read
 // (no metadata is no error) only this process's user may.
-func AccessAt(ctx context.Context, client any) (localfile.Access, error) {
+func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 	store, ok := client.(Store)
 	if !ok {
-		return localfile.Access{}, nil
+		return fsid.Access{}, nil
 	}
 	b, err := store.ReadMetadata(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return localfile.Access{}, nil
+		return fsid.Access{}, nil
 	}
 	var md Metadata
 	if err == nil {
 		md, err = Decode(b)
 	}
 	if err != nil {
-		return localfile.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)
+		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)
 	}
 	return md.Access(), nil
 }

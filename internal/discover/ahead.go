@@ -1,4 +1,4 @@
-package multidb
+package discover
 
 import (
 	"iter"
@@ -8,9 +8,9 @@ import (
 // aheadBatch is how many values cross from one goroutine to the other at once.
 const aheadBatch = 64
 
-// ahead runs a sequence in a goroutine of its own, a few batches before the
+// Ahead runs a sequence in a goroutine of its own, a few batches before the
 // loop over what it returns. The goroutine has ended when the loop has.
-func ahead[A, B any](seq iter.Seq2[A, B]) iter.Seq2[A, B] {
+func Ahead[A, B any](seq iter.Seq2[A, B]) iter.Seq2[A, B] {
 	type pair struct {
 		a A
 		b B

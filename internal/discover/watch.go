@@ -1,4 +1,4 @@
-package multidb
+package discover
 
 import (
 	"context"
@@ -11,40 +11,52 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/pattern"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
-var _ DiscovererWatcher = (*GlobDiscoverer)(nil)
+// EventType says what an Event is about.
+type EventType uint8
 
-// Watch watches the directories that Discover reads, one watch each and none per
-// file. A write to a database is one to its -wal, or in rollback mode to its
-// -journal and itself. Where the system has no watches left, directories are
-// looked at instead: those that changed recently often, the others rarely.
-func (g *GlobDiscoverer) Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error) {
-	return g.watch(ctx, notify, func(Database) bool { return false })
+// What a watch tells.
+const (
+	Changed EventType = iota + 1 // a file was written, or appeared
+	Gone                         // something was removed or moved: a listing shows what
+	Rescan                       // changes were missed: everything has to be listed again
+	Polls                        // from now on directories are looked at, since the system's watches ran out
+)
+
+// Event is what a watch tells.
+type Event struct {
+	Type EventType
+	// File was changed (Changed). Its ID is empty if only a symlink with another
+	// name makes it a database. Nothing but its names and ModTime is set.
+	File File
+	// Err is why, of Rescan and Polls; it may be nil.
+	Err error
 }
 
-// sparingWatcher is a DiscovererWatcher that asks before it looks at what was
-// written: it does not tell of what is needless.
-type sparingWatcher interface {
-	watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error)
-}
-
-func (g *GlobDiscoverer) watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error) {
-	if g.err != nil {
-		return nil, g.err
-	}
+// Watch watches the directories that List reads, one watch each and none per
+// file, from its return on. A write to a database is one to its -wal, or in
+// rollback mode to its -journal and itself. Where the system has no watches left,
+// directories are looked at instead: those that changed recently often, the
+// others rarely.
+//
+// The caller calls run once: it works until ctx ends. notify is called from run
+// and from List. needless is asked before a file is looked at that was written:
+// where it reports true for the ID and path, nothing is told.
+func (g *Glob) Watch(ctx context.Context, notify func(Event), needless func(id, path string) bool) (run func()) {
 	gw := &globWatch{ctx: ctx, g: g, notify: notify, needless: needless, named: map[string]struct{}{}}
-	gw.w = watch.New(g.notifications, gw)
+	gw.w = watch.New(g.Notifications, gw)
 	g.watches.add(gw)
 	return func() {
 		defer g.watches.remove(gw)
 		gw.w.Run(ctx)
-	}, nil
+	}
 }
 
-// globWatches is who wants to know what Discover reads.
+// globWatches is who wants to know what List reads.
 type globWatches struct {
 	mu  sync.RWMutex
 	all []*globWatch
@@ -93,9 +105,9 @@ func (s *globWatches) linked(path string) {
 // globWatch gives the names in watched directories their meaning.
 type globWatch struct {
 	ctx      context.Context
-	g        *GlobDiscoverer
-	notify   func(WatchEvent)
-	needless func(Database) bool
+	g        *Glob
+	notify   func(Event)
+	needless func(id, path string) bool
 	w        *watch.Watcher
 	named    map[string]struct{} // databases whose own name is new, until they are told
 	linked   sync.Map            // string: files that are databases by a symlink
@@ -112,7 +124,7 @@ func (gw *globWatch) Name(path string, op watch.Op) {
 	gone := op == watch.Moved || op == watch.Removed
 	if db, ok := gw.database(path); ok {
 		if gone && db == path {
-			gw.notify(WatchEvent{Type: WatchGone})
+			gw.notify(Event{Type: Gone})
 		} else if op == watch.Created && db == path {
 			gw.touch(db)
 		} else {
@@ -126,7 +138,7 @@ func (gw *globWatch) Name(path string, op watch.Op) {
 		if op == watch.Moved {
 			gw.w.Forget(path)
 		}
-		gw.notify(WatchEvent{Type: WatchGone})
+		gw.notify(Event{Type: Gone})
 		return
 	}
 	gw.enter(path)
@@ -139,17 +151,17 @@ func (gw *globWatch) enter(path string) {
 	case errors.Is(err, fs.ErrNotExist):
 		return // and told as gone
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
-		gw.notify(WatchEvent{Type: WatchRescan}) // a listing knows which of its names counts
+		gw.notify(Event{Type: Rescan}) // a listing knows which of its names counts
 		return
 	}
-	for db, err := range gw.g.below(gw.ctx, path) {
+	for f, err := range gw.g.below(gw.ctx, path) {
 		if err != nil {
 			if gw.ctx.Err() == nil {
-				gw.notify(WatchEvent{Type: WatchRescan, Err: err}) // it says what is wrong, and goes on
+				gw.notify(Event{Type: Rescan, Err: err}) // it says what is wrong, and goes on
 			}
 			continue
 		}
-		gw.touch(db.Path)
+		gw.touch(f.Path)
 	}
 }
 
@@ -157,11 +169,11 @@ func (gw *globWatch) enter(path string) {
 func (gw *globWatch) database(path string) (string, bool) {
 	path = withoutSidecar(path)
 	base := path[strings.LastIndexByte(path, '/')+1:]
-	if isSidecar(base) {
+	if pattern.IsSidecar(base) {
 		return "", false
 	}
 	for _, p := range gw.g.patterns {
-		if p.rest[len(p.rest)-1].matches(base, true) {
+		if p.Segment(p.Depth()-1).Matches(base, true) {
 			return path, true
 		}
 	}
@@ -182,42 +194,42 @@ func withoutSidecar(path string) string {
 func (gw *globWatch) Tell(path string) {
 	_, named := gw.named[path]
 	delete(gw.named, path)
-	db := Database{Path: path}
-	for _, p := range gw.g.patterns {
-		if found, ok := p.database(path); ok {
-			db = found
+	f := File{Path: path}
+	for i, p := range gw.g.patterns {
+		if id, rel, ok := p.Match(path); ok {
+			f.ID, f.Rel, f.Index = id, rel, i
 			break
 		}
 	}
-	if !named && db.ID != "" && gw.needless(db) {
+	if !named && f.ID != "" && gw.needless(f.ID, path) {
 		return
 	}
 	info, err := os.Lstat(path)
 	if err != nil || !info.Mode().IsRegular() {
 		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			gw.notify(WatchEvent{Type: WatchRescan})
+			gw.notify(Event{Type: Rescan})
 		}
 		return // gone: told as such, and a listing says what else is wrong
 	}
-	if db.ID == "" {
+	if f.ID == "" {
 		if _, ok := gw.linked.Load(path); !ok {
 			return
 		}
 	}
-	if db.ModTime, err = laterModTime(info, path+"-wal"); err != nil {
+	if f.ModTime, err = laterModTime(info, path+"-wal"); err != nil {
 		return // as above
 	}
-	gw.notify(WatchEvent{Type: WatchChanged, Database: db})
+	gw.notify(Event{Type: Changed, File: f})
 }
 
 // Lost asks for a listing, which adds all watches again.
 func (gw *globWatch) Lost(err error) {
-	gw.notify(WatchEvent{Type: WatchRescan, Err: err})
+	gw.notify(Event{Type: Rescan, Err: err})
 }
 
 // Limited passes on that there are no watches left.
 func (gw *globWatch) Limited(err error) {
-	gw.notify(WatchEvent{Type: WatchPolls, Err: err})
+	gw.notify(Event{Type: Polls, Err: err})
 }
 
 // Look finds what changed in a directory by its files' change times. The files
@@ -243,7 +255,7 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 			if err != nil {
 				continue
 			}
-			stamp := ship.FingerprintOf(info).Ctime
+			stamp := fsid.FingerprintOf(info).Ctime
 			if stamp < since.Stamp || stamp == since.Stamp && !since.Moved {
 				continue
 			}
@@ -265,33 +277,20 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 
 // places is what a directory is to the patterns: nothing if it cannot have a
 // database below it.
-func (g *GlobDiscoverer) places(dir string) []place {
+func (g *Glob) places(dir string) []place {
 	var out []place
 	for i, p := range g.patterns {
-		if dir == p.root {
-			out = append(out, place{i, -1, dir})
-			continue
-		}
-		rest, ok := strings.CutPrefix(dir, p.prefix)
-		for k := 0; ok && k < len(p.rest)-1; k++ {
-			name, after, more := strings.Cut(rest, "/")
-			if !p.rest[k].matches(name, false) {
-				break
-			}
-			if !more {
-				out = append(out, place{i, k, dir})
-				break
-			}
-			rest = after
+		if k, ok := p.Directory(dir); ok {
+			out = append(out, place{i, k, dir})
 		}
 	}
 	return out
 }
 
-// below lists the databases in a directory that was made or moved, as Discover
+// below lists the databases in a directory that was made or moved, as List
 // would.
-func (g *GlobDiscoverer) below(ctx context.Context, dir string) iter.Seq2[listed, error] {
-	return func(yield func(listed, error) bool) {
+func (g *Glob) below(ctx context.Context, dir string) iter.Seq2[File, error] {
+	return func(yield func(File, error) bool) {
 		w := newWalk(ctx, g, yield)
 		w.fresh = true
 		if err := w.exclude(); err != nil {

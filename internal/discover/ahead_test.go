@@ -1,4 +1,4 @@
-package multidb
+package discover
 
 import (
 	"testing"
@@ -19,7 +19,7 @@ func countTo(n int, ended *bool) func(func(int, error) bool) {
 func TestAheadYieldsTheSame(t *testing.T) {
 	for _, n := range []int{0, 1, aheadBatch - 1, aheadBatch, aheadBatch + 1, 20*aheadBatch + 3} {
 		want, ended := 0, false
-		for i, err := range ahead(countTo(n, &ended)) {
+		for i, err := range Ahead(countTo(n, &ended)) {
 			if i != want || err != nil {
 				t.Fatalf("of %d: %d after %d, %v", n, i, want-1, err)
 			}
@@ -38,7 +38,7 @@ func TestALoopOverAheadThatIsLeftEndsIt(t *testing.T) {
 		for _, leave := range []int{0, aheadBatch - 1, aheadBatch, 3 * aheadBatch} {
 			synctest.Test(t, func(t *testing.T) {
 				ended := false
-				for i := range ahead(countTo(n, &ended)) {
+				for i := range Ahead(countTo(n, &ended)) {
 					if i == leave {
 						break
 					}

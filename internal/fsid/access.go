@@ -1,4 +1,4 @@
-package localfile
+package fsid
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// Access is who may use a database file: its mode and owner.
+// Access is who may use a file: its mode and owner.
 type Access struct {
 	Mode  fs.FileMode // the permission bits; 0: not known
 	UID   int
@@ -15,17 +15,17 @@ type Access struct {
 	Owned bool // UID and GID are known
 }
 
-// AccessOf is what a stat says.
-func AccessOf(fi fs.FileInfo) Access {
-	a := Access{Mode: fi.Mode().Perm()}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+// AccessOf returns who may use the file that info describes.
+func AccessOf(info fs.FileInfo) Access {
+	a := Access{Mode: info.Mode().Perm()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		a.UID, a.GID, a.Owned = int(st.Uid), int(st.Gid), true
 	}
 	return a
 }
 
 // Give sets the mode and owner of a file. Only root may give a file to another owner:
-// who may not keeps it. It never opens the mode further before the owner is right.
+// any other user keeps it. It never opens the mode further before the owner is right.
 func (a Access) Give(path string) error {
 	if a.Owned {
 		if err := os.Chown(path, a.UID, a.GID); err != nil && !errors.Is(err, fs.ErrPermission) &&

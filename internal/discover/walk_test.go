@@ -1,7 +1,6 @@
-package multidb
+package discover
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -28,13 +27,13 @@ func TestAFileWithSeveralNamesIsListedOnce(t *testing.T) {
 		makeFiles(t, root, "m.db")
 		must(t, os.Symlink("m.db", filepath.Join(root, "a.db")))
 		must(t, os.Symlink("a.db", filepath.Join(root, "z.db")))
-		wantListing(t, Glob(root+"/*.db"), "m")
+		wantListing(t, globOf(t, root+"/*.db"), "m")
 	})
 	t.Run("the real path wins in whatever pattern it is", func(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "real/m.db", "links/")
 		must(t, os.Symlink("../real/m.db", filepath.Join(root, "links/a.db")))
-		wantListing(t, Glob(root+"/links/*.db", root+"/real/*.db"), "m")
+		wantListing(t, globOf(t, root+"/links/*.db", root+"/real/*.db"), "m")
 	})
 	t.Run("a symlink to a file elsewhere has the path of the file", func(t *testing.T) {
 		root := t.TempDir()
@@ -44,13 +43,13 @@ func TestAFileWithSeveralNamesIsListedOnce(t *testing.T) {
 		late := time.Now().Add(time.Hour).Truncate(time.Second)
 		makeFiles(t, root, "elsewhere/x-wal")
 		must(t, os.Chtimes(root+"/elsewhere/x-wal", late, late))
-		db := wantListing(t, Glob(root+"/dbs/*.db"), "a")[0]
+		db := wantListing(t, globOf(t, root+"/dbs/*.db"), "a")[0]
 		if !db.ModTime.Equal(late) {
 			t.Errorf("the time is %v, not that of the WAL beside the file", db.ModTime)
 		}
 		real, err := filepath.EvalSymlinks(root)
 		must(t, err)
-		if db.Path != real+"/elsewhere/x" || db.RelPath != "a.db" {
+		if db.Path != real+"/elsewhere/x" || db.Rel != "a.db" {
 			t.Errorf("got %+v", db)
 		}
 	})
@@ -60,28 +59,28 @@ func TestAFileWithSeveralNamesIsListedOnce(t *testing.T) {
 		for _, name := range []string{"z.db", "b.db", "k.db"} {
 			must(t, os.Link(filepath.Join(root, "m.db"), filepath.Join(root, name)))
 		}
-		wantListing(t, Glob(root+"/*.db"), "b")
+		wantListing(t, globOf(t, root+"/*.db"), "b")
 	})
 	t.Run("a real directory wins over a symlink to it", func(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "m/dbs/x.db")
 		must(t, os.Symlink("m", filepath.Join(root, "a")))
 		must(t, os.Symlink("m", filepath.Join(root, "z")))
-		wantListing(t, Glob(root+"/*/dbs/*.db"), "m/x")
+		wantListing(t, globOf(t, root+"/*/dbs/*.db"), "m/x")
 	})
 	t.Run("a real directory wins over a symlink with a fixed name", func(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "m/dbs/x.db", "a/", "z/")
 		must(t, os.Symlink("../m/dbs", filepath.Join(root, "a/dbs")))
 		must(t, os.Symlink("../m/dbs", filepath.Join(root, "z/dbs")))
-		wantListing(t, Glob(root+"/*/dbs/*.db"), "m/x")
+		wantListing(t, globOf(t, root+"/*/dbs/*.db"), "m/x")
 	})
 	t.Run("a symlink to a directory elsewhere is entered", func(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "disk2/dbs/x.db", "data/m/dbs/y.db")
 		must(t, os.Symlink("../disk2", filepath.Join(root, "data/b")))
 		must(t, os.Symlink("../disk2", filepath.Join(root, "data/a")))
-		db := wantListing(t, Glob(root+"/data/*/dbs/*.db"), "a/x", "m/y")[0]
+		db := wantListing(t, globOf(t, root+"/data/*/dbs/*.db"), "a/x", "m/y")[0]
 		if db.Path != root+"/data/a/dbs/x.db" {
 			t.Errorf("the path is %q", db.Path)
 		}
@@ -89,17 +88,8 @@ func TestAFileWithSeveralNamesIsListedOnce(t *testing.T) {
 	t.Run("by the first of two patterns", func(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "p/a.db")
-		wantListing(t, Glob(root+"/{{x}}/{{y}}.db", root+"/p/{{y}}.db"), "p/a")
-		wantListing(t, Glob(root+"/p/{{y}}.db", root+"/{{x}}/{{y}}.db"), "a")
-	})
-	t.Run("by the first of two static paths", func(t *testing.T) {
-		root := t.TempDir()
-		makeFiles(t, root, "m.db")
-		must(t, os.Symlink("m.db", filepath.Join(root, "link.db")))
-		db := wantListing(t, Static(Database{ID: "1", Path: root + "/link.db"}, Database{ID: "2", Path: root + "/m.db"}), "1")[0]
-		if filepath.Base(db.Path) != "m.db" || !strings.HasSuffix(db.RelPath, "/link.db") {
-			t.Errorf("got %+v", db)
-		}
+		wantListing(t, globOf(t, root+"/{{x}}/{{y}}.db", root+"/p/{{y}}.db"), "p/a")
+		wantListing(t, globOf(t, root+"/p/{{y}}.db", root+"/{{x}}/{{y}}.db"), "a")
 	})
 }
 
@@ -111,7 +101,7 @@ func TestLoopsOfSymlinksEnd(t *testing.T) {
 		must(t, os.Symlink(".", filepath.Join(root, fmt.Sprintf("l%d", i))))
 	}
 	opened := 0
-	g := Glob(root + "/*/*/*/*/{{file}}.db")
+	g := globOf(t, root+"/*/*/*/*/{{file}}.db")
 	g.open = func(path string) (directory, error) {
 		opened++
 		return openDirectory(path)
@@ -130,7 +120,7 @@ func TestASymlinkThatLeadsNowhereMakesTheListingPartial(t *testing.T) {
 				makeFiles(t, root, "good.db/x.db", "good/x.db", "plain.db")
 				must(t, os.Symlink(target, filepath.Join(root, "loop")))
 				must(t, os.Symlink(target, filepath.Join(root, "loop.db")))
-				dbs, errs := listing(Glob(filepath.Join(root, pattern)).Discover(t.Context()))
+				dbs, errs := listing(globOf(t, filepath.Join(root, pattern)).List(t.Context()))
 				if len(dbs) == 0 {
 					t.Error("the listing did not go on")
 				}
@@ -147,7 +137,7 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 		root := t.TempDir()
 		makeFiles(t, root, "a/x.db", "b/x.db")
 		long := strings.Repeat("n", 300)
-		dbs, errs := listing(Glob(root+"/{{p}}/"+long+"/x.db", root+"/*/*.db").Discover(t.Context()))
+		dbs, errs := listing(globOf(t, root+"/{{p}}/"+long+"/x.db", root+"/*/*.db").List(t.Context()))
 		wantIDs(t, dbs, "a/x", "b/x")
 		if len(errs) != 2 || !errors.Is(errs[0], syscall.ENAMETOOLONG) || !strings.Contains(errs[0].Error(), root) {
 			t.Errorf("got %v", errs)
@@ -157,14 +147,14 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 		t.Run(errno.Error()+" when it is opened", func(t *testing.T) {
 			root := t.TempDir()
 			makeFiles(t, root, "a/x.db", "b/x.db", "c/x.db")
-			g := Glob(root + "/*/*.db")
+			g := globOf(t, root+"/*/*.db")
 			g.open = func(path string) (directory, error) {
 				if filepath.Base(path) == "b" {
 					return nil, &fs.PathError{Op: "open", Path: path, Err: errno}
 				}
 				return openDirectory(path)
 			}
-			dbs, errs := listing(g.Discover(t.Context()))
+			dbs, errs := listing(g.List(t.Context()))
 			wantIDs(t, dbs, "a/x", "c/x")
 			if len(errs) != 1 || !errors.Is(errs[0], errno) || !strings.Contains(errs[0].Error(), root+"/b") {
 				t.Errorf("got %v", errs)
@@ -176,7 +166,7 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 			root := t.TempDir()
 			makeFiles(t, root, "a/x.db", "b/x.db", "b/y.txt", "c/x.db")
 			closed := false
-			g := Glob(root + "/*/*.db")
+			g := globOf(t, root+"/*/*.db")
 			g.open = func(path string) (directory, error) {
 				dir, err := openDirectory(path)
 				if filepath.Base(path) == "b" {
@@ -184,8 +174,8 @@ func TestADirectoryThatCannotBeReadIsAnErrorAndTheWalkGoesOn(t *testing.T) {
 				}
 				return dir, err
 			}
-			dbs, errs := listing(g.Discover(t.Context()))
-			dbs = slices.DeleteFunc(dbs, func(db Database) bool { return db.ID == "b/x" }) // it may have been read before
+			dbs, errs := listing(g.List(t.Context()))
+			dbs = slices.DeleteFunc(dbs, func(f File) bool { return f.ID == "b/x" }) // it may have been read before
 			wantIDs(t, dbs, "a/x", "c/x")
 			if len(errs) != 1 || !errors.Is(errs[0], syscall.EIO) {
 				t.Errorf("got %v", errs)
@@ -243,7 +233,7 @@ func TestAMissingRootIsAnError(t *testing.T) {
 	makeFiles(t, root, "here/x.db", "file")
 	for _, missing := range []string{"/gone/*.db", "/gone/main.db", "/gone/*/*.db", "/file/*.db"} {
 		t.Run(missing, func(t *testing.T) {
-			dbs, errs := listing(Glob(root+missing, root+"/here/*.db").Discover(t.Context()))
+			dbs, errs := listing(globOf(t, root+missing, root+"/here/*.db").List(t.Context()))
 			wantIDs(t, dbs, "x")
 			if len(errs) != 1 || !strings.Contains(errs[0].Error(), "discovery root: ") || !strings.Contains(errs[0].Error(), filepath.Dir(root+"/x")) {
 				t.Errorf("got %v", errs)
@@ -257,7 +247,7 @@ func TestARootThatGoesAwayDuringTheListingIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := filepath.Join(t.TempDir(), "root")
 			makeFiles(t, root, "a/x.db", "b/x.db")
-			g := Glob(root + "/*/*.db")
+			g := globOf(t, root+"/*/*.db")
 			g.open = func(path string) (directory, error) {
 				dir, err := openDirectory(path)
 				if path == root { // after this, everything below is not there any more
@@ -268,7 +258,7 @@ func TestARootThatGoesAwayDuringTheListingIsAnError(t *testing.T) {
 				}
 				return dir, err
 			}
-			dbs, errs := listing(g.Discover(t.Context()))
+			dbs, errs := listing(g.List(t.Context()))
 			wantIDs(t, dbs)
 			if len(errs) != 1 || !strings.Contains(errs[0].Error(), "discovery root: ") {
 				t.Errorf("got %v", errs)
@@ -281,7 +271,7 @@ func TestWhatVanishesDuringTheListingIsNoError(t *testing.T) {
 	root := t.TempDir()
 	makeFiles(t, root, "a/x.db", "b/x.db", "b/y.db", "b/y.db-wal", "c/x.db", "d/x.db")
 	must(t, os.Symlink("x.db", filepath.Join(root, "d/link.db")))
-	g := Glob(root + "/*/*.db")
+	g := globOf(t, root+"/*/*.db")
 	g.open = func(path string) (directory, error) {
 		switch filepath.Base(path) {
 		case "a": // before it is opened
@@ -319,70 +309,18 @@ func (v *vanishing) ReadDir(n int) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-func TestTheEndOfTheContextEndsTheListing(t *testing.T) {
-	root := t.TempDir()
-	makeFiles(t, root, "a.db", "b.db", "c.db", "d.db")
-	var static []Database
-	for _, name := range []string{"a", "b", "c", "d"} {
-		static = append(static, Database{ID: ID(name), Path: root + "/" + name + ".db"})
-	}
-	for name, d := range map[string]Discoverer{"glob": Glob(root+"/*.db", root+"/*.x"), "static": Static(static...)} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			dbs := 0
-			var errs []error
-			for _, err := range d.Discover(ctx) {
-				if err != nil {
-					errs = append(errs, err)
-					continue
-				}
-				if dbs++; dbs == 2 {
-					cancel()
-				}
-			}
-			if dbs != 2 || len(errs) != 1 || !errors.Is(errs[0], context.Canceled) {
-				t.Errorf("got %d databases and %v", dbs, errs)
-			}
-		})
-	}
-}
-
-func TestTheCallerCanStopAtAnyPair(t *testing.T) {
-	root := t.TempDir()
-	makeFiles(t, root, "a.db", "b.db", "h.db", "p/c.db", "p/d.db")
-	must(t, os.Symlink("nowhere", filepath.Join(root, "l.db")))
-	must(t, os.Link(filepath.Join(root, "h.db"), filepath.Join(root, "i.db")))
-	d := Glob(root+"/*.db", root+"/gone/*.db", root+"/*/*.db", root+"/p/{{database}}.db")
-	pairs := 0
-	for range d.Discover(t.Context()) {
-		pairs++
-	}
-	if pairs < 6 {
-		t.Fatalf("only %d pairs", pairs)
-	}
-	for stop := range pairs {
-		n := 0
-		for range d.Discover(t.Context()) { // a call of yield after the stop panics
-			if n++; n > stop {
-				break
-			}
-		}
-	}
-}
-
 func TestNothingIsYieldedAfterTheCallerStopped(t *testing.T) {
 	root := t.TempDir()
 	makeFiles(t, root, "a.db", "b.db")
-	g := Glob(root + "/*.db")
+	g := globOf(t, root+"/*.db")
 	g.open = func(path string) (directory, error) {
 		dir, err := openDirectory(path)
 		return &cutShort{dir}, err
 	}
-	for range g.Discover(t.Context()) { // a call of yield after the stop panics
+	for range g.List(t.Context()) { // a call of yield after the stop panics
 		break
 	}
-	dbs, errs := listing(g.Discover(t.Context()))
+	dbs, errs := listing(g.List(t.Context()))
 	if len(dbs) != 1 || len(errs) != 1 || !errors.Is(errs[0], syscall.EIO) {
 		t.Errorf("got %v, %v", dbs, errs)
 	}
@@ -394,4 +332,42 @@ type cutShort struct{ directory }
 func (d *cutShort) ReadDir(int) ([]fs.DirEntry, error) {
 	entries, err := d.directory.ReadDir(1)
 	return entries, errors.Join(err, syscall.EIO)
+}
+
+func TestTheWalkNamesWhatItCouldNotList(t *testing.T) {
+	root, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeFiles(t, root, "data/p/a.db", "data/q/b.db", "volume/real/c.db")
+	for name, to := range map[string]string{
+		"data/p/gone.db": "/nowhere/gone.db", "data/r": "../volume/unmounted", "data/s": root + "/volume/real", "data/p/loop.db": "loop.db",
+	} {
+		if err := os.Symlink(to, filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := globOf(t, root+"/data/*/*.db", root+"/missing/*.db")
+	g.open = func(path string) (directory, error) {
+		if filepath.Base(path) == "q" || filepath.Base(path) == "s" {
+			return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.EACCES}
+		}
+		return openDirectory(path)
+	}
+	dbs, errs := listing(g.List(t.Context()))
+	wantIDs(t, dbs, "p/a")
+	var got []string
+	for _, err := range errs {
+		part, ok := err.(*UnlistedError)
+		if !ok {
+			t.Fatalf("it may be anything: %v", err)
+		}
+		got = append(got, part.Paths...)
+	}
+	slices.Sort(got)
+	want := []string{"/nowhere/gone.db", root + "/data/p/gone.db", root + "/data/p/loop.db", root + "/data/q", root + "/data/r", root + "/data/s",
+		root + "/missing", root + "/volume/real", root + "/volume/unmounted"}
+	if got = slices.Compact(got); !slices.Equal(got, want) {
+		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
 }

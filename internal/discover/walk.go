@@ -1,4 +1,4 @@
-package multidb
+package discover
 
 import (
 	"cmp"
@@ -14,6 +14,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/pattern"
 )
 
 // readChunk is how many names of a directory are held at once.
@@ -38,17 +41,17 @@ func openDirectory(path string) (directory, error) {
 // until all of those are known.
 type walk struct {
 	ctx   context.Context
-	g     *GlobDiscoverer
-	yield func(listed, error) bool
+	g     *Glob
+	yield func(File, error) bool
 	done  bool // the caller or ctx ended the listing; yield must not be called
 	fresh bool // of directories that were just made
 
-	seen     map[fileID]struct{} // files reported
-	ids      map[ID]string       // paths reported; nil with one pattern, where IDs differ by construction
+	seen     map[fsid.ID]struct{} // files reported
+	ids      map[string]string    // paths reported; nil with one pattern, where IDs differ by construction
 	waiting  []waiting
 	followed map[visit]struct{} // directories entered below a symlink; nil until one is
 
-	excludedID   fileID
+	excludedID   fsid.ID
 	excludedPath string // real path; empty: nothing is excluded
 	seed         maphash.Seed
 }
@@ -71,13 +74,13 @@ type waiting struct {
 // the first one reported; without this, symlinks to parents multiply.
 type visit struct {
 	pattern, segment int
-	dir              fileID
+	dir              fsid.ID
 }
 
-func newWalk(ctx context.Context, g *GlobDiscoverer, yield func(listed, error) bool) *walk {
-	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fileID]struct{}), seed: maphash.MakeSeed()}
+func newWalk(ctx context.Context, g *Glob, yield func(File, error) bool) *walk {
+	w := &walk{ctx: ctx, g: g, yield: yield, seen: make(map[fsid.ID]struct{}), seed: maphash.MakeSeed()}
 	if len(g.patterns) > 1 {
-		w.ids = make(map[ID]string)
+		w.ids = make(map[string]string)
 	}
 	return w
 }
@@ -125,7 +128,7 @@ func (w *walk) exclude() error {
 	if real, err = filepath.Abs(real); err != nil {
 		return err
 	}
-	w.excludedID, w.excludedPath = identify(info), real
+	w.excludedID, w.excludedPath = fsid.Of(info), real
 	return nil
 }
 
@@ -146,18 +149,18 @@ func (w *walk) alive() bool {
 func (w *walk) failAt(err error, paths ...string) { w.fail(unlistedAt(err, paths...)) }
 
 func (w *walk) fail(err error) {
-	if !w.done && !w.yield(listed{}, err) {
+	if !w.done && !w.yield(File{}, err) {
 		w.done = true
 	}
 }
 
 // root lists one pattern. A root that is not there, or not the same one any
 // more, may be a volume that was unmounted: everything below it seems removed.
-func (w *walk) root(pattern int) {
+func (w *walk) root(index int) {
 	if !w.alive() {
 		return
 	}
-	path := w.g.patterns[pattern].root
+	path := w.g.patterns[index].Root()
 	before, err := os.Stat(path)
 	if err == nil && !before.IsDir() {
 		err = &fs.PathError{Op: "open", Path: path, Err: syscall.ENOTDIR}
@@ -166,12 +169,12 @@ func (w *walk) root(pattern int) {
 		w.failAt(fmt.Errorf("discovery root: %w", err), path)
 		return
 	}
-	w.directory(place{pattern, -1, path}, before)
+	w.directory(place{index, -1, path}, before)
 	if w.done {
 		return
 	}
 	after, err := os.Stat(path)
-	if err == nil && identify(after) != identify(before) {
+	if err == nil && fsid.Of(after) != fsid.Of(before) {
 		err = fmt.Errorf("%s was replaced during the listing", path)
 	}
 	if err != nil {
@@ -184,7 +187,7 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 	if !w.alive() {
 		return
 	}
-	id := identify(info)
+	id := fsid.Of(info)
 	if w.excludedPath != "" && id == w.excludedID {
 		return
 	}
@@ -197,12 +200,12 @@ func (w *walk) directory(at place, info fs.FileInfo) {
 	}
 	w.g.watches.directory(at.path, w.fresh)
 	next := place{at.pattern, at.segment + 1, at.path}
-	seg := w.segment(next)
-	if !seg.literal() {
+	text, ok := w.segment(next).Text()
+	if !ok {
 		w.read(next)
 		return
 	}
-	next.path = join(at.path, seg[0])
+	next.path = join(at.path, text)
 	info, err := os.Lstat(next.path)
 	if err != nil {
 		w.failUnlessGone(err, next.path)
@@ -228,7 +231,7 @@ func (w *walk) read(at place) {
 	for w.alive() {
 		for _, e := range entries {
 			name := e.Name()
-			if !seg.matches(name, file) {
+			if !seg.Matches(name, file) {
 				continue
 			}
 			if !w.alive() {
@@ -306,7 +309,7 @@ func (w *walk) name(at place, mode fs.FileMode, info fs.FileInfo, wal bool) {
 	switch {
 	case !file:
 		w.directory(at, info)
-	case hardLinks(info) > 1:
+	case fsid.Links(info) > 1:
 		w.waiting = append(w.waiting, waiting{place: at, wal: wal})
 	default:
 		w.report(at, at.path, info, wal)
@@ -348,10 +351,10 @@ func (w *walk) judge(it waiting) {
 	}
 }
 
-func (w *walk) segment(at place) segment { return w.g.patterns[at.pattern].rest[at.segment] }
+func (w *walk) segment(at place) pattern.Segment { return w.g.patterns[at.pattern].Segment(at.segment) }
 
 func (w *walk) isFile(at place) bool {
-	return at.segment == len(w.g.patterns[at.pattern].rest)-1
+	return at.segment == w.g.patterns[at.pattern].Depth()-1
 }
 
 // isExcluded reports whether a symlink leads into the excluded directory.
@@ -362,35 +365,33 @@ func (w *walk) isExcluded(real string) bool {
 // report yields the database that at names and whose file is real, unless the
 // file was reported before.
 func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
-	id := identify(info)
+	id := fsid.Of(info)
 	if _, ok := w.seen[id]; ok {
 		return
 	}
 	w.seen[id] = struct{}{}
 	p := w.g.patterns[at.pattern]
-	db, ok := p.database(at.path)
+	name, rel, ok := p.Match(at.path)
 	if !ok {
-		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p.source, at.path), at.path)
+		w.failAt(fmt.Errorf("pattern %q does not match its own file %q", p, at.path), at.path)
 		return
 	}
-	db.Path = real
-	main := info.ModTime()
 	if w.ids != nil {
-		if other, ok := w.ids[db.ID]; ok {
-			w.failAt(fmt.Errorf("%q and %q both have the ID %q; capture more of the path in one of the patterns: %w", other, real, db.ID, ErrConflict), at.path, other, real)
+		if other, ok := w.ids[name]; ok {
+			w.failAt(&SameIDError{ID: name, Paths: [2]string{other, real}}, at.path, other, real)
 			return
 		}
-		w.ids[db.ID] = real
+		w.ids[name] = real
 	}
-	db.ModTime = main
+	f := File{ID: name, Path: real, Rel: rel, Index: at.pattern, ModTime: info.ModTime(), File: id, Size: info.Size(), Main: info.ModTime()}
 	if wal {
 		var err error
-		if db.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
+		if f.ModTime, err = laterModTime(info, real+"-wal"); err != nil {
 			w.failAt(err, at.path, real)
 			return
 		}
 	}
-	if !w.yield(listed{db, id, info.Size(), main}, nil) {
+	if !w.yield(f, nil) {
 		w.done = true
 	}
 }
@@ -438,7 +439,7 @@ func follow(link string) (real string, info fs.FileInfo, err error) {
 
 // isDatabaseFile reports whether a real file may be a database.
 func isDatabaseFile(path string, info fs.FileInfo) bool {
-	return info.Mode().IsRegular() && !isSidecar(filepath.Base(path))
+	return info.Mode().IsRegular() && !pattern.IsSidecar(filepath.Base(path))
 }
 
 // laterModTime is when the database or its WAL was last written. A WAL that is
@@ -456,14 +457,3 @@ func laterModTime(info fs.FileInfo, wal string) (time.Time, error) {
 	}
 	return info.ModTime(), nil
 }
-
-// fileID is what a file is, whatever its names are.
-type fileID struct{ dev, ino uint64 }
-
-func identify(info fs.FileInfo) fileID {
-	st := info.Sys().(*syscall.Stat_t)
-	return fileID{uint64(st.Dev), uint64(st.Ino)}
-}
-
-// hardLinks is the number of names that the file has.
-func hardLinks(info fs.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Nlink) }

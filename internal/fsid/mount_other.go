@@ -1,0 +1,5 @@
+//go:build !linux
+
+package fsid
+
+func mountOf(string) (uint64, bool) { return 0, false }
