@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store/s3"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
