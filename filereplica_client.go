@@ -16,6 +16,7 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
@@ -148,7 +149,7 @@ func (c *fileClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXI
 	if size > 0 {
 		r = io.LimitReader(f, size)
 	}
-	return &contextReader{ctx: ctx, r: r, c: f, n: &c.stats.bytesIn}, nil
+	return &ctxio.Reader{Ctx: ctx, R: r, C: f, N: &c.stats.bytesIn}, nil
 }
 
 func (c *fileClient) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64) (*os.File, error) {
@@ -174,7 +175,7 @@ func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 	if level < 0 || level > litestream.SnapshotLevel {
 		return nil, fmt.Errorf("write ltx file: there is no level %d", level)
 	}
-	hdr, body, err := ltx.PeekHeader(&contextReader{ctx: ctx, r: r})
+	hdr, body, err := ltx.PeekHeader(&ctxio.Reader{Ctx: ctx, R: r})
 	if err != nil {
 		return nil, c.stats.count(fmt.Errorf("read LTX header: %w", err))
 	}
@@ -271,7 +272,7 @@ func (c *fileClient) WriteMetadata(ctx context.Context, data []byte) error {
 	_, err := c.publish(fileWrite{
 		slot: filePrefixSlot,
 		path: filepath.Join(c.prefix, fileMetadataName),
-		body: &contextReader{ctx: ctx, r: bytes.NewReader(data)},
+		body: &ctxio.Reader{Ctx: ctx, R: bytes.NewReader(data)},
 	})
 	return err
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/durable"
 )
 
 const (
@@ -299,7 +301,7 @@ func (r *fileRoot) leaveTrace(marker fileMarker) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(r.trace(), data)
+	return durable.ReplaceFile(r.trace(), data)
 }
 
 func (m fileMarker) bytes() ([]byte, error) {

@@ -1,7 +1,6 @@
 package multidb
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,9 +9,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
@@ -66,13 +65,13 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 		if err := os.Rename(temp, w.path); err != nil {
 			return size, errors.Join(err, os.Remove(temp))
 		}
-		return size, syncDir(dir)
+		return size, durable.SyncDir(dir)
 	}
 	linkErr := os.Link(temp, w.path)
 	failpoint.Hit("file.link.after")
 	// Also when the file was there: the caller may find that it is his own,
 	// of a call that a crash ended before this fsync, and count on it.
-	err = errors.Join(os.Remove(temp), syncDir(dir))
+	err = errors.Join(os.Remove(temp), durable.SyncDir(dir))
 	if err != nil && errors.Is(linkErr, fs.ErrExist) {
 		return size, err
 	}
@@ -157,7 +156,7 @@ func makeDirs(root, dir string) error {
 		return err
 	}
 	for d := filepath.Dir(dir); ; d = filepath.Dir(d) {
-		err := syncDir(d)
+		err := durable.SyncDir(d)
 		if d == top {
 			if errors.Is(err, fs.ErrPermission) {
 				return nil // not ours: it was there before, and may be unreadable
@@ -170,14 +169,6 @@ func makeDirs(root, dir string) error {
 	}
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // removeEmptyDir removes dir unless there is something in it.
 func removeEmptyDir(dir string) error {
 	err := os.Remove(dir)
@@ -185,32 +176,4 @@ func removeEmptyDir(dir string) error {
 		return nil
 	}
 	return err
-}
-
-// contextReader ends a reader with a context, and counts what was read.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-	c   io.Closer     // nil: nothing to close
-	n   *atomic.Int64 // nil: not counted
-}
-
-// Read fails at the end too if the context has ended: what was written so far
-// must then not be taken for the whole.
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	if r.n != nil {
-		r.n.Add(int64(n))
-	}
-	return n, err
-}
-
-func (r *contextReader) Close() error {
-	if r.c == nil {
-		return nil
-	}
-	return r.c.Close()
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/multidb-go/multidb/internal/durable"
 )
 
 // identityFile is the memory of a Manager's replica, in the state directory.
@@ -87,7 +89,7 @@ func (s *identityMemory) Remember(place, identity string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(s.path, append(data, '\n')); err != nil {
+	if err := durable.ReplaceFile(s.path, append(data, '\n')); err != nil {
 		return fmt.Errorf("remember the replica: %w", err)
 	}
 	s.known = places
@@ -95,22 +97,3 @@ func (s *identityMemory) Remember(place, identity string) error {
 }
 
 func (s *identityMemory) Name() string { return s.path }
-
-// replaceFile writes a small file so that a crash leaves the old one or the new.
-func replaceFile(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
-}

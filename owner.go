@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -500,5 +501,5 @@ func setAside(ctx context.Context, path, dir, why string, now time.Time) (kept s
 			return kept, err
 		}
 	}
-	return kept, errors.Join(syncDir(dir), syncDir(filepath.Dir(path)))
+	return kept, errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(path)))
 }

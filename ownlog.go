@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/durable"
 )
 
 // logOf is a log and the database file that it was seen beside, by their inodes. An
@@ -114,7 +116,7 @@ func (m *Manager) setAside(e *entry, why string) error {
 			moved = append(moved, base+suffix)
 		}
 	}
-	if err := syncDir(filepath.Dir(e.db.Path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(e.db.Path)); err != nil {
 		return err
 	}
 	for _, name := range moved {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
@@ -52,7 +53,7 @@ func (p publisher) publish(tmp, out string) error {
 		return err
 	}
 	failpoint.Hit("restore.link.after")
-	return syncDir(filepath.Dir(out))
+	return durable.SyncDir(filepath.Dir(out))
 }
 
 // name gives a file another name on the same file system.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/superfly/ltx"
 )
 
@@ -53,14 +54,14 @@ func (c *urlClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID
 	if err != nil {
 		return nil, c.redact.error(err)
 	}
-	return &contextReader{ctx: ctx, r: rc, c: rc}, nil
+	return &ctxio.Reader{Ctx: ctx, R: rc, C: rc}, nil
 }
 
 func (c *urlClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	info, err := c.client.WriteLTXFile(ctx, level, minTXID, maxTXID, &contextReader{ctx: ctx, r: r})
+	info, err := c.client.WriteLTXFile(ctx, level, minTXID, maxTXID, &ctxio.Reader{Ctx: ctx, R: r})
 	return info, c.redact.error(err)
 }
 
