@@ -1,21 +1,16 @@
 package multidb
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
-	"syscall"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/benbjohnson/litestream/file"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
@@ -44,61 +39,12 @@ func (r *S3Replica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
 func (r *FileReplica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
 	return walkTenants(ctx, tenantTree{
 		template: r.template,
-		names:    r.names,
+		names:    r.store.Names,
 		levels:   "ltx",
 		metadata: func(ctx context.Context, dir string) ([]byte, error) {
-			prefix := filepath.Join(r.root.dir, filepath.FromSlash(dir))
-			c := &fileClient{root: &r.root, prefix: prefix, layout: file.NewReplicaClient(prefix), stats: &r.stats}
-			return c.ReadMetadata(ctx)
+			return r.store.Client(dir).ReadMetadata(ctx)
 		},
 	})
-}
-
-// names lists a directory as s3.Client.Dir does. The replica's own directory
-// must be there: a disk that is not mounted must not look like no backup.
-func (r *FileReplica) names(ctx context.Context, dir string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		if err := ctx.Err(); err != nil {
-			yield("", err)
-			return
-		}
-		r.stats.list.Add(1)
-		root, err := r.root.enter(false)
-		if err == nil && root.root == nil {
-			err = &fs.PathError{Op: "open", Path: r.root.dir, Err: syscall.ENOENT}
-		}
-		if err != nil {
-			yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
-			return
-		}
-		defer root.close()
-		d, err := root.open(filepath.Join(r.root.dir, filepath.FromSlash(dir)))
-		if errors.Is(err, fs.ErrNotExist) {
-			return
-		} else if err != nil {
-			yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
-			return
-		}
-		defer func() { _ = d.Close() }() // only read from
-		for {
-			entries, err := d.ReadDir(1000)
-			for _, e := range entries {
-				name := e.Name()
-				if e.IsDir() {
-					name += "/"
-				}
-				if !yield(name, nil) {
-					return
-				}
-			}
-			if err == io.EOF {
-				return
-			} else if err = cmp.Or(err, ctx.Err()); err != nil {
-				yield("", r.stats.count(fmt.Errorf("file replica: %w", err)))
-				return
-			}
-		}
-	}
 }
 
 // tenantWalkers bounds the requests of one listing in flight.

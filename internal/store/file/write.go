@@ -1,4 +1,4 @@
-package multidb
+package file
 
 import (
 	"errors"
@@ -15,9 +15,9 @@ import (
 	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
-// fileWrite is one file to publish.
-type fileWrite struct {
-	slot       int // of fileClient.ready
+// writing is one file to publish.
+type writing struct {
+	slot       int // of Client.ready
 	path       string
 	createOnly bool      // an existing file stays, and is an error
 	modTime    time.Time // zero: now
@@ -26,7 +26,7 @@ type fileWrite struct {
 
 // publish writes a file so that it is seen whole or not at all, and is on disk
 // when publish returns nil.
-func (c *fileClient) publish(w fileWrite) (size int64, err error) {
+func (c *Client) publish(w writing) (size int64, err error) {
 	c.stats.put.Add(1)
 	defer func() {
 		c.stats.bytesOut.Add(size)
@@ -80,7 +80,7 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 
 // openTemp creates the temporary file for path, and the directories above it
 // if they are missing.
-func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
+func (c *Client) openTemp(slot int, path string) (*os.File, error) {
 	dir, name := filepath.Split(path)
 	for attempt := 1; ; attempt++ {
 		if !c.ready[slot].Load() {
@@ -106,15 +106,15 @@ func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
 // that of the file becomes the LTX file's, long ago perhaps, before it is
 // published.
 func createTemp(dir, name string) (*os.File, error) {
-	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), fileTempSuffix))
+	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), tempSuffix))
 }
 
-func isFileTemp(name string) bool { return strings.HasSuffix(name, fileTempSuffix) }
+func isTemp(name string) bool { return strings.HasSuffix(name, tempSuffix) }
 
 // tempTime returns when createTemp made a file of that name.
 func tempTime(name string) (time.Time, bool) {
-	parts := strings.Split(strings.TrimSuffix(name, fileTempSuffix), ".")
-	if !isFileTemp(name) || len(parts) < 3 {
+	parts := strings.Split(strings.TrimSuffix(name, tempSuffix), ".")
+	if !isTemp(name) || len(parts) < 3 {
 		return time.Time{}, false
 	}
 	sec, err := strconv.ParseInt(parts[len(parts)-2], 10, 64)
@@ -130,7 +130,7 @@ func sweepTemps(dir string) error {
 	}
 	for _, e := range entries {
 		at, ok := tempTime(e.Name())
-		if !ok || e.IsDir() || time.Since(at) < fileTempAge {
+		if !ok || e.IsDir() || time.Since(at) < tempAge {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
