@@ -111,6 +111,16 @@ func (r *directory) remember(id string) error {
 // enter opens the directory and makes sure that it is the replica. If write is
 // set it makes the directory and its marker at the first use, and only then.
 func (r *directory) enter(write bool) (*entered, error) {
+	e, err := r.enterOnce(write)
+	if errors.Is(err, ErrAway) {
+		// Somebody may have made the directory and the copy of its marker after it
+		// was found missing here, and before the copy was looked for.
+		return r.enterOnce(write)
+	}
+	return e, err
+}
+
+func (r *directory) enterOnce(write bool) (*entered, error) {
 	root, err := os.OpenRoot(r.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := r.mayBegin("it is not there", nil); err != nil {
