@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -60,6 +61,6 @@ func FlushCatalog(ctx context.Context, m *Manager) error { return m.catalog.Flus
 
 // OwnerOf is who owns a file, where the system says so.
 func OwnerOf(fi fs.FileInfo) (uid, gid int, ok bool) {
-	a := accessOf(fi)
+	a := localfile.AccessOf(fi)
 	return a.UID, a.GID, a.Owned
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/superfly/ltx"
@@ -410,7 +411,7 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 		return "", errors.Join(errNotNow, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(e.db.Path); err == nil { // it may have been changed since
-		if err := accessOf(fi).give(incoming); err != nil {
+		if err := localfile.AccessOf(fi).Give(incoming); err != nil {
 			return "", err
 		}
 	}

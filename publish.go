@@ -11,6 +11,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/localfile"
 )
 
 // sameMount reports whether a file may be renamed from one directory to the other:
@@ -124,7 +125,7 @@ func copyFile(from, to string) error {
 	}
 	_, err = io.Copy(dst, src)
 	if err == nil {
-		err = accessOf(fi).give(dst.Name())
+		err = localfile.AccessOf(fi).Give(dst.Name())
 	}
 	if err == nil {
 		err = dst.Sync()

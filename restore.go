@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -153,7 +154,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
 	}
-	who, err := accessAt(ctx, store)
+	who, err := metadata.AccessAt(ctx, store)
 	if err != nil && ctx.Err() != nil {
 		return err
 	} else if err != nil && opt.Warn != nil {
@@ -161,7 +162,7 @@ func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, 
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
 	}
-	if err := who.give(ropt.OutputPath); err != nil {
+	if err := who.Give(ropt.OutputPath); err != nil {
 		return err
 	}
 	return publish(ropt.OutputPath, out)

@@ -2,7 +2,6 @@ package multidb
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 )
 
 // TenantLister is an optional power of a ReplicaFactory: which databases the
@@ -108,18 +107,19 @@ func unescapeValue(s string) string {
 // database at its ID. The error says why the prefix is not that of a database
 // of this factory; the ID is set as far as it is known.
 func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
-	var md metadata
+	var md metadata.Metadata
 	if data != nil {
-		err := untrusted.CheckMetadata(data)
-		if err == nil {
-			err = json.Unmarshal(data, &md)
-		}
-		if err != nil {
-			md = metadata{}
-			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: metadata.json: %w", prefix, err)
-		}
-		if md.Format > metadataFormat {
-			return Database{ID: ID(md.ID)}, fmt.Errorf("%s: metadata.json has format %d: use a newer multidb", prefix, md.Format)
+		var (
+			err   error
+			newer metadata.FormatError
+		)
+		switch md, err = metadata.Decode(data); {
+		case errors.As(err, &newer):
+			return Database{ID: ID(md.ID)}, fmt.Errorf("%s: %w", prefix, err)
+		case errors.Is(err, ErrDamaged):
+			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: %s: %w", prefix, metadata.Name, err)
+		case err != nil:
+			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: %w", prefix, err)
 		}
 	}
 	r := tenantOf(t, prefix, md)
@@ -136,7 +136,7 @@ type tenantAt struct {
 
 // tenantOf believes the place more than the metadata: a bucket may have been
 // copied, or its template changed.
-func tenantOf(t *Template, prefix string, md metadata) tenantAt {
+func tenantOf(t *Template, prefix string, md metadata.Metadata) tenantAt {
 	db := Database{ID: ID(md.ID), Path: md.Path}
 	for _, name := range slices.Sorted(maps.Keys(md.Vars)) {
 		db.Vars = append(db.Vars, Var{name, md.Vars[name]})

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
@@ -211,7 +212,7 @@ func (w *tenantWalk) free(ctx context.Context, dir string) {
 		w.tell(ctx, Database{}, fmt.Errorf("list the databases of the replica: %w", err))
 		return
 	}
-	is := names[metadataName]
+	is := names[metadata.Name]
 	if is {
 		data, err := w.metadata(ctx, dir)
 		w.tenant(ctx, dir, data, err)
@@ -313,8 +314,6 @@ func (w *tenantWalk) isLevel(name string) bool {
 	}
 	return len(name) == 1 && name[0] >= '0' && name[0] <= '0'+litestream.SnapshotLevel
 }
-
-const metadataName = "metadata.json"
 
 // A tenantSegment is what stands between two slashes of a template.
 type tenantSegment struct {

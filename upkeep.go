@@ -2,7 +2,6 @@ package multidb
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +10,9 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
 
@@ -103,19 +103,6 @@ func (m *Manager) deactivate(e *entry) {
 	w.files, w.rep, w.dirty = b, nil, true
 }
 
-// metadata is the object that tells whose prefix it is.
-type metadata struct {
-	Format    int               `json:"format"`
-	ID        string            `json:"id"`
-	Vars      map[string]string `json:"vars,omitempty"`
-	Path      string            `json:"path"`
-	CreatedAt time.Time         `json:"created_at"`
-
-	accessMetadata // when the prefix was claimed
-}
-
-const metadataFormat = 1
-
 // claim writes metadata.json to an empty prefix, and reads it where the prefix
 // has a history that is not known here.
 func (m *Manager) claim(ctx context.Context, e *entry, client litestream.ReplicaClient, empty bool, known ltx.TXID) error {
@@ -124,19 +111,18 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 		return nil
 	}
 	if empty {
-		md := metadata{Format: metadataFormat, ID: string(e.db.ID), Path: e.db.Path,
-			CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
+		md := metadata.Metadata{ID: string(e.db.ID), Path: e.db.Path, CreatedAt: m.cfg.now().UTC(), Vars: map[string]string{}}
 		if fi, err := os.Stat(e.db.Path); err == nil {
-			md.accessMetadata = accessOf(fi).metadata()
+			md.SetAccess(localfile.AccessOf(fi))
 		}
 		for _, v := range e.db.database().Vars {
 			md.Vars[v.Name] = v.Value
 		}
-		b, err := json.MarshalIndent(md, "", "  ")
+		b, err := md.Encode()
 		if err != nil {
 			return err
 		}
-		return store.WriteMetadata(ctx, append(b, '\n'))
+		return store.WriteMetadata(ctx, b)
 	}
 	if known != 0 {
 		return nil
@@ -147,15 +133,9 @@ func (m *Manager) claim(ctx context.Context, e *entry, client litestream.Replica
 	} else if err != nil {
 		return err
 	}
-	var md metadata
-	if err := untrusted.CheckMetadata(b); err != nil {
+	md, err := metadata.Decode(b)
+	if err != nil {
 		return err
-	}
-	if err := json.Unmarshal(b, &md); err != nil {
-		return fmt.Errorf("metadata.json: %w", err)
-	}
-	if md.Format > metadataFormat {
-		return fmt.Errorf("metadata.json has format %d: use a newer multidb", md.Format)
 	}
 	if md.ID != "" && md.ID != string(e.db.ID) {
 		return fmt.Errorf("%w: its metadata.json says %q", ErrConflict, md.ID)

@@ -111,23 +111,24 @@ func (r *directory) remember(id string) error {
 // enter opens the directory and makes sure that it is the replica. If write is
 // set it makes the directory and its marker at the first use, and only then.
 func (r *directory) enter(write bool) (*entered, error) {
-	e, err := r.enterOnce(write)
+	e, err := r.look(write)
 	if errors.Is(err, ErrAway) {
-		// Somebody may have made the directory and the copy of its marker after it
-		// was found missing here, and before the copy was looked for.
-		return r.enterOnce(write)
+		// Another may have begun to use it after we looked for the directory and
+		// before we looked for what tells that it was used: then it is there now.
+		return r.look(write)
 	}
 	return e, err
 }
 
-func (r *directory) enterOnce(write bool) (*entered, error) {
+func (r *directory) look(write bool) (*entered, error) {
+	began := time.Now()
 	root, err := os.OpenRoot(r.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := r.mayBegin("it is not there", nil); err != nil {
 			return nil, err
 		}
 		if !write {
-			r.wasBlank(nil)
+			r.wasBlank(began, nil)
 			return &entered{dir: r.dir}, nil
 		}
 		if err := r.make(); err != nil {
@@ -139,7 +140,7 @@ func (r *directory) enterOnce(write bool) (*entered, error) {
 		return nil, noSuchFile(err)
 	}
 	e := &entered{dir: r.dir, root: root}
-	if err := r.check(root, write); err != nil {
+	if err := r.check(root, write, began); err != nil {
 		e.close()
 		return nil, err
 	}
@@ -167,7 +168,7 @@ func noSuchFile(err error) error {
 }
 
 // check compares the marker of the directory with what is known.
-func (r *directory) check(root *os.Root, write bool) error {
+func (r *directory) check(root *os.Root, write bool, began time.Time) error {
 	info, err := root.Stat(markerName)
 	if err == nil {
 		r.mu.Lock()
@@ -194,7 +195,7 @@ func (r *directory) check(root *os.Root, write bool) error {
 		return err
 	}
 	if !write {
-		r.wasBlank(dir)
+		r.wasBlank(began, dir)
 		return nil
 	}
 	if marker, err = makeMarker(root, r.dir); err != nil {
@@ -253,12 +254,13 @@ func (r *directory) away(what, want string) error {
 		"only if its backups are to be given up: stop, delete %s, and start again", ErrAway, r.dir, what, want, cmp.Or(strings.Join(forget, " and "), "nothing"))
 }
 
-// wasBlank notes that the directory was read as an empty replica.
-func (r *directory) wasBlank(info os.FileInfo) {
+// wasBlank notes that the directory was read as an empty replica, in a look that
+// began at a time: another may have made it since.
+func (r *directory) wasBlank(began time.Time, info os.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.blank == nil && r.known == "" {
-		r.blank = &blankDir{time.Now(), info}
+		r.blank = &blankDir{began, info}
 	}
 }
 

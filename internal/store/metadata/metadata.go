@@ -1,0 +1,127 @@
+// Package metadata is metadata.json, the small object beside the levels of a prefix
+// that says whose it is. What is read of it may be anybody's, and is bounded. It
+// touches nothing but the client that it is given, and has no state and no locks.
+package metadata
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/untrusted"
+)
+
+// Name is how the object is called.
+const Name = "metadata.json"
+
+// Format is the version that is written. A newer one is refused.
+const Format = 1
+
+// Store is an optional interface of a replica client. ReadMetadata returns
+// fs.ErrNotExist if there is none.
+type Store interface {
+	WriteMetadata(ctx context.Context, data []byte) error
+	ReadMetadata(ctx context.Context) ([]byte, error)
+}
+
+// Metadata is what the object holds.
+type Metadata struct {
+	Format    int               `json:"format"`
+	ID        string            `json:"id"`
+	Vars      map[string]string `json:"vars,omitempty"`
+	Path      string            `json:"path"` // of the database, on the machine that claimed the prefix
+	CreatedAt time.Time         `json:"created_at"`
+
+	// Who may use the database, when the prefix was claimed.
+	Mode string `json:"mode,omitempty"` // octal
+	UID  *int   `json:"uid,omitempty"`
+	GID  *int   `json:"gid,omitempty"`
+}
+
+// Encode returns the object's bytes, in this Format.
+func (md Metadata) Encode() ([]byte, error) {
+	md.Format = Format
+	b, err := json.MarshalIndent(md, "", "  ")
+	return append(b, '\n'), err
+}
+
+// FormatError says which newer format the object has.
+type FormatError int
+
+func (e FormatError) Error() string {
+	return fmt.Sprintf("%s has format %d: use a newer multidb", Name, int(e))
+}
+
+// Decode reads the object. The error wraps untrusted.ErrDamaged if it is too large,
+// and is a FormatError if its format is newer: what could be read of it is returned
+// then, too.
+func Decode(b []byte) (md Metadata, err error) {
+	md, err = decode(b)
+	switch {
+	case errors.Is(err, untrusted.ErrDamaged):
+		return md, err
+	case err != nil:
+		return md, fmt.Errorf("%s: %w", Name, err)
+	case md.Format > Format:
+		return md, FormatError(md.Format)
+	}
+	return md, nil
+}
+
+func decode(b []byte) (md Metadata, err error) {
+	if err := untrusted.CheckMetadata(b); err != nil {
+		return md, err
+	}
+	if err := json.Unmarshal(b, &md); err != nil {
+		return Metadata{}, err
+	}
+	return md, nil
+}
+
+// SetAccess notes who may use the database.
+func (md *Metadata) SetAccess(a localfile.Access) {
+	if a.Mode != 0 {
+		md.Mode = fmt.Sprintf("%04o", a.Mode.Perm())
+	}
+	if a.Owned {
+		md.UID, md.GID = &a.UID, &a.GID
+	}
+}
+
+// Access is who may use the database; zero where that is not known.
+func (md Metadata) Access() (a localfile.Access) {
+	if mode, err := strconv.ParseUint(md.Mode, 8, 32); err == nil {
+		a.Mode = fs.FileMode(mode).Perm()
+	}
+	if md.UID != nil && md.GID != nil && *md.UID >= 0 && *md.GID >= 0 {
+		a.UID, a.GID, a.Owned = *md.UID, *md.GID, true
+	}
+	return a
+}
+
+// AccessAt is what the replica says of who may use the file. Where it cannot be read
+// (no metadata is no error) only this process's user may. A newer format is read as
+// far as it is known.
+func AccessAt(ctx context.Context, client any) (localfile.Access, error) {
+	store, ok := client.(Store)
+	if !ok {
+		return localfile.Access{}, nil
+	}
+	b, err := store.ReadMetadata(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return localfile.Access{}, nil
+	}
+	var md Metadata
+	if err == nil {
+		md, err = decode(b)
+	}
+	if err != nil {
+		return localfile.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)
+	}
+	return md.Access(), nil
+}
