@@ -1,6 +1,7 @@
 package multidb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/multidb-go/multidb/internal/store/metadata"
+	"github.com/multidb-go/multidb/internal/store/tree"
 )
 
 // TenantLister is an optional power of a ReplicaFactory: which databases the
@@ -183,4 +185,89 @@ func ListTenants(ctx context.Context, f ReplicaFactory) iter.Seq2[Database, erro
 	return func(yield func(Database, error) bool) {
 		yield(Database{}, fmt.Errorf("%w: a %T cannot list its databases", errors.ErrUnsupported, f))
 	}
+}
+
+var (
+	_ TenantLister = (*S3Replica)(nil)
+	_ TenantLister = (*FileReplica)(nil)
+)
+
+// Tenants lists the databases that the bucket holds under Path; see
+// TenantLister. It is one LIST for every 1,000 names of each directory that a
+// variable of Path stands for, and one GET for each database. With {{path}},
+// whose depth is not known, it is a LIST for each directory instead. It needs
+// the right to list the bucket.
+func (r *S3Replica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
+	return walkTenants(ctx, r.template, tree.Tree{
+		Names: r.client.Dir,
+		Metadata: func(ctx context.Context, dir string) ([]byte, error) {
+			return r.client.Prefix(dir).ReadMetadata(ctx)
+		},
+	})
+}
+
+// Tenants lists the databases that the directory holds; see TenantLister.
+func (r *FileReplica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
+	return walkTenants(ctx, r.template, tree.Tree{
+		Names:  r.store.Names,
+		Levels: "ltx",
+		Metadata: func(ctx context.Context, dir string) ([]byte, error) {
+			return r.store.Client(dir).ReadMetadata(ctx)
+		},
+	})
+}
+
+// walkTenants yields the databases of the prefixes that are found in a store.
+func walkTenants(ctx context.Context, template *Template, store tree.Tree) iter.Seq2[Database, error] {
+	store.Segments = template.segments()
+	return func(yield func(Database, error) bool) {
+		for found, err := range store.Walk(ctx) {
+			var db Database
+			if err == nil {
+				db, err = TenantAt(template, found.Dir, found.Data)
+				err = opError("list", db.ID, cmp.Or(found.Err, err))
+			}
+			if !yield(db, err) {
+				return
+			}
+		}
+	}
+}
+
+// segments cuts the template at its slashes.
+func (t *Template) segments() []tree.Segment {
+	var (
+		segments []tree.Segment
+		source   strings.Builder
+		current  tree.Segment
+		literal  = true
+	)
+	end := func() {
+		if literal {
+			segments = append(segments, current)
+		} else {
+			current.Literal = ""
+			current.Matches = regexp.MustCompile(`(?s)\A` + source.String() + `\z`).MatchString // of quoted text and .+
+			segments = append(segments, current)
+		}
+		current, literal = tree.Segment{}, true
+		source.Reset()
+	}
+	for _, p := range t.parts {
+		if p.name != "" {
+			literal = false
+			current.Path = current.Path || p.name == "path"
+			source.WriteString(`.+`)
+			continue
+		}
+		for i, text := range strings.Split(p.text, "/") {
+			if i > 0 {
+				end()
+			}
+			current.Literal += text
+			source.WriteString(regexp.QuoteMeta(text))
+		}
+	}
+	end()
+	return segments
 }
