@@ -1,12 +1,9 @@
 package multidb
 
 import (
-	"cmp"
 	"context"
-	"errors"
 
-	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -31,39 +28,6 @@ func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exac
 	if err != nil {
 		return nil, opError("list", db.ID, err)
 	}
-	files, err := listFiles(ctx, client, exactTimes)
+	files, err := store.Files(ctx, client, exactTimes)
 	return files, opError("list", db.ID, err)
-}
-
-// listFiles returns every LTX file of a prefix, in one listing where the client
-// can, level by level otherwise.
-func listFiles(ctx context.Context, client litestream.ReplicaClient, exactTimes bool) ([]*ltx.FileInfo, error) {
-	if l, ok := client.(FileLister); ok {
-		all, err := l.AllLTXFiles(ctx, exactTimes)
-		if err == nil {
-			err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
-		}
-		if err != nil {
-			return nil, err
-		}
-		return all, nil
-	}
-	var all []*ltx.FileInfo
-	for level := range litestream.SnapshotLevel + 1 {
-		itr, err := client.LTXFiles(ctx, level, 0, exactTimes)
-		if err != nil {
-			return nil, err
-		}
-		for err == nil && itr.Next() {
-			all = append(all, itr.Item())
-			err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
-		}
-		if err = cmp.Or(err, itr.Err()); err != nil {
-			return nil, errors.Join(err, itr.Close())
-		}
-		if err := itr.Close(); err != nil {
-			return nil, err
-		}
-	}
-	return all, nil
 }

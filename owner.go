@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -338,7 +339,7 @@ func (m *Manager) listing(ctx context.Context, e *entry, client litestream.Repli
 			return l, nil
 		}
 	}
-	files, err := listFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	if err != nil {
 		return l, fmt.Errorf("list the replica: %w", err)
 	}
@@ -385,7 +386,7 @@ func (m *Manager) replaceLocal(ctx context.Context, r *runState, why string) (ke
 		return "", err
 	}
 	began := m.cfg.boot()
-	files, err := listFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	if err != nil {
 		return "", fmt.Errorf("list the replica: %w", err)
 	} else if len(files) == 0 {
