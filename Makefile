@@ -106,7 +106,7 @@ interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestr
 	trap 'examples/with_s3/setup_versitygw.sh clean' EXIT; \
 	exports=$$(examples/with_s3/setup_versitygw.sh start -b backups); eval "$$exports"; \
 	MULTIDB_TEST_S3_ENDPOINT=$$LITESTREAM_S3_ENDPOINT \
-		$(GO) test -count=1 -tags versitygw -run Versitygw ./internal/s3; \
+		$(GO) test -count=1 -tags versitygw -run Versitygw ./internal/store/s3; \
 	MULTIDB_TEST_S3_ENDPOINT=$$LITESTREAM_S3_ENDPOINT \
 		$(GO) test -count=1 -tags versitygw -run '(WhoMayWrite|ThereAndBackOver)/^versitygw$$' .
 

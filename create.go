@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/superfly/ltx"
+
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // How long a new database waits for the replica to say whether it has a backup,
@@ -74,7 +75,7 @@ func (m *Manager) askBackup(ctx context.Context, e *entry) (ltx.TXID, error) {
 	if err != nil {
 		return 0, err
 	}
-	files, err := replicate.ListFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	var newest ltx.TXID
 	for _, f := range files {
 		newest = max(newest, f.MaxTXID)

@@ -6,9 +6,10 @@ import (
 
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store/file"
+	"github.com/multidb-go/multidb/internal/store/s3"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -72,7 +73,7 @@ var (
 	ErrFenced = ship.ErrFenced
 	// ErrReplicaAway is returned when the directory of a file replica is not the
 	// one that was used before: its volume is not mounted, or another one is.
-	ErrReplicaAway = errors.New("not the replica that was used before")
+	ErrReplicaAway = file.ErrAway
 	// ErrDamaged is returned when something in the replica is nothing that multidb
 	// or litestream wrote, and is left unread: a metadata.json of more than 1 MiB,
 	// an LTX file with sizes that cannot be, more than 1,048,576 files of one

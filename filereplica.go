@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/store/file"
 )
 
 var (
@@ -21,6 +18,8 @@ var (
 	_ ReplicaChecker  = (*FileReplica)(nil)
 	_ ReplicaStats    = (*FileReplica)(nil)
 	_ ReplicaIdentity = (*FileReplica)(nil)
+	_ FileLister      = (*file.Client)(nil)
+	_ MetadataStore   = (*file.Client)(nil)
 )
 
 // FileReplica keeps every database's LTX files below one directory, such as a
@@ -49,14 +48,8 @@ var (
 // It holds no descriptor between calls. It is safe for concurrent use, and so
 // are its clients, also those of several processes on one directory.
 type FileReplica struct {
-	root     fileRoot
+	store    *file.Store
 	template *Template
-	stats    fileStats
-}
-
-// fileStats counts calls as RequestStats does requests.
-type fileStats struct {
-	put, get, list, remove, errors, bytesOut, bytesIn atomic.Int64
 }
 
 // NewFileReplica returns a FileReplica that keeps a database at pathTemplate,
@@ -78,7 +71,7 @@ func NewFileReplica(dir, pathTemplate string) (*FileReplica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: file replica: directory %q: %w", ErrInvalidOption, dir, err)
 	}
-	return &FileReplica{root: fileRoot{dir: abs}, template: template}, nil
+	return &FileReplica{store: file.New(abs), template: template}, nil
 }
 
 // Prefix returns the absolute directory of the database's backup.
@@ -87,7 +80,7 @@ func (r *FileReplica) Prefix(db Database) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("file replica: %w", err)
 	}
-	return filepath.Join(r.root.dir, filepath.FromSlash(path)), nil
+	return r.store.Path(path), nil
 }
 
 // Vars returns the variables of the path template.
@@ -96,16 +89,11 @@ func (r *FileReplica) Vars() []string { return r.template.Vars() }
 // ReplicaClient returns the client of the database's directory. It does no I/O
 // and holds nothing. It implements FileLister and MetadataStore too.
 func (r *FileReplica) ReplicaClient(db Database) (litestream.ReplicaClient, error) {
-	prefix, err := r.Prefix(db)
+	path, err := r.template.Expand(db)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("file replica: %w", err)
 	}
-	return &fileClient{
-		root:   &r.root,
-		prefix: prefix,
-		layout: file.NewReplicaClient(prefix),
-		stats:  &r.stats,
-	}, nil
+	return r.store.Client(path), nil
 }
 
 // Check makes the directory if it is missing and never was there, and proves that
@@ -115,52 +103,29 @@ func (r *FileReplica) Check(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	root, err := r.root.enter(false) // no marker: it may be the place where a volume is to be mounted
-	if errors.Is(err, ErrReplicaAway) {
+	if err := r.store.Check(); err != nil {
 		return fmt.Errorf("file replica: %w", err)
-	} else if err != nil {
-		return fmt.Errorf("file replica: cannot make the directory: %w", err)
-	}
-	defer root.close()
-	if root.root == nil {
-		if err := r.root.make(); err != nil {
-			return fmt.Errorf("file replica: cannot make the directory: %w", err)
-		}
-	}
-	f, err := createTemp(r.root.dir, "check")
-	if err != nil {
-		return fmt.Errorf("file replica: the directory is not writable: %w", err)
-	}
-	linked := f.Name() + ".link"
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.WriteString("multidb\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("file replica: cannot write to the directory: %w", err)
-	}
-	if err := os.Link(f.Name(), linked); err != nil {
-		return fmt.Errorf("file replica: the file system has no hard links, which create-only writes need: %w", err)
-	}
-	if err := os.Remove(linked); err != nil {
-		return fmt.Errorf("file replica: cannot remove from the directory: %w", err)
 	}
 	return nil
 }
 
 // RequestStats counts the calls of all clients as if they were requests: a
 // listing of one level is one. Throttled is always zero.
-func (r *FileReplica) RequestStats() RequestStats {
-	s := &r.stats
-	return RequestStats{
-		Put: s.put.Load(), Get: s.get.Load(), List: s.list.Load(), Delete: s.remove.Load(),
-		Errors:   s.errors.Load(),
-		BytesOut: s.bytesOut.Load(), BytesIn: s.bytesIn.Load(),
-	}
+func (r *FileReplica) RequestStats() RequestStats { return RequestStats(r.store.Stats()) }
+
+// Identify implements ReplicaIdentity. What the memory knows counts for more
+// than what was found so far.
+func (r *FileReplica) Identify(memory IdentityMemory) error {
+	return r.store.Identify(fileMemory{memory})
 }
 
-// count returns err, counted unless it is an answer rather than a failure.
-func (s *fileStats) count(err error) error {
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
-		s.errors.Add(1)
+// fileMemory gives a memory of the identity to a store that does not know ErrClosed.
+type fileMemory struct{ IdentityMemory }
+
+func (m fileMemory) Remember(place, identity string) error {
+	err := m.IdentityMemory.Remember(place, identity)
+	if errors.Is(err, ErrClosed) {
+		return file.ErrMemoryClosed
 	}
 	return err
 }

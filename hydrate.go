@@ -12,6 +12,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -34,20 +35,18 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
 		return err
 	}
-	store := client
 	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
-		if v, ok := client.(restoreView); ok {
-			if client, err = v.RestoreClient(ctx, false); err != nil {
-				return err
-			}
+		from, err := store.RestoreClient(ctx, client, false)
+		if err != nil {
+			return err
 		}
-		return m.restoreFrom(ctx, store, client, opt)
+		return m.restoreFrom(ctx, client, from, opt)
 	}
 	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
 	if err != nil {
 		return err
 	}
-	if err := m.restoreFrom(ctx, store, replicate.FromInventory(client, inv), opt); err != nil {
+	if err := m.restoreFrom(ctx, client, replicate.FromInventory(client, inv), opt); err != nil {
 		return err
 	}
 	now, err := m.replicator.AfterRestore(ctx, e.db.Path, client, inv, plan[len(plan)-1])
@@ -94,7 +93,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 			return nil, err
 		}
 	}
-	files, err := replicate.ListFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	if err != nil {
 		return nil, err
 	}

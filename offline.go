@@ -3,7 +3,7 @@ package multidb
 import (
 	"context"
 
-	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -28,6 +28,6 @@ func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exac
 	if err != nil {
 		return nil, opError("list", db.ID, err)
 	}
-	files, err := replicate.ListFiles(ctx, client, exactTimes)
+	files, err := store.Files(ctx, client, exactTimes)
 	return files, opError("list", db.ID, err)
 }

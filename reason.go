@@ -6,8 +6,8 @@ import (
 	"io/fs"
 	"syscall"
 
-	"github.com/multidb-go/multidb/internal/s3"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store/s3"
 )
 
 // Reason is the kind of thing that keeps a database from being replicated, coarse

@@ -2,8 +2,10 @@ package multidb
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/superfly/ltx"
 )
 
@@ -71,4 +73,48 @@ type FileLister interface {
 type MetadataStore interface {
 	WriteMetadata(ctx context.Context, data []byte) error
 	ReadMetadata(ctx context.Context) ([]byte, error)
+}
+
+// ReplicaIdentity is an optional interface of a ReplicaFactory whose storage can
+// be away without an error, such as a directory whose volume is not mounted. It
+// tells its storage from any other by an identity, which is made once and kept
+// in it, and refuses to read or write where that is not found.
+//
+// Start calls Identify, before any client is used, with a memory in the state
+// directory. Safe for concurrent use.
+type ReplicaIdentity interface {
+	Identify(memory IdentityMemory) error
+}
+
+// IdentityMemory keeps the identity of each place between the runs of a program.
+// Safe for concurrent use.
+type IdentityMemory interface {
+	// Recall returns the identity of a place, "" if none is known.
+	Recall(place string) (identity string, err error)
+	// Remember keeps the identity of a place; when it returns nil it is on disk.
+	// An error that wraps ErrClosed says that this memory is no longer used.
+	Remember(place, identity string) error
+	// Name says where it is, for messages that say what to delete.
+	Name() string
+}
+
+// identityFile is the memory of a Manager's replica, in the state directory.
+const identityFile = "replica.json"
+
+// identify gives the replica the memory of its identity, if it has one.
+func (m *Manager) identify() error {
+	r, ok := m.cfg.replica.(ReplicaIdentity)
+	if !ok {
+		return nil
+	}
+	memory, err := identity.Open(filepath.Join(m.dir, identityFile), func() error {
+		if m.ctx.Err() != nil {
+			return ErrClosed
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.Identify(memory)
 }

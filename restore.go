@@ -12,6 +12,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
@@ -38,12 +39,6 @@ type RestoreOptions struct {
 	// existing directory, so that what a crash leaves can be cleared up. Empty, or
 	// on another file system or mount than OutputPath: beside OutputPath.
 	TempDir string
-}
-
-// restoreView is an optional power of a replica client: a client that answers
-// everything a restore asks from one listing.
-type restoreView interface {
-	RestoreClient(ctx context.Context, exactTimes bool) (litestream.ReplicaClient, error)
 }
 
 // Restore makes a database file from the replica, of any ID that a pattern
@@ -95,13 +90,11 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	if err != nil {
 		return err
 	}
-	store := client
-	if v, ok := client.(restoreView); ok {
-		if client, err = v.RestoreClient(ctx, !opt.Timestamp.IsZero()); err != nil {
-			return err
-		}
+	from, err := store.RestoreClient(ctx, client, !opt.Timestamp.IsZero())
+	if err != nil {
+		return err
 	}
-	return restoreClient(ctx, store, client, opt, logger)
+	return restoreClient(ctx, client, from, opt, logger)
 }
 
 // restoreFrom makes the database file from one client. store is asked for its metadata.

@@ -11,6 +11,33 @@ import (
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
+func TestARestoreFromAFileListerCostsOneListing(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep))
+	const id = "project0/db0"
+	f.insert(id, "x")
+	f.sync(id)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, opt := range []multidb.RestoreOptions{{}, {Timestamp: time.Now().Add(time.Hour)}} {
+		rep.ResetOperations()
+		opt.OutputPath = filepath.Join(t.TempDir(), "out.db")
+		if err := multidb.RestoreFrom(t.Context(), rep, multidb.Database{ID: id}, opt); err != nil {
+			t.Fatal(err)
+		}
+		lists := 0
+		for _, op := range rep.Operations() {
+			if op.Op == multidbtest.OpList {
+				lists++
+			}
+		}
+		if lists != 1 {
+			t.Errorf("%+v: %d listings, want 1", opt, lists)
+		}
+	}
+}
+
 func TestAnyTransactionAndAnyTimeIsRestored(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
 	const id = "project0/db0"

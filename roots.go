@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
@@ -194,19 +195,7 @@ func (m *Manager) saveRoots() error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(m.dir, rootsFile)
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return durable.ReplaceFile(filepath.Join(m.dir, rootsFile), append(b, '\n'))
 }
 
 // judgeRoots decides, after the listings and before anything is forgotten for

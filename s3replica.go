@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/s3"
+	"github.com/multidb-go/multidb/internal/store/s3"
 )
 
 var (

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -148,12 +149,8 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 			}
 			return err
 		}
-		t := time.NewTimer(closePause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return context.Cause(ctx)
+		if err := ctxio.Sleep(ctx, closePause); err != nil {
+			return err
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package multidb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/multidb-go/multidb/internal/store/metadata"
+	"github.com/multidb-go/multidb/internal/store/tree"
 )
 
 // TenantLister is an optional power of a ReplicaFactory: which databases the
@@ -35,10 +37,16 @@ type TenantLister interface {
 func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
 	var md metadata.Metadata
 	if data != nil {
-		var err error
-		if md, err = metadata.Decode(data); err != nil && md.ID != "" {
+		var (
+			err   error
+			newer metadata.FormatError
+		)
+		switch md, err = metadata.Decode(data); {
+		case errors.As(err, &newer):
 			return Database{ID: ID(md.ID)}, fmt.Errorf("%s: %w", prefix, err)
-		} else if err != nil {
+		case errors.Is(err, ErrDamaged):
+			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: %s: %w", prefix, metadata.Name, err)
+		case err != nil:
 			return tenantOf(t, prefix, md).db, fmt.Errorf("%s: %w", prefix, err)
 		}
 	}
@@ -103,4 +111,60 @@ func ListTenants(ctx context.Context, f ReplicaFactory) iter.Seq2[Database, erro
 	return func(yield func(Database, error) bool) {
 		yield(Database{}, fmt.Errorf("%w: a %T cannot list its databases", errors.ErrUnsupported, f))
 	}
+}
+
+var (
+	_ TenantLister = (*S3Replica)(nil)
+	_ TenantLister = (*FileReplica)(nil)
+)
+
+// Tenants lists the databases that the bucket holds under Path; see
+// TenantLister. It is one LIST for every 1,000 names of each directory that a
+// variable of Path stands for, and one GET for each database. With {{path}},
+// whose depth is not known, it is a LIST for each directory instead. It needs
+// the right to list the bucket.
+func (r *S3Replica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
+	return walkTenants(ctx, r.template, tree.Tree{
+		Names: r.client.Dir,
+		Metadata: func(ctx context.Context, dir string) ([]byte, error) {
+			return r.client.Prefix(dir).ReadMetadata(ctx)
+		},
+	})
+}
+
+// Tenants lists the databases that the directory holds; see TenantLister.
+func (r *FileReplica) Tenants(ctx context.Context) iter.Seq2[Database, error] {
+	return walkTenants(ctx, r.template, tree.Tree{
+		Names:  r.store.Names,
+		Levels: "ltx",
+		Metadata: func(ctx context.Context, dir string) ([]byte, error) {
+			return r.store.Client(dir).ReadMetadata(ctx)
+		},
+	})
+}
+
+// walkTenants yields the databases of the prefixes that are found in a store.
+func walkTenants(ctx context.Context, template *Template, store tree.Tree) iter.Seq2[Database, error] {
+	store.Segments = template.segments()
+	return func(yield func(Database, error) bool) {
+		for found, err := range store.Walk(ctx) {
+			var db Database
+			if err == nil {
+				db, err = TenantAt(template, found.Dir, found.Data)
+				err = opError("list", db.ID, cmp.Or(found.Err, err))
+			}
+			if !yield(db, err) {
+				return
+			}
+		}
+	}
+}
+
+// segments are what the walk has to know of the template.
+func (t *Template) segments() []tree.Segment {
+	var segments []tree.Segment
+	for _, s := range t.t.Segments() {
+		segments = append(segments, tree.Segment{Literal: s.Literal, Path: s.Path, Matches: s.Matches})
+	}
+	return segments
 }

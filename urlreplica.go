@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/benbjohnson/litestream"
+	urlstore "github.com/multidb-go/multidb/internal/store/url"
 )
 
 var (
@@ -31,7 +32,7 @@ var (
 type URLReplica struct {
 	base     url.URL // Path not set
 	template *Template
-	redact   redactor
+	redact   urlstore.Redactor
 }
 
 // NewURLReplica returns a URLReplica. The path of the URL is a template:
@@ -77,7 +78,7 @@ func parseURLReplica(urlTemplate string) (*URLReplica, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &URLReplica{base: *u, template: template, redact: newRedactor(u)}
+	r := &URLReplica{base: *u, template: template, redact: urlstore.NewRedactor(u)}
 	r.base.Path, r.base.RawPath = "", ""
 
 	// Building a client is no I/O, and finds a scheme without a client, or a
@@ -132,7 +133,7 @@ func (r *URLReplica) ReplicaClient(db Database) (litestream.ReplicaClient, error
 	if err != nil {
 		return nil, fmt.Errorf("url replica: %w", err)
 	}
-	return &urlClient{client: client, redact: r.redact}, nil
+	return urlstore.NewClient(client, r.redact), nil
 }
 
 func (r *URLReplica) expand(db Database) (string, error) {
@@ -156,7 +157,7 @@ func (r *URLReplica) newClient(path string) (litestream.ReplicaClient, error) {
 	if err.Error() == fmt.Sprintf("unsupported replica URL scheme: %q", u.Scheme) {
 		return nil, noClientError(u.Scheme)
 	}
-	return nil, r.redact.error(err)
+	return nil, r.redact.Clean(err)
 }
 
 // noClientError says which import is missing.

@@ -15,7 +15,7 @@ import (
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
-	"github.com/multidb-go/multidb/internal/s3"
+	"github.com/multidb-go/multidb/internal/store/s3"
 )
 
 // sourceFlags say where backups are.

@@ -16,6 +16,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/multidb-go/multidb/internal/durable"
 )
 
 const (
@@ -223,7 +225,7 @@ func create(ctx context.Context, path string) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // fill writes what an empty catalog consists of.
@@ -296,14 +298,5 @@ func moveAside(path string) (string, error) {
 			return "", err
 		}
 	}
-	return moved, syncDir(filepath.Dir(path))
-}
-
-// syncDir makes renames in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return moved, durable.SyncDir(filepath.Dir(path))
 }

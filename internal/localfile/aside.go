@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -53,5 +54,5 @@ func SetAside(ctx context.Context, path, dir, why string, now time.Time) (kept s
 			return kept, err
 		}
 	}
-	return kept, errors.Join(SyncDir(dir), SyncDir(filepath.Dir(path)))
+	return kept, errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(path)))
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fsid"
 )
@@ -33,15 +34,6 @@ func Vacant(path string) error {
 		}
 	}
 	return nil
-}
-
-// SyncDir makes the names in a directory durable.
-func SyncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // publisher gives a finished file its name, by the first way that the file system has.
@@ -71,7 +63,7 @@ func (p publisher) publish(tmp, out string) error {
 		return err
 	}
 	failpoint.Hit("restore.link.after")
-	return SyncDir(filepath.Dir(out))
+	return durable.SyncDir(filepath.Dir(out))
 }
 
 // name gives a file another name on the same file system.

@@ -62,11 +62,11 @@ func (c *claimer) claim(ctx context.Context) error {
 // checkClaim reads metadata.json where the prefix has a history that is not known
 // here.
 func (x *run) checkClaim(ctx context.Context, client litestream.ReplicaClient) error {
-	store, ok := client.(metadata.Store)
+	meta, ok := client.(metadata.Store)
 	if !ok || x.st.db.State.TXID != 0 {
 		return nil
 	}
-	b, err := store.ReadMetadata(ctx)
+	b, err := meta.ReadMetadata(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // written by litestream itself
 	} else if err != nil {

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/fsid"
-	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -168,7 +168,7 @@ func (l *Logs) setAside(path, why string, suffixes ...string) (moved []string, e
 			moved = append(moved, base+suffix)
 		}
 	}
-	return moved, localfile.SyncDir(filepath.Dir(path))
+	return moved, durable.SyncDir(filepath.Dir(path))
 }
 
 // LogSetAside is the event of a log that was set aside, under the name given.

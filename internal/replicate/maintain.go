@@ -10,6 +10,7 @@ import (
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // MaintenanceError is a failure that leaves everything at the replica.
@@ -153,7 +154,7 @@ func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (shi
 			return l, nil
 		}
 	}
-	files, err := ListFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	if err != nil {
 		return l, fmt.Errorf("list the replica: %w", err)
 	}

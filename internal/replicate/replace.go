@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -29,7 +30,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 		return "", err
 	}
 	began := x.cfg.Boot()
-	files, err := ListFiles(ctx, client, false)
+	files, err := store.Files(ctx, client, false)
 	if err != nil {
 		return "", fmt.Errorf("list the replica: %w", err)
 	} else if len(files) == 0 {

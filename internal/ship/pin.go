@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/wal"
@@ -84,7 +85,7 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 		if ok, err := s.tryPin(ctx, db, p, p.probe); ok || err != nil {
 			return p, err
 		}
-		if err := pause(ctx, time.Millisecond<<i); err != nil {
+		if err := ctxio.Sleep(ctx, time.Millisecond<<i); err != nil {
 			return p, err
 		}
 	}
@@ -262,22 +263,11 @@ func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint,
 		if !p.Racy(now) {
 			return p, nil
 		}
-		if err := pause(ctx, p.Tick()-max(p.Age(now), 0)+time.Millisecond); err != nil {
+		if err := ctxio.Sleep(ctx, p.Tick()-max(p.Age(now), 0)+time.Millisecond); err != nil {
 			return fsid.Fingerprint{}, err
 		}
 	}
 	return fsid.Fingerprint{}, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // state is the State after shipping what the pin sees as the given file.

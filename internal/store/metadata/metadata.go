@@ -1,5 +1,6 @@
 // Package metadata is metadata.json, the small object beside the levels of a prefix
-// that says whose it is. What is read of it may be anybody's, and is bounded.
+// that says whose it is. What is read of it may be anybody's, and is bounded. It
+// touches nothing but the client that it is given, and has no state and no locks.
 package metadata
 
 import (
@@ -49,16 +50,35 @@ func (md Metadata) Encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// Decode reads the object. Where its format is newer the ID is set, too.
+// FormatError says which newer format the object has.
+type FormatError int
+
+func (e FormatError) Error() string {
+	return fmt.Sprintf("%s has format %d: use a newer multidb", Name, int(e))
+}
+
+// Decode reads the object. The error wraps untrusted.ErrDamaged if it is too large,
+// and is a FormatError if its format is newer: what could be read of it is returned
+// then, too.
 func Decode(b []byte) (md Metadata, err error) {
+	md, err = decode(b)
+	switch {
+	case errors.Is(err, untrusted.ErrDamaged):
+		return md, err
+	case err != nil:
+		return md, fmt.Errorf("%s: %w", Name, err)
+	case md.Format > Format:
+		return md, FormatError(md.Format)
+	}
+	return md, nil
+}
+
+func decode(b []byte) (md Metadata, err error) {
 	if err := untrusted.CheckMetadata(b); err != nil {
 		return md, err
 	}
 	if err := json.Unmarshal(b, &md); err != nil {
-		return Metadata{}, fmt.Errorf("%s: %w", Name, err)
-	}
-	if md.Format > Format {
-		return Metadata{ID: md.ID}, fmt.Errorf("%s has format %d: use a newer multidb", Name, md.Format)
+		return Metadata{}, err
 	}
 	return md, nil
 }
@@ -85,7 +105,8 @@ func (md Metadata) Access() (a fsid.Access) {
 }
 
 // AccessAt is what the replica says of who may use the file. Where it cannot be read
-// (no metadata is no error) only this process's user may.
+// (no metadata is no error) only this process's user may. A newer format is read as
+// far as it is known.
 func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 	store, ok := client.(Store)
 	if !ok {
@@ -97,7 +118,7 @@ func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 	}
 	var md Metadata
 	if err == nil {
-		md, err = Decode(b)
+		md, err = decode(b)
 	}
 	if err != nil {
 		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)

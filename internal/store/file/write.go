@@ -1,7 +1,6 @@
-package multidb
+package file
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,15 +9,15 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
-// fileWrite is one file to publish.
-type fileWrite struct {
-	slot       int // of fileClient.ready
+// writing is one file to publish.
+type writing struct {
+	slot       int // of Client.ready
 	path       string
 	createOnly bool      // an existing file stays, and is an error
 	modTime    time.Time // zero: now
@@ -27,7 +26,7 @@ type fileWrite struct {
 
 // publish writes a file so that it is seen whole or not at all, and is on disk
 // when publish returns nil.
-func (c *fileClient) publish(w fileWrite) (size int64, err error) {
+func (c *Client) publish(w writing) (size int64, err error) {
 	c.stats.put.Add(1)
 	defer func() {
 		c.stats.bytesOut.Add(size)
@@ -66,13 +65,13 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 		if err := os.Rename(temp, w.path); err != nil {
 			return size, errors.Join(err, os.Remove(temp))
 		}
-		return size, syncDir(dir)
+		return size, durable.SyncDir(dir)
 	}
 	linkErr := os.Link(temp, w.path)
 	failpoint.Hit("file.link.after")
 	// Also when the file was there: the caller may find that it is his own,
 	// of a call that a crash ended before this fsync, and count on it.
-	err = errors.Join(os.Remove(temp), syncDir(dir))
+	err = errors.Join(os.Remove(temp), durable.SyncDir(dir))
 	if err != nil && errors.Is(linkErr, fs.ErrExist) {
 		return size, err
 	}
@@ -81,7 +80,7 @@ func (c *fileClient) publish(w fileWrite) (size int64, err error) {
 
 // openTemp creates the temporary file for path, and the directories above it
 // if they are missing.
-func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
+func (c *Client) openTemp(slot int, path string) (*os.File, error) {
 	dir, name := filepath.Split(path)
 	for attempt := 1; ; attempt++ {
 		if !c.ready[slot].Load() {
@@ -107,15 +106,15 @@ func (c *fileClient) openTemp(slot int, path string) (*os.File, error) {
 // that of the file becomes the LTX file's, long ago perhaps, before it is
 // published.
 func createTemp(dir, name string) (*os.File, error) {
-	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), fileTempSuffix))
+	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), tempSuffix))
 }
 
-func isFileTemp(name string) bool { return strings.HasSuffix(name, fileTempSuffix) }
+func isTemp(name string) bool { return strings.HasSuffix(name, tempSuffix) }
 
 // tempTime returns when createTemp made a file of that name.
 func tempTime(name string) (time.Time, bool) {
-	parts := strings.Split(strings.TrimSuffix(name, fileTempSuffix), ".")
-	if !isFileTemp(name) || len(parts) < 3 {
+	parts := strings.Split(strings.TrimSuffix(name, tempSuffix), ".")
+	if !isTemp(name) || len(parts) < 3 {
 		return time.Time{}, false
 	}
 	sec, err := strconv.ParseInt(parts[len(parts)-2], 10, 64)
@@ -131,7 +130,7 @@ func sweepTemps(dir string) error {
 	}
 	for _, e := range entries {
 		at, ok := tempTime(e.Name())
-		if !ok || e.IsDir() || time.Since(at) < fileTempAge {
+		if !ok || e.IsDir() || time.Since(at) < tempAge {
 			continue
 		}
 		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -157,7 +156,7 @@ func makeDirs(root, dir string) error {
 		return err
 	}
 	for d := filepath.Dir(dir); ; d = filepath.Dir(d) {
-		err := syncDir(d)
+		err := durable.SyncDir(d)
 		if d == top {
 			if errors.Is(err, fs.ErrPermission) {
 				return nil // not ours: it was there before, and may be unreadable
@@ -170,14 +169,6 @@ func makeDirs(root, dir string) error {
 	}
 }
 
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // removeEmptyDir removes dir unless there is something in it.
 func removeEmptyDir(dir string) error {
 	err := os.Remove(dir)
@@ -185,32 +176,4 @@ func removeEmptyDir(dir string) error {
 		return nil
 	}
 	return err
-}
-
-// contextReader ends a reader with a context, and counts what was read.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-	c   io.Closer     // nil: nothing to close
-	n   *atomic.Int64 // nil: not counted
-}
-
-// Read fails at the end too if the context has ended: what was written so far
-// must then not be taken for the whole.
-func (r *contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.r.Read(p)
-	if r.n != nil {
-		r.n.Add(int64(n))
-	}
-	return n, err
-}
-
-func (r *contextReader) Close() error {
-	if r.c == nil {
-		return nil
-	}
-	return r.c.Close()
 }

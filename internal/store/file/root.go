@@ -1,4 +1,4 @@
-package multidb
+package file
 
 import (
 	"cmp"
@@ -15,83 +15,85 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/durable"
 )
 
 const (
-	// fileMarkerName is the file in a replica's directory that says which replica
+	// markerName is the file in a replica's directory that says which replica
 	// it is. A volume that is not mounted has none, and another has another.
-	fileMarkerName = ".multidb-replica"
-	// maxFileMarker bounds it, in bytes.
-	maxFileMarker = 4 << 10
+	markerName = ".multidb-replica"
+	// maxMarker bounds it, in bytes.
+	maxMarker = 4 << 10
 )
 
-// fileMarker is what the marker holds.
-type fileMarker struct {
+// identityMarker is what the marker holds.
+type identityMarker struct {
 	Format    int       `json:"format"`
 	ID        string    `json:"id"`
 	CreatedAt time.Time `json:"created_at"`
 }
 
-// fileRoot is the directory of a FileReplica, and what is known of it. Every
+// directory is the directory of a Store, and what is known of it. Every
 // call enters it anew: what it finds in the directory it entered is the truth,
 // whatever is mounted over its name meanwhile.
-type fileRoot struct {
+type directory struct {
 	dir string
 
 	mu       sync.Mutex
 	known    string      // the identity; "" until the first use
 	marker   os.FileInfo // of the marker when it was last read, with known in it
-	blank    *blankRoot  // the first time it was found without a marker; nil: not yet
+	blank    *blankDir   // the first time it was found without a marker; nil: not yet
 	made     bool        // the directory was made by this process
-	memories []IdentityMemory
+	memories []Memory
 }
 
-// blankRoot is a directory without a marker, which was read as an empty replica.
-type blankRoot struct {
+// blankDir is a directory without a marker, which was read as an empty replica.
+type blankDir struct {
 	at   time.Time
 	info os.FileInfo // nil: there was no directory
 }
 
-// enteredRoot is the directory as one call sees it. Close it.
-type enteredRoot struct {
+// entered is the directory as one call sees it. Close it.
+type entered struct {
 	dir  string
 	root *os.Root // nil: there is none, and as far as is known there never was
 }
 
-func (e *enteredRoot) close() {
+func (e *entered) close() {
 	if e.root != nil {
 		_ = e.root.Close() // nothing was written through it
 	}
 }
 
-// Identify implements ReplicaIdentity. What the memory knows counts for more
-// than what was found so far.
-func (r *FileReplica) Identify(memory IdentityMemory) error {
-	id, err := memory.Recall(r.root.dir)
+// identify takes up a memory. What it knows counts for more than what was found
+// so far.
+func (r *directory) identify(memory Memory) error {
+	id, err := memory.Recall(r.dir)
 	if err != nil {
 		return err
 	}
-	r.root.mu.Lock()
-	r.root.memories = append(r.root.memories, memory)
-	if id != "" && id != r.root.known {
-		r.root.known, r.root.marker = id, nil
+	r.mu.Lock()
+	r.memories = append(r.memories, memory)
+	if id != "" && id != r.known {
+		r.known, r.marker = id, nil
 	}
-	id = r.root.known
-	r.root.mu.Unlock()
-	return r.root.remember(id)
+	id = r.known
+	r.mu.Unlock()
+	return r.remember(id)
 }
 
 // remember tells every memory of the identity, unless there is none yet.
-func (r *fileRoot) remember(id string) error {
+func (r *directory) remember(id string) error {
 	r.mu.Lock()
 	memories := r.memories
 	r.mu.Unlock()
 	if id == "" {
 		return nil
 	}
-	var open []IdentityMemory
+	var open []Memory
 	for _, m := range memories {
-		if err := m.Remember(r.dir, id); errors.Is(err, ErrClosed) {
+		if err := m.Remember(r.dir, id); errors.Is(err, ErrMemoryClosed) {
 			continue
 		} else if err != nil {
 			return err
@@ -108,9 +110,9 @@ func (r *fileRoot) remember(id string) error {
 
 // enter opens the directory and makes sure that it is the replica. If write is
 // set it makes the directory and its marker at the first use, and only then.
-func (r *fileRoot) enter(write bool) (*enteredRoot, error) {
+func (r *directory) enter(write bool) (*entered, error) {
 	e, err := r.look(write)
-	if errors.Is(err, ErrReplicaAway) {
+	if errors.Is(err, ErrAway) {
 		// Another may have begun to use it after we looked for the directory and
 		// before we looked for what tells that it was used: then it is there now.
 		return r.look(write)
@@ -118,7 +120,7 @@ func (r *fileRoot) enter(write bool) (*enteredRoot, error) {
 	return e, err
 }
 
-func (r *fileRoot) look(write bool) (*enteredRoot, error) {
+func (r *directory) look(write bool) (*entered, error) {
 	began := time.Now()
 	root, err := os.OpenRoot(r.dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +129,7 @@ func (r *fileRoot) look(write bool) (*enteredRoot, error) {
 		}
 		if !write {
 			r.wasBlank(began, nil)
-			return &enteredRoot{dir: r.dir}, nil
+			return &entered{dir: r.dir}, nil
 		}
 		if err := r.make(); err != nil {
 			return nil, err
@@ -137,7 +139,7 @@ func (r *fileRoot) look(write bool) (*enteredRoot, error) {
 	if err != nil {
 		return nil, noSuchFile(err)
 	}
-	e := &enteredRoot{dir: r.dir, root: root}
+	e := &entered{dir: r.dir, root: root}
 	if err := r.check(root, write, began); err != nil {
 		e.close()
 		return nil, err
@@ -146,7 +148,7 @@ func (r *fileRoot) look(write bool) (*enteredRoot, error) {
 }
 
 // make makes the directory.
-func (r *fileRoot) make() error {
+func (r *directory) make() error {
 	if err := makeDirs(r.dir, r.dir); err != nil {
 		return err
 	}
@@ -160,14 +162,14 @@ func (r *fileRoot) make() error {
 // that is not there.
 func noSuchFile(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: %v", ErrReplicaAway, err)
+		return fmt.Errorf("%w: %v", ErrAway, err)
 	}
 	return err
 }
 
 // check compares the marker of the directory with what is known.
-func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
-	info, err := root.Stat(fileMarkerName)
+func (r *directory) check(root *os.Root, write bool, began time.Time) error {
+	info, err := root.Stat(markerName)
 	if err == nil {
 		r.mu.Lock()
 		same := r.marker != nil && os.SameFile(r.marker, info) && r.marker.ModTime().Equal(info.ModTime()) && r.marker.Size() == info.Size()
@@ -178,9 +180,9 @@ func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	var marker fileMarker
+	var marker identityMarker
 	if err == nil {
-		if marker, err = readFileMarker(root); err != nil {
+		if marker, err = readMarker(root); err != nil {
 			return noSuchFile(err)
 		}
 		return r.adopt(root, marker, info)
@@ -189,15 +191,15 @@ func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
 	if err != nil {
 		return noSuchFile(err)
 	}
-	if err := r.mayBegin("it has no "+fileMarkerName, dir); err != nil {
+	if err := r.mayBegin("it has no "+markerName, dir); err != nil {
 		return err
 	}
 	if !write {
 		r.wasBlank(began, dir)
 		return nil
 	}
-	if marker, err = makeFileMarker(root, r.dir); err != nil {
-		return fmt.Errorf("make %s: %w", filepath.Join(r.dir, fileMarkerName), noSuchFile(err))
+	if marker, err = makeMarker(root, r.dir); err != nil {
+		return fmt.Errorf("make %s: %w", filepath.Join(r.dir, markerName), noSuchFile(err))
 	}
 	r.mu.Lock()
 	made := r.made
@@ -207,7 +209,7 @@ func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
 			return err
 		}
 	}
-	if info, err = root.Stat(fileMarkerName); err != nil {
+	if info, err = root.Stat(markerName); err != nil {
 		return noSuchFile(err)
 	}
 	return r.adopt(root, marker, info)
@@ -215,12 +217,12 @@ func (r *fileRoot) check(root *os.Root, write bool, began time.Time) error {
 
 // mayBegin returns nil if this may be the first use of a directory that is not
 // there (dir is nil), or has no marker.
-func (r *fileRoot) mayBegin(what string, dir os.FileInfo) error {
+func (r *directory) mayBegin(what string, dir os.FileInfo) error {
 	r.mu.Lock()
 	known, blank := r.known, r.blank
 	r.mu.Unlock()
 	if known == "" && blank != nil && blank.info != nil && (dir == nil || !os.SameFile(blank.info, dir)) {
-		return fmt.Errorf("%w: %s: it is not the directory that was read before: mount its volume, or start again if this one is right", ErrReplicaAway, r.dir)
+		return fmt.Errorf("%w: %s: it is not the directory that was read before: mount its volume, or start again if this one is right", ErrAway, r.dir)
 	}
 	if known == "" {
 		trace, err := readMarkerFile(os.Open(r.trace()))
@@ -235,7 +237,7 @@ func (r *fileRoot) mayBegin(what string, dir os.FileInfo) error {
 }
 
 // away is the error of a directory that is not the replica.
-func (r *fileRoot) away(what, want string) error {
+func (r *directory) away(what, want string) error {
 	r.mu.Lock()
 	memories := slices.Clone(r.memories)
 	r.mu.Unlock()
@@ -249,21 +251,21 @@ func (r *fileRoot) away(what, want string) error {
 		}
 	}
 	return fmt.Errorf("%w: %s: %s, which has been used as replica %s: mount its volume, or put the directory back; "+
-		"only if its backups are to be given up: stop, delete %s, and start again", ErrReplicaAway, r.dir, what, want, cmp.Or(strings.Join(forget, " and "), "nothing"))
+		"only if its backups are to be given up: stop, delete %s, and start again", ErrAway, r.dir, what, want, cmp.Or(strings.Join(forget, " and "), "nothing"))
 }
 
 // wasBlank notes that the directory was read as an empty replica, in a look that
 // began at a time: another may have made it since.
-func (r *fileRoot) wasBlank(began time.Time, info os.FileInfo) {
+func (r *directory) wasBlank(began time.Time, info os.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.blank == nil && r.known == "" {
-		r.blank = &blankRoot{began, info}
+		r.blank = &blankDir{began, info}
 	}
 }
 
 // adopt takes the marker that was found or made for the replica's, or refuses it.
-func (r *fileRoot) adopt(root *os.Root, marker fileMarker, info os.FileInfo) error {
+func (r *directory) adopt(root *os.Root, marker identityMarker, info os.FileInfo) error {
 	dir, err := root.Stat(".")
 	if err != nil {
 		return noSuchFile(err)
@@ -276,7 +278,7 @@ func (r *fileRoot) adopt(root *os.Root, marker fileMarker, info os.FileInfo) err
 		return r.away("it is now replica "+marker.ID, known)
 	case known == "" && blank != nil && (blank.info == nil || !os.SameFile(blank.info, dir)) && marker.CreatedAt.Before(blank.at):
 		return fmt.Errorf("%w: %s: it was empty when this process first used it, and is now replica %s of %s: what was looked for in it "+
-			"may be there; start again, now that its volume is mounted", ErrReplicaAway, r.dir, marker.ID, marker.CreatedAt.Format(time.RFC3339))
+			"may be there; start again, now that its volume is mounted", ErrAway, r.dir, marker.ID, marker.CreatedAt.Format(time.RFC3339))
 	}
 	if known == "" {
 		// Before anything counts on it: another start must know it too.
@@ -302,52 +304,52 @@ func (r *fileRoot) adopt(root *os.Root, marker fileMarker, info os.FileInfo) err
 // trace is a file beside the directory, if this program made the directory: the
 // marker again. It tells every program on this machine that the directory was
 // there, also those without a memory of their own.
-func (r *fileRoot) trace() string {
-	return filepath.Join(filepath.Dir(r.dir), "."+filepath.Base(r.dir)+fileMarkerName)
+func (r *directory) trace() string {
+	return filepath.Join(filepath.Dir(r.dir), "."+filepath.Base(r.dir)+markerName)
 }
 
-func (r *fileRoot) leaveTrace(marker fileMarker) error {
+func (r *directory) leaveTrace(marker identityMarker) error {
 	data, err := marker.bytes()
 	if err != nil {
 		return err
 	}
-	return replaceFile(r.trace(), data)
+	return durable.ReplaceFile(r.trace(), data)
 }
 
-func (m fileMarker) bytes() ([]byte, error) {
+func (m identityMarker) bytes() ([]byte, error) {
 	data, err := json.Marshal(m)
 	return append(data, '\n'), err
 }
 
-func readFileMarker(root *os.Root) (fileMarker, error) {
-	return readMarkerFile(root.Open(fileMarkerName))
+func readMarker(root *os.Root) (identityMarker, error) {
+	return readMarkerFile(root.Open(markerName))
 }
 
 // readMarkerFile reads a marker, and closes its file.
-func readMarkerFile(f *os.File, err error) (m fileMarker, _ error) {
+func readMarkerFile(f *os.File, err error) (m identityMarker, _ error) {
 	if err != nil {
 		return m, err
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileMarker))
+	data, err := io.ReadAll(io.LimitReader(f, maxMarker))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return m, err
 	}
 	if err := json.Unmarshal(data, &m); err != nil || m.ID == "" || m.Format < 1 {
 		return m, fmt.Errorf("%w: %s says no identity: put back what it was (its copy may be beside the directory), or delete it "+
-			"if the right volume is mounted", ErrReplicaAway, f.Name())
+			"if the right volume is mounted", ErrAway, f.Name())
 	}
 	return m, nil
 }
 
-// makeFileMarker makes the marker of a directory that has none, durably. Of
+// makeMarker makes the marker of a directory that has none, durably. Of
 // several that do so at once one wins.
-func makeFileMarker(root *os.Root, dir string) (m fileMarker, err error) {
-	m = fileMarker{Format: 1, ID: rand.Text(), CreatedAt: time.Now().UTC()}
+func makeMarker(root *os.Root, dir string) (m identityMarker, err error) {
+	m = identityMarker{Format: 1, ID: rand.Text(), CreatedAt: time.Now().UTC()}
 	data, err := m.bytes()
 	if err != nil {
 		return m, err
 	}
-	temp := fmt.Sprintf("%s.%d.%s%s", fileMarkerName, m.CreatedAt.Unix(), m.ID, fileTempSuffix)
+	temp := fmt.Sprintf("%s.%d.%s%s", markerName, m.CreatedAt.Unix(), m.ID, tempSuffix)
 	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return m, err
@@ -357,7 +359,7 @@ func makeFileMarker(root *os.Root, dir string) (m fileMarker, err error) {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = root.Link(temp, fileMarkerName)
+		err = root.Link(temp, markerName)
 	}
 	exists := errors.Is(err, fs.ErrExist)
 	if exists {
@@ -367,7 +369,7 @@ func makeFileMarker(root *os.Root, dir string) (m fileMarker, err error) {
 		return m, err
 	}
 	if exists {
-		if m, err = readFileMarker(root); err != nil {
+		if m, err = readMarker(root); err != nil {
 			return m, err
 		}
 	}
@@ -379,11 +381,11 @@ func makeFileMarker(root *os.Root, dir string) (m fileMarker, err error) {
 }
 
 // rel is a path below the directory, relative to it.
-func (e *enteredRoot) rel(path string) (string, error) { return filepath.Rel(e.dir, path) }
+func (e *entered) rel(path string) (string, error) { return filepath.Rel(e.dir, path) }
 
 // open opens a file or directory of the replica for reading. An error wraps
 // fs.ErrNotExist only if the replica, the right one, has no such file.
-func (e *enteredRoot) open(path string) (*os.File, error) {
+func (e *entered) open(path string) (*os.File, error) {
 	if e.root == nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	}
@@ -408,7 +410,7 @@ func (e *enteredRoot) open(path string) (*os.File, error) {
 }
 
 // openRoot is open for a directory.
-func (e *enteredRoot) openRoot(path string) (*os.Root, error) {
+func (e *entered) openRoot(path string) (*os.Root, error) {
 	if e.root == nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: syscall.ENOENT}
 	}
@@ -432,7 +434,7 @@ func (e *enteredRoot) openRoot(path string) (*os.Root, error) {
 }
 
 // still returns nil if the replica's name leads to the directory entered.
-func (e *enteredRoot) still() error {
+func (e *entered) still() error {
 	was, err := e.root.Stat(".")
 	if err != nil {
 		return noSuchFile(err)
@@ -442,14 +444,14 @@ func (e *enteredRoot) still() error {
 		return noSuchFile(err)
 	}
 	if !os.SameFile(was, is) {
-		return fmt.Errorf("%w: %s: another directory was mounted there just now", ErrReplicaAway, e.dir)
+		return fmt.Errorf("%w: %s: another directory was mounted there just now", ErrAway, e.dir)
 	}
 	return nil
 }
 
 // holds makes sure that an open file that was reached by path is in the
 // directory entered, and not in what is mounted there since.
-func (e *enteredRoot) holds(path string, f *os.File) error {
+func (e *entered) holds(path string, f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -468,7 +470,7 @@ func (e *enteredRoot) holds(path string, f *os.File) error {
 		return noSuchFile(err)
 	}
 	if !os.SameFile(info, found) {
-		return fmt.Errorf("%w: %s: another directory was mounted there just now", ErrReplicaAway, e.dir)
+		return fmt.Errorf("%w: %s: another directory was mounted there just now", ErrAway, e.dir)
 	}
 	return nil
 }

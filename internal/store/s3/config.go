@@ -34,76 +34,29 @@ const (
 )
 
 // Config says where the bucket is and how to speak to it. Only Bucket is
-// required.
+// required. The fields up to NoDelete are those of multidb.S3Config, which
+// documents each, with its default.
 type Config struct {
-	// Bucket is the bucket's name, or the ARN of an access point. Required. It must
-	// exist.
-	Bucket string
-	// Region of the bucket. Empty: AWS_REGION, AWS_DEFAULT_REGION or the shared
-	// config file; with a custom endpoint, "us-east-1" if those are not set. An ARN
-	// has its own.
-	Region string
-	// Endpoint is the URL of an S3-compatible store ("http://127.0.0.1:9000"),
-	// "https://" if it has no scheme. Empty: AWS_ENDPOINT_URL_S3, else AWS.
-	Endpoint string
+	Bucket, Region, Endpoint string
 
-	// AccessKeyID and SecretAccessKey are static credentials, SessionToken their
-	// optional third part. All empty: the SDK's default chain (environment, shared
-	// files, web identity, ECS, EC2), loaded at the first request.
-	AccessKeyID     string
-	SecretAccessKey string
-	SessionToken    string
-	// Profile of the shared config and credentials files. Empty: AWS_PROFILE,
-	// else "default".
-	Profile string
-	// Anonymous sends requests unsigned. Excludes the credentials above.
-	Anonymous bool
+	AccessKeyID, SecretAccessKey, SessionToken string
+	Profile                                    string
+	Anonymous                                  bool
 
-	// ForcePathStyle addresses the bucket as <endpoint>/<bucket> rather than
-	// <bucket>.<endpoint>. Implied where the endpoint's host is an IP address or a
-	// name without a dot.
-	ForcePathStyle bool
-	// Accelerate uses S3 Transfer Acceleration. AWS only.
-	Accelerate bool
-	// StorageClass of new objects ("STANDARD_IA", …). Empty: the bucket's default.
-	StorageClass string
+	ForcePathStyle, Accelerate bool
+	StorageClass               string
 
-	// SSE is the server-side encryption of new objects: "" (the bucket's default),
-	// "AES256" or "aws:kms".
-	SSE string
-	// SSEKMSKeyID is the KMS key for SSE "aws:kms", which it implies. Empty: the
-	// account's default key.
-	SSEKMSKeyID string
-	// SSECustomerKey is a 256-bit key, base64 encoded, which the store encrypts
-	// with and does not keep (SSE-C). Needed to read the objects again. Excludes
-	// SSE. Needs https, but for hosts of a private network.
-	SSECustomerKey string
+	SSE, SSEKMSKeyID, SSECustomerKey string
 
-	// Concurrency bounds the requests in flight of the whole client. Bodies that
-	// a reader holds open do not count. 0: 64.
-	Concurrency int
-	// MaxAttempts of one request, the first included. 0: 5.
-	MaxAttempts int
-	// RequestTimeout bounds each attempt by its progress: it fails when no byte
-	// was sent or received for this long; after a body was sent, which buffers on
-	// its way may hold, as long again for every 4 MiB of it, 8 at most. 0: 30 s.
-	RequestTimeout time.Duration
-	// PartSize of multipart uploads, and the most that is buffered of a stream of
-	// unknown length, in bytes. 5 MiB to 5 GiB. An object has at most 10,000
-	// parts. 0: 8 MiB.
-	PartSize int64
+	Concurrency, MaxAttempts int
+	RequestTimeout           time.Duration
+	PartSize                 int64
 
-	// AllowUnsafeWrites accepts a store that ignores or refuses If-None-Match: each
-	// write is then preceded by a look (HEAD), between which and the write another
-	// writer's file may be overwritten. Otherwise writes to such a store fail with
-	// ErrNoConditionalWrites.
-	AllowUnsafeWrites bool
-	// NoDelete sends no request that deletes an object: DeleteLTXFiles does nothing.
-	NoDelete bool
+	AllowUnsafeWrites, NoDelete bool
+
 	// CheckPrefix is where the first write tries out whether the store can create
 	// only. Empty: the bucket itself.
 	CheckPrefix string
-
 	// WrapTransport, if set, wraps the HTTP transport: for tests and tracing.
 	WrapTransport func(http.RoundTripper) http.RoundTripper
 }

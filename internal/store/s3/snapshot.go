@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -92,13 +93,7 @@ func (s *Snapshot) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMe
 	if err != nil {
 		return nil, err
 	}
-	var files []*ltx.FileInfo
-	for _, info := range l.Files {
-		if info.Level == level && info.MinTXID >= seek {
-			files = append(files, info)
-		}
-	}
-	return ltx.NewFileInfoSliceIterator(files), nil
+	return store.Level(l.Files, level, seek), nil
 }
 
 // OpenLTXFile is Prefix.OpenLTXFile.

@@ -1,4 +1,4 @@
-package multidb
+package file
 
 import (
 	"bytes"
@@ -11,56 +11,57 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/benbjohnson/litestream/file"
+	stock "github.com/benbjohnson/litestream/file"
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
-var (
-	_ litestream.ReplicaClient = (*fileClient)(nil)
-	_ FileLister               = (*fileClient)(nil)
-	_ MetadataStore            = (*fileClient)(nil)
-)
+var _ litestream.ReplicaClient = (*Client)(nil)
 
 const (
-	fileMetadataName = "metadata.json"
-	fileTempSuffix   = ".tmp" // listings know a file by its name, so they skip these
-	// fileTempAge is how old a temporary file is when no writer can still be at
+	metadataName = "metadata.json"
+	tempSuffix   = ".tmp" // listings know a file by its name, so they skip these
+	// tempAge is how old a temporary file is when no writer can still be at
 	// it, and a crash has left it.
-	fileTempAge = 24 * time.Hour
+	tempAge = 24 * time.Hour
 )
 
-// fileClient is one database's directory. Names and listings are those of
-// litestream's client; writing is not, because that one overwrites, does not
-// know contexts, lets two writers share a temporary file, and sets the time of
-// a file (what restoring to a timestamp goes by) after it can be seen.
-type fileClient struct {
-	root   *fileRoot // of the factory; fsynced upwards to here
+// Client is one database's directory. Names and listings are those of
+// litestream's client; writing is not: that client overwrites, ignores contexts,
+// lets two writers share a temporary file, and sets the time of a file (by which
+// a restore to a timestamp goes) only after the file can be seen. Safe for
+// concurrent use, also by several processes.
+type Client struct {
+	root   *directory // of the Store; directories are fsynced upwards to here
 	prefix string
-	layout *file.ReplicaClient
-	stats  *fileStats
+	layout *stock.ReplicaClient
+	stats  *counters
 
 	// ready tells of each level's directory, and last of the prefix, that it
 	// was there and durable; writes after the first need not ask again.
 	ready [litestream.SnapshotLevel + 2]atomic.Bool
 }
 
-const filePrefixSlot = litestream.SnapshotLevel + 1
+const prefixSlot = litestream.SnapshotLevel + 1
 
-func (c *fileClient) Type() string { return file.ReplicaClientType }
+// Type returns the type of litestream's client for files.
+func (c *Client) Type() string { return stock.ReplicaClientType }
 
 // SetLogger does nothing: there is nothing to say that an error does not.
-func (c *fileClient) SetLogger(*slog.Logger) {}
+func (c *Client) SetLogger(*slog.Logger) {}
 
 // Init does nothing; directories are made by the first write.
-func (c *fileClient) Init(ctx context.Context) error { return ctx.Err() }
+func (c *Client) Init(ctx context.Context) error { return ctx.Err() }
 
-func (c *fileClient) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
+// LTXFiles lists a level from seek on.
+func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -72,9 +73,10 @@ func (c *fileClient) LTXFiles(ctx context.Context, level int, seek ltx.TXID, use
 	return ltx.NewFileInfoSliceIterator(infos), nil
 }
 
-// listLevel lists a level's directory, a thousand names at a time. useMetadata
-// makes no difference: a file's time is that of its header.
-func (c *fileClient) listLevel(ctx context.Context, level int, seek ltx.TXID) (infos []*ltx.FileInfo, err error) {
+// listLevel lists a level's directory, a thousand names at a time, and returns
+// its files sorted by TXID. useMetadata makes no difference: a file's time is that
+// of its header.
+func (c *Client) listLevel(ctx context.Context, level int, seek ltx.TXID) (infos []*ltx.FileInfo, err error) {
 	root, err := c.root.enter(false)
 	if err != nil {
 		return nil, err
@@ -108,6 +110,9 @@ func (c *fileClient) listLevel(ctx context.Context, level int, seek ltx.TXID) (i
 			infos = append(infos, &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: info.Size(), CreatedAt: info.ModTime().UTC()})
 		}
 		if err == io.EOF {
+			slices.SortFunc(infos, func(a, b *ltx.FileInfo) int {
+				return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
+			})
 			return infos, nil
 		}
 		if err = cmp.Or(err, ctx.Err(), untrusted.CheckFiles(len(infos), untrusted.MaxFiles)); err != nil {
@@ -116,26 +121,28 @@ func (c *fileClient) listLevel(ctx context.Context, level int, seek ltx.TXID) (i
 	}
 }
 
-func (c *fileClient) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+// AllLTXFiles returns the files of every level, sorted by level, then by TXID.
+func (c *Client) AllLTXFiles(ctx context.Context, _ bool) ([]*ltx.FileInfo, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var all []*ltx.FileInfo
 	for level := range litestream.SnapshotLevel + 1 {
-		itr, err := c.LTXFiles(ctx, level, 0, useMetadata)
-		if err != nil {
-			return nil, err
-		}
-		infos, err := ltx.SliceFileIterator(itr)
-		if err != nil {
-			return nil, err
-		}
+		c.stats.list.Add(1)
+		infos, err := c.listLevel(ctx, level, 0)
 		all = append(all, infos...)
-		if err := untrusted.CheckFiles(len(all), untrusted.MaxFiles); err != nil {
+		if err == nil {
+			err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
+		}
+		if err != nil {
 			return nil, c.stats.count(err)
 		}
 	}
 	return all, nil
 }
 
-func (c *fileClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+// OpenLTXFile opens a file at an offset, for size bytes, or to its end if size is 0.
+func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -148,10 +155,10 @@ func (c *fileClient) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXI
 	if size > 0 {
 		r = io.LimitReader(f, size)
 	}
-	return &contextReader{ctx: ctx, r: r, c: f, n: &c.stats.bytesIn}, nil
+	return &ctxio.Reader{Ctx: ctx, R: r, C: f, N: &c.stats.bytesIn}, nil
 }
 
-func (c *fileClient) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64) (*os.File, error) {
+func (c *Client) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64) (*os.File, error) {
 	root, err := c.root.enter(false)
 	if err != nil {
 		return nil, err
@@ -170,17 +177,19 @@ func (c *fileClient) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64)
 	return f, nil
 }
 
-func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+// WriteLTXFile creates a file, which is on disk when it returns. An existing file
+// is left alone, and the error wraps fs.ErrExist.
+func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level < 0 || level > litestream.SnapshotLevel {
 		return nil, fmt.Errorf("write ltx file: there is no level %d", level)
 	}
-	hdr, body, err := ltx.PeekHeader(&contextReader{ctx: ctx, r: r})
+	hdr, body, err := ltx.PeekHeader(&ctxio.Reader{Ctx: ctx, R: r})
 	if err != nil {
 		return nil, c.stats.count(fmt.Errorf("read LTX header: %w", err))
 	}
 	createdAt := time.UnixMilli(hdr.Timestamp).UTC()
 
-	size, err := c.publish(fileWrite{
+	size, err := c.publish(writing{
 		slot:       level,
 		path:       c.layout.LTXFilePath(level, minTXID, maxTXID),
 		createOnly: true,
@@ -193,7 +202,8 @@ func (c *fileClient) WriteLTXFile(ctx context.Context, level int, minTXID, maxTX
 	return &ltx.FileInfo{Level: level, MinTXID: minTXID, MaxTXID: maxTXID, Size: size, CreatedAt: createdAt}, nil
 }
 
-func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) error {
+// DeleteLTXFiles removes files. One that is not there is no error.
+func (c *Client) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) error {
 	root, err := c.root.enter(false) // what is not there must be gone, not away
 	if err != nil {
 		return c.stats.count(err)
@@ -213,7 +223,7 @@ func (c *fileClient) DeleteLTXFiles(ctx context.Context, infos []*ltx.FileInfo) 
 
 // DeleteAll removes what this client writes and nothing else: the prefix of
 // another database may lie below this one's.
-func (c *fileClient) DeleteAll(ctx context.Context) error {
+func (c *Client) DeleteAll(ctx context.Context) error {
 	root, err := c.root.enter(false) // what is not there must be gone, not away
 	if err != nil {
 		return c.stats.count(err)
@@ -230,11 +240,11 @@ func (c *fileClient) DeleteAll(ctx context.Context) error {
 	if err := removeEmptyDir(litestream.LTXDir(c.prefix)); err != nil {
 		return c.stats.count(err)
 	}
-	return c.clearDir(ctx, filePrefixSlot, c.prefix, func(name string) bool { return name == fileMetadataName })
+	return c.clearDir(ctx, prefixSlot, c.prefix, func(name string) bool { return name == metadataName })
 }
 
 // clearDir removes the files of dir that are ours, and dir if it is then empty.
-func (c *fileClient) clearDir(ctx context.Context, slot int, dir string, ours func(name string) bool) error {
+func (c *Client) clearDir(ctx context.Context, slot int, dir string, ours func(name string) bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -249,7 +259,7 @@ func (c *fileClient) clearDir(ctx context.Context, slot int, dir string, ours fu
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if e.IsDir() || !ours(e.Name()) && !isFileTemp(e.Name()) {
+		if e.IsDir() || !ours(e.Name()) && !isTemp(e.Name()) {
 			continue
 		}
 		if err := c.remove(filepath.Join(dir, e.Name())); err != nil {
@@ -259,24 +269,26 @@ func (c *fileClient) clearDir(ctx context.Context, slot int, dir string, ours fu
 	return c.stats.count(removeEmptyDir(dir))
 }
 
-func (c *fileClient) remove(path string) error {
-	c.stats.remove.Add(1)
+func (c *Client) remove(path string) error {
+	c.stats.delete.Add(1)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return c.stats.count(err)
 	}
 	return nil
 }
 
-func (c *fileClient) WriteMetadata(ctx context.Context, data []byte) error {
-	_, err := c.publish(fileWrite{
-		slot: filePrefixSlot,
-		path: filepath.Join(c.prefix, fileMetadataName),
-		body: &contextReader{ctx: ctx, r: bytes.NewReader(data)},
+// WriteMetadata replaces metadata.json.
+func (c *Client) WriteMetadata(ctx context.Context, data []byte) error {
+	_, err := c.publish(writing{
+		slot: prefixSlot,
+		path: filepath.Join(c.prefix, metadataName),
+		body: &ctxio.Reader{Ctx: ctx, R: bytes.NewReader(data)},
 	})
 	return err
 }
 
-func (c *fileClient) ReadMetadata(ctx context.Context) ([]byte, error) {
+// ReadMetadata returns metadata.json; fs.ErrNotExist if there is none.
+func (c *Client) ReadMetadata(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -286,13 +298,13 @@ func (c *fileClient) ReadMetadata(ctx context.Context) ([]byte, error) {
 	return data, c.stats.count(err)
 }
 
-func (c *fileClient) readMetadata() ([]byte, error) {
+func (c *Client) readMetadata() ([]byte, error) {
 	root, err := c.root.enter(false)
 	if err != nil {
 		return nil, err
 	}
 	defer root.close()
-	f, err := root.open(filepath.Join(c.prefix, fileMetadataName))
+	f, err := root.open(filepath.Join(c.prefix, metadataName))
 	if err != nil {
 		return nil, err
 	}

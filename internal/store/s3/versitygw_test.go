@@ -4,7 +4,7 @@
 //
 //	ROOT_ACCESS_KEY=multidb ROOT_SECRET_KEY=multidb-secret versitygw --port 127.0.0.1:7070 posix DIR
 //	mkdir DIR/backups
-//	MULTIDB_TEST_S3_ENDPOINT=http://127.0.0.1:7070 go test -tags versitygw -run Versitygw ./internal/s3
+//	MULTIDB_TEST_S3_ENDPOINT=http://127.0.0.1:7070 go test -tags versitygw -run Versitygw ./internal/store/s3
 package s3
 
 import (
