@@ -37,7 +37,7 @@ var killPoints = []string{
 // TestNothingSyncedIsLostByKill9 kills a process with a Manager and several
 // writing applications, at random moments and at named places, and checks after
 // each kill what the replica and the machine have. P1 to P3, and P5. Lines that
-// keep them, each seen red when removed: m.ship.Verify in activate (upkeep.go),
+// keep them, each seen red when removed: Ship.Verify in activate (replicate/maintain.go),
 // without which a kill between a file's write and its note in the catalog ends
 // all replication (P3), and m.fleet.Seen in found (scan.go), without which nobody
 // looks at what was written while the process was down (P3).

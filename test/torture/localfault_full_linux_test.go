@@ -42,7 +42,7 @@ func fill(t testing.TB, dir string) (free func()) {
 // refused, by SQLite; what was committed is whole, and at the replica; a
 // checkpoint that finds no space is named, once, and holds up no shipping.
 //
-// Red without untended (run.go): every attempt then told of a failure and of a
+// Red without maintenance (replicate/state.go): every attempt then told of a failure and of a
 // recovery.
 func TestAFullDiskStopsItsTenantAlone(t *testing.T) {
 	if !alone(t, mounts...) {
