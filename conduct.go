@@ -67,7 +67,7 @@ func (j *job) run(ctx context.Context) {
 	if unread {
 		err = m.ensureRead(ctx, j.e)
 		m.mu.Lock()
-		removed = j.e.removed // it is no database
+		removed = j.e.Removed // it is no database
 		m.unlock()
 	}
 	var r replicate.Report
@@ -75,7 +75,7 @@ func (j *job) run(ctx context.Context) {
 	case err != nil:
 		r = j.blocked(err, false)
 	case removed:
-		r = j.blocked(m.whyNot(j.e.db.ID), true)
+		r = j.blocked(m.whyNot(j.e.id()), true)
 	case refused != nil && m.cfg.replica != nil:
 		r = j.blocked(refused, true)
 	default:
@@ -96,14 +96,14 @@ func (m *Manager) begin(j *job) (in replicate.Input, unread, removed bool, refus
 	order := replicate.OrderNone
 	if j.order != nil {
 		order = j.order.kind
-		if !e.clash && order != replicate.OrderCut {
-			e.refused = nil
+		if !e.Clash && order != replicate.OrderCut {
+			e.Refused = nil
 		}
 	}
 	cold, relieve := e.item.Tier() == schedule.Cold, m.wals.Asked(e)
 	j.relieve = relieve
 	in = replicate.Input{
-		ID: string(e.db.ID), Path: e.db.Path, Caller: j, Order: order,
+		ID: e.ID, Path: e.Path, Caller: j, Order: order,
 		Demote: j.action == schedule.Demote, Cold: cold, Relieve: relieve,
 		Asked:    j.waiters != nil,
 		Overdue:  e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.deferred,
@@ -112,7 +112,7 @@ func (m *Manager) begin(j *job) (in replicate.Input, unread, removed bool, refus
 	}
 	m.runs[e] = j
 	j.shippedTo = e.unpack().Position().Offset
-	return in, e.unread, e.removed, e.refused
+	return in, e.Unread, e.Removed, e.Refused
 }
 
 // blocked is the report of a run that could not be.
@@ -125,13 +125,13 @@ func (j *job) blocked(err error, stop bool) replicate.Report {
 
 // Client returns the client of the database's prefix.
 func (j *job) Client() (litestream.ReplicaClient, error) {
-	return j.m.cfg.replica.ReplicaClient(j.e.db.database())
+	return j.m.cfg.replica.ReplicaClient(j.e.database())
 }
 
 // Vars are the values of the database, for metadata.json.
 func (j *job) Vars() map[string]string {
 	vars := map[string]string{}
-	for _, v := range j.e.db.database().Vars {
+	for _, v := range j.e.database().Vars {
 		vars[v.Name] = v.Value
 	}
 	return vars
@@ -198,7 +198,7 @@ func (j *job) MayCut(idle bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	wanted := e.shut || idle || m.life.phase >= phaseClosing || j.order != nil && j.order.kind == replicate.OrderCut
-	if !wanted || e.item.Pinned() || e.held != 0 {
+	if !wanted || e.item.Pinned() || e.Held != 0 {
 		return false
 	}
 	j.cutting, e.shut = e.shut, false
@@ -223,7 +223,7 @@ func (j *job) MayReplace() bool {
 // set aside.
 func (j *job) replaced(r *replicate.Report) {
 	m, e := j.m, j.e
-	id := fsid.OrZero(e.db.Path)
+	id := fsid.OrZero(e.Path)
 	m.mu.Lock()
 	lost := e.waiters
 	e.waiters = nil
@@ -232,8 +232,8 @@ func (j *job) replaced(r *replicate.Report) {
 	}
 	j.order.kept = r.Kept
 	if r.Err == nil {
-		m.setFileLocked(e, id)
-		m.absent.Remove(string(e.db.ID))
+		m.reg.SetFile(e, id)
+		m.absent.Remove(e.ID)
 		e.health.txid, e.health.dirtySince = r.Position.TXID, 0
 	}
 	m.unlock()
@@ -246,9 +246,9 @@ func (j *job) replaced(r *replicate.Report) {
 
 // exchanged drops the handles of a file that another one has taken the place of.
 func (m *Manager) exchanged(e *entry) {
-	id := fsid.OrZero(e.db.Path)
+	id := fsid.OrZero(e.Path)
 	m.mu.Lock()
-	noted := id != (fsid.ID{}) && e.file == id && m.files.Get(id) == e
+	noted := id != (fsid.ID{}) && e.File == id && m.reg.ByFile(id) == e
 	m.unlock()
 	if noted {
 		// The state is of the file before as long as nothing is shipped of this one,
@@ -258,8 +258,8 @@ func (m *Manager) exchanged(e *entry) {
 	}
 	m.pool.Evict(e)
 	m.mu.Lock()
-	m.setFileLocked(e, id)
-	m.events = append(m.events, Event{Type: EventReplaced, ID: e.db.ID, Path: e.db.Path})
+	m.reg.SetFile(e, id)
+	m.events = append(m.events, Event{Type: EventReplaced, ID: e.id(), Path: e.Path})
 	m.unlock()
 }
 
@@ -278,19 +278,19 @@ func (m *Manager) syncedLocked(j *job, r *replicate.Report) {
 
 func (m *Manager) recoveredLocked(e *entry) {
 	m.setErrLocked(e, nil)
-	m.events = append(m.events, Event{Type: EventRecovered, ID: e.db.ID, Path: e.db.Path})
+	m.events = append(m.events, Event{Type: EventRecovered, ID: e.id(), Path: e.Path})
 }
 
 // failedLocked notes, once in a run, that it failed.
 func (m *Manager) failedLocked(j *job, r *replicate.Report, err error) {
 	e := j.e
-	if err == nil || j.failed || e.removed {
+	if err == nil || j.failed || e.Removed {
 		return
 	}
 	j.failed = true
 	fenced := errors.Is(err, ErrFenced)
 	if fenced {
-		e.refused = err
+		e.Refused = err
 		r.Outcome.Stop = true
 	}
 	if e.health.err == nil || fenced && !errors.Is(e.health.err, ErrFenced) {
@@ -298,7 +298,7 @@ func (m *Manager) failedLocked(j *job, r *replicate.Report, err error) {
 		if fenced {
 			t = EventFenced
 		}
-		m.events = append(m.events, Event{Type: t, ID: e.db.ID, Path: e.db.Path, Err: opError("sync", e.db.ID, err)})
+		m.events = append(m.events, Event{Type: t, ID: e.id(), Path: e.Path, Err: opError("sync", e.id(), err)})
 	}
 	m.setErrLocked(e, err)
 	if r.Maintenance == nil { // which was counted when it was tried
@@ -330,9 +330,9 @@ func (m *Manager) tellReportLocked(e *entry, r *replicate.Report) {
 }
 
 func (m *Manager) eventOf(e *entry, ev replicate.Event) Event {
-	out := Event{Type: reportEvents[ev.Type], ID: e.db.ID, Path: ev.Path, TXID: ev.TXID, Err: ev.Err}
+	out := Event{Type: reportEvents[ev.Type], ID: e.id(), Path: ev.Path, TXID: ev.TXID, Err: ev.Err}
 	if out.Path == "" && out.Type != EventState {
-		out.Path = e.db.Path
+		out.Path = e.Path
 	}
 	return out
 }
@@ -363,11 +363,11 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 	if r.RetainKnown {
 		e.retainAt = unixMilli(r.RetainAt)
 	}
-	if errors.Is(r.Err, ErrFenced) || e.removed {
+	if errors.Is(r.Err, ErrFenced) || e.Removed {
 		st.Forget() // it is compacted no more
 	}
-	if e.removed {
-		m.logs.Forget(string(e.db.ID))
+	if e.Removed {
+		m.logs.Forget(e.ID)
 	}
 	if j.cutting && r.WALSize > 0 {
 		e.shut = true
@@ -411,7 +411,7 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 		m.fleet.Request(e.item, now)
 	}
 	m.fleet.Done(e.item, now, r.Outcome)
-	if o := m.orders[e]; o != nil && e.removed { // given while this run was ending: there is no other
+	if o := m.orders[e]; o != nil && e.Removed { // given while this run was ending: there is no other
 		m.endOrderLocked(e, o, ErrNotFound)
 	} else if o != nil && r.Outcome.Stop {
 		m.fleet.Reset(e.item, now)
@@ -421,11 +421,11 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 	touched := e.touched
 	e.touched = false
 	e.packLocked()
-	removed := e.removed
+	removed := e.Removed
 	m.unlock()
 	m.workers.Poke()
 	if removed { // and this run may have written its page hashes since
-		m.dropPages(e.db.ID)
+		m.dropPages(e.id())
 	}
 	if touched {
 		m.look(e)
@@ -439,7 +439,7 @@ const shippedWeight = 16
 // budgetLocked counts the log, and asks for the largest to be cut where they
 // all are over their limit.
 func (m *Manager) budgetLocked(j *job, r *replicate.Report, now time.Time) {
-	if e := j.e; e.removed || r.Outcome.Stop {
+	if e := j.e; e.Removed || r.Outcome.Stop {
 		m.wals.Remove(e)
 	} else {
 		weight := r.WALSize
@@ -456,7 +456,7 @@ func (m *Manager) budgetLocked(j *job, r *replicate.Report, now time.Time) {
 // setBacklogLocked keeps what a run has measured, until one finds everything
 // shipped.
 func (m *Manager) setBacklogLocked(e *entry, r *replicate.Report) {
-	if r.Measured && !e.removed {
+	if r.Measured && !e.Removed {
 		m.backlogs[e] = r.Backlog
 	}
 }
@@ -487,7 +487,7 @@ func (m *Manager) requestRetention() {
 	now := m.cfg.now()
 	old := m.age.Trusted(now).UnixMilli()
 	m.mu.Lock()
-	for e := range m.entries.All() {
+	for e := range m.reg.All() {
 		if e.retainAt != 0 && old >= e.retainAt {
 			m.fleet.Request(e.item, now)
 		}

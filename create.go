@@ -47,11 +47,11 @@ func (m *Manager) mayMake(ctx context.Context, e *entry) error {
 		m.mu.Lock()
 		m.silent = now
 		m.mu.Unlock()
-		m.cfg.logger.Warn("multidb: new databases are made without knowing whether the replica has them", "id", string(e.db.ID), "pause", askPause, "err", err)
+		m.cfg.logger.Warn("multidb: new databases are made without knowing whether the replica has them", "id", e.ID, "pause", askPause, "err", err)
 		m.noteAsked(e, 0)
 		return nil
 	case newest != 0:
-		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", ErrBackupExists, newest, e.db.Path)
+		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", ErrBackupExists, newest, e.Path)
 	}
 	m.noteAsked(e, asked)
 	return nil
@@ -62,7 +62,7 @@ func (m *Manager) mayMake(ctx context.Context, e *entry) error {
 func (m *Manager) noteAsked(e *entry, at time.Duration) {
 	m.mu.Lock()
 	defer m.unlock()
-	if !e.item.Running() && !e.removed { // nobody owns its work
+	if !e.item.Running() && !e.Removed { // nobody owns its work
 		e.unpack().Asked(at)
 	}
 }
@@ -71,7 +71,7 @@ func (m *Manager) noteAsked(e *entry, at time.Duration) {
 func (m *Manager) askBackup(ctx context.Context, e *entry) (ltx.TXID, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	client, err := m.cfg.replica.ReplicaClient(e.db.database())
+	client, err := m.cfg.replica.ReplicaClient(e.database())
 	if err != nil {
 		return 0, err
 	}

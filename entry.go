@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
@@ -14,25 +15,14 @@ import (
 // entry is one known database. There may be 100,000 of them, nearly all of them
 // cold: what only others need is in work, or comes and goes.
 type entry struct {
-	db   known
-	item *schedule.Item[*entry]
-	file fsid.ID // zero until the file exists; see setFileLocked
+	registry.Entry // guarded by Manager.mu
+	item           *schedule.Item[*entry]
 
 	// Guarded by Manager.mu.
-	source   int32  // which discoverer it is of; fromCatalog until one lists it
-	seen     uint32 // the last scan that listed it
-	held     int32  // Acquires that are about to open it
-	touched  bool   // a watcher saw a change during the run in progress
-	removed  bool
-	unread   bool    // its first bytes are to be read before it is opened
+	touched  bool    // a watcher saw a change during the run in progress
 	deferred bool    // a change is left local on purpose, since health.dirtySince
-	clash    bool    // refused because the prefix is another's
-	away     bool    // its volume was not there at the last scan
 	shut     bool    // the pool has closed it, and may have left a log
-	volume   uint8   // on which it stands; see volumes
-	recall   uint8   // whether volume is the catalog's; see roots.go
 	early    uint8   // how many more events make it due at once though it is hot
-	refused  error   // why it is not replicated, for good
 	waiters  *waiter // callers of Sync, the last one first
 	retainAt int64   // Unix ms when the replica has something to delete; 0: never
 	health   health
@@ -42,6 +32,13 @@ type entry struct {
 	// is what it was.
 	state  *replicate.State
 	packed string
+}
+
+func (e *entry) id() ID { return ID(e.ID) }
+
+// database is the Database again, without its ModTime.
+func (e *entry) database() Database {
+	return Database{ID: e.id(), Path: e.Path, Vars: registry.VarsOf[Var](e.Identity), RelPath: e.RelPath()}
 }
 
 // unpack gives an entry its State. Only for its owner.
@@ -75,9 +72,6 @@ func (e *entry) peekLocked() *replicate.State {
 	return st
 }
 
-// fromCatalog is the source of what no discoverer has listed since Start.
-const fromCatalog = -1
-
 // health is what Status tells.
 type health struct {
 	txid       TXID
@@ -86,17 +80,6 @@ type health struct {
 	err        error
 	errSince   moment
 	walSize    int64
-}
-
-// refusal is a file that was taken for no database.
-type refusal struct {
-	source int
-	seen   uint32
-	path   string
-	id     fsid.ID
-	size   int64
-	time   time.Time
-	err    error
 }
 
 type syncResult struct {
@@ -142,64 +125,32 @@ func (m *Manager) statFiles(path string) (fsid.Files, error) {
 // addLocked makes an entry known. The prefix is computed by the caller, since
 // the factory is user code.
 func (m *Manager) addLocked(db Database, file fsid.ID, prefix string, prefixErr error, source int) *entry {
-	e := &entry{db: keep(db, prefix, &m.mores), source: int32(source), seen: m.scans}
+	e := &entry{}
+	e.Identity = registry.Identify(m.reg.Schemes(), string(db.ID), db.Path, db.RelPath, db.Vars, prefix)
 	e.item = m.fleet.Add(e)
-	m.entries.Put(e)
-	m.setFileLocked(e, file)
-	switch {
-	case prefixErr != nil:
-		e.refused = prefixErr
-	case prefix == "":
-	default:
-		if owner := m.prefixes.Get(e.db.prefix()); owner != nil {
-			e.clash, e.refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, owner.db.ID)
-			m.refusals++
-		} else {
-			m.prefixes.Put(e)
-		}
-	}
-	if e.refused != nil {
-		m.setErrLocked(e, e.refused)
-		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.refused)})
+	m.reg.Add(e, file, prefixErr, source)
+	if e.Refused != nil {
+		m.setErrLocked(e, e.Refused)
+		m.events = append(m.events, Event{Type: EventFailed, ID: db.ID, Path: db.Path, Err: opError("replicate", db.ID, e.Refused)})
 	}
 	return e
 }
 
-// setFileLocked notes which file an entry is of; zero: none that is known. Where
-// the file was another's, it is this one's from here on.
-func (m *Manager) setFileLocked(e *entry, file fsid.ID) {
-	if e.file != (fsid.ID{}) && m.files.Get(e.file) == e {
-		m.files.Delete(e.file)
-	}
-	e.file = file
-	if file != (fsid.ID{}) {
-		m.files.Put(e)
-	}
-}
-
 // removeLocked forgets an entry. Its replica stays, and so do its leases.
 func (m *Manager) removeLocked(e *entry) {
-	if e.removed {
+	if e.Removed {
 		return
 	}
-	e.removed = true
 	m.fleet.Remove(e.item)
-	m.entries.Delete(e.db.ID)
-	if m.files.Get(e.file) == e { // whose file it was stays known to an Acquire under way
-		m.files.Delete(e.file)
-	}
-	if e.clash {
-		m.refusals--
+	if heir := m.reg.Remove(e); heir != nil {
+		m.fleet.Reset(heir.item, m.cfg.now())
+		m.fleet.Request(heir.item, m.cfg.now())
 	}
 	m.setDeferredLocked(e, false, 0)
 	m.setErrLocked(e, nil)
 	delete(m.backlogs, e)
-	m.logs.Forget(string(e.db.ID))
+	m.logs.Forget(e.ID)
 	delete(m.strays, e)
-	if at := e.db.prefix(); m.prefixes.Get(at) == e {
-		m.prefixes.Delete(at)
-		m.inheritLocked(at)
-	}
 	m.failWaitersLocked(e, ErrNotFound)
 	if !e.item.Running() { // else its run does it
 		m.endOrderLocked(e, m.orders[e], ErrNotFound)
@@ -207,12 +158,12 @@ func (m *Manager) removeLocked(e *entry) {
 	m.wals.Remove(e)
 	// Should its file come back, what the replica and the file hold decides whose history
 	// counts: nothing tells that it is the file that was.
-	m.catalog.Delete(string(e.db.ID))
+	m.catalog.Delete(e.ID)
 	m.rememberLocked(e)
 	if !e.item.Running() && e.state != nil { // else its run does it
 		e.state.Forget()
 	}
-	m.events = append(m.events, Event{Type: EventRemoved, ID: e.db.ID, Path: e.db.Path})
+	m.events = append(m.events, Event{Type: EventRemoved, ID: e.id(), Path: e.Path})
 }
 
 // rememberLocked keeps for a while what spares a restore on open the listing, if nobody
@@ -222,24 +173,7 @@ func (m *Manager) rememberLocked(e *entry) {
 		return
 	}
 	if remains, ok := e.peekLocked().Remains(); ok {
-		m.absent.Put(string(e.db.ID), remains, m.cfg.boot())
-	}
-}
-
-// inheritLocked gives a prefix that became free to one that was refused it.
-func (m *Manager) inheritLocked(free prefix) {
-	if m.refusals == 0 {
-		return
-	}
-	for e := range m.entries.All() {
-		if e.clash && e.db.prefix().equal(free) {
-			e.clash, e.refused = false, nil
-			m.refusals--
-			m.prefixes.Put(e)
-			m.fleet.Reset(e.item, m.cfg.now())
-			m.fleet.Request(e.item, m.cfg.now())
-			return
-		}
+		m.absent.Put(e.ID, remains, m.cfg.boot())
 	}
 }
 
@@ -263,9 +197,9 @@ func (m *Manager) lookup(id ID) (*entry, error) {
 	if err := m.servingLocked(); err != nil {
 		return nil, err
 	}
-	e := m.entries.Get(id)
+	e := m.reg.Get(string(id))
 	if e == nil {
-		return nil, m.whyNotLocked(id)
+		return nil, m.reg.WhyNot(string(id))
 	}
 	return e, nil
 }
@@ -274,12 +208,20 @@ func (m *Manager) lookup(id ID) (*entry, error) {
 func (m *Manager) whyNot(id ID) error {
 	m.mu.Lock()
 	defer m.unlock()
-	return m.whyNotLocked(id)
+	return m.reg.WhyNot(string(id))
 }
 
-func (m *Manager) whyNotLocked(id ID) error {
-	if r, ok := m.ignored[id]; ok {
-		return r.err
+// moment is a time in the life of a Manager, in 8 bytes: nanoseconds since its
+// epoch by the monotonic clock, so that a clock that is set changes no lag. Zero
+// is none.
+type moment int64
+
+func (m *Manager) moment(t time.Time) moment { return moment(max(t.Sub(m.epoch), 0)) + 1 }
+
+// when is the moment as a time; zero for none.
+func (m *Manager) when(at moment) time.Time {
+	if at == 0 {
+		return time.Time{}
 	}
-	return ErrNotFound
+	return m.epoch.Add(time.Duration(at - 1))
 }

@@ -3,64 +3,12 @@ package multidb
 import (
 	"context"
 	"errors"
-	"hash/maphash"
 	"os"
 	"path/filepath"
-	"reflect"
 	"testing"
 	"time"
 	"unsafe"
 )
-
-func TestAnEntryIsTheDatabaseThatWasFound(t *testing.T) {
-	var mores []*knownMore
-	for _, c := range []struct {
-		db     Database
-		prefix string
-	}{
-		{Database{ID: "project0/db0", Path: "/data/project0/databases/db0.db", Vars: []Var{{"project", "project0"}, {"database", "db0"}}, RelPath: "project0/databases/db0.db"}, "litestream/project0/db0/"},
-		{Database{ID: "project1/db0", Path: "/data/project1/databases/db0.db", Vars: []Var{{"project", "project1"}, {"database", "db0"}}, RelPath: "project1/databases/db0.db"}, "litestream/project1/db0/"},
-		{Database{ID: "a/s", Path: "/data/a/databases/s.db", Vars: []Var{{"project", "a"}, {"database", "s"}}, RelPath: "a/databases/s.db"}, "litestream/a/s/"},
-		{Database{ID: "db0", Path: "/data/db0.db", Vars: []Var{{"database", "db0"}}, RelPath: "db0.db"}, "db0"},
-		{Database{ID: "s", Path: "/data/s.db", Vars: []Var{{"database", "s"}}, RelPath: "s.db"}, "s"},
-		{Database{ID: "db0", Path: "/data/db0.db", Vars: []Var{{"database", "db0"}}, RelPath: "db0.db"}, ""},
-		{Database{ID: "db1", Path: "/data/db1.db", Vars: []Var{{"database", "db1"}}, RelPath: "db1.db"}, ""},
-		{Database{ID: "x", Path: "/data/x.db", RelPath: "elsewhere/x.db"}, "p/x"},
-		{Database{ID: "x/y", Path: "/data/x.db", Vars: []Var{{"tenant", "z"}}}, "p/x/y"},
-		{Database{ID: "x/y", Path: "/data/x.db", Vars: []Var{{"tenant", "x"}}}, "y/x"},
-		{Database{ID: "x", Path: "/data/x.db", Vars: []Var{{"tenant", "x"}, {"region", ""}}}, "xx"},
-		{Database{ID: "a/b", Path: "/data/a/b.db", RelPath: "a/b.db"}, "a/b"},
-	} {
-		k := keep(c.db, c.prefix, &mores)
-		if got := k.database(); !reflect.DeepEqual(got, c.db) {
-			t.Errorf("%+v, want %+v", got, c.db)
-		}
-		if got := k.prefix().String(); got != c.prefix {
-			t.Errorf("prefix %q, want %q", got, c.prefix)
-		}
-	}
-	if len(mores) != 4 { // (project, database), (database), (database) without a prefix, none
-		t.Errorf("%d common parts", len(mores))
-	}
-}
-
-// The same text may be an ID with different things around it.
-func TestPrefixesAreEqualByTheirText(t *testing.T) {
-	seed := maphash.MakeSeed()
-	same := []prefix{{"a/", "b", "/c/"}, {"a/b", "", "/c/"}, {"", "a/b/c/", ""}, {head: "a/b/c/"}}
-	for _, p := range same {
-		for _, q := range same {
-			if !p.equal(q) || p.hash(seed) != q.hash(seed) || !p.is(q.String()) {
-				t.Errorf("%q and %q are not equal", p, q)
-			}
-		}
-		for _, q := range []prefix{{"a/", "x", "/c/"}, {head: "a/b/c"}, {head: "a/b/c//"}, {}} {
-			if p.equal(q) || q.equal(p) || p.is(q.String()) {
-				t.Errorf("%q and %q are equal", p, q)
-			}
-		}
-	}
-}
 
 // The bytes of an entry are paid 100,000 times.
 func TestAnEntryIsSmall(t *testing.T) {
@@ -83,11 +31,11 @@ func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer m.letGo(e)
-	file := e.file
+	file := e.File
 	m.mu.Lock()
-	known := m.files.Get(file) == e
+	known := m.reg.ByFile(file) == e
 	m.removeLocked(e)
-	found := m.files.Get(file)
+	found := m.reg.ByFile(file)
 	m.unlock()
 	if !known || found != nil {
 		t.Errorf("found by its file: %v before, %v after", known, found)

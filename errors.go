@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -43,7 +44,7 @@ var (
 var (
 	// ErrNotFound is returned when no discoverer knows the database and no
 	// pattern allows creating it.
-	ErrNotFound = errors.New("database not found")
+	ErrNotFound = registry.ErrNotFound
 	// ErrNotDatabase is returned when a file is not an SQLite database, or is
 	// encrypted with an extension that the driver does not have.
 	ErrNotDatabase = sqlitedb.ErrNotDatabase

@@ -58,11 +58,11 @@ func (m *Manager) strayed(e *entry) error {
 	} else if !back {
 		file = t.file
 	}
-	at, err := fsid.At(e.db.Path)
+	at, err := fsid.At(e.Path)
 	if err == nil && at == file || err != nil && !back {
 		return nil // it is in its place (again); or there is none, and the run has failed
 	}
-	return fmt.Errorf("%w: it was leased while another file was put at %s; what was committed through that lease since is in the file that was there, and at no replica. Evict it before its file is exchanged", ErrInUse, e.db.Path)
+	return fmt.Errorf("%w: it was leased while another file was put at %s; what was committed through that lease since is in the file that was there, and at no replica. Evict it before its file is exchanged", ErrInUse, e.Path)
 }
 
 // exchangeTries bounds how often a lease is tried whose file is another one each time.
@@ -79,7 +79,7 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 		} else if err != nil {
 			return lease, err
 		}
-		at, err := fsid.At(e.db.Path)
+		at, err := fsid.At(e.Path)
 		if err == nil && at == lease.Value().file {
 			return lease, nil
 		}
@@ -90,14 +90,14 @@ func (m *Manager) lease(ctx context.Context, e *entry) (pool.Lease[*entry, *tena
 			lease.Release()
 			m.pool.CloseIdle(e)
 			if away {
-				err = errUnmounted(e.db.Path)
+				err = errUnmounted(e.Path)
 			} else if missing {
-				err = fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
+				err = fmt.Errorf("%w: %s", ErrMissing, e.Path)
 			}
 			return pool.Lease[*entry, *tenant]{}, err
 		}
 		m.pool.Evict(e) // stale before it is released, or others would get it again
 		lease.Release()
 	}
-	return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: another file was put at %s each time it was opened", ErrInUse, e.db.Path)
+	return pool.Lease[*entry, *tenant]{}, fmt.Errorf("%w: another file was put at %s each time it was opened", ErrInUse, e.Path)
 }

@@ -20,7 +20,7 @@ func AbsentLen(m *Manager) int {
 func PerDatabase(m *Manager) int {
 	m.mu.Lock()
 	defer m.unlock()
-	return m.entries.Len() + m.files.Len() + m.prefixes.Len() + len(m.ignored) + len(m.sniffing) + len(m.runs) +
+	return m.reg.Kept() + len(m.sniffing) + len(m.runs) +
 		len(m.logs.IDs()) + len(m.strays) + len(m.orders) + len(m.opening) + len(m.backlogs)
 }
 

@@ -45,7 +45,7 @@ var (
 // whether a look at unchanged files was or would be enough.
 func RunOnce(ctx context.Context, m *Manager, id ID) bool {
 	m.mu.Lock()
-	e := m.entries.Get(id)
+	e := m.reg.Get(string(id))
 	m.fleet.Request(e.item, m.cfg.now())
 	it, action, ok := m.fleet.Next(m.cfg.now())
 	m.unlock()

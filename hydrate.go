@@ -20,7 +20,7 @@ import (
 // ErrNoBackup if there is nothing to make it from. The pool calls it once for
 // any number of callers.
 func (m *Manager) hydrate(ctx context.Context, e *entry) error {
-	client, err := m.cfg.replica.ReplicaClient(e.db.database())
+	client, err := m.cfg.replica.ReplicaClient(e.database())
 	if err != nil {
 		return err
 	}
@@ -29,10 +29,10 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err != nil {
 		return err
 	}
-	opt := RestoreOptions{OutputPath: e.db.Path, IntegrityCheck: m.cfg.integrity, Warn: func(warning string) {
-		m.emit(Event{Type: EventIntegrity, ID: e.db.ID, Path: e.db.Path, Err: errors.New(warning)})
+	opt := RestoreOptions{OutputPath: e.Path, IntegrityCheck: m.cfg.integrity, Warn: func(warning string) {
+		m.emit(Event{Type: EventIntegrity, ID: e.id(), Path: e.Path, Err: errors.New(warning)})
 	}}
-	if opt.TempDir, err = m.spoolFor(e.db.Path); err != nil {
+	if opt.TempDir, err = m.spoolFor(e.Path); err != nil {
 		return err
 	}
 	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
@@ -49,7 +49,7 @@ func (m *Manager) hydrate(ctx context.Context, e *entry) error {
 	if err := m.restoreFrom(ctx, client, replicate.FromInventory(client, inv), opt); err != nil {
 		return err
 	}
-	now, err := m.replicator.AfterRestore(ctx, e.db.Path, client, inv, plan[len(plan)-1])
+	now, err := m.replicator.AfterRestore(ctx, e.Path, client, inv, plan[len(plan)-1])
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (m *Manager) spoolFor(path string) (string, error) {
 func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.ReplicaClient) (*levels.Inventory, error) {
 	inv := new(levels.Inventory)
 	m.mu.Lock()
-	gone, known := m.absent.Get(string(e.db.ID), m.cfg.boot())
+	gone, known := m.absent.Get(e.ID, m.cfg.boot())
 	m.unlock()
 	// Within the window a file of the next transaction that exists is still there.
 	if known && inv.UnmarshalBinary(gone.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == gone.Position.TXID {
@@ -106,7 +106,7 @@ func (m *Manager) inventoryOf(ctx context.Context, e *entry, client litestream.R
 func (m *Manager) hydrated(e *entry, now replicate.Remains) {
 	m.mu.Lock()
 	defer m.unlock()
-	m.absent.Remove(string(e.db.ID))
+	m.absent.Remove(e.ID)
 	// Not running under the lock means that nobody owns e.state.
 	if !e.item.Running() && !now.Position.Print.IsZero() {
 		st := replicate.Restored(now)
@@ -121,7 +121,7 @@ func (m *Manager) dropPages(id ID) {
 		return
 	}
 	m.mu.Lock()
-	known := m.entries.Get(id) != nil // again
+	known := m.reg.Get(string(id)) != nil // again
 	m.unlock()
 	if known {
 		return

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,10 +18,10 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/table"
 	"github.com/multidb-go/multidb/internal/worker"
 )
 
@@ -47,7 +46,7 @@ type Manager struct {
 
 	stopScan   context.CancelFunc // the watchers' too
 	discovered []Discoverer       // the options', without the state directory
-	rootList   []*root            // of all discoverers
+	roots      registry.Roots     // of all discoverers
 	closing    chan struct{}      // one Close at a time: whoever has put something in; before mu
 
 	scanning    sync.WaitGroup // the watchers and the scanner
@@ -70,22 +69,15 @@ type Manager struct {
 	mu       sync.Mutex
 	life     life
 	telling  tellers
-	entries  *table.Table[ID, entry]
-	files    *table.Table[fsid.ID, entry]
-	prefixes *table.Table[prefix, entry]
-	mores    []*knownMore
-	refusals int // entries refused because of another's prefix
-	ignored  map[ID]refusal
+	reg      *registry.Registry[entry]
 	silent   time.Time         // when the replica last did not say whether it has a backup
 	absent   *replicate.Absent // what spares WithRestoreOnOpen a listing
-	volumes  volumes
 	lastDir  lastDir
 	sniffing map[ID]chan struct{}
 	fleet    *schedule.Fleet[*entry]
-	fresh    []*entry               // unread
-	wals     *budget.Budget[*entry] // the sizes of their WALs
-	events   []Event                // to be told by unlock
-	scans    uint32
+	fresh    []*entry                     // unread
+	wals     *budget.Budget[*entry]       // the sizes of their WALs
+	events   []Event                      // to be told by unlock
 	runs     map[*entry]*job              // in progress, as many as there are workers
 	strays   map[*entry]fsid.ID           // the file of a lease that was given back when it was no longer theirs
 	orders   map[*entry]*order            // for the next run
@@ -106,7 +98,7 @@ func New(opts ...Option) (*Manager, error) {
 	m := &Manager{
 		cfg:      cfg,
 		epoch:    cfg.now(),
-		ignored:  map[ID]refusal{},
+		reg:      registry.New(func(e *entry) *registry.Entry { return &e.Entry }),
 		absent:   replicate.NewAbsent(cfg.grace / 2),
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
@@ -123,13 +115,6 @@ func New(opts ...Option) (*Manager, error) {
 		rescanSoon:  make(chan struct{}, 1),
 		rescanLater: make(chan struct{}, 1),
 	}
-	seed := maphash.MakeSeed()
-	m.entries = table.New(func(e *entry) ID { return e.db.ID },
-		func(id ID) uint64 { return maphash.String(seed, string(id)) }, func(a, b ID) bool { return a == b })
-	m.files = table.New(func(e *entry) fsid.ID { return e.file },
-		func(id fsid.ID) uint64 { return maphash.Comparable(seed, id) }, func(a, b fsid.ID) bool { return a == b })
-	m.prefixes = table.New(func(e *entry) prefix { return e.db.prefix() },
-		func(p prefix) uint64 { return p.hash(seed) }, prefix.equal)
 	m.age = &fsid.AgeClock{Keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
 	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
@@ -440,5 +425,5 @@ func (m *Manager) onTier(it *schedule.Item[*entry], from, to schedule.Tier) {
 	case from == schedule.Cold:
 		m.counters.promotions.Add(1)
 	}
-	m.events = append(m.events, Event{Type: EventTier, ID: it.Value.db.ID, From: tierOf(from), To: tierOf(to)})
+	m.events = append(m.events, Event{Type: EventTier, ID: it.Value.id(), From: tierOf(from), To: tierOf(to)})
 }

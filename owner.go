@@ -70,12 +70,12 @@ func (m *Manager) perform(ctx context.Context, e *entry, kind replicate.Order) (
 		m.mu.Lock()
 		before := m.orders[e]
 		switch {
-		case e.removed:
+		case e.Removed:
 			m.unlock()
 			return nil, ErrNotFound
-		case e.clash:
+		case e.Clash:
 			defer m.unlock()
-			return nil, e.refused
+			return nil, e.Refused
 		case before == nil:
 			m.orders[e] = o
 			now := m.cfg.now()
@@ -256,7 +256,7 @@ func (m *Manager) freshen(ctx context.Context, e *entry) error {
 		return nil
 	}
 	m.mu.Lock()
-	known := e.refused != nil && !errors.Is(e.refused, ship.ErrBehind) ||
+	known := e.Refused != nil && !errors.Is(e.Refused, ship.ErrBehind) ||
 		!e.item.Running() && e.peekLocked().Verified()
 	m.unlock()
 	if known {

@@ -10,6 +10,7 @@ import (
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -31,7 +32,7 @@ func (m *Manager) load(ctx context.Context) error {
 			retainAt = inv.NextRetention(m.cfg.policy())
 		}
 		m.mu.Lock()
-		e := m.addLocked(db, fsid.ID{Dev: rec.Dev, Ino: rec.Ino}, prefix, prefixErr, fromCatalog)
+		e := m.addLocked(db, fsid.ID{Dev: rec.Dev, Ino: rec.Ino}, prefix, prefixErr, registry.FromCatalog)
 		e.retainAt = unixMilli(retainAt)
 		m.neverShippedLocked(e, time.Unix(0, rec.LastWrite))
 		m.recallVolumeLocked(e, uint64(rec.Flags))
@@ -90,20 +91,20 @@ func (m *Manager) persist(e *entry) {
 	if err != nil {
 		return // unreachable: encoding a fixed-size struct
 	}
-	if log := m.logs.Of(string(e.db.ID), known.Position); log != 0 {
+	if log := m.logs.Of(e.ID, known.Position); log != 0 {
 		state = binary.LittleEndian.AppendUint64(state, log)
 	}
 	rec := catalog.Record{
-		ID: string(e.db.ID), Path: e.db.Path, Vars: encodeVars(e.db.database()),
+		ID: e.ID, Path: e.Path, Vars: encodeVars(e.database()),
 		TXID: uint64(known.Position.TXID), State: state, Files: known.Inventory,
-		Prefix: e.db.prefix().String(),
+		Prefix: e.Prefix().String(),
 	}
 	if !known.ModTime.IsZero() {
 		rec.LastWrite = known.ModTime.UnixNano()
 	}
 	m.mu.Lock()
-	gone := e.removed
-	rec.Dev, rec.Ino, rec.Flags = e.file.Dev, e.file.Ino, m.volumes.deviceLocked(e)
+	gone := e.Removed
+	rec.Dev, rec.Ino, rec.Flags = e.File.Dev, e.File.Ino, m.reg.Device(e)
 	if !gone {
 		m.catalog.Put(rec)
 	}
@@ -113,14 +114,14 @@ func (m *Manager) persist(e *entry) {
 // persistAll writes the final positions and inventories. Nothing runs any more.
 func (m *Manager) persistAll() {
 	m.mu.Lock()
-	all := slices.Collect(m.entries.All())
+	all := slices.Collect(m.reg.All())
 	m.unlock()
 	for _, e := range all {
 		if e.state == nil {
 			continue
 		}
-		if err := m.replicator.Rest(string(e.db.ID), e.state); err != nil {
-			m.emit(Event{Type: EventState, ID: e.db.ID, Err: err})
+		if err := m.replicator.Rest(e.ID, e.state); err != nil {
+			m.emit(Event{Type: EventState, ID: e.id(), Err: err})
 		}
 		if !e.state.AtRest() {
 			m.persist(e)

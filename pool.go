@@ -41,7 +41,7 @@ func (h Handle) ID() ID {
 	if h.e == nil {
 		return ""
 	}
-	return h.e.db.ID
+	return h.e.id()
 }
 
 // Release gives the handle back. What was written through it is shipped within
@@ -50,14 +50,14 @@ func (h Handle) Release() {
 	if h.e == nil {
 		return
 	}
-	at, err := fsid.At(h.e.db.Path)
+	at, err := fsid.At(h.e.Path)
 	strayed := err == nil && at != h.file || errors.Is(err, fs.ErrNotExist)
 	if !h.lease.Release() {
 		return
 	}
 	m := h.m
 	m.mu.Lock()
-	if strayed && !h.e.removed && m.cfg.replica != nil {
+	if strayed && !h.e.Removed && m.cfg.replica != nil {
 		m.strays[h.e] = h.file
 	}
 	m.fleet.Unpin(h.e.item, m.cfg.now())
@@ -157,14 +157,14 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			m.unlock()
 			return nil, err
 		}
-		if e := m.entries.Get(id); e != nil && e.unread {
+		if e := m.reg.Get(string(id)); e != nil && e.Unread {
 			m.unlock()
 			if err := m.ensureRead(ctx, e); err != nil {
 				return nil, err
 			}
 			continue
 		} else if e != nil {
-			e.held++
+			e.Held++
 			missing := errors.Is(e.health.err, ErrMissing) && !e.item.Pinned()
 			m.unlock()
 			if missing { // what is still open is a file without a name
@@ -172,9 +172,9 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			}
 			return e, nil
 		}
-		if r, ok := m.ignored[id]; ok {
+		if err, ok := m.reg.Refused(string(id)); ok {
 			m.unlock()
-			return nil, r.err
+			return nil, err
 		}
 		if !located {
 			m.unlock()
@@ -188,7 +188,7 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 			continue
 		}
 		e := m.addLocked(db, fsid.ID{}, prefix, nil, source)
-		e.held++
+		e.Held++
 		m.events = append(m.events, Event{Type: EventAdded, ID: id, Path: db.Path})
 		m.unlock()
 		return e, nil
@@ -199,17 +199,17 @@ func (m *Manager) hold(ctx context.Context, id ID) (*entry, error) {
 func (m *Manager) letGo(e *entry) {
 	gone := false
 	m.mu.Lock()
-	if e.held--; e.held == 0 && e.file.IsZero() && !e.item.Pinned() {
+	if e.Held--; e.Held == 0 && e.File.IsZero() && !e.item.Pinned() {
 		m.removeLocked(e)
 		gone = true
 	}
-	touched := e.touched && e.held == 0 && !e.item.Running()
+	touched := e.touched && e.Held == 0 && !e.item.Running()
 	if touched {
 		e.touched = false
 	}
 	m.unlock()
 	if gone {
-		m.dropPages(e.db.ID)
+		m.dropPages(e.id())
 	}
 	if touched {
 		m.look(e)
@@ -222,8 +222,8 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 	if done, err := m.orderedOnOpen(ctx, e); done {
 		return err
 	}
-	if fi, err := os.Stat(e.db.Path); err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("%w: %s is no regular file", ErrNotDatabase, e.db.Path)
+	if fi, err := os.Stat(e.Path); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is no regular file", ErrNotDatabase, e.Path)
 	} else if err == nil {
 		m.noteFile(e)
 		return m.freshen(ctx, e)
@@ -236,18 +236,18 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 		return err
 	}
 	m.mu.Lock()
-	known := e.file != fsid.ID{}
+	known := e.File != fsid.ID{}
 	if m.cfg.restoreOpen {
 		// Until it is made whole, what watchers and scans see of it is no change.
-		m.setFileLocked(e, fsid.ID{})
+		m.reg.SetFile(e, fsid.ID{})
 	}
 	m.unlock()
 	if known && !m.cfg.restoreOpen {
 		// It stood here when it was last looked at. Should it really be gone, the
 		// next scan says so, and then an empty one may take its place.
-		return fmt.Errorf("%w: %s", ErrMissing, e.db.Path)
+		return fmt.Errorf("%w: %s", ErrMissing, e.Path)
 	}
-	moved, err := m.logs.ExpelOrphans(e.db.Path)
+	moved, err := m.logs.ExpelOrphans(e.Path)
 	m.toldSetAside(e, moved)
 	if err != nil {
 		return err
@@ -264,11 +264,11 @@ func (m *Manager) ensureFile(ctx context.Context, e *entry) error {
 
 // makeFile creates an empty file, and its directories, unless it exists.
 func (m *Manager) makeFile(e *entry) error {
-	if err := os.MkdirAll(filepath.Dir(e.db.Path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(e.Path), 0o755); err != nil {
 		return err
 	}
 	// Only a file that is new is opened here, so that no lock can be lost.
-	f, err := os.OpenFile(e.db.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(e.Path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err == nil {
 		err = f.Close()
 	} else if errors.Is(err, os.ErrExist) {
@@ -284,16 +284,16 @@ func (m *Manager) makeFile(e *entry) error {
 // noteFile notes which file an entry is of, where only its ID is known: it was
 // made just now, or no scan has listed it yet.
 func (m *Manager) noteFile(e *entry) {
-	id := fsid.OrZero(e.db.Path)
+	id := fsid.OrZero(e.Path)
 	m.mu.Lock()
 	defer m.unlock()
-	if !e.file.IsZero() || id.IsZero() {
+	if !e.File.IsZero() || id.IsZero() {
 		return
 	}
-	if other := m.files.Get(id); other == nil || other.removed {
-		m.setFileLocked(e, id)
+	if other := m.reg.ByFile(id); other == nil || other.Removed {
+		m.reg.SetFile(e, id)
 	} else {
-		e.file = id
+		e.File = id
 	}
 }
 
@@ -304,7 +304,7 @@ func (m *Manager) newPool() *pool.Pool[*entry, *tenant] {
 		Open:        m.openTenant,
 		Close:       m.closeTenant,
 		OnCloseError: func(e *entry, err error) {
-			m.emit(Event{Type: EventState, ID: e.db.ID, Path: e.db.Path, Err: opError("close", e.db.ID, err)})
+			m.emit(Event{Type: EventState, ID: e.id(), Path: e.Path, Err: opError("close", e.id(), err)})
 		},
 	})
 }
@@ -320,24 +320,24 @@ func (m *Manager) openTenant(ctx context.Context, e *entry) (*tenant, error) {
 		return nil, err
 	}
 	m.noteVolume(e)
-	file, err := fsid.At(e.db.Path)
+	file, err := fsid.At(e.Path)
 	if err != nil {
 		return nil, err
 	}
-	db, err := sqlitedb.Open(ctx, e.db.Path, sqlitedb.Options{
+	db, err := sqlitedb.Open(ctx, e.Path, sqlitedb.Options{
 		BusyTimeout: m.cfg.busyTimeout,
 		MaxConns:    m.cfg.maxConns,
 		DropWAL:     m.cfg.replica == nil, // which nobody ships
 	})
 	if err != nil {
-		return nil, sqlitedb.Explain(e.db.Path, err)
+		return nil, sqlitedb.Explain(e.Path, err)
 	}
 	// What was opened is what stood there before and after.
-	if after, err := fsid.At(e.db.Path); err != nil || after != file {
-		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.db.Path), err, db.Close())
+	if after, err := fsid.At(e.Path); err != nil || after != file {
+		return nil, errors.Join(fmt.Errorf("%w: another file was put at %s while it was opened", ErrInUse, e.Path), err, db.Close())
 	}
-	if st, err := m.statFiles(e.db.Path); err == nil {
-		m.logs.Note(string(e.db.ID), st)
+	if st, err := m.statFiles(e.Path); err == nil {
+		m.logs.Note(e.ID, st)
 	}
 	if err := m.hook(ctx, e, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open hook: %w", err), db.Close())
@@ -357,7 +357,7 @@ func (m *Manager) hook(ctx context.Context, e *entry, db *sql.DB) error {
 			_ = db.Close() // the panic says what is wrong
 		}
 	}()
-	err := m.cfg.openHook(ctx, e.db.database(), db)
+	err := m.cfg.openHook(ctx, e.database(), db)
 	returned = true
 	return err
 }
@@ -373,11 +373,11 @@ func (m *Manager) closeTenant(e *entry, t *tenant) error {
 // expelLog sets the log aside that was left of a file that another has taken the place
 // of, before the first connection to the new file.
 func (m *Manager) expelLog(e *entry) error {
-	st, err := m.statFiles(e.db.Path)
+	st, err := m.statFiles(e.Path)
 	if err != nil {
 		return err
 	}
-	moved, err := m.logs.Expel(string(e.db.ID), e.db.Path, st)
+	moved, err := m.logs.Expel(e.ID, e.Path, st)
 	m.toldSetAside(e, moved)
 	return err
 }
@@ -387,7 +387,7 @@ func (m *Manager) toldSetAside(e *entry, moved []string) {
 	m.mu.Lock()
 	defer m.unlock()
 	for _, name := range moved {
-		m.events = append(m.events, m.eventOf(e, replicate.LogSetAside(e.db.Path, name)))
+		m.events = append(m.events, m.eventOf(e, replicate.LogSetAside(e.Path, name)))
 	}
 }
 
@@ -400,7 +400,7 @@ func (m *Manager) isShut(e *entry) {
 		m.unlock()
 		return
 	}
-	if !e.removed {
+	if !e.Removed {
 		e.shut = true
 		m.fleet.Request(e.item, m.cfg.now())
 	}

@@ -60,7 +60,7 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	}
 	var db Database
 	if e, err := m.lookup(id); err == nil {
-		db = e.db.database()
+		db = e.database()
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) {
 		return err
 	} else if at, _, ok := m.locate(id); ok {

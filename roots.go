@@ -1,7 +1,6 @@
 package multidb
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,20 +13,8 @@ import (
 
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/registry"
 )
-
-// root is a directory below which a discoverer looks. What it was is remembered
-// in the state directory: at a Start nothing else tells a volume that was emptied
-// from one that is not mounted.
-type root struct {
-	path string
-
-	// Guarded by Manager.mu.
-	id    fsid.ID   // what it was when databases were last found in it; zero: unknown
-	known bool      // id was seen in this process, not only remembered
-	away  bool      // another directory stands at its path
-	since time.Time // when it was first seen away
-}
 
 // rooted is an optional interface of a Discoverer with several roots.
 type rooted interface {
@@ -44,19 +31,6 @@ func (g *GlobDiscoverer) roots() []string {
 
 // rootsFile is where the identities of the roots are, in the state directory.
 const rootsFile = "roots.json"
-
-// rootsRecord is its content.
-type rootsRecord struct {
-	Format int                   `json:"format"`
-	Roots  map[string]rootRecord `json:"roots"`
-}
-
-type rootRecord struct {
-	Dev uint64 `json:"dev"`
-	Ino uint64 `json:"ino"`
-}
-
-const rootsFormat = 1
 
 // WithMissingRoots sets whether Start accepts a discovery root that does not
 // exist, such as a volume that is mounted later: its databases are found when it
@@ -81,7 +55,7 @@ func WithEmptiedVolumes(allow bool) Option {
 // directory lies in the first, and would make one that is missing.
 func (m *Manager) findRoots(stateDir string) error {
 	var missing []error
-	var found []*root
+	var found registry.Roots
 	for _, d := range m.cfg.discoverers {
 		var paths []string
 		switch d := d.(type) {
@@ -98,15 +72,15 @@ func (m *Manager) findRoots(stateDir string) error {
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(found, func(r *root) bool { return r.path == path }) {
+			if slices.ContainsFunc(found, func(r *registry.Root) bool { return r.Path == path }) {
 				continue
 			}
-			found = append(found, &root{path: path})
+			found = append(found, &registry.Root{Path: path})
 			if err = standing(path); err == nil {
 				continue
 			}
 			switch {
-			case within(stateDir, path):
+			case registry.Within(stateDir, path):
 				err = fmt.Errorf("%w; the state directory %s lies in it: mount the volume, or create the directory if this is the first start, or set another state directory (WithStateDir; state-dir in a configuration)", err, stateDir)
 			case m.cfg.missingRoots:
 				continue
@@ -118,7 +92,7 @@ func (m *Manager) findRoots(stateDir string) error {
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	m.rootList = found // whole: Healthy and ScanErr may be called at any time
+	m.roots = found // whole: Healthy and ScanErr may be called at any time
 	return errors.Join(missing...)
 }
 
@@ -134,22 +108,6 @@ func standing(path string) error {
 	return nil
 }
 
-// within reports whether a path is dir or lies below it.
-func within(path, dir string) bool {
-	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
-}
-
-// rootOf is the innermost root of a path; nil if there is none.
-func (m *Manager) rootOf(path string) *root {
-	var best *root
-	for _, r := range m.rootList {
-		if within(path, r.path) && (best == nil || len(r.path) > len(best.path)) {
-			best = r
-		}
-	}
-	return best
-}
-
 // loadRoots reads what the roots were. A file that cannot be read is told and
 // counts as none: the devices that the catalog has of each database remain.
 func (m *Manager) loadRoots() {
@@ -161,48 +119,32 @@ func (m *Manager) loadRoots() {
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
-	var rec rootsRecord
+	m.mu.Lock()
 	if err == nil {
-		err = json.Unmarshal(b, &rec)
+		err = m.roots.Recall(b)
 	}
-	if err == nil && rec.Format != rootsFormat {
-		err = fmt.Errorf("format %d; this version reads %d", rec.Format, rootsFormat)
-	}
+	m.unlock()
 	if err != nil {
 		m.emit(Event{Type: EventState, Path: path, Err: fmt.Errorf("what the discovery roots were is not known: %w", err)})
-		return
-	}
-	m.mu.Lock()
-	defer m.unlock()
-	for _, r := range m.rootList {
-		if was, ok := rec.Roots[r.path]; ok {
-			r.id = fsid.ID{Dev: was.Dev, Ino: was.Ino}
-		}
 	}
 }
 
 // saveRoots replaces the file of the roots, all at once.
 func (m *Manager) saveRoots() error {
-	rec := rootsRecord{Format: rootsFormat, Roots: map[string]rootRecord{}}
 	m.mu.Lock()
-	for _, r := range m.rootList {
-		if !r.id.IsZero() {
-			rec.Roots[r.path] = rootRecord{r.id.Dev, r.id.Ino}
-		}
-	}
+	b, err := m.roots.Record()
 	m.unlock()
-	b, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {
 		return err
 	}
-	return durable.ReplaceFile(filepath.Join(m.dir, rootsFile), append(b, '\n'))
+	return durable.ReplaceFile(filepath.Join(m.dir, rootsFile), b)
 }
 
 // judgeRoots decides, after the listings and before anything is forgotten for
 // them, whether the roots are what they were.
 func (m *Manager) judgeRoots(seq uint32) {
 	changed := false
-	for _, r := range m.rootList {
+	for _, r := range m.roots {
 		if m.judgeRoot(r, seq) {
 			changed = true
 		}
@@ -216,52 +158,35 @@ func (m *Manager) judgeRoots(seq uint32) {
 }
 
 // judgeRoot reports whether the root has a new identity. It has where nothing
-// speaks against it: no other one was known, it is the same file system in the
-// life of one process, or the databases that were known are there.
-func (m *Manager) judgeRoot(r *root, seq uint32) bool {
-	now := fsid.OrZero(r.path)
+// speaks against it: it may be the one that was known, or the databases that were known
+// in it are there.
+func (m *Manager) judgeRoot(r *registry.Root, seq uint32) bool {
+	now := fsid.OrZero(r.Path)
 	if now.IsZero() {
 		return false // the listing has failed, and removes nothing
 	}
 	m.mu.Lock()
-	was, known := r.id, r.known
-	if now == was {
-		r.away, r.known = false, true
-	}
+	same, may := r.See(now)
 	m.unlock()
-	if now == was {
+	if same {
 		return false
 	}
-	same := was.IsZero() || known && now.Dev == was.Dev || m.inhabited(r, seq)
+	may = may || m.inhabited(r, seq)
 	m.mu.Lock()
 	defer m.unlock()
-	if same {
-		r.id, r.known, r.away = now, true, false
-	} else if !r.away {
-		r.away, r.since = true, m.cfg.now()
-		m.events = append(m.events, Event{Type: EventScanFailed, Path: r.path, Err: errRootAway(r.path)})
+	if may {
+		r.Accept(now)
+	} else if r.Reject(m.cfg.now()) {
+		m.events = append(m.events, Event{Type: EventScanFailed, Path: r.Path, Err: errRootAway(r.Path)})
 	}
-	return same
+	return may
 }
 
 // inhabited reports whether at least half of the databases that were known in a
-// root are in it: then the volume is the old one under another number, or a copy.
-// One file alone may be a leftover below a mount point.
-func (m *Manager) inhabited(r *root, seq uint32) bool {
+// root are in it.
+func (m *Manager) inhabited(r *registry.Root, seq uint32) bool {
 	m.mu.Lock()
-	var here []string
-	all := 0
-	for e := range m.entries.All() {
-		if m.rootOf(e.db.Path) == r && !e.file.IsZero() {
-			if e.recall == recallNone && !r.known {
-				continue // it was never seen before
-			}
-			all++
-			if e.seen == seq {
-				here = append(here, e.db.Path)
-			}
-		}
-	}
+	here, known := m.reg.Inhabitants(m.roots, r, seq)
 	m.unlock()
 	n := 0
 	for _, path := range here {
@@ -269,7 +194,7 @@ func (m *Manager) inhabited(r *root, seq uint32) bool {
 			n++
 		}
 	}
-	return 2*n >= all
+	return 2*n >= known
 }
 
 func errRootAway(path string) error {
@@ -279,18 +204,18 @@ func errRootAway(path string) error {
 // rootStands returns ErrRootMissing where nothing may be made at a path: what is
 // made below a mount point vanishes when the volume comes.
 func (m *Manager) rootStands(path string) error {
-	r := m.rootOf(path)
+	r := m.roots.Of(path)
 	if r == nil {
 		return nil
 	}
-	id, info, err := fsid.Look(r.path)
+	id, info, err := fsid.Look(r.Path)
 	if err != nil || !info.IsDir() {
-		return standing(r.path)
+		return standing(r.Path)
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if r.known && id.Dev != r.id.Dev || !r.known && !r.id.IsZero() && id != r.id {
-		return errRootAway(r.path)
+	if !r.Stands(id) {
+		return errRootAway(r.Path)
 	}
 	return nil
 }
@@ -299,31 +224,25 @@ func (m *Manager) rootStands(path string) error {
 // there, and ErrRootMissing for a new one that would be made in its place.
 func (m *Manager) volumeStands(e *entry) error {
 	m.mu.Lock()
-	known := e.volume != 0
+	_, known := m.reg.Volume(e)
 	m.mu.Unlock()
 	if known && m.unmounted(e) {
-		return errUnmounted(e.db.Path)
+		return errUnmounted(e.Path)
 	}
-	return m.rootStands(e.db.Path)
+	return m.rootStands(e.Path)
 }
 
 // rootAway reports whether the root of a path is another one than it was.
 func (m *Manager) rootAway(path string) bool {
-	r := m.rootOf(path)
+	r := m.roots.Of(path)
 	if r == nil {
 		return false
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	return r.away
+	_, away := r.Away()
+	return away
 }
-
-// What an entry owes to the catalog: nothing, its volume, or that and it was found.
-const (
-	recallNone = iota
-	recallAsked
-	recallFound
-)
 
 // recallVolumeLocked takes the volume of a database from the catalog, where it
 // has a number that another boot may have given to another volume.
@@ -331,47 +250,36 @@ func (m *Manager) recallVolumeLocked(e *entry, dev uint64) {
 	if dev == 0 || m.cfg.emptiedVolumes {
 		return
 	}
-	e.volume = m.volumes.recallLocked(dev)
-	if e.volume != 0 {
-		e.recall = recallAsked
-	}
+	m.reg.RecallVolume(e, dev)
 }
 
 // confirmVolume notes that a database that the catalog had is there. If it is the
 // same file, the volume is the old one, whatever its number is now.
 func (m *Manager) confirmVolume(e *entry, file fsid.ID) {
 	if file.IsZero() {
-		file = fsid.OrZero(e.db.Path)
+		file = fsid.OrZero(e.Path)
 	}
-	id, err := fsid.At(filepath.Dir(e.db.Path))
+	id, err := fsid.At(filepath.Dir(e.Path))
 	if err != nil || file.IsZero() {
 		return // the next scan tries again
 	}
 	m.mu.Lock()
 	defer m.unlock()
-	if e.recall != recallAsked {
-		return
-	}
-	e.recall, e.away = recallFound, false
-	if v := &m.volumes; file.Ino == e.file.Ino && v.recalled[e.volume-1] {
-		v.devs[e.volume-1], v.recalled[e.volume-1] = id.Dev, false
-	} else if v.recalled[e.volume-1] || v.devs[e.volume-1] != id.Dev {
-		e.volume = v.numberLocked(id.Dev)
-	}
+	m.reg.ConfirmVolume(e, file, id.Dev)
 }
 
 // warnIfEmpty tells that nothing was found, which is more often a wrong pattern
 // or volume than a fleet without databases.
 func (m *Manager) warnIfEmpty() {
 	m.mu.Lock()
-	n, failed := m.entries.Len(), m.scanErrLocked() != nil
+	n, failed := m.reg.Len(), m.scanErrLocked() != nil
 	m.unlock()
 	if n > 0 || failed {
 		return
 	}
 	var paths []string
-	for _, r := range m.rootList {
-		paths = append(paths, r.path)
+	for _, r := range m.roots {
+		paths = append(paths, r.Path)
 	}
 	m.emit(Event{Type: EventEmpty, Path: strings.Join(paths, ", "),
 		Err: errors.New("no database was found; are the patterns right, and the volumes mounted?")})
@@ -406,9 +314,9 @@ func (m *Manager) scanErrsLocked() (errs []error) {
 			errs = append(errs, t.err)
 		}
 	}
-	for _, r := range m.rootList {
-		if r.away {
-			errs = append(errs, errRootAway(r.path))
+	for _, r := range m.roots {
+		if _, away := r.Away(); away {
+			errs = append(errs, errRootAway(r.Path))
 		}
 	}
 	return errs
@@ -422,9 +330,9 @@ func (m *Manager) scanErrSinceLocked() time.Time {
 			since = t.since
 		}
 	}
-	for _, r := range m.rootList {
-		if r.away && (since.IsZero() || r.since.Before(since)) {
-			since = r.since
+	for _, r := range m.roots {
+		if at, away := r.Away(); away && (since.IsZero() || at.Before(since)) {
+			since = at
 		}
 	}
 	return since

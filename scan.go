@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/registry"
 )
 
 // scanShare bounds what the scans take where changes are watched for: one every
@@ -83,8 +84,7 @@ func (m *Manager) scanLoop(ctx context.Context) {
 // scan lists every discoverer once. Only what a listing has covered is let go of.
 func (m *Manager) scan(ctx context.Context) error {
 	m.mu.Lock()
-	m.scans++
-	seq := m.scans
+	seq := m.reg.NextScan()
 	m.mu.Unlock()
 	var extents []*extent
 	type other struct {
@@ -123,7 +123,7 @@ func (m *Manager) scan(ctx context.Context) error {
 		}
 	}
 	if !slices.ContainsFunc(extents, func(x *extent) bool { return x.All }) {
-		m.forget(fromCatalog, seq, extents...)
+		m.forget(registry.FromCatalog, seq, extents...)
 	}
 	for _, o := range others {
 		m.found(o.listed, o.source, seq, true)
@@ -163,41 +163,25 @@ func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
 	kept := func(id ID, path string) bool {
 		return slices.ContainsFunc(missed, func(x *extent) bool { return x.may(id, path) })
 	}
-	var gone []*entry
-	refused := make(map[ID]string)
 	m.mu.Lock()
-	for e := range m.entries.All() {
-		if e.source == int32(source) && e.seen != seq && !e.item.Pinned() && e.held == 0 {
-			gone = append(gone, e)
-		}
-	}
-	for id, r := range m.ignored {
-		if r.source == source && r.seen != seq {
-			refused[id] = r.path
-		}
-	}
+	gone, refused := m.reg.Unlisted(source, seq, func(e *entry) bool { return e.item.Pinned() })
 	m.unlock()
-	maps.DeleteFunc(refused, kept)
+	maps.DeleteFunc(refused, func(id, path string) bool { return kept(ID(id), path) })
 	m.mu.Lock()
-	for id := range refused {
-		if r := m.ignored[id]; r.source == source && r.seen != seq {
-			delete(m.ignored, id)
-		}
-	}
+	m.reg.ForgetRefusals(refused, source, seq)
 	m.unlock()
 	for _, e := range gone {
-		if kept(e.db.ID, e.db.Path) {
+		if kept(e.id(), e.Path) {
 			continue
 		}
 		unmounted := m.unmounted(e)
 		m.mu.Lock()
 		switch {
-		case e.seen == seq || e.item.Pinned() || e.held > 0: // found meanwhile
+		case m.reg.SeenIn(e, seq) || e.item.Pinned() || e.Held > 0: // found meanwhile
 			m.unlock()
 			continue
 		case unmounted:
-			if !e.away {
-				e.away = true
+			if m.reg.SetAway(e) {
 				m.fleet.Request(e.item, m.cfg.now()) // which says so
 			}
 			m.unlock()
@@ -206,7 +190,7 @@ func (m *Manager) forget(source int, seq uint32, missed ...*extent) {
 		m.removeLocked(e)
 		m.unlock()
 		m.pool.Evict(e)
-		m.dropPages(e.db.ID)
+		m.dropPages(e.id())
 	}
 }
 
@@ -225,18 +209,17 @@ func (m *Manager) found(l listed, source int, seq uint32, last bool) (done bool)
 			l.ModTime = st.ModTime()
 		}
 	}
+	f := registry.Found{ID: string(l.ID), Path: l.Path, Sight: registry.Sight{File: l.file, Size: l.size, Main: l.main}, Source: source, Scan: seq, Last: last}
 	now := m.cfg.now()
 	m.mu.Lock()
-	if e := m.entries.Get(l.ID); e != nil && e.db.Path == l.Path {
-		e.seen, e.source = seq, int32(source)
-		m.alsoSeenLocked(l, e, seq)
+	if e := m.reg.Listed(f); e != nil {
 		if h := &e.health; h.txid == 0 && h.dirtySince != 0 && h.syncedAt == 0 && !e.item.Running() && !l.ModTime.IsZero() {
 			h.dirtySince = min(h.dirtySince, m.momentOfFile(l.ModTime)) // the catalog may not know when it was written
 		}
-		if e.held == 0 { // otherwise its file may be in the making, and nobody else may open it
+		if e.Held == 0 { // otherwise its file may be in the making, and nobody else may open it
 			m.fleet.Seen(e.item, l.ModTime, now)
 		}
-		back, look, recalled := e.away, e.away || e.volume == 0, e.recall == recallAsked
+		back, look, recalled := m.reg.State(e)
 		if back {
 			m.fleet.Request(e.item, now)
 		}
@@ -249,110 +232,65 @@ func (m *Manager) found(l listed, source int, seq uint32, last bool) (done bool)
 		return true
 	}
 	m.unlock()
-	if !m.foundNew(l, source, seq, last) {
-		return false
-	}
-	m.mu.Lock()
-	e := m.entries.Get(l.ID)
-	m.unlock()
+	e, done := m.foundNew(l, f)
 	if e != nil {
 		m.noteVolume(e)
 	}
-	return true
-}
-
-// alsoSeenLocked keeps the database whose file was listed by another name, for as
-// long as an Acquire of that name is about to be refused.
-func (m *Manager) alsoSeenLocked(l listed, e *entry, seq uint32) {
-	if twin := m.files.Get(l.file); e.held > 0 && !l.file.IsZero() && twin != nil && twin != e {
-		twin.seen = seq
-	}
+	return done
 }
 
 // foundNew decides whether a file that is not known is a new database. It is not
 // opened here: a first listing of 100,000 would take five times as long.
-func (m *Manager) foundNew(l listed, source int, seq uint32, last bool) (done bool) {
-	if l.file.IsZero() {
+func (m *Manager) foundNew(l listed, f registry.Found) (e *entry, done bool) {
+	if f.File.IsZero() {
 		id, fi, err := fsid.Look(l.Path)
 		if err != nil {
-			return true // gone already, or the next scan says why
+			return nil, true // gone already, or the next scan says why
 		}
-		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
+		f.Sight = registry.Sight{File: id, Size: fi.Size(), Main: fi.ModTime()}
 	}
 	m.mu.Lock()
-	r, again := m.ignored[l.ID]
-	again = again && r.path == l.Path && r.id == l.file && r.size == l.size && r.time.Equal(l.main)
-	if again {
-		r.seen = seq
-		m.ignored[l.ID] = r
-		if !errors.Is(r.err, ErrConflict) { // which may be over
-			m.unlock()
-			return true
-		}
-	} else {
-		delete(m.ignored, l.ID)
-	}
-	rival, twin := m.entries.Get(l.ID), m.files.Get(l.file)
-	unlisted := rival != nil && rival.source == fromCatalog
-	if rival != nil && rival.db.Path == l.Path {
-		// The pool made it known meanwhile, and may have it open.
-		rival.seen, rival.source = seq, int32(source)
-		m.alsoSeenLocked(l, rival, seq)
-		m.unlock()
-		return true
-	}
+	q, ask := m.reg.Ask(f)
 	m.unlock()
-
-	// Does the ID's old file still stand, or the file's old name?
-	var clash error
-	sameFile := false
-	if rival != nil && !fsid.OrZero(rival.db.Path).IsZero() {
-		if !last && unlisted {
-			return false
-		}
-		clash = fmt.Errorf("%w: %s has the ID %q already", ErrConflict, rival.db.Path, l.ID)
-	} else if twin != nil && twin != rival && !l.file.IsZero() && fsid.OrZero(twin.db.Path) == l.file {
-		clash, sameFile = fmt.Errorf("%w: it is the same file as %s", ErrConflict, twin.db.Path), true
+	if !ask {
+		return nil, true
+	}
+	var rival, twin fsid.ID
+	if q.Rival != nil {
+		rival = fsid.OrZero(q.Rival.Path)
+	}
+	if q.Twin != nil {
+		twin = fsid.OrZero(q.Twin.Path)
 	}
 	prefix, prefixErr := m.prefixOf(l.Database)
 
 	m.mu.Lock()
 	defer m.unlock()
+	d := m.reg.Decide(f, q, rival, twin)
 	switch {
-	case clash != nil:
-		if sameFile {
-			// A listing has one name of each file. The one that is known stays,
-			// though it be the other.
-			twin.seen, twin.source = seq, int32(source)
-		}
-		if !again {
-			m.refuseLocked(l, source, clash)
-		}
-		return true
-	case m.entries.Get(l.ID) != rival:
+	case d.Later:
+		return nil, false
+	case d.Refused != nil:
+		m.refusedLocked(l.ID, l.Path, d.Refused)
+	case d.Changed:
 		m.rescan(true) // the pool made it known just now
-		return true
-	case m.life.phase >= phaseClosing:
-		return true
+	case d.Add && m.life.phase < phaseClosing:
+		if d.Moved != nil {
+			m.removeLocked(d.Moved) // the ID has moved to another file
+		}
+		e = m.addLocked(l.Database, f.File, prefix, prefixErr, f.Source)
+		m.neverShippedLocked(e, l.ModTime)
+		if e.Unread = d.Unread; e.Unread {
+			m.fresh = append(m.fresh, e)
+		}
+		m.events = append(m.events, Event{Type: EventAdded, ID: e.id(), Path: e.Path})
+		// Its first copy has no precedence over the Syncs of others.
+		m.fleet.Seen(e.item, l.ModTime, m.cfg.now())
 	}
-	delete(m.ignored, l.ID)
-	if rival != nil {
-		m.removeLocked(rival) // the ID has moved to another file
-	}
-	e := m.addLocked(l.Database, l.file, prefix, prefixErr, source)
-	e.seen = seq
-	m.neverShippedLocked(e, l.ModTime)
-	// One that was renamed may be open, and is a database.
-	if e.unread = twin == nil && l.size > 0; e.unread {
-		m.fresh = append(m.fresh, e)
-	}
-	m.events = append(m.events, Event{Type: EventAdded, ID: e.db.ID, Path: e.db.Path})
-	// Its first copy has no precedence over the Syncs of others.
-	m.fleet.Seen(e.item, l.ModTime, m.cfg.now())
-	return true
+	return e, true
 }
 
-func (m *Manager) refuseLocked(l listed, source int, err error) {
-	m.ignored[l.ID] = refusal{source: source, seen: m.scans, path: l.Path, id: l.file, size: l.size, time: l.main, err: err}
-	m.events = append(m.events, Event{Type: EventIgnored, ID: l.ID, Path: l.Path, Err: opError("discover", l.ID, err)})
+// refusedLocked tells of a file that was refused.
+func (m *Manager) refusedLocked(id ID, path string, err error) {
+	m.events = append(m.events, Event{Type: EventIgnored, ID: id, Path: path, Err: opError("discover", id, err)})
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
@@ -39,11 +40,11 @@ func (m *Manager) readFresh(ctx context.Context) {
 func (m *Manager) ensureRead(ctx context.Context, e *entry) error {
 	for {
 		m.mu.Lock()
-		if !e.unread || e.removed {
+		if !e.Unread || e.Removed {
 			m.unlock()
 			return nil
 		}
-		busy := m.sniffing[e.db.ID]
+		busy := m.sniffing[e.id()]
 		if busy == nil {
 			break
 		}
@@ -55,25 +56,26 @@ func (m *Manager) ensureRead(ctx context.Context, e *entry) error {
 		}
 	}
 	done := make(chan struct{})
-	m.sniffing[e.db.ID] = done
+	m.sniffing[e.id()] = done
 	m.unlock()
 
-	l := listed{Database: e.db.database()}
-	id, fi, err := fsid.Look(e.db.Path)
+	var sight registry.Sight
+	id, fi, err := fsid.Look(e.Path)
 	if err == nil {
-		l.file, l.size, l.main = id, fi.Size(), fi.ModTime()
-		err = sniff(e.db.Path, l.size)
+		sight = registry.Sight{File: id, Size: fi.Size(), Main: fi.ModTime()}
+		err = sniff(e.Path, sight.Size)
 	}
 
 	m.mu.Lock()
 	defer m.unlock()
-	delete(m.sniffing, e.db.ID)
+	delete(m.sniffing, e.id())
 	close(done)
-	e.unread = false
-	if errors.Is(err, ErrNotDatabase) && !e.removed { // what else is wrong a run says
+	e.Unread = false
+	if errors.Is(err, ErrNotDatabase) && !e.Removed { // what else is wrong a run says
 		m.failWaitersLocked(e, err)
 		m.removeLocked(e)
-		m.refuseLocked(l, int(e.source), err)
+		m.reg.Refuse(e.ID, e.Path, sight, e.Source(), err)
+		m.refusedLocked(e.id(), e.Path, err)
 	}
 	return nil
 }

@@ -57,8 +57,8 @@ func (m *Manager) Stats() Stats {
 	m.mu.Lock()
 	var backing int
 	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
-	s.Databases, s.Failing = m.entries.Len(), backing
-	s.Pending, s.Ignored, s.Unwell = m.deferred, len(m.ignored), m.unwell
+	s.Databases, s.Failing = m.reg.Len(), backing
+	s.Pending, s.Ignored, s.Unwell = m.deferred, m.reg.RefusalsLen(), m.unwell
 	s.FailingScans = len(m.scanErrsLocked())
 	served := m.life.served
 	m.unlock()

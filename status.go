@@ -56,9 +56,9 @@ func (m *Manager) Status(id ID) (Status, error) {
 func (m *Manager) statusLocked(e *entry) Status {
 	h := &e.health
 	s := Status{
-		Database: e.db.database(), Tier: tierOf(e.item.Tier()), Prefix: e.db.prefix().String(),
+		Database: e.database(), Tier: tierOf(e.item.Tier()), Prefix: e.Prefix().String(),
 		TXID: h.txid, SyncedAt: m.when(h.syncedAt), LastWrite: e.item.LastWrite(), WALSize: h.walSize,
-		Leased: e.item.Pinned(), Err: opError("sync", e.db.ID, h.err), ErrSince: m.when(h.errSince),
+		Leased: e.item.Pinned(), Err: opError("sync", e.id(), h.err), ErrSince: m.when(h.errSince),
 		Failures: e.item.Failures(),
 	}
 	b := m.backlogLocked(e)
@@ -89,7 +89,7 @@ func (m *Manager) neverShippedLocked(e *entry, written time.Time) {
 // taken: one that hangs is seen by nothing else.
 func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
 	var lag time.Duration
-	if e.health.dirtySince != 0 && !e.deferred && !e.unread { // else it may be no database
+	if e.health.dirtySince != 0 && !e.deferred && !e.Unread { // else it may be no database
 		lag = now.Sub(m.when(e.health.dirtySince))
 	}
 	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
@@ -136,7 +136,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	m.mu.Lock()
 	defer m.unlock()
 	now := m.cfg.now()
-	for e := range m.entries.All() {
+	for e := range m.reg.All() {
 		if e.health.err == nil && m.lagLocked(e, now) <= maxLag {
 			continue
 		}
@@ -172,11 +172,11 @@ func trimWorst(a []Status) []Status {
 func (m *Manager) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
 		m.mu.Lock()
-		all := slices.Collect(m.entries.All())
+		all := slices.Collect(m.reg.All())
 		m.unlock()
 		for _, e := range all {
 			m.mu.Lock()
-			s, gone := m.statusLocked(e), e.removed
+			s, gone := m.statusLocked(e), e.Removed
 			m.unlock()
 			if !gone && !yield(s) {
 				return

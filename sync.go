@@ -46,12 +46,12 @@ func (m *Manager) syncEntry(ctx context.Context, e *entry) (TXID, error) {
 	done := make(chan syncResult, 1)
 	m.mu.Lock()
 	switch {
-	case e.removed:
+	case e.Removed:
 		m.unlock()
 		return 0, ErrNotFound
-	case e.refused != nil:
+	case e.Refused != nil:
 		defer m.unlock()
-		return e.health.txid, e.refused
+		return e.health.txid, e.Refused
 	}
 	e.waiters = &waiter{done, e.waiters}
 	m.fleet.Request(e.item, m.cfg.now())
@@ -130,7 +130,7 @@ func (m *Manager) shipThese(ctx context.Context, all []*entry) error {
 			defer func() { <-slots }()
 			if err := m.shipLast(ctx, e); err != nil {
 				mu.Lock()
-				errs = append(errs, opError("close", e.db.ID, fmt.Errorf("%w: %w", ErrNotDurable, err)))
+				errs = append(errs, opError("close", e.id(), fmt.Errorf("%w: %w", ErrNotDurable, err)))
 				mu.Unlock()
 			}
 		})
@@ -159,13 +159,13 @@ func (m *Manager) shipLast(ctx context.Context, e *entry) error {
 // under another's name, who answers for its commits.
 func (m *Manager) renamed(e *entry) bool {
 	m.mu.Lock()
-	file := e.file
-	heir := m.files.Get(file)
+	file := e.File
+	heir := m.reg.ByFile(file)
 	m.mu.Unlock()
-	if heir == nil || heir == e || fsid.OrZero(heir.db.Path) != file {
+	if heir == nil || heir == e || fsid.OrZero(heir.Path) != file {
 		return false
 	}
-	_, err := os.Stat(e.db.Path + "-wal") // or its log stayed behind
+	_, err := os.Stat(e.Path + "-wal") // or its log stayed behind
 	return errors.Is(err, fs.ErrNotExist)
 }
 
@@ -174,12 +174,12 @@ func (m *Manager) renamed(e *entry) bool {
 // since the last scan, and a watcher's word may be on its way.
 func (m *Manager) unshipped() (out []*entry) {
 	m.mu.Lock()
-	all := slices.Collect(m.entries.All())
+	all := slices.Collect(m.reg.All())
 	m.unlock()
 	for _, e := range all {
-		st, err := m.statFiles(e.db.Path)
+		st, err := m.statFiles(e.Path)
 		m.mu.Lock()
-		if !e.removed && m.mayOweLocked(e, st, err) {
+		if !e.Removed && m.mayOweLocked(e, st, err) {
 			out = append(out, e)
 		}
 		m.unlock()
@@ -198,7 +198,7 @@ func (m *Manager) mayOweLocked(e *entry, st fsid.Files, err error) bool {
 		return false // untouched since everything was shipped
 	}
 	_, due := e.item.NextDue()
-	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.refused != nil ||
+	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.Refused != nil ||
 		err == nil && known.MayOwe(st)
 }
 
@@ -210,7 +210,7 @@ func (m *Manager) undurable(cause error) error {
 	}
 	var errs []error
 	for _, e := range m.unshipped() {
-		errs = append(errs, opError("close", e.db.ID, fmt.Errorf("%w: %w", ErrNotDurable, cause)))
+		errs = append(errs, opError("close", e.id(), fmt.Errorf("%w: %w", ErrNotDurable, cause)))
 	}
 	return errors.Join(errs...)
 }
@@ -221,13 +221,13 @@ func (m *Manager) withLogs() (out []*entry) {
 	m.mu.Lock()
 	var all []*entry
 	for _, id := range ids {
-		if e := m.entries.Get(ID(id)); e != nil && e.refused == nil && e.health.err == nil {
+		if e := m.reg.Get(id); e != nil && e.Refused == nil && e.health.err == nil {
 			all = append(all, e)
 		}
 	}
 	m.mu.Unlock()
 	for _, e := range all {
-		if st, err := m.statFiles(e.db.Path); err == nil && st.WAL.Size > 0 {
+		if st, err := m.statFiles(e.Path); err == nil && st.WAL.Size > 0 {
 			out = append(out, e)
 		}
 	}

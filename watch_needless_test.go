@@ -101,8 +101,8 @@ func TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway(t *testing.T) {
 		synctest.Wait() // the run that answered has ended
 		m.mu.Lock()
 		defer m.unlock()
-		e, now := m.entries.Get("a"), m.cfg.now()
-		db := e.db.database()
+		e, now := m.reg.Get("a"), m.cfg.now()
+		db := e.database()
 		check := func(want bool, when string) {
 			t.Helper()
 			if got := m.needlessLocked(db); got != want {
@@ -123,12 +123,12 @@ func TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway(t *testing.T) {
 		check(true, "hot after a run")
 		e.early = 1
 		check(false, "hot just now")
-		e.early, e.held = 0, 1
+		e.early, e.Held = 0, 1
 		check(false, "about to be opened")
-		e.held = 0
+		e.Held = 0
 		db.Path += "x"
 		check(false, "by another path")
-		db.Path = e.db.Path
+		db.Path = e.Path
 		db.ID = "b"
 		check(false, "unknown")
 		db.ID = "a"

@@ -72,14 +72,14 @@ func (m *Manager) heard(ev WatchEvent, source int) {
 // changed takes a change of a database that a watcher saw.
 func (m *Manager) changed(db Database, source int) {
 	m.mu.Lock()
-	e := m.entries.Get(db.ID)
+	e := m.reg.Get(string(db.ID))
 	m.unlock()
-	if e == nil || e.db.Path != db.Path {
+	if e == nil || e.Path != db.Path {
 		id := fsid.OrZero(db.Path) // the file may be known by another name
 		m.mu.Lock()
-		e = m.files.Get(id)
+		e = m.reg.ByFile(id)
 		m.unlock()
-		if e == nil || fsid.OrZero(e.db.Path) != id {
+		if e == nil || fsid.OrZero(e.Path) != id {
 			m.appeared(db, source)
 			return
 		}
@@ -99,14 +99,14 @@ func (m *Manager) needlessLocked(db Database) bool {
 	if m.cfg.replica == nil || m.cfg.syncInterval > m.cfg.hotDuration/4 {
 		return false
 	}
-	e := m.entries.Get(db.ID)
-	return e != nil && e.db.Path == db.Path && e.item.Tier() == schedule.Hot && !e.item.Running() &&
-		e.item.Failures() == 0 && e.early == 0 && e.held == 0
+	e := m.reg.Get(string(db.ID))
+	return e != nil && e.Path == db.Path && e.item.Tier() == schedule.Hot && !e.item.Running() &&
+		e.item.Failures() == 0 && e.early == 0 && e.Held == 0
 }
 
 // look judges a known database that was touched.
 func (m *Manager) look(e *entry) {
-	st, err := m.statFiles(e.db.Path)
+	st, err := m.statFiles(e.Path)
 	if err != nil {
 		return // a scan says what became of it
 	}
@@ -125,7 +125,7 @@ func (m *Manager) look(e *entry) {
 // ends; and so is the making of a file for an Acquire, before which nobody else
 // may open it.
 func (m *Manager) touchedLocked(e *entry, st fsid.Files, now time.Time) {
-	if e.item.Running() || e.held > 0 && st.Main.Ino != e.file.Ino {
+	if e.item.Running() || e.Held > 0 && st.Main.Ino != e.File.Ino {
 		e.touched = true
 		return
 	}
@@ -174,7 +174,7 @@ func (m *Manager) appeared(db Database, source int) {
 // takeIn takes in what a watcher found.
 func (m *Manager) takeIn(u unknown) {
 	m.mu.Lock()
-	seq := m.scans
+	seq := m.reg.Scan()
 	m.mu.Unlock()
 	m.found(listed{Database: u.db}, u.source, seq, true)
 	m.workers.Poke()
