@@ -20,6 +20,7 @@ import (
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/rounds"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/worker"
@@ -49,19 +50,16 @@ type Manager struct {
 	roots      registry.Roots     // of all discoverers
 	closing    chan struct{}      // one Close at a time: whoever has put something in; before mu
 
-	scanning    sync.WaitGroup // the watchers and the scanner
-	unknown     chan unknown   // from the watchers to the scanner
-	rescanSoon  chan struct{}  // likewise: a scan is wanted
-	rescanLater chan struct{}  // likewise, but it can wait
+	scanning sync.WaitGroup          // the watchers and the scanner
+	rounds   *rounds.Rounds[unknown] // from the watchers to the scanner
 
 	counters counters
 	trouble  trouble     // of the state directory, from whoever met it, under whatever lock
 	watched  atomic.Bool // all discoverers tell of changes
 
-	firstScan time.Duration // what Start's took
-	jobs      sync.Pool     // of *job
-	age       *fsid.AgeClock
-	logs      *replicate.Logs
+	jobs sync.Pool // of *job
+	age  *fsid.AgeClock
+	logs *replicate.Logs
 
 	// mu guards what follows, the entries' fields that say so, and the schedule.
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
@@ -111,9 +109,7 @@ func New(opts ...Option) (*Manager, error) {
 		orders:   map[*entry]*order{},
 		opening:  map[*entry]*order{},
 
-		unknown:     make(chan unknown, unknownQueue),
-		rescanSoon:  make(chan struct{}, 1),
-		rescanLater: make(chan struct{}, 1),
+		rounds: rounds.New[unknown](unknownQueue),
 	}
 	m.age = &fsid.AgeClock{Keep: max(cfg.retention, cfg.l0Retention)}
 	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
@@ -228,10 +224,10 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if err := m.scan(ctx); err != nil {
 		return fmt.Errorf("multidb: start: first discovery: %w", err)
 	}
-	m.firstScan = time.Since(began)
+	took := time.Since(began)
 	m.warnIfEmpty()
 	m.workers.Start()
-	m.scanning.Go(func() { m.scanLoop(scanCtx) })
+	m.scanning.Go(func() { m.goRound(scanCtx, took) })
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
 	whole = true
 	return nil

@@ -11,74 +11,23 @@ import (
 
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/rounds"
 )
 
-// scanShare bounds what the scans take where changes are watched for: one every
-// so many times what the last one took.
-const scanShare = 200
-
-// scanLoop asks the discoverers every scan interval and when a watcher wants it,
-// takes in what watchers found, reads what is new, and looks for what the replica
+// goRound lists what the discoverers have every scan interval and when a watcher wants
+// it, takes in what watchers found, reads what is new, and looks for what the replica
 // may forget every retention interval.
-func (m *Manager) scanLoop(ctx context.Context) {
-	took := m.firstScan
-	next := func() time.Duration {
-		if m.watched.Load() {
-			return max(m.cfg.scanInterval, scanShare*took)
-		}
-		return m.cfg.scanInterval
-	}
-	m.readFresh(ctx)
-	scan := time.NewTimer(next())
-	defer scan.Stop()
-	retain := time.NewTicker(m.cfg.retentionInterval)
-	defer retain.Stop()
-	rescan := time.NewTimer(m.cfg.scanInterval)
-	defer rescan.Stop()
-	rescan.Stop()
-	var due, ended time.Time // of the rescan, zero if none; of the last scan
-	ask := func(delay, pause time.Duration) {
-		at := time.Now().Add(delay)
-		if free := ended.Add(pause); free.After(at) {
-			at = free
-		}
-		if due.IsZero() || at.Before(due) {
-			due = at
-			rescan.Reset(time.Until(at))
-		}
-	}
-	all := func() {
-		due = time.Time{}
-		began := time.Now()
-		if err := m.scan(ctx); err != nil && ctx.Err() == nil {
-			m.emit(Event{Type: EventScanFailed, Err: err})
-		}
-		ended = time.Now()
-		took = ended.Sub(began)
-		m.readFresh(ctx)
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-scan.C:
-			all()
-			scan.Reset(next())
-		case <-m.rescanSoon:
-			ask(rescanDelay, rescanShare*took)
-		case <-m.rescanLater:
-			ask(goneDelay, goneShare*took)
-		case <-rescan.C:
-			if !due.IsZero() {
-				all()
+func (m *Manager) goRound(ctx context.Context, took time.Duration) {
+	m.rounds.Run(ctx, rounds.Work[unknown]{
+		Interval: m.cfg.scanInterval, Told: m.watched.Load,
+		Round: func(ctx context.Context) {
+			if err := m.scan(ctx); err != nil && ctx.Err() == nil {
+				m.emit(Event{Type: EventScanFailed, Err: err})
 			}
-		case u := <-m.unknown:
-			m.takeIn(u)
-			m.readFresh(ctx)
-		case <-retain.C:
-			m.requestRetention()
-		}
-	}
+		},
+		Take: m.takeIn, After: m.readFresh,
+		Every: m.cfg.retentionInterval, Regular: m.requestRetention,
+	}, took)
 }
 
 // scan lists every discoverer once. Only what a listing has covered is let go of.
@@ -105,11 +54,7 @@ func (m *Manager) scan(ctx context.Context) error {
 			if !m.found(db, i, seq, false) {
 				others = append(others, other{db, i})
 			}
-			select {
-			case u := <-m.unknown: // a long scan is no reason to wait
-				m.takeIn(u)
-			default:
-			}
+			m.rounds.TakeOne(m.takeIn)
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -273,7 +218,7 @@ func (m *Manager) foundNew(l listed, f registry.Found) (e *entry, done bool) {
 	case d.Refused != nil:
 		m.refusedLocked(l.ID, l.Path, d.Refused)
 	case d.Changed:
-		m.rescan(true) // the pool made it known just now
+		m.rounds.Ask(true) // the pool made it known just now
 	case d.Add && m.life.phase < phaseClosing:
 		if d.Moved != nil {
 			m.removeLocked(d.Moved) // the ID has moved to another file

@@ -25,11 +25,7 @@ func (m *Manager) readFresh(ctx context.Context) {
 			if m.ensureRead(ctx, e) != nil {
 				return // ctx ended; whoever needs one of the rest reads it
 			}
-			select {
-			case u := <-m.unknown: // they need not wait for all of these
-				m.takeIn(u)
-			default:
-			}
+			m.rounds.TakeOne(m.takeIn)
 		}
 	}
 }

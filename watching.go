@@ -59,9 +59,9 @@ func (m *Manager) heard(ev WatchEvent, source int) {
 	case WatchChanged:
 		m.changed(ev.Database, source)
 	case WatchGone:
-		m.rescan(false)
+		m.rounds.Ask(false)
 	case WatchRescan:
-		m.rescan(true)
+		m.rounds.Ask(true)
 	case WatchPolls:
 		m.watched.Store(false)
 		m.emit(Event{Type: EventWatch, Err: fmt.Errorf(
@@ -164,11 +164,7 @@ func (m *Manager) appeared(db Database, source int) {
 	if db.ID == "" {
 		return // a listing knows its ID
 	}
-	select {
-	case m.unknown <- unknown{db, source}:
-	default:
-		m.rescan(true)
-	}
+	m.rounds.Found(unknown{db, source})
 }
 
 // takeIn takes in what a watcher found.
@@ -178,25 +174,4 @@ func (m *Manager) takeIn(u unknown) {
 	m.mu.Unlock()
 	m.found(listed{Database: u.db}, u.source, seq, true)
 	m.workers.Poke()
-}
-
-// A rescan waits for others to join it, and for so many times what the last scan
-// took, so that no storm of events becomes one of scans.
-const (
-	rescanDelay = 100 * time.Millisecond
-	rescanShare = 10
-	goneDelay   = time.Second // something was removed: nothing is lost by waiting
-	goneShare   = 50
-)
-
-// rescan asks for a scan besides those of the scan interval.
-func (m *Manager) rescan(soon bool) {
-	c := m.rescanLater
-	if soon {
-		c = m.rescanSoon
-	}
-	select {
-	case c <- struct{}{}:
-	default: // the one that is asked for begins later than this call
-	}
 }

@@ -26,7 +26,7 @@ func (r *Registry[V]) Listed(f Found) *V {
 		return nil
 	}
 	e := r.entryOf(v)
-	e.seen, e.source = f.Scan, int32(f.Source)
+	e.seen, e.source = f.Scan, int16(f.Source)
 	// The database whose file was listed by another name is kept, for as long as an
 	// Acquire of that name is about to be refused.
 	if twin := r.byFile.Get(f.File); e.Held > 0 && !f.File.IsZero() && twin != nil && twin != v {
@@ -92,7 +92,7 @@ func (r *Registry[V]) Decide(f Found, q Question[V], rival, twin fsid.ID) (d Dec
 		// A listing has one name of each file. The one that is known stays, though it be
 		// the other.
 		e := r.entryOf(q.Twin)
-		e.seen, e.source = f.Scan, int32(f.Source)
+		e.seen, e.source = f.Scan, int16(f.Source)
 		clash = fmt.Errorf("%w: it is the same file as %s", ErrConflict, e.Path)
 	}
 	switch {
@@ -115,7 +115,7 @@ func (r *Registry[V]) Decide(f Found, q Question[V], rival, twin fsid.ID) (d Dec
 // are not busy, and the IDs and paths of files that were refused.
 func (r *Registry[V]) Unlisted(source int, scan uint32, busy func(*V) bool) (gone []*V, refused map[string]string) {
 	for v := range r.byID.All() {
-		if e := r.entryOf(v); e.source == int32(source) && e.seen != scan && e.Held == 0 && !busy(v) {
+		if e := r.entryOf(v); e.source == int16(source) && e.seen != scan && e.Held == 0 && !busy(v) {
 			gone = append(gone, v)
 		}
 	}

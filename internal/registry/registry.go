@@ -36,17 +36,17 @@ type Entry struct {
 	// Refused is why it is not replicated, for good. The caller sets it, but where
 	// Clash is set.
 	Refused error
-	Clash   bool // Refused because the prefix is another's
-	Removed bool // it is known no more
-	Unread  bool // its first bytes are to be read before it is opened
+	Held    int32 // the caller's: how many are about to open it
 
-	Held int32 // the caller's: how many are about to open it
-
-	source int32  // which discoverer it is of; FromCatalog until one lists it
-	seen   uint32 // the last scan that listed it
-	away   bool   // its volume was not there at the last scan
-	volume uint8  // on which it stands; see volumes
-	recall recall
+	// The order of what follows keeps an entry small: there may be 100,000.
+	seen    uint32 // the last scan that listed it
+	source  int16  // which discoverer it is of; FromCatalog until one lists it
+	Clash   bool   // Refused because the prefix is another's
+	Removed bool   // it is known no more
+	Unread  bool   // its first bytes are to be read before it is opened
+	away    bool   // its volume was not there at the last scan
+	volume  uint8  // on which it stands; see volumes
+	recall  recall
 }
 
 // Source is the discoverer that listed it last.
@@ -148,7 +148,7 @@ func (r *Registry[V]) Scan() uint32 { return r.scans }
 // another's it is refused: Refused says whose. prefixErr is why it has none.
 func (r *Registry[V]) Add(v *V, file fsid.ID, prefixErr error, source int) {
 	e := r.entryOf(v)
-	e.source, e.seen = int32(source), r.scans
+	e.source, e.seen = int16(source), r.scans
 	r.byID.Put(v)
 	r.SetFile(v, file)
 	prefix := e.Prefix()
