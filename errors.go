@@ -7,6 +7,7 @@ import (
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store/file"
@@ -84,7 +85,7 @@ var (
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that
 	// answers the request.
-	ErrNoBackup = replicate.ErrNoBackup
+	ErrNoBackup = restore.ErrNoBackup
 	// ErrBackupExists is returned when a database would be made anew although the
 	// replica has a backup of it, whose newest state that would become.
 	ErrBackupExists = replicate.ErrBackupExists

@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/budget"
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/fsid"
@@ -366,10 +365,7 @@ func (m *Manager) newReplicator(spool string, self uint32) *replicate.Replicator
 		Cache:      m.cache, Logs: m.logs, Mine: m.isOurs, Aged: m.age.Trusted,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
 		PagesDir: filepath.Join(m.dir, "pages"),
-		Fetch: func(ctx context.Context, store, client litestream.ReplicaClient, out string) error {
-			return m.restoreFrom(ctx, store, client, RestoreOptions{OutputPath: out})
-		},
-		Policy: c.policy(), RetentionInterval: c.retentionInterval,
+		Policy:   c.policy(), RetentionInterval: c.retentionInterval,
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,

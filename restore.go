@@ -5,16 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fsid"
-	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
-	"github.com/multidb-go/multidb/internal/store/metadata"
-	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/superfly/ltx"
 )
 
 // RestoreOptions says what to restore, and where to. With neither TXID nor
@@ -82,79 +78,100 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	case !opt.IntegrityCheck.valid():
 		return fmt.Errorf("%w: RestoreOptions.IntegrityCheck is %d", ErrInvalidOption, int(opt.IntegrityCheck))
 	}
-	// Before the listing, which costs a request.
-	if err := localfile.Vacant(opt.OutputPath); err != nil {
-		return err
-	}
 	client, err := factory.ReplicaClient(db)
 	if err != nil {
 		return err
 	}
-	from, err := store.RestoreClient(ctx, client, !opt.Timestamp.IsZero())
-	if err != nil {
-		return err
-	}
-	return restoreClient(ctx, client, from, opt, logger)
+	return restore.Newest(ctx, client, restore.Options{
+		Output: opt.OutputPath, TXID: opt.TXID, Timestamp: opt.Timestamp,
+		Check: opt.IntegrityCheck.depth(), Unchecked: opt.IntegrityCheck == IntegrityNone,
+		Warn: opt.Warn, TempDir: opt.TempDir, Logger: logger,
+	})
 }
 
-// restoreFrom makes the database file from one client. store is asked for its metadata.
-func (m *Manager) restoreFrom(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions) error {
-	return restoreClient(ctx, store, client, opt, m.cfg.logger)
+// RestoreFrom is Manager.Restore without a Manager: it makes a database file
+// from what factory keeps of db, which a TenantLister or a Discoverer yielded or
+// the caller made. Of db it takes what the factory's template expands.
+//
+// It may run at any time, also beside a Manager that replicates the database,
+// here or elsewhere. ctx bounds all of it. Errors: ErrExists, ErrNoBackup,
+// ErrInvalidOption, as *Error. Safe for concurrent use.
+func RestoreFrom(ctx context.Context, factory ReplicaFactory, db Database, opt RestoreOptions) error {
+	return opError("restore", db.ID, restoreDatabase(ctx, factory, db, opt, nil))
 }
 
-func restoreClient(ctx context.Context, store, client litestream.ReplicaClient, opt RestoreOptions, logger *slog.Logger) (err error) {
-	out, err := filepath.Abs(opt.OutputPath)
+// ReplicaFiles lists the LTX files that factory keeps of db, by level, then by
+// TXID. Those of level 9 are snapshots, each of which restores alone; what the
+// last file ends at is what a restore gets. With exactTimes, CreatedAt is the
+// time of the commit, which may cost a request for each file; otherwise it may
+// be that of the upload. The error is an *Error.
+func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exactTimes bool) ([]*ltx.FileInfo, error) {
+	client, err := factory.ReplicaClient(db)
 	if err != nil {
-		return err
+		return nil, opError("list", db.ID, err)
 	}
-	if err := localfile.Vacant(out); err != nil {
-		return err
+	files, err := store.Files(ctx, client, exactTimes)
+	return files, opError("list", db.ID, err)
+}
+
+// IntegrityCheck says how a restored database is checked before it appears under
+// its name. Damage fails the restore with ErrCorrupt, whatever the check that finds
+// it. What is no damage is a warning: rows that break a NOT NULL, a CHECK, a UNIQUE
+// or a type, which the application may have written before there was that rule,
+// and what could not be compared since it needs a function, a collation, a
+// tokenizer or a syntax that this SQLite lacks, or too much memory or time.
+//
+// A check runs no function of the application, and what a schema computes gets
+// about 256 MB of memory, and 10 s and a second for each MB of the database: it may
+// be anybody's.
+type IntegrityCheck int
+
+const (
+	// IntegrityFull compares every row with its indexes, beside what IntegrityQuick
+	// does. It reads all of the database. It is the default, the zero value.
+	IntegrityFull IntegrityCheck = iota
+	// IntegrityQuick checks the structure of the file and the rules of its rows.
+	// It reads all of the database, and takes much less time where there are
+	// indexes.
+	IntegrityQuick
+	// IntegrityNone trusts the checksums of the LTX files.
+	IntegrityNone
+)
+
+var integrityNames = [...]string{"full", "quick", "none"}
+
+func (c IntegrityCheck) String() string {
+	if c.valid() {
+		return integrityNames[c]
 	}
-	dir := filepath.Dir(out)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+	return fmt.Sprintf("IntegrityCheck(%d)", int(c))
+}
+
+func (c IntegrityCheck) valid() bool { return c >= 0 && int(c) < len(integrityNames) }
+
+// MarshalText writes full, quick or none.
+func (c IntegrityCheck) MarshalText() ([]byte, error) {
+	if !c.valid() {
+		return nil, fmt.Errorf("%w: %v", ErrInvalidOption, c)
 	}
-	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
-		if err := localfile.MayWriteTo(dir); err != nil {
-			return err // before the download
+	return []byte(c.String()), nil
+}
+
+// UnmarshalText reads full, quick or none; the error wraps ErrInvalidOption.
+func (c *IntegrityCheck) UnmarshalText(text []byte) error {
+	for i, name := range integrityNames {
+		if string(text) == name {
+			*c = IntegrityCheck(i)
+			return nil
 		}
-		dir = opt.TempDir
 	}
-	// A directory of its own beside the target: no discoverer takes what is in
-	// it for a database, and it is on the same file system.
-	tmp, err := os.MkdirTemp(dir, localfile.TempPattern)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	return fmt.Errorf("%w: integrity check %q: write none, quick or full", ErrInvalidOption, text)
+}
 
-	ropt := litestream.NewRestoreOptions()
-	ropt.OutputPath = filepath.Join(tmp, "db")
-	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
+// depth is what internal/sqlitedb calls it, of any but IntegrityNone.
+func (c IntegrityCheck) depth() sqlitedb.Depth {
+	if c == IntegrityQuick {
+		return sqlitedb.Quick
 	}
-	client.SetLogger(logger)
-	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
-	switch {
-	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
-		return fmt.Errorf("%w: %w", ErrNoBackup, err)
-	case err != nil:
-		return err
-	}
-	if err := checkRestored(ctx, ropt.OutputPath, opt, logger); err != nil {
-		return fmt.Errorf("the restored database: %w", err)
-	}
-	who, err := metadata.AccessAt(ctx, store)
-	if err != nil && ctx.Err() != nil {
-		return err
-	} else if err != nil && opt.Warn != nil {
-		opt.Warn(err.Error())
-	} else if err != nil {
-		logger.Warn("multidb: restore", "path", out, "err", err)
-	}
-	if err := who.Give(ropt.OutputPath); err != nil {
-		return err
-	}
-	return localfile.Publish(ropt.OutputPath, out)
+	return sqlitedb.Full
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// FromInventory is a client that answers listings from an inventory.
-func FromInventory(client litestream.ReplicaClient, inv *levels.Inventory) litestream.ReplicaClient {
+// fromInventory is a client that answers listings from an inventory.
+func fromInventory(client litestream.ReplicaClient, inv *levels.Inventory) litestream.ReplicaClient {
 	return inventoryClient{client, inv}
 }
 

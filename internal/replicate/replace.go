@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
@@ -34,7 +36,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err != nil {
 		return "", fmt.Errorf("list the replica: %w", err)
 	} else if len(files) == 0 {
-		return "", ErrNoBackup
+		return "", restore.ErrNoBackup
 	}
 	inv := new(levels.Inventory)
 	inv.Reset(files)
@@ -50,7 +52,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 			return "", err
 		}
 	}
-	if err := x.cfg.Fetch(ctx, client, FromInventory(client, inv), incoming); err != nil {
+	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger}); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
@@ -70,7 +72,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err := os.Remove(incoming); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return kept, err
 	}
-	rest, err := x.AfterRestore(ctx, path, client, inv, plan[len(plan)-1])
+	rest, err := x.afterRestore(ctx, path, client, inv, plan[len(plan)-1])
 	if err != nil {
 		return kept, err
 	}
@@ -90,10 +92,10 @@ func (x *run) mayReplace() bool {
 	return (x.in.Order == OrderAdopt || err == nil && now == x.r.Files) && x.in.Caller.MayReplace()
 }
 
-// AfterRestore is the position of a file at path that was made from the replica just
+// afterRestore is the position of a file at path that was made from the replica just
 // now: it is exactly the state at the end of last. Placed is the caller's to set: when,
 // before the restore, the replica was listed.
-func (p *Replicator) AfterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (rest Remains, err error) {
+func (p *Replicator) afterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (rest Remains, err error) {
 	st := &rest.Position
 	st.TXID = last.MaxTXID
 	if st.Origin, err = ship.OriginOf(ctx, client, last); err != nil {
@@ -118,4 +120,64 @@ func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo,
 		inv.Reset(files)
 		return inv.RestorePlan(ctx, 0, time.Time{})
 	}
+}
+
+// Missing is a database whose file is to be made from the replica.
+type Missing struct {
+	Path   string
+	Client litestream.ReplicaClient
+	// Known is what remained of it when its file went; nil: nothing is known.
+	Known *Remains
+	Opt   restore.Options // but for Output
+}
+
+// Restore makes the missing file of a database from the replica. now is the position
+// that it has then, so that shipping goes on from there without a resync; zero where
+// that is not known. The error is restore.ErrNoBackup if there is nothing to make it
+// from.
+func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err error) {
+	began := p.cfg.Boot()
+	inv, err := p.inventoryOf(ctx, db)
+	if err != nil {
+		return now, err
+	}
+	db.Opt.Output, db.Opt.Logger = db.Path, p.cfg.Logger
+	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
+		return now, restore.Newest(ctx, db.Client, db.Opt)
+	}
+	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
+	if err != nil {
+		return now, err
+	}
+	if err := restore.From(ctx, db.Client, fromInventory(db.Client, inv), db.Opt); err != nil {
+		return now, err
+	}
+	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1])
+	now.Placed = began
+	return now, err
+}
+
+// inventoryOf is what the replica holds of a database: what was known when its
+// file went, if nobody has written since, or else one listing.
+func (p *Replicator) inventoryOf(ctx context.Context, db Missing) (*levels.Inventory, error) {
+	inv := new(levels.Inventory)
+	// Within the window of Absent a file of the next transaction that exists is still there.
+	if known := db.Known; known != nil && inv.UnmarshalBinary(known.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == known.Position.TXID {
+		next := known.Position.TXID + 1
+		rc, err := db.Client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
+		if errors.Is(err, fs.ErrNotExist) {
+			return inv, nil
+		} else if err != nil {
+			return nil, err
+		}
+		if err := rc.Close(); err != nil {
+			return nil, err
+		}
+	}
+	files, err := store.Files(ctx, db.Client, false)
+	if err != nil {
+		return nil, err
+	}
+	inv.Reset(files)
+	return inv, nil
 }

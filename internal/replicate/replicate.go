@@ -10,7 +10,6 @@
 package replicate
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -32,8 +31,6 @@ var (
 	ErrConflict = errors.New("replica prefix belongs to another database")
 	// ErrBackupExists: the replica has a backup of a database that was made anew.
 	ErrBackupExists = errors.New("the replica has a backup of this database")
-	// ErrNoBackup: the replica has nothing.
-	ErrNoBackup = errors.New("no backup found")
 	// ErrReplacing: one file was taking the place of another when it failed, so that
 	// either may stand there, or none.
 	ErrReplacing = errors.New("the local file could not be replaced by the replica's")
@@ -63,8 +60,6 @@ type Config struct {
 	Flush func(*os.File) error
 	// PagesDir has the page hashes of databases at rest.
 	PagesDir string
-	// Fetch makes the file out from what client lists and store holds.
-	Fetch func(ctx context.Context, store, client litestream.ReplicaClient, out string) error
 
 	Policy            levels.Policy
 	RetentionInterval time.Duration // between two deletions at one prefix

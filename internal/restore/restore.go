@@ -1,0 +1,130 @@
+// Package restore makes a database file from what a replica holds: whole, checked, on
+// disk, and under its name only then. It never overwrites anything. It has no state.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/store/metadata"
+	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/superfly/ltx"
+)
+
+// ErrNoBackup: the replica has nothing that answers the request.
+var ErrNoBackup = errors.New("no backup found")
+
+// Options says what to restore, and where to: multidb.RestoreOptions.
+type Options struct {
+	Output    string
+	TXID      ltx.TXID
+	Timestamp time.Time
+	Check     sqlitedb.Depth
+	Unchecked bool // Check does not count
+	Warn      func(warning string)
+	TempDir   string
+	Logger    *slog.Logger // nil: none
+}
+
+// Newest restores from a client of a prefix, which it lists first.
+func Newest(ctx context.Context, client litestream.ReplicaClient, opt Options) error {
+	// Before the listing, which costs a request.
+	if err := localfile.Vacant(opt.Output); err != nil {
+		return err
+	}
+	from, err := store.RestoreClient(ctx, client, !opt.Timestamp.IsZero())
+	if err != nil {
+		return err
+	}
+	return From(ctx, client, from, opt)
+}
+
+// From restores what one client lists and reads, and asks the other for the metadata.
+func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Options) (err error) {
+	out, err := filepath.Abs(opt.Output)
+	if err != nil {
+		return err
+	}
+	if err := localfile.Vacant(out); err != nil {
+		return err
+	}
+	dir := filepath.Dir(out)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
+		if err := localfile.MayWriteTo(dir); err != nil {
+			return err // before the download
+		}
+		dir = opt.TempDir
+	}
+	// A directory of its own beside the target: no discoverer takes what is in
+	// it for a database, and it is on the same file system.
+	tmp, err := os.MkdirTemp(dir, localfile.TempPattern)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+
+	ropt := litestream.NewRestoreOptions()
+	ropt.OutputPath = filepath.Join(tmp, "db")
+	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
+	logger := opt.Logger
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	client.SetLogger(logger)
+	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
+	switch {
+	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
+		return fmt.Errorf("%w: %w", ErrNoBackup, err)
+	case err != nil:
+		return err
+	}
+	if err := check(ctx, ropt.OutputPath, opt, logger); err != nil {
+		return fmt.Errorf("the restored database: %w", err)
+	}
+	who, err := metadata.AccessAt(ctx, prefix)
+	if err != nil && ctx.Err() != nil {
+		return err
+	} else if err != nil && opt.Warn != nil {
+		opt.Warn(err.Error())
+	} else if err != nil {
+		logger.Warn("multidb: restore", "path", out, "err", err)
+	}
+	if err := who.Give(ropt.OutputPath); err != nil {
+		return err
+	}
+	return localfile.Publish(ropt.OutputPath, out)
+}
+
+// check checks a restored file that has not got its name yet.
+func check(ctx context.Context, path string, opt Options, logger *slog.Logger) error {
+	if opt.Unchecked {
+		return nil
+	}
+	warnings, err := sqlitedb.CheckIntegrity(ctx, path, opt.Check)
+	if err != nil {
+		return err
+	}
+	warn := opt.Warn
+	if warn == nil {
+		warn = func(warning string) {
+			logger.Warn("multidb: restored, with a warning", "path", opt.Output, "warning", warning)
+		}
+	}
+	for _, w := range warnings {
+		warn(w)
+	}
+	return nil
+}
