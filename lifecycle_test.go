@@ -126,6 +126,10 @@ func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 	t.Run("serving", func(t *testing.T) {
 		m := fresh(t)
 		mustStart(t, m)
+		// The calls come in any order, and Adopt needs a backup.
+		if _, err := m.Sync(t.Context(), "project0/db0"); err != nil {
+			t.Fatal(err)
+		}
 		all(t, m, nil)
 		if err := m.Start(t.Context()); err == nil {
 			t.Error("a Manager can be started twice")

@@ -15,15 +15,6 @@ func renameNoReplace(from, to string) error {
 	return nil
 }
 
-// mountOf is which mount a path is on, if the kernel (5.8 or later) says so.
-func mountOf(path string) (id uint64, ok bool) {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_MNT_ID, &st); err != nil || st.Mask&unix.STATX_MNT_ID == 0 {
-		return 0, false
-	}
-	return st.Mnt_id, true
-}
-
 // MayWriteTo fails if no file can be made in a directory.
 func MayWriteTo(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
