@@ -132,20 +132,132 @@ func TestClosingAFileLeavesTheLocksOfTheConnections(t *testing.T) {
 	}
 }
 
+// readByConnection reads the pages of a database by a connection of the driver that
+// may not write, as File would have to if it did not use SQLite's file layer.
+func readByConnection(path, query string) (b []byte, err error) {
+	db, err := sql.Open("sqlite", "file:"+escapePath(path)+"?mode=ro&"+query)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, Classify(db.Close())) }()
+	rows, err := db.Query("SELECT data FROM sqlite_dbpage('main') ORDER BY pgno")
+	if err != nil {
+		return nil, Classify(err)
+	}
+	defer func() { err = errors.Join(err, Classify(rows.Close())) }()
+	var page sql.RawBytes
+	for rows.Next() {
+		if err := rows.Scan(&page); err != nil {
+			return nil, err
+		}
+		b = append(b, page...)
+	}
+	return b, Classify(rows.Err())
+}
+
+// TestAReadOnlyConnectionIsNoFile says why File calls SQLite's file layer, and what
+// breaks if a connection takes its place:
+//   - One that only opens for reading reads the log too, so that the file alone cannot
+//     be compared with the replica, and it makes a log and an index beside the file,
+//     which then looks as if somebody used it.
+//   - One that takes the file for immutable has neither fault, but it refuses a file
+//     with an SQLite header whose pages do not fit together. A checkpoint that has
+//     not ended leaves such a file, and so does every kind of damage: then the header
+//     check could not tell a damaged database from a file that is none.
+func TestAReadOnlyConnectionIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.db")
+	db := mustOpen(t, path)
+	exec(t, db, "CREATE TABLE t(v); INSERT INTO t VALUES(randomblob(30000)); PRAGMA wal_checkpoint; INSERT INTO t VALUES(randomblob(30000))")
+	byFile := func(path string) []byte {
+		t.Helper()
+		f := mustOpenFile(t, path)
+		b, err := io.ReadAll(io.NewSectionReader(f, 0, f.Size()))
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	main := byFile(path)
+	if b, err := readByConnection(path, ""); err != nil || bytes.Equal(b, main) {
+		t.Errorf("a connection for reading reads the file without its log now: %v", err)
+	}
+	if b, err := readByConnection(path, "immutable=1"); err != nil || !bytes.Equal(b, main) {
+		t.Errorf("an immutable connection reads something else than the file: %v", err)
+	}
+
+	alone := filepath.Join(dir, "alone.db")
+	write := func(b []byte) {
+		t.Helper()
+		if err := os.WriteFile(alone, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beside := func() int {
+		t.Helper()
+		names, err := filepath.Glob(alone + "-*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(names)
+	}
+	write(main)
+	if b := byFile(alone); !bytes.Equal(b, main) || beside() != 0 {
+		t.Errorf("File reads %d bytes of %d, %d files beside it", len(b), len(main), beside())
+	}
+	if _, err := readByConnection(alone, ""); err != nil || beside() == 0 {
+		t.Errorf("a connection for reading makes no files now: %v", err)
+	}
+
+	write(main[:len(main)-4096]) // a checkpoint that has not written the last page yet
+	if b := byFile(alone); !bytes.Equal(b, main[:len(main)-4096]) {
+		t.Errorf("File reads %d bytes of a file that was cut", len(b))
+	}
+	if _, err := readByConnection(alone, "immutable=1"); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("an immutable connection reads a file that was cut now: %v", err)
+	}
+	future := bytes.Clone(main)
+	future[19] = 3 // a format that this SQLite does not know
+	write(future)
+	if b := byFile(alone); !bytes.Equal(b, future) {
+		t.Errorf("File reads %d bytes of a file of a newer format", len(b))
+	}
+	if _, err := readByConnection(alone, "immutable=1"); !errors.Is(err, ErrNotDatabase) {
+		t.Errorf("an immutable connection can tell a newer format from no database now: %v", err)
+	}
+}
+
+// BenchmarkOpenFile reads the header of a file, as discovery does for each new one,
+// by File and by the connection that could take its place.
 func BenchmarkOpenFile(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "a.db")
-	if err := os.WriteFile(path, make([]byte, 4096), 0o644); err != nil {
+	db, err := sql.Open("sqlite", "file:"+escapePath(path))
+	if err != nil {
 		b.Fatal(err)
 	}
-	buf := make([]byte, 100)
-	b.ReportAllocs()
-	for b.Loop() {
-		f := mustOpenFile(b, path)
-		if _, err := f.ReadAt(buf, 0); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			b.Fatal(err)
-		}
+	_, err = db.Exec("CREATE TABLE t(v)")
+	if err := errors.Join(err, db.Close()); err != nil {
+		b.Fatal(err)
 	}
+	b.Run("file", func(b *testing.B) {
+		buf := make([]byte, 100)
+		b.ReportAllocs()
+		for b.Loop() {
+			f := mustOpenFile(b, path)
+			if _, err := f.ReadAt(buf, 0); err != nil {
+				b.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("connection", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := readByConnection(path, "immutable=1"); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
