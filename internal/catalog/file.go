@@ -3,21 +3,19 @@ package catalog
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-
 	"github.com/multidb-go/multidb/internal/durable"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 const (
@@ -42,7 +40,7 @@ CREATE TABLE databases (
 ) STRICT, WITHOUT ROWID;`
 )
 
-// DamagedError tells that the catalog's file could not be used.
+// DamagedError says that the catalog's file could not be used.
 type DamagedError struct {
 	MovedTo string // where the file is now, with its -wal and -shm if any
 	Err     error  // what was wrong with it
@@ -55,7 +53,7 @@ func (e *DamagedError) Error() string {
 // Unwrap returns what was wrong.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// errDamaged marks what only a new file can mend.
+// errDamaged marks what only a new file can repair.
 var errDamaged = errors.New("not a usable catalog")
 
 // openFile opens the file, once more on a new one if it is damaged or missing.
@@ -144,20 +142,17 @@ func ignoreEOF(err error) error {
 
 // openDB opens the SQLite file at path.
 func openDB(path string) (*sql.DB, error) {
-	connector, err := sqlite.NewConnector(dsn(path))
+	c, err := newConnector(path)
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(connector), nil
+	return sql.OpenDB(c), nil
 }
 
-// dsn names the file at path to the driver. The journal mode is not among the
-// pragmas: it is written to the file, and what that file is has yet to be seen.
-func dsn(path string) string {
-	u := url.URL{Scheme: "file", Path: path, RawQuery: url.Values{"_pragma": {
-		"busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)",
-	}}.Encode()}
-	return u.String()
+// newConnector names the pragmas of a connection. The journal mode is not among them:
+// it is written to the file, and what that file is has yet to be seen.
+func newConnector(path string) (driver.Connector, error) {
+	return sqlitedb.NewConnector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)")
 }
 
 // inspect verifies the file before anything is written to it.
@@ -255,23 +250,9 @@ func (c *Catalog) markClean(ctx context.Context, clean bool) (err error) {
 }
 
 // isDamage reports whether err says that the file is not, or no longer, a
-// catalog, rather than that it cannot be read or written now.
-func isDamage(err error) bool {
-	if errors.Is(err, errDamaged) {
-		return true
-	}
-	var e *sqlite.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() & 0xff {
-	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return true
-	case sqlite3.SQLITE_ERROR: // our statements are right: it is the schema, or a format unknown to SQLite
-		return true
-	}
-	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
-}
+// catalog, rather than that it cannot be read or written now. A general error of
+// SQLite counts, since our statements are right.
+func isDamage(err error) bool { return errors.Is(err, errDamaged) || sqlitedb.IsUnusable(err) }
 
 // moveAside renames the file at path, and what SQLite keeps beside it, and
 // returns the new name; it is empty if there was nothing. A WAL without its

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"modernc.org/sqlite"
 )
 
 // meddler is a context that ends at its n-th look, after calling act.
@@ -95,7 +93,7 @@ func (l *limited) Connect(ctx context.Context) (driver.Conn, error) {
 // limitDisk replaces the connections of c by ones whose disk can be full.
 func limitDisk(t *testing.T, c *Catalog) *limited {
 	t.Helper()
-	connector, err := sqlite.NewConnector(dsn(c.path))
+	connector, err := newConnector(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}
