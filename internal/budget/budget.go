@@ -37,9 +37,6 @@ func New[K comparable](limit int64) *Budget[K] {
 	return &Budget[K]{limit: limit, slots: map[K]*slot[K]{}}
 }
 
-// Total is the sum of all sizes.
-func (b *Budget[K]) Total() int64 { return b.total }
-
 // Asked reports whether Next has named the holder and no answer has come.
 func (b *Budget[K]) Asked(k K) bool {
 	s := b.slots[k]

@@ -25,8 +25,8 @@ func TestTheHeaviestAreAskedUntilItIsEnough(t *testing.T) {
 	}
 	b.Set("b", 0, 0, true)
 	b.Set("a", 1, 1, true)
-	if k, ok := b.Next(); ok || b.Total() != 51 {
-		t.Fatalf("asked %q with a total of %d", k, b.Total())
+	if k, ok := b.Next(); ok || b.total != 51 {
+		t.Fatalf("asked %q with a total of %d", k, b.total)
 	}
 }
 
@@ -128,8 +128,8 @@ func TestRandomSizes(t *testing.T) {
 				t.Fatalf("step %d: %d asked: %v", step, k, b.Asked(k))
 			}
 		}
-		if b.Total() != total {
-			t.Fatalf("step %d: total %d, want %d", step, b.Total(), total)
+		if b.total != total {
+			t.Fatalf("step %d: total %d, want %d", step, b.total, total)
 		}
 	}
 	if named < 100 {

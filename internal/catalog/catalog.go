@@ -57,7 +57,7 @@ type Catalog struct {
 	path    string // of the database file
 	db      *sql.DB
 	lock    *os.File
-	nodeID  uint64
+	nodeID  uint64 // names this state directory among others: random, not zero, kept until the catalog is lost
 	clean   bool
 	damage  error // what Recovered returns
 	onError func(error)
@@ -75,7 +75,6 @@ type Catalog struct {
 
 	mu       sync.Mutex // guards all below
 	queue    map[string]change
-	writing  int // changes taken out of queue, not committed yet
 	stopping bool
 	closed   bool
 	loads    int
@@ -125,10 +124,6 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Catalog, err error)
 	c.stop, c.endStop = context.WithCancel(context.Background())
 	return c, nil
 }
-
-// NodeID names this state directory among others: random, not zero, and the
-// same for as long as the catalog is not lost.
-func (c *Catalog) NodeID() uint64 { return c.nodeID }
 
 // ClosedCleanly reports whether the last owner closed this catalog, so that its
 // records are the last ones there were. False after a crash, after Abandon, and

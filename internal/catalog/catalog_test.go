@@ -57,12 +57,19 @@ func open(t *testing.T, dir string) *Catalog {
 	return c
 }
 
+// pending is how many records are put or deleted, but not flushed. No Flush runs.
+func pending(c *Catalog) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queue)
+}
+
 func flush(t *testing.T, c *Catalog) {
 	t.Helper()
 	if err := c.Flush(t.Context()); err != nil {
 		t.Fatalf("Flush: %v", err)
 	}
-	if n := c.Pending(); n != 0 {
+	if n := pending(c); n != 0 {
 		t.Fatalf("%d records pending after Flush", n)
 	}
 }
@@ -118,20 +125,20 @@ func TestRecordsComeBackAsTheyWerePut(t *testing.T) {
 	for _, r := range want {
 		c.Put(r)
 	}
-	node := c.NodeID()
+	node := c.nodeID
 	if node == 0 {
 		t.Error("the node ID is zero")
 	}
 	mustClose(t, c)
 	c = open(t, dir)
 	expect(t, c, want...)
-	if c.NodeID() != node {
+	if c.nodeID != node {
 		t.Error("the node ID changed")
 	}
 	if err := c.Recovered(); err != nil {
 		t.Errorf("Recovered: %v", err)
 	}
-	if other := open(t, t.TempDir()); other.NodeID() == node {
+	if other := open(t, t.TempDir()); other.nodeID == node {
 		t.Error("two directories have one node ID")
 	}
 }

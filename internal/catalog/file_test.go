@@ -74,8 +74,8 @@ func expectRecovery(t *testing.T, name string, damaged []byte) {
 	if !bytes.Equal(kept, damaged) {
 		t.Errorf("%s is not what was found damaged", damage.MovedTo)
 	}
-	if c.ClosedCleanly() || c.NodeID() == 0 {
-		t.Errorf("the new catalog: clean %v, node %d", c.ClosedCleanly(), c.NodeID())
+	if c.ClosedCleanly() || c.nodeID == 0 {
+		t.Errorf("the new catalog: clean %v, node %d", c.ClosedCleanly(), c.nodeID)
 	}
 	expect(t, c)
 	c.Put(record(1))
@@ -138,8 +138,8 @@ func TestAWALWithoutItsDatabaseIsNotReplayedIntoANewOne(t *testing.T) {
 	}
 	after := open(t, lost)
 	expect(t, after)
-	if after.Recovered() == nil || after.NodeID() == c.NodeID() {
-		t.Errorf("recovered %v, node ID kept %v", after.Recovered(), after.NodeID() == c.NodeID())
+	if after.Recovered() == nil || after.nodeID == c.nodeID {
+		t.Errorf("recovered %v, node ID kept %v", after.Recovered(), after.nodeID == c.nodeID)
 	}
 }
 
@@ -159,8 +159,8 @@ func TestADamagedWALTailLosesOnlyWhatFollowsIt(t *testing.T) {
 	}
 	after := open(t, kept)
 	expect(t, after)
-	if after.Recovered() != nil || after.NodeID() != c.NodeID() || after.ClosedCleanly() {
-		t.Errorf("recovered %v, node %v, clean %v", after.Recovered(), after.NodeID(), after.ClosedCleanly())
+	if after.Recovered() != nil || after.nodeID != c.nodeID || after.ClosedCleanly() {
+		t.Errorf("recovered %v, node %v, clean %v", after.Recovered(), after.nodeID, after.ClosedCleanly())
 	}
 }
 

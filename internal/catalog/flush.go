@@ -63,13 +63,6 @@ func (c *Catalog) enqueueLocked(ch change) {
 	}
 }
 
-// Pending is the number of records that are put or deleted, but not flushed.
-func (c *Catalog) Pending() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.queue) + c.writing
-}
-
 // Flush writes all that was queued before the call, in transactions of at most
 // 5,000 records. What is not written, because of an error or because ctx ended
 // between two of them, stays queued unless it was put again meanwhile.
@@ -89,7 +82,6 @@ func (c *Catalog) flush(ctx context.Context) (err error) {
 	c.mu.Lock()
 	batch := c.queue
 	c.queue = make(map[string]change)
-	c.writing = len(batch)
 	c.mu.Unlock()
 	// In the order of the table, which fills its pages one after another.
 	for ids := range slices.Chunk(slices.Sorted(maps.Keys(batch)), chunk) {
@@ -100,13 +92,9 @@ func (c *Catalog) flush(ctx context.Context) (err error) {
 		for _, id := range ids {
 			delete(batch, id)
 		}
-		c.mu.Lock()
-		c.writing = len(batch)
-		c.mu.Unlock()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.writing = 0
 	for id, ch := range batch {
 		if _, newer := c.queue[id]; !newer {
 			c.queue[id] = ch

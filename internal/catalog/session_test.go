@@ -18,8 +18,8 @@ func begin(t *testing.T, dir string, session uint32) *Sessions {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.NodeID() != s.NodeID() {
-		t.Fatalf("the node is %x and %x", c.NodeID(), s.NodeID())
+	if c.nodeID != s.NodeID() {
+		t.Fatalf("the node is %x and %x", c.nodeID, s.NodeID())
 	}
 	if err := c.Abandon(); err != nil {
 		t.Fatal(err)

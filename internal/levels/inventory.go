@@ -121,15 +121,6 @@ func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 // from the replica.
 func (v *Inventory) Forget() { v.shelf.clear() }
 
-// Remove forgets a file that is no longer at the replica.
-func (v *Inventory) Remove(info *ltx.FileInfo) {
-	if k := keyOf(info); k.valid() {
-		v.levels[k.level].remove(k.min, k.max)
-		v.settle(k)
-		v.shelf.drop(k)
-	}
-}
-
 // Doubt records that a file may be at the replica or not, after a write or a
 // deletion that failed. It is a stray until it is added again; see the package
 // comment.
@@ -256,20 +247,6 @@ func (v *Inventory) Files(level int) iter.Seq[*ltx.FileInfo] {
 	}
 }
 
-// All yields all files by level, then in TXID order. The inventory must not be
-// changed meanwhile.
-func (v *Inventory) All() iter.Seq[*ltx.FileInfo] {
-	return func(yield func(*ltx.FileInfo) bool) {
-		for level := range v.levels {
-			for info := range v.Files(level) {
-				if !yield(info) {
-					return
-				}
-			}
-		}
-	}
-}
-
 // MaxTXID is the newest TXID of any file, 0 if there is none.
 func (v *Inventory) MaxTXID() ltx.TXID {
 	var txid ltx.TXID
@@ -284,15 +261,6 @@ func (v *Inventory) Len() int {
 	n := 0
 	for level := range v.levels {
 		n += len(v.levels[level].files)
-	}
-	return n
-}
-
-// Bytes is the size of all files at the replica, in bytes.
-func (v *Inventory) Bytes() int64 {
-	var n int64
-	for level := range v.levels {
-		n += size(v.levels[level].files)
 	}
 	return n
 }

@@ -82,8 +82,5 @@ func (it *Item[T]) NextDue() (time.Time, bool) {
 // Running reports whether Next has handed the item out and Done is to come.
 func (it *Item[T]) Running() bool { return it.is(running) }
 
-// Stopped reports whether a run said Stop and no Reset has come since.
-func (it *Item[T]) Stopped() bool { return it.is(stopped) }
-
 // Pinned reports whether the item has more Pins than Unpins.
 func (it *Item[T]) Pinned() bool { return it.pins > 0 }

@@ -140,8 +140,8 @@ func TestAStoppedItemIsNeverDueUntilReset(t *testing.T) {
 	c.wait(30 * time.Second)
 	c.idle()
 	c.due(it, -1)
-	if _, _, _, _, _, stopped := c.Counts(); stopped != 1 || !it.Stopped() {
-		t.Errorf("stopped = %d, Stopped = %v", stopped, it.Stopped())
+	if _, _, _, _, _, n := c.Counts(); n != 1 || !it.is(stopped) {
+		t.Errorf("%d items are stopped, this one: %v", n, it.is(stopped))
 	}
 	c.Reset(it, c.now)
 	c.tier(it, Hot) // written within HotDuration

@@ -108,7 +108,6 @@ func (s *Shipper) checkpointLocked(ctx context.Context, db *DB, work *sqlitedb.C
 		if log, done, _, err = work.Checkpoint(ctx, "PASSIVE"); err != nil {
 			return err
 		}
-		out.Frames = log
 		if done < log {
 			return nil
 		}

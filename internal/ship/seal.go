@@ -19,8 +19,6 @@ type Sealed struct {
 	// Complete: every frame is in the database file. If not, a reader keeps some
 	// of them in the WAL; nothing is lost, and the next seal goes on.
 	Complete bool
-	// Frames is how many frames the WAL had.
-	Frames int64
 }
 
 // errGhost: SQLite does not see what stands in the file and was shipped: a
@@ -103,7 +101,6 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	case log < shipped:
 		return false, ghost(db, log)
 	}
-	out.Frames = log
 	if done < log {
 		return true, nil // somebody reads
 	}

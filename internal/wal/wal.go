@@ -78,12 +78,6 @@ func ParseHeader(b []byte) (Header, error) {
 // FrameSize is the size of one frame in bytes.
 func (h Header) FrameSize() int64 { return FrameHeaderSize + int64(h.PageSize) }
 
-// SameGeneration reports whether the other header is of the same run of the
-// log, from one restart to the next.
-func (h Header) SameGeneration(o Header) bool {
-	return h.Salt1 == o.Salt1 && h.Salt2 == o.Salt2 && h.PageSize == o.PageSize
-}
-
 // Frame is the header of one frame.
 type Frame struct {
 	Pgno         uint32

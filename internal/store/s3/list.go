@@ -30,14 +30,9 @@ type Listing struct {
 	// Exact tells that CreatedAt is the time in the LTX headers, not the time of
 	// the upload.
 	Exact bool
-	// HasMetadata tells that there is a metadata.json.
-	HasMetadata bool
 
-	v3 v3Listing
+	v3 v3Listing // of backups of litestream v0.3 ("generations/")
 }
-
-// HasV3 reports whether there is a backup of litestream v0.3 ("generations/").
-func (l *Listing) HasV3() bool { return len(l.v3.generations) > 0 }
 
 // AllLTXFiles returns the LTX files of every level, sorted by level, then by
 // TXID, by one paginated LIST. With useMetadata, CreatedAt is exact, for one
@@ -71,8 +66,6 @@ func (p *Prefix) listing(ctx context.Context, useMetadata bool, most int) (*List
 			name := strings.TrimPrefix(aws.ToString(o.Key), p.key(""))
 			if info := parseLTX(name, o); info != nil {
 				l.Files = append(l.Files, info)
-			} else if name == metadataFile {
-				l.HasMetadata = true
 			} else {
 				l.v3.add(name, o)
 			}

@@ -90,8 +90,8 @@ func TestAListingIsSortedAndSkipsWhatIsNotLTX(t *testing.T) {
 	if s := strings.Join(got, " "); s != "0:1-1 0:2-2 1:1-2 9:1-3" {
 		t.Errorf("files %s", s)
 	}
-	if !l.HasMetadata || l.HasV3() {
-		t.Errorf("metadata %v, v0.3 %v", l.HasMetadata, l.HasV3())
+	if n := len(l.v3.generations); n != 0 {
+		t.Errorf("%d generations of v0.3", n)
 	}
 }
 
