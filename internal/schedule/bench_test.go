@@ -12,7 +12,7 @@ func BenchmarkNextDone(b *testing.B) {
 	f := New[*int](Limits{MaxHot: 1000, HotDuration: 24 * time.Hour}, nil, nil)
 	now := time.Now()
 	for range n {
-		f.Wrote(f.Add(nil), now)
+		f.Seen(f.Add(nil), now, now)
 		now = now.Add(time.Microsecond)
 	}
 	b.ReportAllocs()
@@ -36,7 +36,7 @@ func BenchmarkEvents(b *testing.B) {
 			items := make([]*Item[*int], n)
 			for i := range items {
 				items[i] = f.Add(nil)
-				f.Wrote(items[i], now)
+				f.Seen(items[i], now, now)
 				f.Request(items[i], now)
 			}
 			b.ReportAllocs()
@@ -46,7 +46,7 @@ func BenchmarkEvents(b *testing.B) {
 				it := items[i*7919%n]
 				switch i++; ev {
 				case "Wrote":
-					f.Wrote(it, now)
+					f.Seen(it, now, now)
 				case "Seen":
 					f.Seen(it, now, now)
 				case "Request":

@@ -12,7 +12,7 @@
 //
 // # Events and runs
 //
-// Events (Wrote, Seen, Accessed, Pin, Unpin, Request, Reset) make items due.
+// Events (Seen, Accessed, Pin, Unpin, Request, Reset) make items due.
 // Next hands out the item that has waited longest, marks it running, and never
 // hands it out again before Done. An event that comes while an item runs is
 // kept and acted on by Done, because the run may have been too early to see it.

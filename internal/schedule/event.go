@@ -5,18 +5,9 @@ import "time"
 // maxAge bounds how far back a write is dated, so that never stays earlier.
 const maxAge = 50 * 365 * 24 * time.Hour
 
-// Wrote says that a write was seen. The item becomes active, its first step due
-// within SyncInterval. A write to a Warm item does not hasten its next step unless it gets a
-// Hot place by it. A stopped item only remembers the write.
-func (f *Fleet[T]) Wrote(it *Item[T], now time.Time) {
-	f.advance(now)
-	if it.is(removed) {
-		return
-	}
-	f.wrote(it, f.v)
-}
-
-// wrote takes a write at t as a reason to be active from now on.
+// wrote takes a write at t as a reason to be active from now on: the first step is due
+// within SyncInterval. A write to a Warm item does not hasten its next step unless it
+// gets a Hot place by it. A stopped item only remembers the write.
 func (f *Fleet[T]) wrote(it *Item[T], t int64) {
 	it.active = max(it.active, t)
 	if it.is(running) {

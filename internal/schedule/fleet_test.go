@@ -104,7 +104,7 @@ func TestAColdItemIsInNoQueueAndNothingWakes(t *testing.T) {
 func TestAWrittenItemIsHotAndDueEverySyncInterval(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.tier(it, Hot)
 	if !it.LastWrite().Equal(c.now) {
 		t.Errorf("LastWrite = %v, want %v", it.LastWrite(), c.now)
@@ -122,7 +122,7 @@ func TestAWrittenItemIsHotAndDueEverySyncInterval(t *testing.T) {
 func TestALateItemDoesNotCatchUpWithABurst(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.wait(20 * time.Second)
 	c.run(it, Step, Outcome{})
 	c.due(it, time.Second)
@@ -134,14 +134,14 @@ func TestAWarmItemIsDueEveryColdSyncIntervalAfterItsFirstStep(t *testing.T) {
 	l.MaxHot = 0
 	c := newClock(t, l)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.tier(it, Warm)
 	c.due(it, time.Second)
 	c.wait(time.Second)
 	c.run(it, Step, Outcome{Moved: true})
 	c.due(it, 30*time.Second)
 	c.wait(time.Second)
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.due(it, 29*time.Second)
 }
 
@@ -149,12 +149,12 @@ func TestTheLeastRecentlyWrittenHotItemMakesRoom(t *testing.T) {
 	c := newClock(t, limits)
 	a, b, d := c.Add("a"), c.Add("b"), c.Add("d")
 	for _, it := range []*Item[string]{a, b} {
-		c.Wrote(it, c.now)
+		c.Seen(it, c.now, c.now)
 		c.wait(time.Millisecond)
 	}
-	c.Wrote(a, c.now) // now b is the older one
+	c.Seen(a, c.now, c.now) // now b is the older one
 	c.wait(time.Millisecond)
-	c.Wrote(d, c.now)
+	c.Seen(d, c.now, c.now)
 	c.tier(a, Hot)
 	c.tier(b, Warm)
 	c.tier(d, Hot)
@@ -166,17 +166,17 @@ func TestAWarmItemThatIsWrittenTakesThePlaceOfAQuieterHotOne(t *testing.T) {
 	l.MaxHot = 1
 	c := newClock(t, l)
 	a, b := c.Add("a"), c.Add("b")
-	c.Wrote(a, c.now)
+	c.Seen(a, c.now, c.now)
 	c.wait(10 * time.Millisecond)
-	c.Wrote(b, c.now)
+	c.Seen(b, c.now, c.now)
 	c.wait(995 * time.Millisecond)
 	c.run(a, Step, Outcome{})
 	c.tier(a, Warm)
-	c.Wrote(a, c.now)
+	c.Seen(a, c.now, c.now)
 	c.tier(a, Warm) // b was written less than a SyncInterval ago
 	c.wait(10 * time.Millisecond)
 	c.run(b, Step, Outcome{})
-	c.Wrote(a, c.now)
+	c.Seen(a, c.now, c.now)
 	c.tier(a, Hot)
 	c.tier(b, Warm)
 	c.due(a, time.Second)
@@ -202,7 +202,7 @@ func TestTheMostRecentlyWrittenWarmItemTakesAFreePlace(t *testing.T) {
 			c := newClock(t, l)
 			a, b, d := c.Add("a"), c.Add("b"), c.Add("d")
 			for _, it := range []*Item[string]{a, b, d} {
-				c.Wrote(it, c.now)
+				c.Seen(it, c.now, c.now)
 				c.wait(time.Millisecond)
 			}
 			leave(c, d)
@@ -216,7 +216,7 @@ func TestTheMostRecentlyWrittenWarmItemTakesAFreePlace(t *testing.T) {
 func TestAnItemNotWrittenForHotDurationIsDemotedAtItsNextTurn(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	for range 59 {
 		c.wait(time.Second)
 		c.run(it, Step, Outcome{})
@@ -230,7 +230,7 @@ func TestAnItemNotWrittenForHotDurationIsDemotedAtItsNextTurn(t *testing.T) {
 func TestAStepThatMovedKeepsAnItemActive(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.wait(59 * time.Second)
 	c.run(it, Step, Outcome{Moved: true})
 	c.wait(59 * time.Second)
@@ -243,7 +243,7 @@ func TestAStepThatMovedKeepsAnItemActive(t *testing.T) {
 func TestADemotionThatFailsBacksOffAndIsRetried(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.wait(time.Minute)
 	c.run(it, Demote, Outcome{Demoted: true, Err: errFail})
 	c.tier(it, Hot)
@@ -255,7 +255,7 @@ func TestADemotionThatFailsBacksOffAndIsRetried(t *testing.T) {
 
 func TestAReasonToStayDuringADemotionVoidsIt(t *testing.T) {
 	for name, reason := range map[string]func(c *clock, it *Item[string]){
-		"a write":       func(c *clock, it *Item[string]) { c.Wrote(it, c.now) },
+		"a write":       func(c *clock, it *Item[string]) { c.Seen(it, c.now, c.now) },
 		"a change seen": func(c *clock, it *Item[string]) { c.Seen(it, c.now, c.now) },
 		"a pin":         func(c *clock, it *Item[string]) { c.Pin(it) },
 		"a lease":       func(c *clock, it *Item[string]) { c.Pin(it); c.Unpin(it, c.now) },
@@ -263,7 +263,7 @@ func TestAReasonToStayDuringADemotionVoidsIt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := newClock(t, limits)
 			it := c.Add("a")
-			c.Wrote(it, c.now)
+			c.Seen(it, c.now, c.now)
 			c.wait(time.Minute)
 			c.begin(it, Demote)
 			c.wait(time.Millisecond)

@@ -8,7 +8,7 @@ import (
 func TestARequestIsDueAtOnceWhateverTheTierOrTheBackOff(t *testing.T) {
 	c := newClock(t, limits)
 	cold, failing := c.Add("cold"), c.Add("failing")
-	c.Wrote(failing, c.now)
+	c.Seen(failing, c.now, c.now)
 	c.wait(time.Second)
 	c.run(failing, Step, Outcome{Err: errFail})
 	c.Request(cold, c.now)
@@ -22,7 +22,7 @@ func TestARequestIsDueAtOnceWhateverTheTierOrTheBackOff(t *testing.T) {
 func TestARequestKeepsTheTimeAnItemHasWaitedAlready(t *testing.T) {
 	c := newClock(t, limits)
 	a, late := c.Add("a"), c.Add("late")
-	c.Wrote(late, c.now)
+	c.Seen(late, c.now, c.now)
 	c.wait(2 * time.Second)
 	c.Request(a, c.now)
 	c.Request(late, c.now)
@@ -49,9 +49,9 @@ func TestARequestDuringARunGivesAnotherRunRightAfter(t *testing.T) {
 func TestRequestsGoFirstButTakeTurnsWithWhatIsDue(t *testing.T) {
 	c := newClock(t, limits)
 	a, b := c.Add("a"), c.Add("b")
-	c.Wrote(a, c.now)
+	c.Seen(a, c.now, c.now)
 	c.wait(time.Millisecond)
-	c.Wrote(b, c.now)
+	c.Seen(b, c.now, c.now)
 	c.wait(time.Minute / 2)
 	var r [4]*Item[string]
 	for i := range r {
@@ -69,8 +69,8 @@ func TestRequestsGoFirstButTakeTurnsWithWhatIsDue(t *testing.T) {
 func TestMoreQueuesBehindWhatIsDueAlready(t *testing.T) {
 	c := newClock(t, limits)
 	a, b := c.Add("a"), c.Add("b")
-	c.Wrote(a, c.now)
-	c.Wrote(b, c.now)
+	c.Seen(a, c.now, c.now)
+	c.Seen(b, c.now, c.now)
 	c.wait(time.Second)
 	c.run(a, Step, Outcome{More: true})
 	c.run(b, Step, Outcome{More: true})
@@ -84,7 +84,7 @@ func TestFailuresBackOffDoublingToTheMaximumWithJitter(t *testing.T) {
 	f := New[string](limits, func() float64 { return jitter }, nil)
 	c := &clock{f, t, time.Now()}
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.wait(time.Second)
 	for i, want := range []time.Duration{1, 2, 4, 8, 8, 8} {
 		want *= time.Second
@@ -94,7 +94,7 @@ func TestFailuresBackOffDoublingToTheMaximumWithJitter(t *testing.T) {
 			t.Errorf("Failures = %d, want %d", it.Failures(), i+1)
 		}
 		c.due(it, want/2+time.Duration(jitter*float64(want/2)))
-		c.Wrote(it, c.now) // does not hasten it
+		c.Seen(it, c.now, c.now) // does not hasten it
 		c.Pin(it)
 		c.Unpin(it, c.now)
 		c.due(it, want/2+time.Duration(jitter*float64(want/2)))
@@ -123,13 +123,13 @@ func TestAColdItemThatFailsIsRetried(t *testing.T) {
 func TestAStoppedItemIsNeverDueUntilReset(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.wait(time.Second)
 	c.begin(it, Step)
 	c.Request(it, c.now)
 	c.Done(it, c.now, Outcome{Stop: true, Err: errFail})
 	c.tier(it, Cold)
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	c.Seen(it, c.now, c.now)
 	c.Pin(it)
 	c.Unpin(it, c.now)
@@ -167,14 +167,14 @@ func TestResetClearsTheBackOff(t *testing.T) {
 func TestARemovedItemIsForgottenEvenWhileItRuns(t *testing.T) {
 	c := newClock(t, limits)
 	waiting, running := c.Add("waiting"), c.Add("running")
-	c.Wrote(running, c.now)
+	c.Seen(running, c.now, c.now)
 	c.wait(time.Second)
 	c.begin(running, Step)
-	c.Wrote(waiting, c.now)
+	c.Seen(waiting, c.now, c.now)
 	for _, it := range []*Item[string]{waiting, running} {
 		c.Remove(it)
 		c.Remove(it)
-		c.Wrote(it, c.now)
+		c.Seen(it, c.now, c.now)
 		c.Seen(it, c.now, c.now)
 		c.Request(it, c.now)
 		c.Pin(it)
@@ -221,7 +221,7 @@ func TestAClockThatJumpsStarvesNothing(t *testing.T) {
 func TestReadingsOutOfOrderDoNotSpeedTheClockUp(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Wrote(it, c.now)
+	c.Seen(it, c.now, c.now)
 	start := c.now
 	for range 900 {
 		c.now = c.now.Add(2 * time.Millisecond)
@@ -245,8 +245,8 @@ func TestOnTierTellsEveryChangeOnce(t *testing.T) {
 	})
 	c := &clock{f, t, time.Now()}
 	a, b := c.Add("a"), c.Add("b")
-	c.Wrote(a, c.now)
-	c.Wrote(b, c.now)
+	c.Seen(a, c.now, c.now)
+	c.Seen(b, c.now, c.now)
 	c.Request(b, c.now)
 	c.run(b, Step, Outcome{Demoted: true})
 	for _, it := range []*Item[string]{a, b} {

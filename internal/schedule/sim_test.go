@@ -127,7 +127,7 @@ func (w *world) event() {
 		v.mod, v.reasonAt = w.now, w.now
 		w.log("%s written", v.name)
 		w.told(v)
-		w.f.Wrote(it, w.now)
+		w.f.Seen(it, w.now, w.now)
 	case k < 40: // a write by somebody else
 		v.written++
 		v.mod = w.now
