@@ -1,11 +1,12 @@
-// Package table finds values by a key that they carry themselves. A Go map of
-// 100,000 databases by their paths holds a second header of each key; this holds
-// nine bytes a slot.
+// Package table finds values by a key that they carry themselves. A Go map holds a copy
+// of each key beside its value; a Table holds nine bytes a slot. The three that find the
+// databases of a fleet take less than a quarter of the bytes of three maps, about 120
+// bytes less for each database, and about as long to find one: see BenchmarkFind.
 package table
 
 import "iter"
 
-// Table is a set of pointers, one for each key: open addressing with linear
+// Table is a set of pointers, one for each key. It uses open addressing with linear
 // probing (Knuth, The Art of Computer Programming, vol. 3, 6.4, algorithms L and
 // R). The key of a value must not change while it is in the table. Not safe for
 // concurrent use.
@@ -24,7 +25,7 @@ func New[K, V any](key func(*V) K, hash func(K) uint64, equal func(a, b K) bool)
 	return &Table[K, V]{key: key, hash: hash, equal: equal}
 }
 
-// Len is how many values there are.
+// Len returns the number of values.
 func (t *Table[K, V]) Len() int { return t.n }
 
 // Get returns the value with a key, nil if there is none.
@@ -60,7 +61,7 @@ func (t *Table[K, V]) Delete(k K) {
 		return
 	}
 	t.n--
-	// Those that stand behind because this slot was taken move up.
+	// Move up the values that are further back only because this slot was taken.
 	mask := len(t.slots) - 1
 	for j := (i + 1) & mask; t.slots[j] != nil; j = (j + 1) & mask {
 		home := int(t.hash(t.key(t.slots[j]))) & mask

@@ -86,16 +86,3 @@ func TestAllEndsWhenItIsToldTo(t *testing.T) {
 		t.Errorf("%d values after a break", n)
 	}
 }
-
-func BenchmarkGet(b *testing.B) {
-	table := newTable(func(k int) uint64 { return uint64(k) * 0x9e3779b97f4a7c15 })
-	for k := range 100_000 {
-		table.Put(&value{key: k})
-	}
-	b.ReportAllocs()
-	for k := 0; b.Loop(); k++ {
-		if table.Get(k*7919%100_000) == nil {
-			b.Fatal("missing")
-		}
-	}
-}
