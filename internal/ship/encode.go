@@ -13,15 +13,17 @@ import (
 )
 
 // encoder writes an LTX file, byte for byte as ltx.Encoder does. That one makes
-// 136 KB of tables anew for each file, and there are thousands of files a second.
+// 155 KB of tables and buffers anew for each file, and there are thousands of files a
+// second. This one allocates less than 1 KB for the file of a small commit and takes less
+// than a third of the time: see BenchmarkEncode.
 type encoder struct {
 	w     io.Writer
 	hdr   ltx.Header
 	crc   uint64
 	n     int64
 	prev  uint32 // the last page that was written
-	index []byte // of the pages so far, as it stands in the file
-	buf   []byte // one page as it stands in the file
+	index []byte // of the pages so far, encoded as in the file
+	buf   []byte // one page, encoded as in the file
 	lz4   lz4.Compressor
 }
 
@@ -30,7 +32,8 @@ var (
 	crcTable = crc64.MakeTable(crc64.ISO)
 )
 
-// pageStart is what stands before the bytes of a page: its header and their number.
+// pageStart is the size of what comes before the bytes of a page: its header and the
+// number of bytes.
 const pageStart = ltx.PageHeaderSize + 4
 
 // newEncoder begins a file with its header.
@@ -46,15 +49,15 @@ func newEncoder(w io.Writer, h ltx.Header) (*encoder, error) {
 	}
 	e := encoders.Get().(*encoder)
 	e.w, e.hdr, e.crc, e.n, e.prev, e.index = w, h, 0, 0, 0, e.index[:0]
-	// lz4 gives up on a page that might not fit.
+	// lz4 refuses a buffer into which the page might not fit.
 	if n := pageStart + lz4.CompressBlockBound(int(h.PageSize)); len(e.buf) < n {
 		e.buf = make([]byte, n)
 	}
 	return e, e.write(b)
 }
 
-// page adds a page. They come in ascending order, in a snapshot without a gap but
-// for the lock page.
+// page adds a page. Pages come in ascending order, and in a snapshot without a gap
+// except for the lock page.
 func (e *encoder) page(pgno uint32, data []byte) error {
 	lock := ltx.LockPgno(e.hdr.PageSize)
 	next := e.prev + 1
@@ -79,7 +82,7 @@ func (e *encoder) page(pgno uint32, data []byte) error {
 	binary.BigEndian.PutUint16(e.buf[4:], ltx.PageHeaderFlagSize)
 	binary.BigEndian.PutUint32(e.buf[ltx.PageHeaderSize:], uint32(n))
 	e.sum(e.buf[:pageStart])
-	e.sum(data) // of the page, not of what became of it
+	e.sum(data) // the checksum covers the page as it was before compression
 
 	at := e.n
 	if err := e.put(e.buf[:pageStart+n]); err != nil {
@@ -92,9 +95,10 @@ func (e *encoder) page(pgno uint32, data []byte) error {
 	return nil
 }
 
-// close ends the file and returns its checksum. The encoder is used up.
+// close ends the file and returns its checksum. The encoder must not be used again: it
+// may belong to another file by then.
 func (e *encoder) close() (ltx.Checksum, error) {
-	if err := e.write(make([]byte, ltx.PageHeaderSize)); err != nil { // no page
+	if err := e.write(make([]byte, ltx.PageHeaderSize)); err != nil { // an empty header ends the pages
 		return 0, err
 	}
 	e.index = append(e.index, 0)
@@ -131,7 +135,7 @@ func (e *encoder) put(b []byte) error {
 	return err
 }
 
-// write puts what is itself part of the checksum.
+// write writes bytes that the checksum covers as they are.
 func (e *encoder) write(b []byte) error {
 	e.sum(b)
 	return e.put(b)
