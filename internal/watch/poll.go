@@ -7,23 +7,27 @@ import (
 	"time"
 )
 
-// How often directories that cannot be watched are looked at: pollActive after a
-// change, then twice as long each time, up to pollQuiet. Where so many quiet ones
-// would take more than one part in pollShare of the time, they wait longer.
+// A directory that cannot be watched is looked at pollActive after a change, and then
+// after twice as long each time, up to pollQuiet. If looking at so many quiet ones would
+// take more than one pollShare-th of the time, they wait longer.
+//
+// The kernel has a limit of watches for each user, which all programs share. Without
+// polling, a change in a directory beyond it would be seen only by the next scan:
+// TestWhereTheKernelHasNoWatchLeftNothingIsMissed.
 const (
 	pollActive = 250 * time.Millisecond
 	pollQuiet  = 30 * time.Second
 	pollShare  = 50
 )
 
-// polls is the directories to look at, the next one first.
+// polls holds the directories to look at, the next one first.
 type polls struct {
 	byDir map[string]*polled
 	queue pollQueue
 	cost  time.Duration // of one look, a moving average
 }
 
-// polled is one of them.
+// polled is a directory that is looked at.
 type polled struct {
 	dir   string
 	since Since
@@ -32,8 +36,8 @@ type polled struct {
 	index int32 // in the queue
 }
 
-// Since is what a look at a directory leaves for the next one. The zero value
-// is that of a directory not looked at yet. It belongs to the Handler.
+// Since is what a look at a directory passes to the next look. The zero value is that
+// of a directory that was not looked at yet. Only the Handler gives it a meaning.
 type Since struct {
 	Stamp int64 // of the newest file in it
 	Moved bool  // Stamp was new at the last look
@@ -41,8 +45,8 @@ type Since struct {
 
 func newPolls() polls { return polls{byDir: map[string]*polled{}} }
 
-// add begins to look at a directory: soon if it is new, otherwise at any time
-// within a quiet one's interval.
+// add begins to look at a directory: soon if it is new, otherwise at a random time
+// within the interval of a quiet one.
 func (p *polls) add(dir string, fresh bool, now time.Time) {
 	if p.byDir[dir] != nil {
 		return
@@ -63,7 +67,7 @@ func (p *polls) remove(dir string) {
 	}
 }
 
-// removeUnder removes a directory and what is below it.
+// removeUnder removes a directory and all that are below it.
 func (p *polls) removeUnder(dir string) {
 	for path := range p.byDir {
 		if within(path, dir) {
@@ -84,7 +88,7 @@ func (p *polls) due() (*polled, time.Time, bool) {
 	return p.queue[0], p.queue[0].next, true
 }
 
-// looked says what a look at the directory found, and what it took.
+// looked notes what a look at the directory found, and how long it took.
 func (p *polls) looked(it *polled, since Since, now time.Time, cost time.Duration) {
 	p.cost += (cost - p.cost) / 16
 	it.since = since

@@ -8,17 +8,17 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// Source tells what happens in directories. notifier is one.
+// Source reports what happens in directories. notifier is one.
 type Source interface {
-	// Add watches a directory; one that is watched already is no error. What it
-	// cannot watch for want of something is an error for which outOfWatches holds.
+	// Add watches a directory. A directory that is watched already is no error. If a
+	// limit of the system is reached, outOfWatches reports true for the error.
 	Add(dir string) error
 	// Remove stops watching a directory; one that is not watched is an error.
 	Remove(dir string) error
 	// WatchList returns the directories that are watched.
 	WatchList() []string
-	// Events and Errors are closed by Close. fsnotify.ErrEventOverflow among the
-	// errors says that events were lost.
+	// Close closes the channels of Events and Errors. fsnotify.ErrEventOverflow among
+	// the errors means that events were lost.
 	Events() <-chan fsnotify.Event
 	Errors() <-chan error
 	Close() error
@@ -31,19 +31,19 @@ type notifier struct {
 	joined sync.WaitGroup
 }
 
-// newNotifier reads the errors apart from the events: fsnotify may report one
-// with the lock held that Add and Remove need.
+// newNotifier reads the errors in a goroutine of their own: fsnotify may report one
+// while it holds the lock that Add and Remove need.
 func newNotifier(w *fsnotify.Watcher) *notifier {
 	n := &notifier{w: w, errs: make(chan error, 1)}
 	n.joined.Go(func() {
 		defer close(n.errs)
 		for err := range w.Errors {
 			if errors.Is(err, syscall.EINVAL) {
-				continue // a watch that was to be removed was gone already
+				continue // a watch that was to be removed did not exist any more
 			}
 			select {
 			case n.errs <- err:
-			default: // the one before it says as much
+			default: // an earlier error waits, which has the same effect
 			}
 		}
 	})

@@ -1,12 +1,12 @@
-// Package watch tells what changes in many directories: by the system's
-// notifications where it has watches left, and by looking where it has not. It
-// watches directories only, opens no file, and knows nothing of what the names
-// in them mean: that is the Handler's.
+// Package watch reports what changes in many directories. It uses the system's
+// notifications, and looks at the directories itself when the system has no watch left
+// for them. It watches directories only and opens no file. What the names in them mean
+// is left to the Handler.
 //
-// Whoever lists directories calls Add before it reads each one. Then whatever
-// changes afterwards is told, and whatever changed before is in the listing. Where
-// notifications were lost every watch is given up, and Lost asks for such a
-// listing; so no watch is left that has another directory's path.
+// Whoever lists directories calls Add before reading each one. Then every later change
+// is reported, and every earlier one is in the listing. When notifications were lost,
+// all watches are removed, and Lost asks for a new listing: otherwise a watch could
+// remain under a path that another directory has by now.
 package watch
 
 import (
@@ -26,29 +26,29 @@ type Op uint8
 const (
 	Created Op = iota + 1 // made, or moved to here
 	Written
-	Moved   // to elsewhere; its new name, if it is watched, is Created
+	Moved   // to elsewhere; if the new name is in a watched directory, it is Created
 	Removed // a directory is empty by then
 )
 
-// Handler gives the names a meaning. Its methods are called by Run, one at a
-// time, and may call the Watcher's.
+// Handler gives the names a meaning. Run calls its methods one at a time. They may call
+// the methods of the Watcher.
 type Handler interface {
-	// Name tells what happened to a name in a watched directory.
+	// Name reports what happened to a name in a watched directory.
 	Name(path string, op Op)
-	// Look compares a directory that cannot be watched with the last time. ok is
-	// false if it is not there any more.
+	// Look compares a directory that cannot be watched with how it was at the last
+	// look. ok is false if it does not exist any more.
 	Look(dir string, since Since) (next Since, ok bool)
-	// Tell gets the paths that were touched: at once, but each at most once a gap.
+	// Tell reports a path that was touched, at once, but at most once per Gap.
 	Tell(path string)
-	// Lost says that changes were missed and that nothing is watched any more,
-	// until all directories are listed again.
+	// Lost reports that changes were missed. Nothing is watched any more until all
+	// directories are listed again.
 	Lost(err error)
-	// Limited says, once in the life of a Watcher, why directories are looked at
+	// Limited reports, once in the life of a Watcher, why directories are looked at
 	// instead of being watched.
 	Limited(err error)
 }
 
-// Gap is the shortest time between two Tells of one path.
+// Gap is the shortest time between two calls of Tell for one path.
 const Gap = 50 * time.Millisecond
 
 // Watcher watches directories. Add is safe for concurrent use; the other methods
@@ -65,12 +65,12 @@ type Watcher struct {
 	source Source // nil: none could be opened, or it is closed
 	closed bool
 	polls  polls
-	limit  error         // told when Run comes to it
-	wake   chan struct{} // there is something new to wait for
+	limit  error         // for Limited; Run reports it
+	wake   chan struct{} // tells Run that there is something new to wait for
 }
 
-// New returns a Watcher that watches nothing yet. It holds one of the system's
-// sources until Run has returned, so Run must be called. open is Open but in tests.
+// New returns a Watcher that watches nothing yet. It holds one of the system's sources
+// until Run has returned, so Run must be called. open is Open, except in tests.
 func New(open func() (Source, error), h Handler) *Watcher {
 	w := &Watcher{open: open, h: h, touched: newCoalescer(Gap), polls: newPolls(), wake: make(chan struct{}, 1)}
 	w.mu.Lock()
@@ -86,10 +86,10 @@ func (w *Watcher) openLocked() {
 	}
 }
 
-// Add watches a directory, or looks at it from time to time; fresh says that it
-// was just made, and so is looked at soon. It is called before the directory is
-// read. One that cannot be watched for another reason than the system's limits
-// cannot be read either.
+// Add watches a directory, or looks at it from time to time. fresh says that it was just
+// made, so that it is looked at soon. Add is called before the directory is read. It
+// ignores a directory that cannot be watched for any other reason than the system's
+// limits: such a one cannot be read either.
 func (w *Watcher) Add(dir string, fresh bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,22 +118,22 @@ func (w *Watcher) wakeLocked() {
 	}
 }
 
-// outOfWatches reports whether an error is the system's limit.
+// outOfWatches reports whether an error means that a limit of the system is reached.
 func outOfWatches(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EMFILE) ||
 		errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
 }
 
-// Looks reports whether a directory is looked at, since it cannot be watched.
+// Looks reports whether a directory is looked at because it cannot be watched.
 func (w *Watcher) Looks(dir string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.polls.byDir[dir] != nil
 }
 
-// Forget stops watching a directory that moved away, and all below it: their
-// watches would go on to tell of it under its old path. A Handler calls it when
-// it is told that the directory moved, before it returns.
+// Forget stops watching a directory that moved away, and all below it: their watches
+// would go on reporting changes under the old path. A Handler calls it when Name reports
+// that the directory moved, before it returns.
 func (w *Watcher) Forget(dir string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -143,12 +143,12 @@ func (w *Watcher) Forget(dir string) {
 	}
 	for _, path := range w.source.WatchList() {
 		if within(path, dir) {
-			_ = w.source.Remove(path) // an error says that it is not watched any more
+			_ = w.source.Remove(path) // an error only means that it is not watched any more
 		}
 	}
 }
 
-// Touch makes the Handler be told of a path.
+// Touch makes Tell report a path, now or when its Gap has passed.
 func (w *Watcher) Touch(path string) {
 	if w.touched.touch(path, time.Now()) {
 		w.h.Tell(path)
@@ -203,7 +203,7 @@ func (w *Watcher) channels() (<-chan fsnotify.Event, <-chan error) {
 	return w.source.Events(), w.source.Errors()
 }
 
-// event passes one notification on.
+// event passes one notification to the Handler.
 func (w *Watcher) event(ev fsnotify.Event) {
 	switch {
 	case ev.Has(fsnotify.Create):
@@ -217,18 +217,18 @@ func (w *Watcher) event(ev fsnotify.Event) {
 	}
 }
 
-// How a burst is read. A pause makes the kernel fold repeated writes into one
-// notification; without it a busy database would wake the process at every
-// write. Where notifications come faster than burstRate the queue, which has a
-// limit, is emptied first.
+// How a burst of notifications is read. During the pause the kernel merges repeated
+// writes into one notification; without it a busy database would wake the process at
+// every write. While notifications come faster than burstCount in burstRate, they are
+// read before anything else is done, since the kernel's queue has a limit.
 const (
 	burstPause = 10 * time.Millisecond
-	burstIdle  = 500 * time.Microsecond // nothing for so long: the queue is empty
+	burstIdle  = 500 * time.Microsecond // the queue is empty if nothing comes for so long
 	burstCount = 64
-	burstRate  = 2 * time.Millisecond // for burstCount
+	burstRate  = 2 * time.Millisecond
 )
 
-// burst reads what is in the queue behind a first notification, after a pause.
+// burst reads, after a pause, what is in the queue behind a first notification.
 func (w *Watcher) burst(ctx context.Context, events <-chan fsnotify.Event) {
 	w.timer.Reset(burstPause)
 	select {
@@ -260,7 +260,7 @@ func (w *Watcher) burst(ctx context.Context, events <-chan fsnotify.Event) {
 	}
 }
 
-// lost starts again with nothing watched.
+// lost removes all watches and asks the Handler to list the directories again.
 func (w *Watcher) lost(err error) {
 	w.mu.Lock()
 	if w.source != nil {
@@ -283,10 +283,10 @@ func (w *Watcher) tellLimit() {
 	}
 }
 
-// never is how long Run waits where nothing is to be done.
+// never is how long Run waits if there is nothing to do.
 const never = time.Hour
 
-// wait is how long there is nothing to do by itself.
+// wait returns the time until the next path is to be reported or directory looked at.
 func (w *Watcher) wait() time.Duration {
 	wait := never
 	if at, ok := w.touched.due(); ok {
@@ -300,7 +300,7 @@ func (w *Watcher) wait() time.Duration {
 	return max(wait, 0)
 }
 
-// work does what is due.
+// work reports the paths and looks at the directories that are due.
 func (w *Watcher) work(ctx context.Context) {
 	w.settle(time.Now())
 	for began := time.Now(); ctx.Err() == nil && time.Since(began) < burstPause; {
@@ -310,7 +310,7 @@ func (w *Watcher) work(ctx context.Context) {
 	}
 }
 
-// settle tells what was touched again, where the gap has ended.
+// settle reports the paths that were touched again during their Gap, once it has ended.
 func (w *Watcher) settle(now time.Time) {
 	for {
 		path, ok := w.touched.next(now)

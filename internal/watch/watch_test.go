@@ -136,10 +136,15 @@ func run(t testing.TB, sources ...Source) (r *recorder, stop func()) {
 		sources = sources[1:]
 		return s, nil
 	}, r)
+	return r, start(t, r.w)
+}
+
+// start runs a Watcher; stop joins it.
+func start(t testing.TB, w *Watcher) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); r.w.Run(ctx) }()
-	return r, func() { cancel(); <-done }
+	go func() { defer close(done); w.Run(ctx) }()
+	return func() { cancel(); <-done }
 }
 
 func TestAPathWrittenWithoutEndIsToldOnceAGapAndTheLastWriteIsNotLost(t *testing.T) {
