@@ -1,19 +1,19 @@
-// Package budget keeps a sum of sizes within a limit by naming whose to shrink.
-// It knows nothing of what the sizes are of.
+// Package budget keeps a sum of sizes within a limit by naming the holders that are to
+// shrink theirs. It does not know what the sizes are of, and does no I/O.
 package budget
 
 import "container/heap"
 
-// Budget is the sizes of any number of holders, their sum, and who is to give
-// back when the sum is above the limit: the heaviest first, each of them once
-// until its answer is there. All operations cost O(log n) at most. Not safe for
+// Budget holds the sizes of any number of holders and their sum. When the sum is above
+// the limit, it names holders that are to give back, the heaviest first, and none of them
+// again before its answer has come. All operations cost O(log n) at most. Not safe for
 // concurrent use.
 type Budget[K comparable] struct {
 	limit int64
 	total int64
-	asked int64 // the part of total that was asked back
+	asked int64 // the part of total that was asked back and not answered
 	slots map[K]*slot[K]
-	queue queue[K] // those that may be asked
+	queue queue[K] // the holders that may be asked
 }
 
 // slot is one holder.
@@ -29,10 +29,11 @@ type state uint8
 const (
 	waiting state = iota // in the queue
 	asked                // Next has named it
-	tried                // it could not give back; it waits for its next Set
+	tried                // it could not give back; its next Set puts it into the queue
 )
 
-// New returns an empty budget. A limit of zero or less: none, Next names nobody.
+// New returns an empty budget. A limit of zero or less means no limit: then Next names
+// nobody.
 func New[K comparable](limit int64) *Budget[K] {
 	return &Budget[K]{limit: limit, slots: map[K]*slot[K]{}}
 }
@@ -43,10 +44,10 @@ func (b *Budget[K]) Asked(k K) bool {
 	return s != nil && s.state == asked
 }
 
-// Set says how large a holder is now; zero or less is Remove. Of two the one of
-// more weight is asked first. answer: this is what became of being asked. Where
-// it is not half as large as it was, it is not asked again before the next Set,
-// so that one that cannot give back is not asked in a loop.
+// Set says how large a holder is now; zero or less is Remove. A holder of more weight is
+// asked before one of less. answer says that the holder was asked and has done what it
+// could. If it is still larger than half of what it was, it is not asked again before its
+// next Set: otherwise one that cannot give back would be asked in a loop.
 func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 	if size <= 0 {
 		b.Remove(k)
@@ -94,8 +95,8 @@ func (b *Budget[K]) Remove(k K) {
 	}
 }
 
-// Next names the next holder to give back what it has, and false if what was
-// asked so far is enough or nobody is left to ask.
+// Next returns the next holder that is to give back what it has. It returns false if what
+// was asked back so far is enough, or if nobody is left to ask.
 func (b *Budget[K]) Next() (k K, ok bool) {
 	if b.limit <= 0 || b.total-b.asked <= b.limit || len(b.queue) == 0 {
 		return k, false

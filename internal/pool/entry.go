@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// state is how far an entry is; see the package comment.
+// state is the state of an entry; see the package comment.
 type state uint8
 
 const (
@@ -18,8 +18,8 @@ const (
 	stateClosing
 )
 
-// entry is one key on its way from queued to closed. Guarded by Pool.mu, but
-// for key and val, which do not change once the entry is open.
+// entry is one key on its way from queued to closed. Guarded by Pool.mu, except for key
+// and val, which do not change once the entry is open.
 type entry[K comparable, V any] struct {
 	key   K
 	val   V
@@ -29,8 +29,8 @@ type entry[K comparable, V any] struct {
 	since time.Time
 	seq   uint64        // rank in the queue
 	elem  *list.Element // in the queue, else nil
-	// A queued entry whose key still has a value has that as prev, and is not
-	// in the queue yet.
+	// prev of a queued entry is the former entry of the key, whose value is not closed
+	// yet; until it is, the queued entry is not in the queue. next is the reverse.
 	prev, next *entry[K, V]
 	waiters    map[*waiter[K, V]]struct{}
 	gone       chan struct{} // if not nil, closed when the value is
@@ -68,7 +68,7 @@ func (p *Pool[K, V]) newEntryLocked(k K) *entry[K, V] {
 	return e
 }
 
-// succeedLocked makes the entry that follows e, which is closing or stale.
+// succeedLocked makes the successor of e, which is closing or stale.
 func (p *Pool[K, V]) succeedLocked(e *entry[K, V]) *entry[K, V] {
 	n := p.newEntryLocked(e.key)
 	n.prev, e.next = e, n
@@ -125,9 +125,9 @@ func (p *Pool[K, V]) forgetLocked(e *entry[K, V]) {
 	}
 }
 
-// pumpLocked gives free places to those first in the queue and, for those who
-// then still wait, begins to close idle values: one for each who cannot count
-// on a place that is becoming free already.
+// pumpLocked gives free places to the first entries of the queue. For the entries that
+// still wait then, it begins to close idle values: one for each entry for which no place
+// is already becoming free.
 func (p *Pool[K, V]) pumpLocked() {
 	for p.used < p.cfg.Max && p.queue.Len() > 0 {
 		e := p.queue.Remove(p.queue.Front()).(*entry[K, V])
@@ -147,9 +147,9 @@ func (p *Pool[K, V]) pumpLocked() {
 	}
 }
 
-// open runs Config.Open for e and serves those who wait. Open may be the caller's
-// code, and this is no goroutine of his: a panic of it, or a runtime.Goexit, is an
-// error of this key and leaves nobody waiting.
+// open runs Config.Open for e and serves the waiters. Open may be the application's code,
+// but this goroutine is not the application's: a panic of Open, or a runtime.Goexit,
+// becomes an error of this key, so that nobody waits forever.
 func (p *Pool[K, V]) open(e *entry[K, V]) {
 	var v V
 	err := errGoexit
@@ -162,7 +162,7 @@ func (p *Pool[K, V]) open(e *entry[K, V]) {
 	v, err = p.cfg.Open(p.ctx, e.key)
 }
 
-// opened serves those who wait for e.
+// opened serves the waiters of e, whose Open has returned.
 func (p *Pool[K, V]) opened(e *entry[K, V], v V, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -178,7 +178,7 @@ func (p *Pool[K, V]) opened(e *entry[K, V], v V, err error) {
 	e.state = stateOpen
 	p.idle++
 	if e.stale {
-		// Evicted while it was opened: whoever waits gets a fresh one instead.
+		// Evicted while it was opened: the waiters get a fresh value instead.
 		p.bequeathLocked(e)
 	}
 	for w := range e.waiters {
@@ -190,7 +190,7 @@ func (p *Pool[K, V]) opened(e *entry[K, V], v V, err error) {
 	}
 }
 
-// bequeathLocked hands those who wait for e to its successor, at e's rank.
+// bequeathLocked moves the waiters of e to its successor, which gets the rank of e.
 func (p *Pool[K, V]) bequeathLocked(e *entry[K, V]) {
 	if len(e.waiters) == 0 {
 		return
@@ -215,7 +215,7 @@ func (p *Pool[K, V]) serveLocked(w *waiter[K, V]) {
 	close(w.done)
 }
 
-// failLocked refuses all who wait for e.
+// failLocked gives all waiters of e an error.
 func (p *Pool[K, V]) failLocked(e *entry[K, V], err error) {
 	for w := range e.waiters {
 		w.err = err
@@ -223,7 +223,7 @@ func (p *Pool[K, V]) failLocked(e *entry[K, V], err error) {
 	}
 }
 
-// idleLocked decides what becomes of an open entry without leases.
+// idleLocked keeps or closes an open entry that has no lease any more.
 func (p *Pool[K, V]) idleLocked(e *entry[K, V]) {
 	if e.stale || p.closed {
 		p.startCloseLocked(e)
@@ -244,11 +244,11 @@ func (p *Pool[K, V]) oldestIdleLocked() *entry[K, V] {
 		if !ok || e.refs == 0 {
 			return e
 		}
-		p.lru.Remove(k) // leased since; comes back when it is idle again
+		p.lru.Remove(k) // leased again; it is added again when it is idle
 	}
 }
 
-// toClosingLocked takes an idle entry out of use. finishClose must follow.
+// toClosingLocked makes an idle entry a closing one. finishClose must follow.
 func (p *Pool[K, V]) toClosingLocked(e *entry[K, V]) {
 	p.lru.Remove(e.key)
 	e.state = stateClosing
@@ -287,8 +287,8 @@ func (p *Pool[K, V]) finishClose(e *entry[K, V]) {
 	p.goneLocked(e)
 }
 
-// goneLocked frees the place of e, which is closed or failed to open, and lets
-// its successor queue.
+// goneLocked frees the place of e, which was closed or could not be opened, and puts its
+// successor into the queue.
 func (p *Pool[K, V]) goneLocked(e *entry[K, V]) {
 	p.used--
 	if e.gone != nil {
@@ -319,7 +319,7 @@ func (p *Pool[K, V]) enqueueLocked(e *entry[K, V]) {
 // after d.
 func (p *Pool[K, V]) armLocked(d time.Duration) {
 	if p.armed {
-		return // it fires for the oldest first, and is set again then
+		return // it fires for the oldest value, and is set again then
 	}
 	p.armed = true
 	p.wg.Add(1)

@@ -10,17 +10,17 @@ type Lease[K comparable, V any] struct {
 	gen   uint64
 }
 
-// slot tells the copies of one lease whether it was returned. It is used again
-// for later leases, so that leasing an open value allocates nothing; gen, which
-// grows at every return, keeps old copies from touching the later lease.
+// slot tells the copies of one lease whether it was released. It is used again for later
+// leases, so that leasing an open value allocates nothing. gen grows at every release, so
+// that a copy of an old lease cannot release a later one.
 type slot[K comparable, V any] struct {
 	pool *Pool[K, V]
 	gen  atomic.Uint64 // changes under Pool.mu only
 	next *slot[K, V]   // in Pool.free
 }
 
-// Value returns the value leased. It panics after Release: the value may be
-// closed by then, or closed and opened again for somebody else.
+// Value returns the value. It panics after Release: by then the value may be closed, or
+// closed and opened again for somebody else.
 func (l Lease[K, V]) Value() V {
 	if l.slot == nil || l.slot.gen.Load() != l.gen {
 		panic("pool: Value of a released lease")
@@ -28,8 +28,8 @@ func (l Lease[K, V]) Value() V {
 	return l.entry.val
 }
 
-// Release returns the lease. Only the first call does something, whichever copy
-// of the lease it is made on; it reports whether it was this one.
+// Release gives the lease back. Only the first call for all copies of the lease does
+// something; Release reports whether this was the first.
 func (l Lease[K, V]) Release() bool {
 	if l.slot == nil || l.slot.gen.Load() != l.gen {
 		return false

@@ -1,15 +1,16 @@
-// Package pool is a bounded, reference-counted pool of keyed values. It knows
-// nothing of what it pools: values are opened and closed by two functions.
+// Package pool is a bounded, reference-counted pool of keyed values. It does not know
+// what it pools: two functions open and close the values.
 //
 // # What it promises
 //
-//   - At most Config.Max values exist at once, those being opened or closed
-//     counted in.
+//   - At most Config.Max values exist at once, including those that are being opened
+//     or closed.
 //   - There is never more than one value of a key: a key is opened again only
 //     after its former value has been closed.
 //   - A value is closed exactly once, and never while a lease of it is out.
-//   - A waiter is served, refused or leaves with its context; when several keys
-//     wait for a place, the one that began to wait first gets the next place.
+//   - Every waiter gets a lease or an error, and waits no longer than its context
+//     lasts. When several keys wait for a place, the one that began to wait first
+//     gets the next place.
 //
 // # How it works
 //
@@ -17,11 +18,11 @@
 //
 //	queued ──► opening ──► open ──► closing
 //
-// A queued entry waits for a place, an opening one for Config.Open. The callers
-// who wait belong to the entry, so one opening serves all of them. An entry
-// that is closing, or stale and still leased, keeps its key; callers who want
-// that key meanwhile wait in a successor entry, which joins the queue when the
-// former one is gone, at the rank of its first caller.
+// A queued entry waits for a place, an opening one for Config.Open. The callers who wait
+// belong to the entry, so that one call of Open serves all of them. An entry that is
+// closing, or stale and still leased, keeps its key. Callers who want that key meanwhile
+// wait in a successor entry. When the former entry is gone, the successor joins the queue,
+// at the rank of its first caller.
 //
 // # Locking
 //
@@ -54,8 +55,8 @@ var (
 
 // Config says what a Pool holds.
 type Config[K comparable, V any] struct {
-	// Max is how many values may exist at once, those being opened or closed
-	// counted in. Required, above zero. It also bounds how many calls of Open
+	// Max is how many values may exist at once, including those that are being
+	// opened or closed. Required, above zero. It also bounds how many calls of Open
 	// and Close run at the same time.
 	Max int
 	// IdleTimeout is how long a value stays open after its last lease was
@@ -66,8 +67,8 @@ type Config[K comparable, V any] struct {
 	Open func(ctx context.Context, k K) (V, error)
 	// Close disposes of a value. Required. It is called once per opened value.
 	Close func(k K, v V) error
-	// OnCloseError, if set, is told of every error of Close as it occurs.
-	// Pool.Close returns only those that occur once it has been called.
+	// OnCloseError, if set, gets every error of Close as it occurs. Pool.Close
+	// returns only the errors that occur after it has been called.
 	OnCloseError func(k K, err error)
 }
 
@@ -84,17 +85,17 @@ type Pool[K comparable, V any] struct {
 	closed  bool
 	entries map[K]*entry[K, V]
 	queue   list.List // queued entries without predecessor, by seq
-	// lru holds every idle entry, the most recently used in front. An entry
-	// leased since stays in it until found at the end: taking it out and
-	// adding it again would allocate on every lease. An entry is in it only
-	// while open, so there are never more than Max.
+	// lru holds every idle entry, the most recently used in front. An entry that is
+	// leased again stays in it until it is found at the end: to take it out and add
+	// it again would allocate on every lease. Only open entries are in it, so there
+	// are never more than Max.
 	lru   *simplelru.LRU[K, *entry[K, V]]
 	free  *slot[K, V] // slots of returned leases
 	seq   uint64      // of the last entry made
 	timer *time.Timer // the one timer; nil until first needed
 	armed bool        // true whenever a value is idle and IdleTimeout is set
-	// used is opening + open + closing; claimed is how many of the closing
-	// have a successor, which wants the place for itself.
+	// used is opening + open + closing. claimed is how many of the closing entries
+	// have a successor, which will need the place itself.
 	used, opening, closing, claimed int
 	idle, leases, waiting           int
 	counts                          Stats // counters only
@@ -125,14 +126,13 @@ func New[K comparable, V any](cfg Config[K, V]) *Pool[K, V] {
 // Acquire leases the value of k, opening it first if need be. The caller
 // releases the lease.
 //
-// If every place is taken, the least recently used idle value gives up its own;
-// if none is idle, Acquire waits. ctx bounds that wait and the wait for Open,
-// but not Open itself: it goes on for the other callers, and for later ones.
-// Who holds a lease and acquires another should bound the wait: it may be for
-// a place that only the first lease can free, or, if k was evicted meanwhile,
-// for that very lease.
+// If every place is taken, the least recently used idle value is closed to make one; if
+// none is idle, Acquire waits. ctx bounds that wait and the wait for Open, but not Open
+// itself, which goes on for the other callers, and for later ones. A caller that already
+// holds a lease should bound the wait: it may be waiting for a place that only its own
+// lease can free, or, if k was evicted meanwhile, for that very lease to be released.
 //
-// The error is that of Open, given to all who waited for it and then forgotten;
+// The error is that of Open, which all who waited for it get and which is not kept;
 // ErrClosed; or that of ctx, with ErrFull if there was no place.
 func (p *Pool[K, V]) Acquire(ctx context.Context, k K) (Lease[K, V], error) {
 	if ctx.Err() != nil {
@@ -155,16 +155,16 @@ func (p *Pool[K, V]) Acquire(ctx context.Context, k K) (Lease[K, V], error) {
 	return p.await(ctx, w)
 }
 
-// Evict declares the value of k stale, because what it stands for was replaced
-// or deleted. It is not leased again, and is closed when its last lease is
-// returned, or now if it is idle; Evict does not wait for that. A later Acquire
-// opens the key anew once it is closed. Nothing happens if k is not open.
+// Evict declares the value of k stale, because what it stands for was replaced or
+// deleted. The value is not leased again. It is closed when its last lease is released, or
+// now if it is idle; Evict does not wait for that. A later Acquire opens the key anew once
+// the value is closed. Nothing happens if k is not open.
 func (p *Pool[K, V]) Evict(k K) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e := p.entries[k]
 	if e == nil || (e.state != stateOpening && e.state != stateOpen) {
-		return // a queued one has yet to look at what is there now
+		return // a queued entry has not been opened yet, so it cannot be stale
 	}
 	e.stale = true
 	if e.state == stateOpen && e.refs == 0 {
@@ -206,8 +206,9 @@ func (p *Pool[K, V]) EvictAndWait(ctx context.Context, k K) error {
 	return fmt.Errorf("pool: waiting for the value to be closed (%d leases): %w", e.refs, contextError(ctx))
 }
 
-// Peek returns the value of k if it is open, and how many leases of it are out. The
-// caller has none, so it may only look at what does not change.
+// Peek returns the value of k if it is open, and how many leases of it are out. The caller
+// has no lease, so the value may be closed at any time: the caller may only read what does
+// not change.
 func (p *Pool[K, V]) Peek(k K) (v V, leases int, open bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -237,14 +238,14 @@ func (p *Pool[K, V]) CloseIdle(k K) bool {
 	return true
 }
 
-// Close shuts the pool: nothing is admitted any more, waiters get ErrClosed,
-// the context of running Opens ends, idle values are closed at once and leased
-// ones when their last lease is returned. Close waits for all of that until ctx
-// ends; what is left then goes on by itself, and Close may be called again to
-// wait for more of it. Concurrent calls are fine.
+// Close shuts the pool: Acquire is refused from now on, waiters get ErrClosed, and the
+// context of every running Open ends. Idle values are closed at once, and leased ones when
+// their last lease is released. Close waits for all of that until ctx ends. What is left
+// then goes on by itself, and Close may be called again to wait for it. Concurrent calls
+// are fine.
 //
-// The error joins those of closing values since the first call with, if ctx
-// ended first, one that wraps ctx's error and says what is still out.
+// The error joins the errors of closing values since the first call. If ctx ended first,
+// it also wraps the error of ctx and says what is still leased or open.
 func (p *Pool[K, V]) Close(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.closed {
@@ -272,12 +273,12 @@ func (p *Pool[K, V]) Close(ctx context.Context) error {
 	}
 	p.mu.Unlock()
 	if left == 0 {
-		p.wg.Wait() // they have nothing left to do but return
+		p.wg.Wait() // the goroutines have nothing left to do but return
 	}
 	return errors.Join(errs...)
 }
 
-// shutLocked refuses all who wait and begins to close what is idle.
+// shutLocked refuses all waiters and begins to close the idle values.
 func (p *Pool[K, V]) shutLocked() {
 	if p.armed && p.timer.Stop() {
 		p.armed = false
@@ -303,7 +304,7 @@ func (p *Pool[K, V]) shutLocked() {
 	p.drainLocked()
 }
 
-// drainLocked tells Close when nothing is left.
+// drainLocked lets Close return if nothing is left.
 func (p *Pool[K, V]) drainLocked() {
 	if !p.closed || p.used > 0 {
 		return

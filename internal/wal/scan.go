@@ -18,15 +18,14 @@ func (h Header) Start() Pos { return Pos{Offset: HeaderSize, Sum: h.Sum} }
 // Frames is how many frames end at or before the position.
 func (h Header) Frames(p Pos) int64 { return (p.Offset - HeaderSize) / h.FrameSize() }
 
-// Scanner reads frames one after the other through a buffer of the caller's
-// and stops at the first that does not belong to the log. Not safe for
-// concurrent use.
+// Scanner reads frames one after the other, through a buffer of the caller, and stops at
+// the first that does not belong to the log. Not safe for concurrent use.
 type Scanner struct {
 	r    io.ReaderAt
 	h    Header
 	pos  Pos // after the last frame returned
 	buf  []byte
-	have []byte // unread part of buf, which starts at pos
+	have []byte // the part of buf that is not returned yet; it starts at pos
 	err  error
 }
 
@@ -55,7 +54,7 @@ func (s *Scanner) Next() (f Frame, page []byte, ok bool) {
 	return f, page, true
 }
 
-// fill reads ahead from pos. It reports whether a whole frame is there.
+// fill fills the buffer from pos on. It reports whether it has a whole frame.
 func (s *Scanner) fill() bool {
 	n, err := s.r.ReadAt(s.buf, s.pos.Offset)
 	s.have = s.buf[:n]
@@ -69,12 +68,12 @@ func (s *Scanner) fill() bool {
 // Pos is the position after the last frame returned.
 func (s *Scanner) Pos() Pos { return s.pos }
 
-// Err is the first read error; the end of the file is none.
+// Err returns the first read error. The end of the file is not an error.
 func (s *Scanner) Err() error { return s.err }
 
-// CommittedEnd scans from a position and returns the one after the last commit
-// frame, at most maxFrames frames on (0: no limit), and that commit's database
-// size in pages; the position itself and 0 if there is no commit.
+// CommittedEnd scans at most maxFrames frames from a position (0: no limit). It returns
+// the position after the last commit frame among them, and the size of the database in
+// pages after that commit. If there is no commit it returns the position from and 0.
 func CommittedEnd(r io.ReaderAt, h Header, from Pos, buf []byte, maxFrames int64) (Pos, uint32, error) {
 	s, err := NewScanner(r, h, from, buf)
 	if err != nil {

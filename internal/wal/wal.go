@@ -1,5 +1,5 @@
-// Package wal reads and verifies SQLite write-ahead logs, and nothing else: no
-// SQLite connection, no lock, no state of its own.
+// Package wal reads and verifies SQLite write-ahead logs, and does nothing else: it has no
+// SQLite connection, no lock and no state of its own.
 //
 // The format is the one of https://www.sqlite.org/fileformat2.html#walformat:
 // a 32-byte header, then frames of a 24-byte header and one page. A frame
@@ -26,14 +26,14 @@ const (
 	version     = 3007000
 )
 
-// ErrNoHeader is returned when the bytes are no complete header: too short, or
-// its checksum is wrong because it is being written or its writer died. SQLite
-// takes such a log as empty.
+// ErrNoHeader is returned when the bytes are not a complete header. They are too few, or
+// the checksum is wrong because the header is being written or its writer died. To SQLite
+// such a log is empty.
 var ErrNoHeader = errors.New("wal: no valid header")
 
-// Header is the header of a log. A log that restarts gets a new one with salt1
-// increased by one and a new random salt2. Seq is the number of restarts by the
-// connection that made this one, not by all.
+// Header is the header of a log. A log that restarts gets a new header, with salt1
+// increased by one and a new random salt2. Seq counts the restarts by the connection that
+// wrote this header, not by all connections.
 type Header struct {
 	BigEndian    bool // byte order of the checksum's words
 	PageSize     uint32
@@ -67,7 +67,7 @@ func ParseHeader(b []byte) (Header, error) {
 	}
 	h.PageSize = binary.BigEndian.Uint32(b[8:])
 	if h.PageSize < 512 || h.PageSize > 65536 || h.PageSize&(h.PageSize-1) != 0 {
-		return Header{}, ErrNoHeader // so does SQLite's recovery
+		return Header{}, ErrNoHeader // SQLite's recovery ignores such a log too
 	}
 	h.Seq = binary.BigEndian.Uint32(b[12:])
 	h.Salt1 = binary.BigEndian.Uint32(b[16:])
@@ -98,8 +98,9 @@ func ParseFrame(b []byte) Frame {
 	}
 }
 
-// Verify checks the frame at the start of b (header and page) against the
-// generation and the checksum chain so far. The chain goes on with f.Sum.
+// Verify checks the frame at the start of b (its header and page): whether it has the
+// salts of the log and continues the checksum chain from prev. The chain goes on with
+// f.Sum.
 func (h Header) Verify(prev Sum, b []byte) (f Frame, ok bool) {
 	if int64(len(b)) < h.FrameSize() {
 		return Frame{}, false

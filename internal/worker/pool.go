@@ -8,33 +8,32 @@ import (
 	"time"
 )
 
-// Source decides what runs and when. A Pool calls it from one goroutine at a
-// time and holds no lock while it does; a Source whose state others change too
-// locks itself.
+// Source decides what runs and when. A Pool calls it from one goroutine at a time and
+// without holding a lock. A Source whose state others change too has a lock of its own.
 type Source interface {
-	// Next returns the job to run now, or false if none is due. Every job
-	// returned is run exactly once, whatever happens. Its ctx ends only when
-	// Stop has run out of time. A job that panics ends the process: it holds a
-	// database half way through a step, and going on would hide that.
+	// Next returns the job to run now, or false if none is due. Every job that it
+	// returns is run exactly once, whatever happens. The job's ctx ends only if the
+	// ctx of Stop ends first. A job that panics ends the process: it has left a
+	// database in the middle of a step, and to go on would hide that.
 	Next(now time.Time) (job func(ctx context.Context), ok bool)
-	// Wake returns when the next job becomes due, and false if only an event
-	// can make one due. It is asked when Next had nothing.
+	// Wake returns when the next job becomes due, and false if only an event can
+	// make one due. It is called after Next has returned false.
 	Wake() (at time.Time, ok bool)
 }
 
-// minDelay is waited when Wake names a time that is past although Next had
-// nothing, so that a Source that disagrees with itself is not a busy loop.
+// minDelay is the shortest wait after Next has returned false. Without it, a Source
+// whose Wake then returns a time in the past would make a busy loop.
 const minDelay = time.Millisecond
 
-// Pool runs the jobs of one Source on a fixed number of goroutines, plus one
-// that dispatches, with one timer for all. They live from Start to Stop. Safe for concurrent use.
+// Pool runs the jobs of one Source on a fixed number of goroutines; one more dispatches,
+// with one timer for all. The goroutines live from Start to Stop. Safe for concurrent use.
 type Pool struct {
 	source  Source
 	workers int
 	now     func() time.Time
 
 	free chan struct{}              // one token for every worker that could take a job
-	jobs chan func(context.Context) // never blocks: a job is put in for a token
+	jobs chan func(context.Context) // sending never blocks: each job has a token
 	poke chan struct{}
 	stop chan struct{} // closed by Stop
 	done chan struct{} // closed when every goroutine has ended, or none will start
@@ -47,9 +46,8 @@ type Pool struct {
 	stopped bool
 }
 
-// New returns a Pool that does nothing before Start. workers below 1 counts as
-// 1. now is the clock whose time Next is given and Wake is compared with, in
-// general time.Now.
+// New returns a Pool that does nothing before Start. workers below 1 counts as 1. now is
+// the clock by which Next and Wake go, usually time.Now.
 func New(source Source, workers int, now func() time.Time) *Pool {
 	workers = max(workers, 1)
 	p := &Pool{
@@ -64,7 +62,7 @@ func New(source Source, workers int, now func() time.Time) *Pool {
 	return p
 }
 
-// Start starts the goroutines. Started before or stopped, it does nothing.
+// Start starts the goroutines. It does nothing if the Pool was started or stopped before.
 func (p *Pool) Start() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,9 +83,9 @@ func (p *Pool) Start() {
 	}()
 }
 
-// Poke says that something may be due earlier than Wake said. It never blocks,
-// takes no lock, and may be called at any time, also under the lock of the Source. Many
-// Pokes may become one look at the Source, but a look follows every Poke.
+// Poke says that something may be due earlier than Wake said. It never blocks, takes no
+// lock, and may be called at any time, also under the lock of the Source. One call of Next
+// may answer many Pokes, but every Poke is followed by a call of Next.
 func (p *Pool) Poke() {
 	select {
 	case p.poke <- struct{}{}:
@@ -95,11 +93,10 @@ func (p *Pool) Poke() {
 	}
 }
 
-// Stop dispatches nothing more and returns when the running jobs, and the
-// goroutines of the Pool, have ended. If ctx ends first, the context of the
-// jobs is cancelled, and Stop returns the cause of ctx without waiting for them;
-// call it again for that, also at the same time. A Pool that was stopped cannot be
-// started.
+// Stop dispatches nothing more and returns when the running jobs and the goroutines of
+// the Pool have ended. If ctx ends first, the context of the jobs is cancelled, and Stop
+// returns the cause of ctx without waiting for them; call it again to wait. Concurrent
+// calls are fine. A Pool that was stopped cannot be started.
 func (p *Pool) Stop(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.stopped {
@@ -129,12 +126,12 @@ func (p *Pool) work() {
 	for job := range p.jobs {
 		job(p.ctx)
 		p.free <- struct{}{}
-		p.Poke() // what the job has found out may have made something due
+		p.Poke() // what the job found out may have made something due
 	}
 }
 
-// dispatch asks for a job only when a worker is free, so that the choice is
-// made as late as it can be.
+// dispatch asks for a job only when a worker is free, so that the Source chooses it as
+// late as possible.
 func (p *Pool) dispatch() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
