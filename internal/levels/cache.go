@@ -14,18 +14,18 @@ import (
 // hundreds of small ones.
 const maxKept = 64 << 10
 
-// keptCost is what a kept file takes beside its bytes: 80 for kept and up to 16
-// for the pointer to it.
+// keptCost is the memory that a kept file takes besides its bytes: 80 bytes for kept and
+// up to 16 for the pointer to it.
 const keptCost = 96
 
-// Cache holds the bytes of small files that were written a short while ago, so
-// that compacting them needs no request. It is shared by any number of
-// inventories and bounded in bytes for all of them together: the file written
-// first goes first. A nil Cache keeps nothing. Safe for concurrent use.
+// Cache holds the bytes of small files that were written a short while ago, so that
+// compacting them needs no request. Any number of inventories share it, and it is bounded
+// in bytes for all of them together; the file that was written first is dropped first. A
+// nil Cache keeps nothing. Safe for concurrent use.
 //
-// It never invents or outlives a file: bytes are kept by Inventory.Wrote alone,
-// of a write that the replica has acknowledged, and go with every other change
-// of what the inventory knows under the same level and TXIDs.
+// It never has bytes of a file that does not exist: only Inventory.Wrote adds bytes, for a
+// write that the replica has acknowledged, and any other change of what the inventory
+// knows under the same level and TXIDs drops them.
 type Cache struct {
 	limit int64
 
@@ -52,8 +52,8 @@ type shelf struct {
 	files []*kept // sorted by level, min, max; guarded by cache.mu
 }
 
-// NewCache returns a cache that takes at most so many bytes of memory, its own
-// overhead included. Zero or less: nil.
+// NewCache returns a cache that takes at most limit bytes of memory, including its own
+// overhead. If limit is zero or less it returns nil.
 func NewCache(limit int64) *Cache {
 	if limit <= 0 {
 		return nil
@@ -101,7 +101,7 @@ func (s *shelf) takeLocked(i int) {
 	}
 }
 
-// put keeps a copy of a file's bytes, in place of what is kept under its name.
+// put keeps a copy of a file's bytes, in place of those that are kept under its name.
 func (s *shelf) put(name key, data []byte) {
 	if s == nil {
 		return

@@ -16,12 +16,12 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// readAhead is the size up to which a source is read when it is opened, so that
-// a compaction of many small files holds no connection for each of them.
+// readAhead is the size up to which a source is read as soon as it is opened, so that a
+// compaction of many small files does not hold a connection for each of them.
 const readAhead = 64 << 10
 
-// compactClient is the replica as one compaction sees it: it lists the run from
-// memory, watches what is opened and records what is written.
+// compactClient is the replica for one compaction: it lists the files of the run from
+// memory, checks what is opened and records what is written.
 type compactClient struct {
 	litestream.ReplicaClient
 	v       *Inventory
@@ -35,7 +35,7 @@ type compactClient struct {
 	pageSize uint32 // of the sources
 	written  int64
 
-	// A compactor that failed may go on reading for a moment in the background.
+	// A compactor that failed may go on reading in the background for a moment.
 	read    atomic.Int64
 	missing atomic.Bool
 }
@@ -84,8 +84,8 @@ func (c *compactClient) open(ctx context.Context, level int, minTXID, maxTXID lt
 	return &countedReader{guarded, &c.read}, nil
 }
 
-// check reads the header, which the compactor would do too late to tell what is
-// wrong other than by text.
+// check reads the header of a source. The compactor reads it later, but an error that it
+// finds could only be recognized by its text.
 func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadCloser, error) {
 	var r io.Reader = rc
 	if info.Size <= readAhead {
@@ -118,7 +118,7 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 	return io.NopCloser(r), rc.Close()
 }
 
-// compareWith reads the destination that exists beside what would be written.
+// compareWith compares the destination, which exists already, with what would be written.
 func (c *compactClient) compareWith(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
 	if err != nil {
@@ -166,7 +166,7 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 	return info, nil
 }
 
-// head keeps what is written to it while it is no more than most bytes.
+// head keeps what is written to it, as long as it is no more than most bytes.
 type head struct {
 	most int
 	buf  []byte
@@ -182,7 +182,7 @@ func (h *head) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all is everything that was written, or nil if that is not known.
+// all returns everything that was written, or nil if that was too much.
 func (h *head) all() []byte {
 	if h == nil || h.over {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// Report is what Compact or Retain did, also where it failed.
+// Report is what Compact or Retain did, even if it failed in the end.
 type Report struct {
 	Compactions  int   // files written
 	Deleted      int   // files deleted, strays included
@@ -29,17 +29,17 @@ func (r *Report) Add(o Report) {
 	r.BytesWritten += o.BytesWritten
 }
 
-// Compact merges the files of each level into the next where that is due or, if
-// all is set, wherever two files or more are left: for a database that goes to
-// rest. It makes one request for each file written and one for each file read
-// whose bytes are not kept (see Inventory.Remember), and no listing.
+// Compact merges files of each level into one of the next level, if that is due or, if all
+// is set, wherever a level has two files or more to merge: that is for a database that
+// becomes cold. It makes one request for each file that it writes, and one for each file
+// that it reads and whose bytes are not kept (see Inventory.Remember). It makes no listing.
 //
-// The inventory gains a file when the replica has acknowledged it. On an error
-// the compactions before it are done; calling again goes on. See ErrInventory
-// and ErrPageSize for what calling again does not mend. ctx bounds all requests.
+// A file is added to the inventory when the replica has acknowledged it. On an error, the
+// compactions before it are done, and another call goes on from there. See ErrInventory
+// and ErrPageSize for errors that another call does not overcome. ctx bounds all requests.
 // A nil logger discards.
 //
-// Calls for different inventories may run at once.
+// Calls for different inventories may run at the same time.
 func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, all bool, logger *slog.Logger) (Report, error) {
 	p = p.withDefaults()
 	if logger == nil {
@@ -60,14 +60,14 @@ func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory,
 	return rep, nil
 }
 
-// compactRun writes the files of a run as one file of level dst. Where one of that
-// name exists, of an earlier attempt or of another writer of the same history, it is
-// taken if it is the same; if not, the error is ErrForeign.
+// compactRun writes the files of a run as one file of level dst. A file of that name may
+// exist already, from an earlier attempt or from another writer of the same history. It
+// is accepted if it has the same content; otherwise the error is ErrForeign.
 func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Inventory, dst int, run []file, logger *slog.Logger) (Report, error) {
 	c := &compactClient{ReplicaClient: client, v: v, shelf: v.shelf, dst: dst}
 	var reached ltx.TXID
 	for _, f := range run {
-		if f.max > reached { // what another file contains adds nothing
+		if f.max > reached { // otherwise another file contains all of it
 			c.sources = append(c.sources, f.info(dst-1))
 			reached = f.max
 		}
@@ -86,7 +86,7 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	rep := Report{BytesRead: c.read.Load(), BytesWritten: c.written}
 	if err == nil {
 		rep.Compactions, rep.FilesRead = 1, len(c.sources)
-		for _, f := range run { // nothing reads them again
+		for _, f := range run { // nobody reads them again
 			v.shelf.drop(key{dst - 1, f.min, f.max})
 		}
 		return rep, nil

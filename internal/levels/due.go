@@ -44,9 +44,9 @@ func (p Policy) due(level int, run []file) bool {
 	return len(run) >= p.files(level) || level == 0 && len(run) >= 2 && size(run) >= p.L0Bytes
 }
 
-// runs yields the files of a level that are not in the next one, in parts that
-// may be compacted into one file: no TXID is missing inside, no epoch begins. As
-// for litestream, a file that begins in the next level is in it.
+// runs yields the files of a level that are not in the next level. They come in parts that
+// may be compacted into one file: inside a part no TXID is missing and no epoch begins. As
+// in litestream, a file counts as in the next level if its first TXID is.
 func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 	return func(yield func(run []file) bool) {
 		done := v.levels[level+1].max
@@ -71,9 +71,10 @@ func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 	}
 }
 
-// dueRuns returns the runs of a level to compact now, oldest first: those of two
-// files or more up to the last that is due, or all of them. A run that is passed
-// over would stay where it is: later ones are compacted past it.
+// dueRuns returns the runs of a level to compact now, oldest first: the runs of two files
+// or more up to the last one that is due, or all of them. It must leave out none before
+// that one: once a later run is compacted, an earlier one would stay in its level for
+// good.
 func (v *Inventory) dueRuns(level int, p Policy, all bool) [][]file {
 	var runs [][]file
 	due := 0
@@ -89,8 +90,8 @@ func (v *Inventory) dueRuns(level int, p Policy, all bool) [][]file {
 	return runs[:due]
 }
 
-// pieces divides a run, grown long while nothing could be compacted, into parts
-// of n files or a little more.
+// pieces divides a run into parts of n files or a few more. Runs grow long while nothing
+// can be compacted.
 func pieces(run []file, n int) [][]file {
 	n = min(n, maxSources/2)
 	parts := max(1, len(run)/n)
@@ -101,10 +102,10 @@ func pieces(run []file, n int) [][]file {
 	return out
 }
 
-// SnapshotDue reports whether to take a snapshot: the prefix has files, the
-// newest snapshot is SnapshotInterval old or there is none, and something was
-// written since. A file of any level that begins at TXID 1 is a snapshot. Where
-// an epoch began after the newest snapshot one is due at once.
+// SnapshotDue reports whether to take a snapshot: the prefix has files, the newest
+// snapshot is SnapshotInterval old or there is none, and something was written since. A
+// file of any level that begins at TXID 1 is a snapshot. If an epoch began after the
+// newest snapshot, another one is due at once.
 func (v *Inventory) SnapshotDue(p Policy, now time.Time) bool {
 	p = p.withDefaults()
 	newest, ok := v.newestSnapshot()
@@ -117,7 +118,7 @@ func (v *Inventory) SnapshotDue(p Policy, now time.Time) bool {
 		return true
 	}
 	age := now.Sub(time.UnixMilli(newest.created))
-	return age >= p.SnapshotInterval || age <= -p.SnapshotInterval // or the clock was wrong once
+	return age >= p.SnapshotInterval || age <= -p.SnapshotInterval // or a clock was wrong once
 }
 
 // newestSnapshot is the file from TXID 1 that ends last.

@@ -15,11 +15,11 @@ const (
 	maxTime         = 1 << 53 // of created, ms: no sum with a duration overflows
 )
 
-// The encoding is the version, then per level, in integers of variable length,
-// the number of files and of each file the distance of its first TXID from the
-// last of the one before, the TXIDs it has beyond one, its size and the time
-// since the last known one (the least integer if unknown); the cuts, the strays,
-// the marks, and a CRC-32C of all that.
+// The encoding is the version; then, for each level, in integers of variable length, the
+// number of files and for each file the distance of its first TXID from the last TXID of
+// the file before, the number of its TXIDs less one, its size and the time since the last
+// known time (the least integer if it is unknown); then the cuts, the strays, the marks,
+// and a CRC-32C of all of these.
 
 // AppendBinary appends the inventory to b, in about 7 bytes for a small file.
 // The error is always nil.
@@ -64,9 +64,9 @@ func (v *Inventory) AppendBinary(b []byte) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:])), nil
 }
 
-// UnmarshalBinary replaces the inventory by an encoded one. On an error, which
-// wraps ErrEncoding, it is left as it was. Memory is bounded by a small multiple
-// of len(b), whatever b is.
+// UnmarshalBinary replaces the inventory by an encoded one. On an error, which wraps
+// ErrEncoding, it changes nothing. It takes memory of at most a small multiple of len(b),
+// whatever b is.
 func (v *Inventory) UnmarshalBinary(b []byte) error {
 	n := len(b) - checksumSize
 	if n < 1 || binary.BigEndian.Uint32(b[n:]) != checksum(b[:n]) {
@@ -123,7 +123,7 @@ func (d *decoder) varint() int64 {
 
 func (d *decoder) fail() { d.bad, d.b = true, nil }
 
-// count reads a number of things, of which each takes so many bytes or more.
+// count reads the number of things that follow, each of which takes size bytes or more.
 func (d *decoder) count(size int) int {
 	n := d.uvarint()
 	if n > uint64(len(d.b)/size) {
@@ -177,7 +177,7 @@ func (d *decoder) cuts() []ltx.TXID {
 	return cuts
 }
 
-// strays reads the strays of v, which are none of its files.
+// strays reads the strays, none of which may be a file of v.
 func (d *decoder) strays(v *Inventory) []key {
 	var strays []key
 	for range d.count(3) {

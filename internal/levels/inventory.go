@@ -13,15 +13,15 @@ import (
 
 const levelCount = litestream.SnapshotLevel + 1
 
-// Inventory is what a prefix holds: the LTX files that are known to be there,
-// by level, each in TXID order. Times are kept to the millisecond, checksums are
-// not kept. The zero value is an empty prefix. Not safe for concurrent use.
+// Inventory is what a prefix holds: the LTX files that are known to be there, by level,
+// and in TXID order in each level. It keeps times to the millisecond and no checksums. The
+// zero value is an empty prefix. Not safe for concurrent use.
 type Inventory struct {
 	levels [levelCount]list
 	cuts   []ltx.TXID // sorted, see Cut
-	strays []key      // sorted; not among the files
+	strays []key      // sorted; they are not in levels
 	marks  []mark     // the oldest first, see Note
-	shelf  *shelf     // the bytes of small files written lately; nil: none
+	shelf  *shelf     // the bytes of small files that were written lately; nil: none
 }
 
 // mark says that all of level 0 up to a TXID was at the replica at a time.
@@ -33,7 +33,7 @@ type mark struct {
 // list is one level.
 type list struct {
 	files []file   // sorted by min, then by max
-	max   ltx.TXID // the greatest max: not always the last file's
+	max   ltx.TXID // the greatest max of all files, which is not always the last file's
 }
 
 // file is one LTX file, in 32 bytes.
@@ -49,7 +49,7 @@ type key struct {
 	min, max ltx.TXID
 }
 
-// unknownTime stands for a zero CreatedAt. Such a file is never old.
+// unknownTime stands for a zero CreatedAt. No rule takes such a file for old.
 const unknownTime = math.MinInt64
 
 func keyOf(info *ltx.FileInfo) key { return key{info.Level, info.MinTXID, info.MaxTXID} }
@@ -80,9 +80,9 @@ func compareFiles(a, b file) int {
 	return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.max, b.max))
 }
 
-// Add records a file that is at the replica, in place of what is known under
-// its level and TXIDs. One that no restore could use (a level outside 0 to 9, a
-// MinTXID of 0 or above MaxTXID) is left out.
+// Add records a file that is at the replica, in place of the one that is known under its
+// level and TXIDs. It ignores a file that no restore could use (a level outside 0 to 9, a
+// MinTXID of 0 or above MaxTXID).
 func (v *Inventory) Add(info *ltx.FileInfo) {
 	k := keyOf(info)
 	if !k.valid() {
@@ -97,9 +97,9 @@ func (v *Inventory) Add(info *ltx.FileInfo) {
 	v.shelf.drop(k)
 }
 
-// Remember makes the inventory keep the bytes of files in a cache that it
-// shares with others, from now on; see Wrote. A nil cache: it keeps none. Call
-// Forget when the inventory is given up.
+// Remember makes the inventory keep the bytes of files, from now on, in a cache that it
+// shares with other inventories; see Wrote. If the cache is nil, it keeps none. Call
+// Forget when the inventory is no longer used.
 func (v *Inventory) Remember(c *Cache) {
 	v.shelf.clear()
 	if v.shelf = nil; c != nil {
@@ -107,9 +107,8 @@ func (v *Inventory) Remember(c *Cache) {
 	}
 }
 
-// Wrote is Add for a file whose write the replica has acknowledged just now. If
-// data is not nil it is all of the file, and compacting it may need no request.
-// It is copied.
+// Wrote is Add for a file whose write the replica has just acknowledged. data is the whole
+// file, or nil; it is copied. With data, compacting the file may need no request.
 func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 	v.Add(info)
 	if k := keyOf(info); k.valid() && int64(len(data)) == info.Size {
@@ -117,12 +116,12 @@ func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// Forget frees the bytes that are kept of files; compacting them reads them
-// from the replica.
+// Forget frees the bytes of all files. Compacting the files then reads them from the
+// replica.
 func (v *Inventory) Forget() { v.shelf.clear() }
 
-// Doubt records that a file may be at the replica or not, after a write or a
-// deletion that failed. It is a stray until it is added again; see the package
+// Doubt records, after a write or a deletion that failed, that it is not known whether a
+// file is at the replica. The file is a stray until it is added again; see the package
 // comment.
 func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
 	k := key{level, minTXID, maxTXID}
@@ -136,7 +135,7 @@ func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
 	}
 }
 
-// settle ends the doubt about a file.
+// settle removes a file from the strays.
 func (v *Inventory) settle(k key) {
 	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); ok {
 		v.strays = slices.Delete(v.strays, i, i+1)
@@ -146,9 +145,9 @@ func (v *Inventory) settle(k key) {
 	}
 }
 
-// Reset replaces all files by those of a listing, in any order, and forgets
-// strays, of which the listing tells, and since when files are known: call Note.
-// Cuts stay; no file's bytes do.
+// Reset replaces all files by those of a listing, which may come in any order. It forgets
+// the strays, since the listing says which of them exist, and since when files are known
+// to be at the replica: call Note. It keeps the cuts, and the bytes of no file.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	v.Forget()
 	*v = Inventory{cuts: v.cuts, shelf: v.shelf}
@@ -167,10 +166,10 @@ func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	}
 }
 
-// Note says that every level 0 file of the inventory is at the replica at now.
-// Policy.Grace counts from there, not from the times that files bear, which are by
-// the clocks of whoever wrote them. It keeps a few times only, so that it may be
-// taken for a quarter of grace later than it was.
+// Note records that every level 0 file of the inventory is at the replica at now.
+// Policy.Grace is counted from then, and not from the times in the files, which come from
+// the clocks of their writers. Only a few times are kept, so that a file may count as
+// known up to a quarter of grace later than it was.
 func (v *Inventory) Note(now time.Time, grace time.Duration) {
 	end, n := v.levels[0].max, len(v.marks)
 	if n > 0 && v.marks[n-1].txid >= end || end == 0 {
@@ -178,14 +177,14 @@ func (v *Inventory) Note(now time.Time, grace time.Duration) {
 	}
 	m := mark{now.UnixMilli(), end}
 	if n > 0 {
-		m.at = max(m.at, v.marks[n-1].at) // a clock that was set back makes nothing older
+		m.at = max(m.at, v.marks[n-1].at) // a clock that was set back must not make a mark older
 	}
 	if n > 1 && m.at-v.marks[n-2].at < grace.Milliseconds()/4 {
 		v.marks[n-1] = m
 	} else {
 		v.marks = append(v.marks, m)
 	}
-	// Of those whose grace is over only the last one says anything.
+	// Of the marks whose grace is over only the last one is needed.
 	over := 0
 	for over+1 < len(v.marks) && m.at-v.marks[over+1].at > grace.Milliseconds() {
 		over++
@@ -193,7 +192,8 @@ func (v *Inventory) Note(now time.Time, grace time.Duration) {
 	v.marks = slices.Delete(v.marks, 0, over)
 }
 
-// knownAt is since when a level 0 file that ends at txid is known to be there.
+// knownAt returns since when a level 0 file that ends at txid is known to be at the
+// replica.
 func (v *Inventory) knownAt(txid ltx.TXID) int64 {
 	for _, m := range v.marks {
 		if m.txid >= txid {
@@ -203,22 +203,22 @@ func (v *Inventory) knownAt(txid ltx.TXID) int64 {
 	return unknownTime
 }
 
-// Cut begins an epoch: files that end at txid or before are never compacted
-// together with later ones, and no restore goes from them to later ones. It is
-// for a change of the page size and for TXIDs that are lost.
+// Cut begins an epoch: files that end at txid or before are never compacted together with
+// later ones, and no restore goes on from them to later ones. It is called when the page
+// size has changed and when TXIDs are lost.
 func (v *Inventory) Cut(txid ltx.TXID) {
 	if i, ok := slices.BinarySearch(v.cuts, txid); !ok {
 		v.cuts = slices.Insert(v.cuts, i, txid)
 	}
 }
 
-// cutBetween reports whether an epoch begins after a, by b at the latest.
+// cutBetween reports whether an epoch begins after file a and not after file b.
 func (v *Inventory) cutBetween(a, b file) bool {
 	i, _ := slices.BinarySearch(v.cuts, a.max)
 	return i < len(v.cuts) && v.cuts[i] < b.max
 }
 
-// pruneCuts forgets the cuts that have no file before them any more.
+// pruneCuts forgets the cuts before which there is no file any more.
 func (v *Inventory) pruneCuts() {
 	first := ltx.TXID(math.MaxUint64) // the lowest end of a file
 	for level := range v.levels {
@@ -265,7 +265,7 @@ func (v *Inventory) Len() int {
 	return n
 }
 
-// Strays is the number of files that may be at the replica or not.
+// Strays is the number of files of which it is not known whether they are at the replica.
 func (v *Inventory) Strays() int { return len(v.strays) }
 
 func size(files []file) int64 {

@@ -11,11 +11,10 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// RestorePlan returns the files that litestream would restore from, in order,
-// without I/O: to txid, to what was there before timestamp, or, if both are
-// zero, to the newest state. The error wraps litestream.ErrTxNotAvailable where
-// no file answers the request. A plan that crosses a cut is refused with
-// ErrNotRestorable.
+// RestorePlan returns, without I/O, the files that litestream would restore from, in
+// order: to txid, or to the state before timestamp, or, if both are zero, to the newest
+// state. The error wraps litestream.ErrTxNotAvailable if the files cannot restore that. A
+// plan that crosses a cut is refused with ErrNotRestorable.
 func (v *Inventory) RestorePlan(ctx context.Context, txid ltx.TXID, timestamp time.Time) ([]*ltx.FileInfo, error) {
 	infos, err := litestream.CalcRestorePlan(ctx, planClient{v: v}, txid, timestamp, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -46,8 +45,8 @@ func (v *Inventory) Restorable() error {
 	return nil
 }
 
-// planClient answers the one question that a plan asks a replica: what is
-// there. Its ReplicaClient is nil.
+// planClient answers the only question that a plan asks a replica: which files it has.
+// Its ReplicaClient is nil.
 type planClient struct {
 	litestream.ReplicaClient
 	v *Inventory
@@ -59,7 +58,7 @@ func (c planClient) LTXFiles(_ context.Context, level int, seek ltx.TXID, _ bool
 	return &fileIterator{level: level, files: files[i:]}, nil
 }
 
-// fileIterator makes a FileInfo only of the files that are asked for.
+// fileIterator makes a FileInfo only for the files that it is asked for.
 type fileIterator struct {
 	level int
 	files []file

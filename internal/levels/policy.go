@@ -17,41 +17,41 @@ const (
 	DefaultSnapshotInterval = 24 * time.Hour
 )
 
-// maxSources bounds the files that one compaction reads at once: each is an
-// open body and a page buffer.
+// maxSources bounds the files that one compaction reads at once: each needs an open
+// response body and a page buffer.
 const maxSources = 256
 
-// Policy says when a prefix is compacted and what it keeps. Of every field, a
-// value of zero or less means the default.
+// Policy says when a prefix is compacted and what it keeps. In every field, a value of
+// zero or less means the default.
 type Policy struct {
 	// L0Files is the number of level 0 files not yet in level 1 that makes a
 	// compaction due. Default 60.
 	L0Files int
-	// L0Bytes is the size of those files, in bytes, that makes one due before.
-	// Default 8 MiB.
+	// L0Bytes is the size of those files, in bytes, that makes a compaction due
+	// even before they are L0Files. Default 8 MiB.
 	L0Bytes int64
 	// Fanout is the number of files of a level from 1 up, not yet in the next,
 	// that makes a compaction to the next due. Default 16.
 	Fanout int
 	// MaxLevel is the highest level that is compacted into. Default 3, at most 8.
 	MaxLevel int
-	// L0Retention is how old the newest transaction of a level 1 file is when the
-	// level 0 files that it was made of go, all together. Default 5 minutes.
+	// L0Retention is the age of the newest transaction of a level 1 file from which
+	// the level 0 files that it was made of may be deleted, all together. Default 5
+	// minutes.
 	L0Retention time.Duration
-	// Granularity is how much time inside a level 1 file may be given up for
-	// restores to a point in time: level 0 files stay for the whole Retention
-	// where they are older than the end of their level 1 file by more. Default:
-	// no bound, a level 1 file is restored wholly or not at all once L0Retention
-	// has passed.
+	// Granularity bounds how much time inside a level 1 file restores to a point in
+	// time may lose: a level 0 file that is older than the end of its level 1 file
+	// by more than that stays for the whole Retention. Default: no bound; once
+	// L0Retention has passed, a level 1 file is restored wholly or not at all.
 	Granularity time.Duration
-	// Grace is for how long every level 0 file stays at least, from when it was known
-	// to be there (Inventory.Note): what other writers rely on to find out that the
-	// prefix is not theirs any more. Default: none.
+	// Grace is for how long every level 0 file stays at least, counted from when it
+	// was first known to be at the replica (Inventory.Note). Other writers rely on
+	// that to find out that the prefix is not theirs any more. Default: none.
 	Grace time.Duration
 	// Retention is the window in which every point in time can be restored.
 	// Default 24 hours.
 	Retention time.Duration
-	// SnapshotInterval is the age of the newest snapshot from which a new one is
+	// SnapshotInterval is the age of the newest snapshot from which on a new one is
 	// due, if anything changed since. Default 24 hours.
 	SnapshotInterval time.Duration
 }
@@ -74,8 +74,8 @@ func orDefault[T int | int64 | time.Duration](v *T, d T) {
 	}
 }
 
-// files is the number of files of a level that makes its compaction due; at
-// least two, for one file is as good where it is.
+// files is the number of files of a level that makes its compaction due. It is at least
+// two, since moving a single file to the next level gains nothing.
 func (p Policy) files(level int) int {
 	if level == 0 {
 		return max(2, p.L0Files)

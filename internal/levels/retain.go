@@ -15,7 +15,7 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// deleteBatch is the most files in one request: what S3 takes.
+// deleteBatch is the largest number of files in one request, which is what S3 accepts.
 const deleteBatch = 1000
 
 const never = math.MaxInt64
@@ -26,10 +26,10 @@ func (v *Inventory) RetentionDue(p Policy, now time.Time) bool {
 	return !next.IsZero() && !now.Before(next)
 }
 
-// NextRetention returns when the first file becomes deletable, which may be
-// past, or the zero time if none ever does. The answer holds until the inventory
-// changes; it costs a walk over all files, so remember it. With strays it is the
-// Unix epoch: the prefix is to be listed at once.
+// NextRetention returns when the first file becomes deletable, which may be in the past,
+// or the zero time if none ever does. The answer holds until the inventory changes. It
+// costs a walk over all files, so callers keep it. If there are strays it is the Unix
+// epoch: the prefix should be listed at once.
 func (v *Inventory) NextRetention(p Policy) time.Time {
 	if len(v.strays) > 0 {
 		return time.Unix(0, 0).UTC()
@@ -42,8 +42,8 @@ func (v *Inventory) NextRetention(p Policy) time.Time {
 	return time.UnixMilli(next).UTC()
 }
 
-// eachDeletable calls fn with every file that the rules of the package comment
-// let go, and the time from which they do, in ms.
+// eachDeletable calls fn with every file that the rules of the package comment allow to be
+// deleted at some time, and with that time in ms.
 func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 	snapshots := v.snapshots()
 	// oldest[i] is the age that snapshot i or a later one has reached first.
@@ -72,7 +72,7 @@ func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 	}
 }
 
-// containedAt is when a file may go because one of a higher level contains it.
+// containedAt returns when a file may be deleted because one of a higher level contains it.
 func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
 	at := int64(never)
 	for above := level + 1; above < litestream.SnapshotLevel; above++ {
@@ -83,15 +83,15 @@ func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
 		}
 		at = min(at, past(files[i].created, p.Retention))
 		if level == 0 && (p.Granularity <= 0 || files[i].created-f.created <= p.Granularity.Milliseconds()) {
-			// All of one level 1 file go together: what is left of it could not be
-			// restored without the others.
+			// All files that a level 1 file was made of are deleted together: the rest
+			// could not be restored without the others.
 			at = min(at, past(files[i].created, p.L0Retention))
 		}
 	}
 	return at
 }
 
-// past is the first millisecond in which a time lies further back than d.
+// past is the first millisecond in which a time is further back than d.
 func past(created int64, d time.Duration) int64 {
 	if created == unknownTime {
 		return never
@@ -99,13 +99,14 @@ func past(created int64, d time.Duration) int64 {
 	return created + int64((d+time.Millisecond-1)/time.Millisecond) + 1
 }
 
-// Retain deletes what p no longer keeps at now, in batches. It makes no listing. It
-// deletes nothing, and returns ErrNotRestorable, where the newest TXID could not be
-// restored from what stays.
+// Retain deletes what p no longer keeps at now, in batches. It makes no listing. If the
+// newest TXID could not be restored from the files that stay, it deletes nothing and
+// returns ErrNotRestorable.
 //
-// Files leave the inventory before the request that deletes them. After an error
-// they are strays. No stray is deleted: by its name alone nobody knows who wrote it,
-// and what rests on it. List the prefix and Reset. ctx bounds all requests.
+// Files are removed from the inventory before the request that deletes them. After an
+// error they are strays. Retain deletes no stray: the name alone does not say who wrote
+// the file and which other files depend on it. List the prefix and Reset. ctx bounds all
+// requests.
 func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, now time.Time) (Report, error) {
 	doomed := make(map[key]bool)
 	v.eachDeletable(p.withDefaults(), func(k key, at int64) {
@@ -126,8 +127,8 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 	}
 	*v = *kept
 
-	// Highest level first: cut short in the middle, what is left of the past before
-	// the window has no snapshot to begin with, rather than one and then a hole.
+	// Highest level first: if it is interrupted, the past before the window has no
+	// snapshot to begin with any more, rather than a snapshot and a gap after it.
 	order := slices.SortedFunc(maps.Keys(doomed), func(a, b key) int {
 		return cmp.Or(-cmp.Compare(a.level, b.level), compareKeys(a, b))
 	})

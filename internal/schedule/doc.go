@@ -5,10 +5,10 @@
 //
 // # Tiers
 //
-// A Cold item is not polled and is in no queue: it costs its own bytes, nothing
-// more. An active item is Hot (a step every SyncInterval) or, when MaxHot
-// others were written more recently, Warm (a step every ColdSyncInterval).
-// There are Warm items only while every Hot place is taken.
+// A Cold item is not polled and is in no queue: it costs nothing but its own bytes. An
+// active item is Hot (a step every SyncInterval) or, if MaxHot others were written more
+// recently, Warm (a step every ColdSyncInterval). There are Warm items only while every
+// Hot place is taken.
 //
 // # Events and runs
 //
@@ -20,10 +20,10 @@
 //
 // # Time
 //
-// Every now should carry Go's monotonic reading. The Fleet counts only time that
-// passes forwards: a now slightly before the last one (callers that
-// read the clock before they took the lock) stands still; one more than
-// SyncInterval earlier starts counting from there. So a clock set back delays
-// work by less than one SyncInterval, and one set far ahead makes everything
-// due once and nothing wait for it afterwards.
+// Every now should carry Go's monotonic reading. The Fleet has a time of its own, which
+// only goes forwards. A now slightly before the last one comes from a caller that read the
+// clock before it took the lock, and does not move the Fleet's time. A now that is more
+// than SyncInterval earlier is where counting goes on from. So a clock that is set back
+// delays work by less than one SyncInterval, and one that is set far ahead makes everything
+// due once; when it is corrected, nothing has to wait for it.
 package schedule

@@ -2,7 +2,7 @@ package schedule
 
 import "time"
 
-// maxAge bounds how far back a write is dated, so that never stays earlier.
+// maxAge bounds how far in the past a write can be, so that never is always earlier.
 const maxAge = 50 * 365 * 24 * time.Hour
 
 // wrote takes a write at t as a reason to be active from now on: the first step is due
@@ -23,13 +23,12 @@ func (f *Fleet[T]) wrote(it *Item[T], t int64) {
 	}
 }
 
-// Seen says that a scan found the database last modified at modTime (the wall
-// clock's time of the file, or of its WAL). The time that Seen, Known or a run
-// reported last is no news, and a zero modTime is none. A newer one less than RecentModify old
-// counts as a write at that time. Any other makes a Cold item due for one step,
-// somewhere within ColdSyncInterval so that a first scan of a whole fleet
-// is no burst; it does not become active. That includes an older time: a file
-// put back from a copy.
+// Seen says that the database was found to be last modified at modTime, the time stamp of
+// the file or of its WAL. A zero modTime, or the one that Seen, Known or a run reported
+// last, changes nothing. A newer one that is less than RecentModify ago counts as a write
+// at that time. Any other one, even an older one (a file that was put back from a copy),
+// makes a Cold item due for one step, but not active. That step comes at a random time
+// within ColdSyncInterval, so that the first scan of a whole fleet causes no burst.
 func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
 	f.advance(now)
 	if it.is(removed) || modTime.IsZero() || modTime.UnixNano() == it.modTime {
@@ -54,14 +53,13 @@ func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
 	}
 }
 
-// spread is a time within the next ColdSyncInterval.
+// spread returns a random time within the next ColdSyncInterval.
 func (f *Fleet[T]) spread() int64 {
 	return f.v + int64(f.rand()*float64(f.limits.ColdSyncInterval))
 }
 
-// Known says, without being an event, that what was written up to modTime is
-// shipped: what a catalog remembers of an item just added. A zero modTime is
-// ignored.
+// Known says that everything written up to modTime is shipped, as the catalog knows of an
+// item that was just added. It is no event: it makes nothing due. A zero modTime is ignored.
 func (f *Fleet[T]) Known(it *Item[T], modTime time.Time) {
 	if !modTime.IsZero() {
 		it.modTime = modTime.UnixNano()
@@ -85,10 +83,10 @@ func (f *Fleet[T]) Accessed(it *Item[T], now time.Time) {
 	}
 }
 
-// Pin says that the application holds the database. Until the last Unpin the
-// item is active and is not demoted. A pin by itself is no write: a Cold item
-// that is pinned, not written and unpinned is demoted again after one step. It
-// happens at the last time the Fleet was told.
+// Pin says that the application has the database open. The item is active, and is not
+// demoted, until the last Unpin. A pin by itself is no write: a Cold item that is pinned,
+// not written and unpinned is demoted again after one step. Pin happens at the last now
+// that the Fleet was given.
 func (f *Fleet[T]) Pin(it *Item[T]) {
 	it.pins++
 	if it.tier == Cold && it.flags&(removed|stopped) == 0 {
@@ -96,10 +94,10 @@ func (f *Fleet[T]) Pin(it *Item[T]) {
 	}
 }
 
-// Unpin takes one Pin back and makes the item due for a step, so that what was
-// written meanwhile is seen: at once, but not within SyncInterval of its last
-// step, or many short leases would mean as many uploads, and not before its
-// time if it is backing off. It panics without a Pin.
+// Unpin ends one Pin and makes the item due for a step, so that what was written meanwhile
+// is seen. The step comes at once, but not within SyncInterval of the last one: otherwise
+// many short leases would cause as many uploads. An item that is backing off is not due
+// earlier. Unpin panics without a Pin.
 func (f *Fleet[T]) Unpin(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.pins == 0 {
@@ -124,11 +122,10 @@ func (f *Fleet[T]) dueSoon(it *Item[T]) {
 	}
 }
 
-// Request makes the item due for a step at once, whatever its tier and even if
-// it is backing off, ahead of those that are due by themselves. If it is
-// running, another step is due right after: the run may have begun too early.
-// Requests of an item that has not begun to run share one run. A stopped item
-// is not run.
+// Request makes the item due for a step at once, whatever its tier and even if it is
+// backing off, before items that are due by themselves. If it is running, another step is
+// due right after, since the run may have begun too early. Requests share one run if they
+// come before it begins. A stopped item is not run.
 func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
 	f.advance(now)
 	switch {
@@ -140,10 +137,9 @@ func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
 	}
 }
 
-// Reset clears Stop and back-off, and makes an item that had either due at
-// once. A stopped one that is pinned, or was written within HotDuration,
-// becomes active again. A running one only has its failures forgotten. On other
-// items it does nothing.
+// Reset ends a Stop or a back-off, and makes an item that had either due at once. A stopped
+// item that is pinned, or was written within HotDuration, becomes active again. For a
+// running item, Reset only forgets its failures. On other items it does nothing.
 func (f *Fleet[T]) Reset(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.is(removed) || it.failures == 0 && !it.is(stopped) {

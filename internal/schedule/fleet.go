@@ -17,7 +17,7 @@ type Fleet[T any] struct {
 	hot   heap[T] // least recently written first
 	warm  heap[T] // most recently written first
 
-	askedLast                        bool // Next's last choice was a request
+	askedLast                        bool // the last item that Next returned was a request
 	items, running, failing, stopped int
 }
 
@@ -35,16 +35,15 @@ func New[T any](l Limits, rand func() float64, onTier func(it *Item[T], from, to
 	return f
 }
 
-// Add returns a new Cold item. Until an event it is in no queue: the Fleet
-// counts it and holds no reference to it.
+// Add returns a new Cold item. It is in no queue until an event comes: the Fleet counts it
+// but holds no reference to it.
 func (f *Fleet[T]) Add(v T) *Item[T] {
 	f.items++
 	return &Item[T]{Value: v, f: f, last: never, lastWrite: never, active: never, accessed: never, modTime: never}
 }
 
-// Remove forgets the item. If it is running its run goes on, and the Done that
-// ends it must still come. Events for a removed item do nothing, nor does a
-// second Remove.
+// Remove forgets the item. If it is running, the run goes on, and Done must still be
+// called for it. Events for a removed item do nothing, nor does a second Remove.
 func (f *Fleet[T]) Remove(it *Item[T]) {
 	if it.is(removed) {
 		return
@@ -63,17 +62,16 @@ func (f *Fleet[T]) Remove(it *Item[T]) {
 	it.flags = it.flags&running | removed
 }
 
-// Counts returns how many items are in each tier, which together are all, and
-// how many of them are running, waiting after a failure, and stopped. A removed
-// item counts as running until its Done.
+// Counts returns how many items are in each tier (every item is in one), and how many are
+// running, waiting after a failure, and stopped. A removed item counts as running until
+// its Done.
 func (f *Fleet[T]) Counts() (cold, warm, hot, running, backingOff, stopped int) {
 	warm, hot = f.warm.len(), f.hot.len()
 	return f.items - warm - hot, warm, hot, f.running, f.failing, f.stopped
 }
 
-// advance moves the Fleet's own time on by what has passed since the last call.
-// Own time never goes back, so whatever the clock does nothing is left waiting
-// for a time that does not come.
+// advance moves the Fleet's own time on by what has passed since the last call. It never
+// goes back, so that nothing waits for a time that does not come, whatever the clock does.
 func (f *Fleet[T]) advance(now time.Time) {
 	if f.prev.IsZero() {
 		f.prev = now
@@ -84,14 +82,14 @@ func (f *Fleet[T]) advance(now time.Time) {
 	case d >= 0:
 		f.v = min(f.v+int64(min(d, maxDuration)), -never)
 	case d >= -f.limits.SyncInterval:
-		// Late by the time it took to get the lock. Counting from here would
-		// count the same moments twice.
+		// The caller waited so long for the lock. To count from here would count the
+		// same time twice.
 		return
 	}
 	f.prev = now
 }
 
-// when turns the Fleet's own time into the caller's.
+// when converts the Fleet's own time to the caller's.
 func (f *Fleet[T]) when(t int64) time.Time { return f.prev.Add(time.Duration(t - f.v)) }
 
 func (f *Fleet[T]) nextSeq() int64 {
@@ -124,8 +122,8 @@ func (f *Fleet[T]) dueBy(it *Item[T], t int64) {
 	}
 }
 
-// ask makes an item that is not running due now, in the queue of requests. It
-// keeps the time since which it has been waiting.
+// ask makes an item that is not running due now, in the queue of requests. An item that
+// waits there already keeps its place.
 func (f *Fleet[T]) ask(it *Item[T]) {
 	t := f.v
 	if it.at[inQueue] != 0 {

@@ -1,7 +1,7 @@
 package schedule
 
-// entry is an item's place in a heap. The key lives here and not in the item so
-// that sifting reads one array, and so that a cold item does not pay for it.
+// entry is an item's place in a heap. The key is here and not in the item, so that sifting
+// reads one array only and a cold item does not take memory for a key.
 type entry[T any] struct {
 	key int64
 	seq int64 // first in, first out among equal keys
@@ -31,7 +31,7 @@ func (h *heap[T]) remove(it *Item[T]) {
 	i := int(it.at[h.slot]) - 1
 	last := len(h.e) - 1
 	moved := h.e[last]
-	h.e[last] = entry[T]{} // let go of the item
+	h.e[last] = entry[T]{} // it must not keep the item alive
 	h.e = h.e[:last]
 	it.at[h.slot] = 0
 	if i < last {
@@ -40,7 +40,7 @@ func (h *heap[T]) remove(it *Item[T]) {
 	}
 }
 
-// rekey gives an item of the heap another key and puts it behind its equals.
+// rekey gives an item of the heap another key and puts it behind the items of equal key.
 func (h *heap[T]) rekey(it *Item[T], key, seq int64) {
 	i := int(it.at[h.slot]) - 1
 	h.e[i].key, h.e[i].seq = key, seq

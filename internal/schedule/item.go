@@ -2,8 +2,8 @@ package schedule
 
 import "time"
 
-// never is the time of what has not happened. It is far enough from every real
-// time, and from the ends of int64, that differences do not overflow.
+// never is the time of something that has not happened. It is so far from every real time,
+// and from the ends of int64, that differences do not overflow.
 const never = -1 << 61
 
 // The two kinds of heap an item can be in, at most one of each kind.
@@ -20,17 +20,16 @@ const (
 	removed
 	stopped
 	asked    // Request: goes to the queue of requests
-	mustStep // an event wants a step before a demotion is thought of
-	soon     // due because of an event, so a change of tier leaves the time alone
+	mustStep // an event needs a step before a demotion is considered
+	soon     // due because of an event, so that a change of tier does not move the time
 	again    // while running: a change came that the run may not have seen
-	keep     // while running: a reason to stay active came; a demotion is void
+	keep     // while running: a reason to stay active came, so that a demotion does not count
 )
 
-// Item is one database in a Fleet: 80 bytes with a pointer as Value. It is made
-// by Fleet.Add. Its methods read the Fleet's state and need the caller's lock,
-// as the Fleet's own do.
+// Item is one database in a Fleet. It takes 80 bytes if Value is a pointer. Fleet.Add makes
+// it. Its methods read the state of the Fleet, so that they need the caller's lock too.
 type Item[T any] struct {
-	// Value is the caller's; the Fleet never looks at it.
+	// Value belongs to the caller; the Fleet never reads it.
 	Value T
 
 	f *Fleet[T]
@@ -39,7 +38,7 @@ type Item[T any] struct {
 	lastWrite int64 // orders Hot and Warm items
 	active    int64 // the last reason to stay active; HotDuration counts from here
 	accessed  int64 // the first access counted
-	modTime   int64 // the last change known, in Unix nanoseconds; never if none
+	modTime   int64 // the last known change, in Unix nanoseconds; never if there is none
 	at        [heapKinds]int32
 	pins      int32
 	failures  uint16
@@ -53,8 +52,8 @@ func (it *Item[T]) is(fl flags) bool { return it.flags&fl != 0 }
 // Tier returns the item's tier. A stopped item is Cold.
 func (it *Item[T]) Tier() Tier { return it.tier }
 
-// LastWrite returns when the item was last written, as far as is known; the
-// zero time if nothing is known.
+// LastWrite returns when the item was last written, as far as is known. It is the zero time
+// if nothing is known.
 func (it *Item[T]) LastWrite() time.Time {
 	if it.lastWrite == never {
 		return time.Time{}

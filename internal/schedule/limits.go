@@ -66,7 +66,7 @@ type Limits struct {
 	// AccessCount is how many accesses within AccessWindow promote. Zero or
 	// negative: accesses never promote. At most 65535.
 	AccessCount int
-	// AccessWindow starts at the first access counted. Default HotDuration.
+	// AccessWindow begins with the first access that is counted. Default HotDuration.
 	AccessWindow time.Duration
 	// BackoffMin is the delay after a first failure; it doubles with each
 	// further one. Default 1s.

@@ -2,12 +2,11 @@ package schedule
 
 import "time"
 
-// Outcome is what a run has to say. The zero value: it went well and there was
-// nothing new.
+// Outcome is the result of a run. The zero value means that it succeeded and found nothing
+// new.
 type Outcome struct {
-	// Moved: commits were seen that no earlier run had seen. It keeps an
-	// active item active; a Cold one stays Cold, so that one old change
-	// means one step.
+	// Moved: the run saw commits that no earlier run had seen. An active item stays
+	// active. A Cold one stays Cold, so that one old change causes one step only.
 	Moved bool
 	// More: there is more to do at once. The item queues behind those that
 	// are due already.
@@ -15,26 +14,25 @@ type Outcome struct {
 	// Demoted: all is shipped and sealed. The item becomes Cold, unless it
 	// was written, pinned or unpinned while it ran.
 	Demoted bool
-	// Stop: never due again until Reset (fenced, not a database). The item
+	// Stop: the item is not due again before Reset (it is fenced, or no database). It
 	// becomes Cold, and requests that came while it ran are dropped.
 	Stop bool
 	// Err: the run failed; the item is due again after its back-off. More
 	// and Demoted are ignored then.
 	Err error
-	// Young: the files' stamps are too young for a later write to be sure to
-	// change them. A Cold item, which nobody polls, is due for one more step.
+	// Young: the time stamps of the files are so young that a later write might not
+	// change them. A Cold item, which is not polled, is due for one more step.
 	Young bool
-	// ModTime is the modification time that the run has taken into account:
-	// a Seen with the same time is no news. A demotion that wrote to the file itself must say
-	// it, or the next scan takes its own write for the application's. Zero:
-	// not known.
+	// ModTime is the modification time that the run has taken into account: a Seen
+	// with the same time changes nothing. A demotion that has written to the file must
+	// give it, or the next scan takes that write for one of the application. Zero: not
+	// known.
 	ModTime time.Time
 }
 
-// Next returns the item to run and what to do, and marks it running: the
-// longest-waiting request, or the item longest due; they take turns when there
-// are both, so that no flood of requests starves the rest. It returns false
-// when nothing is due.
+// Next returns the item to run and what to do, and marks it running. It is the request that
+// has waited longest, or the item that has been due longest; if there are both they take
+// turns, so that many requests do not starve the rest. It returns false if nothing is due.
 func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 	f.advance(now)
 	ready := f.due.len() > 0 && f.due.e[0].key <= f.v
@@ -59,9 +57,9 @@ func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 	return it, a, true
 }
 
-// Wake returns when the next item that is not running becomes due, a time in
-// the past if one is, and false if none will without an event: a Cold, idle
-// fleet. It changes with every event and every Done.
+// Wake returns when the next item that is not running becomes due, which is in the past if
+// one is due already. It returns false if none becomes due without an event, as in a fleet
+// that is all Cold. The answer changes with every event and every Done.
 func (f *Fleet[T]) Wake() (at time.Time, ok bool) {
 	switch {
 	case f.asked.len() > 0:
@@ -108,7 +106,7 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 	f.afterRun(it, o, during)
 }
 
-// afterRun makes the item due again. The order is that of urgency.
+// afterRun makes the item due again. The most urgent reason is looked at first.
 func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	it.flags |= during & mustStep
 	switch {
@@ -122,8 +120,8 @@ func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	case it.is(mustStep):
 		f.dueSoon(it)
 	case it.tier != Cold:
-		// On the beat while that can be kept; a late item does not catch up
-		// with a burst.
+		// One interval after the last step was due, if that is not past. An item that is
+		// late does not make up for the steps that it missed.
 		next := it.last + f.interval(it)
 		if next <= f.v {
 			next = f.v + f.interval(it)
@@ -134,8 +132,8 @@ func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	}
 }
 
-// backoff doubles from BackoffMin to BackoffMax; half of it is jitter, so that
-// what failed together does not come back together.
+// backoff doubles from BackoffMin to BackoffMax. Half of it is jitter, so that items that
+// failed together are not all tried again at the same time.
 func (f *Fleet[T]) backoff(it *Item[T]) int64 {
 	d := f.limits.BackoffMin
 	for i := uint16(1); i < it.failures && d < f.limits.BackoffMax; i++ {

@@ -20,8 +20,8 @@ func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
 	return &f.warm
 }
 
-// tierEntry orders Hot items by the least recent write and Warm ones by the
-// most recent: the ends at which they are exchanged.
+// tierEntry orders Hot items with the least recently written first, and Warm items with the
+// most recently written first: these are the ones that are exchanged.
 func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
 	if it.tier == Hot {
 		return entry[T]{it.lastWrite, f.nextSeq(), it}
@@ -39,14 +39,14 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	if to != Cold {
 		f.tierHeap(to).push(f.tierEntry(it))
 	}
-	// What an event or a back-off has set is not a matter of cadence.
+	// A time that an event or a back-off has set does not depend on the tier.
 	if it.at[inQueue] != 0 && !it.is(soon) && it.failures == 0 {
 		switch t := f.due.key(it); {
 		case to == Hot:
 			f.dueBy(it, f.v+int64(f.limits.SyncInterval))
 		case from == Hot && to == Warm:
-			// Counted from the last step, not from now: items that change
-			// places all the time are still served.
+			// Counted from the last step and not from now, so that items which change
+			// places all the time still get their steps.
 			if late := it.last + int64(f.limits.ColdSyncInterval); late > t {
 				f.due.rekey(it, late, f.nextSeq())
 			}
@@ -57,8 +57,8 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	}
 }
 
-// activate gives a Cold item a place and its first step within SyncInterval. A
-// running one is made due by its Done, a failing one already is.
+// activate gives a Cold item a place, and its first step within SyncInterval. Done makes a
+// running item due, and a failing one is due already.
 func (f *Fleet[T]) activate(it *Item[T]) {
 	it.accesses = 0
 	switch {
@@ -75,9 +75,9 @@ func (f *Fleet[T]) activate(it *Item[T]) {
 	}
 }
 
-// written puts an item whose lastWrite has changed where it belongs. A Warm one
-// takes a Hot place only from an item not written for a SyncInterval: among
-// many equally busy ones an exchange at every write would gain nothing.
+// written moves an item whose lastWrite has changed to its new place. A Warm item takes a
+// Hot place only from an item that was not written for a SyncInterval: among many equally
+// busy items an exchange at every write would gain nothing.
 func (f *Fleet[T]) written(it *Item[T]) {
 	switch it.tier {
 	case Hot:
@@ -91,8 +91,8 @@ func (f *Fleet[T]) written(it *Item[T]) {
 	}
 }
 
-// deactivate makes the item Cold and gives its place away. It stays in the
-// queue it is in.
+// deactivate makes the item Cold and gives its place to another. The item stays in the
+// queue that it is in.
 func (f *Fleet[T]) deactivate(it *Item[T]) {
 	it.accesses = 0
 	if it.tier != Cold {
