@@ -122,8 +122,8 @@ func (f *Fleet[T]) dueBy(it *Item[T], t int64) {
 	}
 }
 
-// ask makes an item that is not running due now, in the queue of requests. An item that
-// waits there already keeps its place.
+// ask makes an item that is not running due now, in the queue of requests. An item that was
+// due already is ranked there by the time since which it is due.
 func (f *Fleet[T]) ask(it *Item[T]) {
 	t := f.v
 	if it.at[inQueue] != 0 {

@@ -7,16 +7,16 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// batch is a run of whole committed transactions, read and verified once.
+// batch is a sequence of whole committed transactions, read and verified once.
 type batch struct {
 	hdr        wal.Header
 	start, end wal.Pos
 	last       wal.Pos  // where the last transaction begins
 	frames     []uint64 // pgno<<32 | index of the frame from start, committed ones only
 	commit     uint32   // pages after the last transaction
-	minCommit  uint32   // the smallest size that any of them left
+	minCommit  uint32   // the smallest size of the database after any of them
 	txns       int
-	more       bool // it was cut at the buffer's size; the log goes on
+	more       bool // the buffer was full; the log goes on
 	tail       bool // valid frames of an unfinished transaction follow
 	buf        []byte
 	spool      *spool // where the frames are if one transaction exceeds the buffer
@@ -25,7 +25,7 @@ type batch struct {
 // empty reports whether nothing was committed.
 func (b *batch) empty() bool { return b.txns == 0 }
 
-// page returns the page of a frame; scratch holds one page where there is a spool.
+// page returns the page of a frame. If there is a spool, the page is read into scratch.
 func (b *batch) page(frame int64, scratch []byte) ([]byte, error) {
 	off := frame*b.hdr.FrameSize() + wal.FrameHeaderSize
 	if b.spool == nil {
@@ -35,8 +35,8 @@ func (b *batch) page(frame int64, scratch []byte) ([]byte, error) {
 	return scratch, err
 }
 
-// sortPages orders the frames by page and keeps the last one of each that the
-// final size still has.
+// sortPages orders the frames by page. It keeps the last frame of each page, and none of
+// pages beyond the final size.
 func (b *batch) sortPages() {
 	slices.Sort(b.frames)
 	out := b.frames[:0]
@@ -50,9 +50,9 @@ func (b *batch) sortPages() {
 	b.frames = out
 }
 
-// readBatch reads the log from a position up to its last commit, or to the last
-// one that the buffer holds. Where a single transaction is larger than the
-// buffer it goes to a spool. The batch uses buf until it is released.
+// readBatch reads the log from a position up to its last commit, or to the last commit
+// that fits into the buffer. A single transaction that is larger than the buffer goes to a
+// spool. The batch uses the buffer until it is released.
 func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Pos) (*batch, error) {
 	b := &batch{hdr: h, start: from, end: from, last: from}
 	fs := h.FrameSize()
@@ -97,7 +97,7 @@ func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Po
 			}
 			b.last, b.end, b.commit, b.minCommit = b.end, pos, f.Commit, low
 			b.txns++
-			if b.spool != nil { // the giant transaction is whole
+			if b.spool != nil { // the large transaction is complete
 				chainEnded = pos.Offset >= size
 				break
 			}
@@ -120,7 +120,7 @@ func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Po
 	}
 }
 
-// release gives the batch's memory back.
+// release returns the batch's memory.
 func (s *Shipper) release(b *batch) {
 	if b.buf != nil {
 		s.putBuf(b.buf)

@@ -9,19 +9,20 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// Behind looks how far the database at path is ahead of a state: end is how many
-// bytes of the WAL are in use, behind how many of them the replica lacks. Where
-// no WAL says what changed, since nothing was shipped yet or another file stands
-// there, or there is none, it is the size of the file. main is the database file
-// as it is now. Frames are counted by their salts and not verified, so that it
-// costs a few small reads whatever the size: an open transaction's count too.
+// Behind returns how far the database at path is ahead of a state: end is how many bytes
+// of the WAL are in use, and behind is how many of them the replica lacks. If no WAL says
+// what changed, because nothing was shipped yet, or another file is in the place of the
+// one that was shipped, or there is no WAL, behind is the size of the file. main is the
+// database file as it is now. Frames are recognized by their salts and not verified, so
+// that this costs a few small reads whatever the size. The frames of an open transaction
+// count too.
 func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, err error) {
 	f, size, err := openWAL(path)
 	if err != nil {
 		return 0, 0, err
 	}
 	if f != nil {
-		defer func() { _ = f.Close() }() // only read from
+		defer func() { _ = f.Close() }() // nothing was written
 	}
 	other := st.TXID == 0 || main.Ino != st.Ino
 	hdr, err := readHeader(f, size)
@@ -46,8 +47,8 @@ func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, er
 	return end, end - wal.HeaderSize, nil
 }
 
-// usedEnd is the end of the last frame of the log's generation. Those of older
-// ones stand behind it, so where it ends is found by halving.
+// usedEnd returns the end of the last frame of the log's generation. Frames of older
+// generations come after it, so that a binary search finds it.
 func usedEnd(f io.ReaderAt, h wal.Header, size int64) (int64, error) {
 	var failed error
 	stale := func(frame int) bool {

@@ -13,17 +13,17 @@ import (
 // is held, so that no writer waits for a slow replica.
 const sealUploadTime = 500 * time.Millisecond
 
-// Checkpoint ships what is left and moves the WAL's frames into the database
-// file at exactly the shipped state: with the write lock held, so that the next
-// commit begins a new generation of which rule R2 can prove that it missed
-// nothing. Writers wait for the copying, not for the replica.
+// Checkpoint ships what is left and then moves the WAL's frames into the database file, at
+// exactly the state that was shipped. It holds the write lock, so that the next commit
+// begins a new generation, and rule R2 can prove that nothing was missed. Writers wait
+// while frames are copied, but not for the replica.
 func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error) {
 	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
 	}
 	defer func() { <-s.seals }()
-	// One connection holds the write lock, the other checkpoints, which SQLite
-	// does not do inside a transaction.
+	// One connection holds the write lock and the other checkpoints, since SQLite does
+	// not checkpoint inside a transaction.
 	lock, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
 	if err != nil {
 		return out, err
@@ -57,9 +57,9 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 	}
 }
 
-// shipLocked looks for commits that came before the lock was taken. There are
-// rarely any; then the lock is given up and they are shipped outside, but not
-// forever.
+// shipLocked looks for commits that came before the lock was taken. There are rarely any.
+// If there are, the lock is released and they are shipped without it; insist ships them
+// under the lock, so that this does not go on forever.
 func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bool) (settled bool, err error) {
 	for {
 		d, empty, err := s.capture(ctx, db)

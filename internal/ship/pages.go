@@ -8,10 +8,10 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// Pages is the hash of every page of one shipped state, 8 bytes each. A resync
-// that has them ships only the pages that differ. They say what the replica
-// holds, not what the local file does, so they are right for their TXID however
-// old they are, and of no use for another. Not safe for concurrent use.
+// Pages holds the hash of every page of one shipped state, in 8 bytes each. A resync that
+// has them ships only the pages that differ. They describe what the replica holds, and not
+// the local file. So they are right for their TXID however old they are, and useless for
+// any other TXID. Not safe for concurrent use.
 type Pages struct {
 	TXID     ltx.TXID
 	PageSize uint32
@@ -21,8 +21,8 @@ type Pages struct {
 // Len is the number of pages.
 func (p *Pages) Len() int { return len(p.sums) }
 
-// sumPage is the first half of a quarter of SHA-256: nobody can make two pages
-// of one hash, and no two happen to have one.
+// sumPage is the first quarter of the page's SHA-256. Two different pages have the same one
+// neither by accident nor, with feasible effort, on purpose.
 func sumPage(data []byte) uint64 {
 	h := sha256.Sum256(data)
 	return binary.LittleEndian.Uint64(h[:])
@@ -47,7 +47,7 @@ func (p *Pages) usable(st State) bool {
 	return p != nil && st.TXID != 0 && p.TXID == st.TXID && p.PageSize == st.PageSize && len(p.sums) == int(st.Commit)
 }
 
-// advance makes them those of the next state.
+// advance makes the hashes those of the next state.
 func (p *Pages) advance(next State, changed []pageSum) {
 	p.TXID = next.TXID
 	switch n := int(next.Commit); {
@@ -76,8 +76,8 @@ func (p *Pages) AppendBinary(b []byte) ([]byte, error) {
 	return le.AppendUint32(b, crc32.ChecksumIEEE(b[start:])), nil
 }
 
-// UnmarshalBinary decodes what AppendBinary wrote. An error costs a whole state
-// at the next resync.
+// UnmarshalBinary decodes what AppendBinary wrote. After an error the next resync has to
+// ship all pages.
 func (p *Pages) UnmarshalBinary(b []byte) error {
 	const fixed = len(pagesMagic) + 8 + 4 + 4
 	le := binary.LittleEndian
@@ -94,8 +94,8 @@ func (p *Pages) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// note gives the hashes of the state that has just been acknowledged to a
-// database, or throws them away where they are not known.
+// note gives a database the hashes of the state that was just acknowledged, or drops the
+// hashes that it has if the new ones are not known.
 func (s *Shipper) note(db *DB, before State, d *delta) {
 	switch {
 	case int(d.next.Commit) > s.cfg.MaxPages:

@@ -12,14 +12,14 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// pin is a read transaction together with the exact place in the WAL that it
-// sees; or the file of a database that stands still.
+// pin is a read transaction and the exact place in the WAL up to which it sees the
+// database; or the file of a database that nobody writes to.
 type pin struct {
 	still    *sqlitedb.File
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
-	why      string           // the last attempt that failed did
+	why      string           // why the last attempt failed
 	ino      uint64           // of the file, before the reader opened it
 	main     fsid.Fingerprint // taken inside the transaction
 	pageSize uint32
@@ -27,22 +27,22 @@ type pin struct {
 
 	// The place in the WAL, if it holds anything that the reader needs.
 	inWAL bool
-	// shipped: nothing is needed from the WAL, but it still holds the generation
-	// of the shipped state, and nothing behind it.
+	// shipped: nothing is needed from the WAL, but it still holds the generation of
+	// the shipped state, and nothing after that state.
 	shipped bool
 	hdr     wal.Header
 	pos     wal.Pos
 	slot    []byte
 }
 
-// pinAttempts bounds how often a busy database is tried without stopping its
-// writers; then the write lock is taken for an instant.
+// pinAttempts bounds the attempts on a busy database that do not stop its writers. After
+// them the write lock is taken for a moment.
 const pinAttempts = 8
 
-// openPin begins a read transaction at a known place. It asks SQLite for the
-// number of frames (wal_checkpoint(NOOP)) just before and just after the
-// transaction begins: if they agree, so does the transaction. The file alone
-// cannot tell, as a commit frame stands in it before it becomes visible.
+// openPin begins a read transaction at a known place. It asks SQLite for the number of
+// frames (wal_checkpoint(NOOP)) just before and just after the transaction begins. If both
+// are the same, the transaction sees so many frames too. The file alone does not tell,
+// since a commit frame is written to it before the commit becomes visible.
 func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 	if err := take(ctx, s.pins); err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 			return p, err
 		}
 	}
-	// A third connection keeps the writers out, so that one attempt will do.
+	// A third connection keeps the writers out, so that one attempt is enough.
 	lock, err := sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout)
 	if err != nil {
 		return p, err
@@ -80,7 +80,7 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 		return p, err
 	}
 	defer lock.End()
-	// Nobody commits now, but a log may still be restarting, or closing.
+	// Nobody commits now, but the log may still be restarting, or being closed.
 	for i := 0; i < pinAttempts; i++ {
 		if ok, err := s.tryPin(ctx, db, p, p.probe); ok || err != nil {
 			return p, err
@@ -97,7 +97,7 @@ func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
 	if p.main, err = s.cfg.Stat(db.Path); err != nil {
 		return err
 	}
-	if p.main.Ino != p.ino { // or the state of the one would count as that of the other
+	if p.main.Ino != p.ino { // otherwise one file's state would be taken for the other's
 		return fmt.Errorf("%w: %s: another file has taken its place", ErrUnsettled, db.Path)
 	}
 	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
@@ -106,7 +106,8 @@ func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
 	return p.reader.QueryRow(ctx, "PRAGMA page_count", &p.pages)
 }
 
-// tryPin begins the transaction once. False means that the database moved.
+// tryPin tries once to begin the transaction. False means that the database changed
+// meanwhile.
 func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Conn) (ok bool, err error) {
 	h0, _, err := walHeader(db.Path)
 	if err != nil {
@@ -136,7 +137,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	}
 	p.inWAL = after > 0
 	if !p.inWAL {
-		// Everything is in the file, and nobody can write to it while we read:
+		// Everything is in the file, and nobody can write to it during this transaction:
 		// a checkpoint needs the lock that a reader of the file alone holds.
 		p.shipped, err = s.atEnd(db)
 		return err == nil, err
@@ -181,7 +182,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	return true, nil
 }
 
-// moment is an instant at which somebody else's commit matters.
+// moment is a point in the code at which a commit by somebody else matters. Tests act there.
 type moment uint8
 
 const (
@@ -194,15 +195,15 @@ const (
 	afterPages                    // of a resync or a snapshot, before its last look at the file
 )
 
-// at lets a test act at such an instant.
+// at lets a test act at such a point.
 func (s *Shipper) at(now moment) {
 	if s.onMoment != nil {
 		s.onMoment(now)
 	}
 }
 
-// atEnd reports whether the log is still in the generation of the shipped state
-// and has no commit behind it.
+// atEnd reports whether the log is still in the generation of the shipped state and has no
+// commit after it.
 func (s *Shipper) atEnd(db *DB) (bool, error) {
 	f, size, err := openWAL(db.Path)
 	if err != nil || f == nil {
@@ -243,16 +244,16 @@ func walHeader(path string) (*wal.Header, int64, error) {
 	return &h, size, nil
 }
 
-// Print is the fingerprint of a file that nobody writes to, for a State that is
-// all of it.
+// Print returns the fingerprint of a file that nobody writes to, for a State to which the
+// whole file belongs.
 func (s *Shipper) Print(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	return s.sealPrint(ctx, path)
 }
 
-// sealPrint returns the file's fingerprint, once its time stamps are older than
-// the clock's granularity, so that any later write must change them. Zero if
-// they lie in the future or change all the time. That the file has not been
-// written to before is the caller's to know.
+// sealPrint returns the file's fingerprint as soon as its time stamps are older than the
+// granularity of the clock, so that any later write must change them. It is zero if they
+// are in the future or change all the time. The caller must know that the file was not
+// written to before.
 func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	for i := 0; i < 5; i++ {
 		p, err := s.cfg.Stat(path)
@@ -276,7 +277,7 @@ func (p *pin) state(prev State) State {
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
 	st.Print = fsid.Fingerprint{}
 	if p.inWAL {
-		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite counted the frames
+		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so it has them
 	} else {
 		st.noWAL()
 	}
@@ -291,7 +292,7 @@ func (p *pin) close() error {
 		}
 		c.End()
 		if !p.inWAL {
-			// Nothing in the WAL is needed, so none need stay behind.
+			// Nothing in the WAL is needed, so it may be deleted.
 			errs = append(errs, c.DropWAL())
 		}
 		errs = append(errs, c.Close())

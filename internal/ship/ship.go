@@ -1,10 +1,10 @@
-// Package ship takes one database one step: it finds what was committed since
-// the last step, by reading the WAL file alone where that can be proved
-// complete, and writes it to the replica as one LTX file. DESIGN.md in this
-// folder has the rules and their proofs.
+// Package ship takes one database one step further: it finds what was committed since the
+// last step and writes it to the replica as one LTX file. It reads only the WAL file if
+// that can be proved to be complete. DESIGN.md in this folder has the rules and their
+// proofs.
 //
-// A Shipper is shared by all databases and safe for concurrent use; a DB is
-// owned by one goroutine at a time.
+// All databases share one Shipper, which is safe for concurrent use. A DB is owned by one
+// goroutine at a time.
 package ship
 
 import (
@@ -27,22 +27,22 @@ import (
 
 // Errors of a step.
 var (
-	// ErrFenced: the replica holds a history that is not known to be the local
-	// file's.
+	// ErrFenced: the replica holds a history that is not known to be that of the
+	// local file.
 	ErrFenced = errors.New("another writer owns the replica prefix")
 	// ErrBehind: another writer has gone on from our state, and the local file has
 	// nothing that the replica lacks.
 	ErrBehind = errors.New("ship: another writer has gone on from the local state")
-	// ErrStale: the replica is not what it was known to be. Verify, which says
-	// what that means.
+	// ErrStale: the replica is not what it was known to be. Call Verify, which finds
+	// out what that means.
 	ErrStale = errors.New("ship: the replica is not what it was")
 	// ErrMissing: the database file is gone.
 	ErrMissing = errors.New("database file does not exist")
-	// ErrUnsettled: the database moved on at every attempt; try again.
+	// ErrUnsettled: the database was written to during every attempt; try again.
 	ErrUnsettled = errors.New("ship: the database did not stand still")
 )
 
-// Rule says why what was shipped continues what was shipped before.
+// Rule says why what a step ships continues what was shipped before.
 type Rule uint8
 
 // The rules of DESIGN.md, in the order in which they are tried.
@@ -58,19 +58,19 @@ func (r Rule) String() string {
 	return [...]string{"none", "R1", "R2", "R3", "R4"}[r]
 }
 
-// Config is what all databases share.
+// Config holds what all databases share.
 type Config struct {
 	// SpoolDir holds what is too large for memory. It must exist.
 	SpoolDir string
-	// ChunkSize bounds the memory of one step in bytes: WAL frames read at once,
-	// and again as many for the LTX file made of them. Default 1 MiB; at least
-	// one frame is always read.
+	// ChunkSize bounds the memory of one step: so many bytes for the WAL frames that
+	// are read at once, and as many again for the LTX file that is made of them.
+	// Default 1 MiB; at least one frame is always read.
 	ChunkSize int
 	// Node and Session go into every LTX header, to tell our own writes from
 	// those of another writer: Node is the state directory, Session this run.
 	Node, Session uint32
-	// Mine reports whether an earlier session of this node is known to have been
-	// of this state directory, not of a copy. Default: none is.
+	// Mine reports whether an earlier session of this node is known to have run with
+	// this state directory and not with a copy of it. Default: no session is.
 	Mine func(node, session uint32) bool
 	// Copied: the state directory is, or was, a copy, so that what it knows may be
 	// older than what was written since. See Listing.Unknown.
@@ -78,23 +78,23 @@ type Config struct {
 	// Boot is a clock that counts the time in which the machine was suspended.
 	// Default boottime.Now.
 	Boot func() time.Duration
-	// Window is how long it is taken for granted that the replica ends where it
-	// was last seen to end: half of the time for which every writer keeps each
-	// level 0 file (DESIGN.md, "Place"). Default 2m30s.
+	// Window is for how long the replica is taken to end where it was last seen to
+	// end. It is half of the time for which every writer keeps each level 0 file
+	// (DESIGN.md, "Place"). Default 2m30s.
 	Window time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
-	// Stat takes a file's fingerprint. Default fsid.Stat; tests give its stamps the
-	// time of Now.
+	// Stat takes a file's fingerprint. Default fsid.Stat; tests set its time stamps by
+	// Now.
 	Stat func(path string) (fsid.Fingerprint, error)
 	// BusyTimeout is how long a step waits for another connection's lock.
 	// Default 1 s.
 	BusyTimeout time.Duration
-	// MaxPins and MaxSeals bound how many databases are read as a whole, and how
-	// many are sealed, at once: two connections each. Default 8.
+	// MaxPins bounds how many databases are read as a whole at the same time, and
+	// MaxSeals how many are sealed. Each takes two connections. Default 8.
 	MaxPins, MaxSeals int
-	// MaxPages is the size of database, in pages, up to which the hashes of its
-	// pages are kept, in 8 bytes each. Default 131,072 (512 MiB of 4 KiB pages).
+	// MaxPages is the size of a database, in pages, up to which the hashes of its
+	// pages are kept, 8 bytes for each. Default 131,072 (512 MiB of 4 KiB pages).
 	MaxPages int
 }
 
@@ -103,7 +103,7 @@ type Shipper struct {
 	cfg      Config
 	started  time.Time
 	bufs     sync.Pool
-	pins     chan struct{} // taken after seals, never before
+	pins     chan struct{} // a place here is taken after one in seals, never before
 	seals    chan struct{}
 	onMoment func(moment) // set by tests only
 }
@@ -146,7 +146,7 @@ func New(cfg Config) *Shipper {
 	}
 }
 
-// take waits for a place in a bounded set; giving it back is receiving from it.
+// take waits for a place in a bounded set. Receive from places to release it.
 func take(ctx context.Context, places chan struct{}) error {
 	select {
 	case places <- struct{}{}:
@@ -158,21 +158,22 @@ func take(ctx context.Context, places chan struct{}) error {
 
 func (s *Shipper) nodeID() uint64 { return uint64(s.cfg.Node)<<32 | uint64(s.cfg.Session) }
 
-// DB is one database on its way to its replica.
+// DB is one database and what is known of its replica.
 type DB struct {
 	Path   string
 	Client litestream.ReplicaClient
 	State  State
-	// Pages is the hashes of the pages at State, or nil if they are not known.
+	// Pages holds the hashes of the pages at State; nil if they are not known.
 	Pages *Pages
-	// Placed is when, by Config.Boot, the replica was last known to end at State;
-	// zero: that is not known. See Confirm.
+	// Placed is the time by Config.Boot at which the replica was last known to end at
+	// State; zero if that is not known. See Confirm.
 	Placed time.Duration
-	// OnWrite, if set, is told of every file that the replica has acknowledged.
-	// data is all of the file if it is at hand, valid only during the call; nil if
-	// it is not, or if what is stored is not surely what was written last.
+	// OnWrite, if set, is called for every file that the replica has acknowledged.
+	// data is the whole file, valid only during the call. It is nil if the file is
+	// not in memory, or if the replica may have stored another attempt's bytes.
 	OnWrite func(info *ltx.FileInfo, data []byte)
-	// OnBehind, if set, is told what Behind would say, before a step writes anything.
+	// OnBehind, if set, is called with what Behind would return, before a step writes
+	// anything.
 	OnBehind func(end, behind int64)
 
 	pending []attempt // writes whose answer was lost
@@ -188,14 +189,14 @@ type attempt struct {
 // Result is what a step did.
 type Result struct {
 	Rule  Rule
-	Txns  int   // transactions shipped (1 for a resync)
+	Txns  int   // transactions that were shipped (1 for a resync)
 	Bytes int64 // of LTX written
 	More  bool  // there is more to ship at once
-	Tail  bool  // an unfinished transaction stands at the end of the WAL
+	Tail  bool  // the WAL ends with an unfinished transaction
 	Empty bool  // the database has no page yet, so there is nothing to ship
 }
 
-// Add joins the results of two steps.
+// Add combines the results of two steps.
 func (r Result) Add(o Result) Result {
 	r.Rule = max(r.Rule, o.Rule)
 	r.Txns += o.Txns
@@ -204,8 +205,8 @@ func (r Result) Add(o Result) Result {
 	return r
 }
 
-// delta is an LTX file ready to be written, and the state it leads to. A delta
-// without a file only moves the position.
+// delta is an LTX file that is ready to be written, and the state that the database is in
+// after it. A delta without a file only moves the position.
 type delta struct {
 	rule Rule
 	next State
@@ -216,11 +217,11 @@ type delta struct {
 	more bool
 	tail bool
 
-	end, behind int64 // as Behind has it
+	end, behind int64 // what Behind returns
 
-	hash    bool      // the hashes of the pages are wanted
-	changed []pageSum // of the file's pages
-	all     []uint64  // of every page, after a resync
+	hash    bool      // whether the hashes of the pages are needed
+	changed []pageSum // the hashes of the pages in the file
+	all     []uint64  // the hashes of all pages, after a resync
 	same    bool      // a resync found every page as it was shipped
 }
 
@@ -230,9 +231,9 @@ func (d *delta) close() {
 	}
 }
 
-// Step ships what was committed since the last step, at most one LTX file. The
-// state moves only when the replica has acknowledged. ctx bounds reading and
-// writing; on any error the state is what it was.
+// Step ships what was committed since the last step, in at most one LTX file. The state
+// moves only when the replica has acknowledged the file; after any error it is what it was
+// before. ctx bounds reading and writing.
 func (s *Shipper) Step(ctx context.Context, db *DB) (Result, error) {
 	if err := s.settle(ctx, db); err != nil {
 		return Result{}, err
@@ -295,7 +296,7 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 	return d, false, nil
 }
 
-// proved tries R1 to R3. A nil delta means that none holds.
+// proved tries the rules R1 to R3. A nil delta means that none of them holds.
 func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
 	st := &db.State
 	if st.TXID == 0 || main.Ino != st.Ino {
@@ -326,11 +327,11 @@ func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) 
 	return nil, nil
 }
 
-// proveNoWAL is R3 where the WAL holds nothing.
+// proveNoWAL is R3 for a WAL that holds nothing.
 func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
 	if size >= wal.HeaderSize {
-		// A header of the right size but wrong: it is being written right now,
-		// or its writer died, which time will tell.
+		// The header has the right size but is wrong. Either it is being written right
+		// now, or its writer died: a later step can tell.
 		fi, err := f.Stat()
 		if err != nil {
 			return nil, err
@@ -345,10 +346,11 @@ func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size 
 	return nil, nil
 }
 
-// sameGeneration is R1: the header's salts are ours, and the frames up to our
-// offset are still those that were shipped. Where SQLite is known to have them the
-// last one's checksum tells. Otherwise they may have been a ghost: what replaces
-// it begins where it began, and need not reach its end.
+// sameGeneration is R1: the header has the salts of the state, and the frames up to the
+// state's offset are still the ones that were shipped. If SQLite is known to have them, the
+// checksum of the last one proves it. Otherwise they may have been a ghost. What replaces a
+// ghost begins where it began but need not reach its end, so that the last frame may still
+// be the old one: then all of the last transaction is read.
 func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 	if st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
 		return false, nil
@@ -374,8 +376,8 @@ func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, 
 	return s.unbroken(st, h, f)
 }
 
-// unbroken reports whether the chain still leads through the last transaction to
-// our position.
+// unbroken reports whether the checksum chain still leads through the last transaction to
+// the state's position.
 func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 	if st.Back.Offset < wal.HeaderSize || st.Back.Offset >= st.Offset {
 		return false, nil
@@ -394,20 +396,20 @@ func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error)
 	return sc.Pos() == st.pos(), nil
 }
 
-// restartedOnce is R2: exactly one restart since, which raises salt 1 by one, and
-// the slot where a commit of our old generation would have gone was written by
-// nobody. The header was read before the slot, so the old generation is over.
-// The header's sequence number says nothing: each connection counts for itself.
-// SQLite must be known to have what was shipped: a ghost leaves no trace once the
-// log was checkpointed without it.
+// restartedOnce is R2: the log restarted exactly once since, which raises salt 1 by one,
+// and nobody wrote to the slot where the next commit of the old generation would have been.
+// The header was read before the slot, so the old generation had ended by then. The
+// header's sequence number proves nothing, since each connection has a count of its own.
+// SQLite must be known to have what was shipped: a ghost leaves no trace once the log was
+// checkpointed without it.
 func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
 	if st.Offset == 0 || !st.Known || h.Salt1 != st.Salt1+1 || size < st.Offset {
 		return false, nil
 	}
 	if st.SlotLen < wal.FrameHeaderSize {
-		// The file ended at the slot. A log that was cut to nothing and grew to
-		// the same size again would look the same, so our last frame must
-		// still be there too.
+		// The file ended at the slot. A log that was truncated and grew to the same
+		// size again would look the same. So the last frame that was shipped must still
+		// be there too.
 		var b [wal.FrameHeaderSize]byte
 		last := st.Offset - h.FrameSize()
 		if last < wal.HeaderSize {
@@ -422,9 +424,10 @@ func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, er
 		}
 	} else if fr := wal.ParseFrame(st.Slot[:]); fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2 ||
 		fr.Salt1 == 0 && fr.Salt2 == 0 {
-		// An unfinished frame of our generation stood there when we shipped. It
-		// may have been committed since without changing or, if it had no salts
-		// yet, been written again by an unfinished transaction of the new one.
+		// When the state was shipped, the slot held an unfinished frame of the same
+		// generation. It may have been committed since without being changed. Or, if it
+		// had no salts yet, an unfinished transaction of the new generation may have
+		// written the same bytes.
 		return false, nil
 	}
 	slot, err := readSlot(f, st.Offset)
@@ -434,8 +437,8 @@ func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, er
 	return string(slot) == string(st.Slot[:st.SlotLen]), nil
 }
 
-// fromCheckpoint is R3: the file is what it was when it was all of the
-// database, so everything since is in the WAL that is there now.
+// fromCheckpoint is R3: the file is still what it was when it was all of the database. So
+// everything that was committed since is in the WAL.
 func (s *Shipper) fromCheckpoint(db *DB, h wal.Header, f *os.File, size int64) (*delta, error) {
 	d, err := s.fromWAL(db, RuleCheckpoint, h, h.Start(), f, size)
 	if err != nil {
@@ -447,7 +450,7 @@ func (s *Shipper) fromCheckpoint(db *DB, h wal.Header, f *os.File, size int64) (
 		return nil, ignoreNotExist(err)
 	}
 	if d.ltx == nil {
-		d.next.Print = after // still all of the database
+		d.next.Print = after // the file is still all of the database
 	}
 	return d, nil
 }
@@ -468,8 +471,8 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 		return nil, err
 	}
 	if err != nil || again != h {
-		// The log restarted meanwhile, and a restart writes the header first:
-		// the frames are good, but the slot may be of the new generation.
+		// The log restarted meanwhile. A restart writes the header first, so the frames
+		// are good, but the slot may belong to the new generation.
 		if rule != RuleSame || b.empty() {
 			return &delta{rule: RuleNone, next: db.State, more: true}, nil
 		}
@@ -502,8 +505,8 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	return d, nil
 }
 
-// openWAL opens the log beside a database; nil if there is none. The WAL
-// carries no locks, so that opening and closing it is harmless.
+// openWAL opens the log beside a database; nil if there is none. Connections hold no locks
+// on the WAL file, so closing a descriptor of it drops none.
 func openWAL(path string) (*os.File, int64, error) {
 	f, err := os.Open(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -531,7 +534,7 @@ func readHeader(f *os.File, size int64) (wal.Header, error) {
 	return wal.ParseHeader(b[:n])
 }
 
-// readSlot reads what stands where the next frame's header goes.
+// readSlot reads the bytes at the place of the next frame's header.
 func readSlot(f io.ReaderAt, off int64) ([]byte, error) {
 	b := make([]byte, wal.FrameHeaderSize)
 	n, err := f.ReadAt(b, off)
