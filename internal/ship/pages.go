@@ -21,8 +21,10 @@ type Pages struct {
 // Len is the number of pages.
 func (p *Pages) Len() int { return len(p.sums) }
 
-// sumPage is the first quarter of the page's SHA-256. Two different pages have the same one
-// neither by accident nor, with feasible effort, on purpose.
+// sumPage returns the first quarter of a page's SHA-256. A resync does not ship a page that
+// has the hash of the page at the replica. By accident that happens to a changed page once
+// in 2^64 comparisons, and nobody can make a page with the hash of a given one. (Whoever
+// makes both pages needs about 2^32 attempts, and loses a page of his own backup by it.)
 func sumPage(data []byte) uint64 {
 	h := sha256.Sum256(data)
 	return binary.LittleEndian.Uint64(h[:])

@@ -8,17 +8,17 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// DefaultWindow is half of the 5 minutes for which every writer keeps each level 0
-// file (levels.Policy.Grace). All writers of a prefix must agree on it, so it is
-// no option.
+// DefaultWindow is half of the 5 minutes for which every writer keeps each level 0 file
+// (levels.Policy.Grace). It is not an option, because all writers of a prefix must use the
+// same.
 const DefaultWindow = 150 * time.Second
 
-// Confirm makes sure that the replica still ends at the state, if that was last
-// known longer ago than Config.Window: one listing of level 0 from the state's own
-// file on. It returns ErrStale where the replica ends elsewhere. It comes before
-// everything that is written or deleted: a file that is created only if it does not
-// exist cannot tell that one of its name existed and was deleted, but within twice
-// the window nobody deletes it. DESIGN.md has the proof.
+// Confirm makes sure that the replica still ends at the state. If that was last known
+// longer ago than Config.Window, it lists level 0 from the state's own file on, and returns
+// ErrStale if the replica ends elsewhere. It is called before anything is written or
+// deleted. Creating a file only if it does not exist is not enough: another writer's file
+// of that name may have existed and been deleted. But nobody deletes such a file within
+// twice the window. DESIGN.md has the proof.
 func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
 	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window {
 		return nil
@@ -26,9 +26,9 @@ func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
 	return s.confirm(ctx, db, db.State.TXID)
 }
 
-// confirmLate is Confirm for the end of a write of txid, which has been
-// acknowledged: if it took so long that another writer's file of that name may have
-// come and gone, the replica is listed before anybody is told.
+// confirmLate is Confirm for after an acknowledged write of txid. If the write took so long
+// that another writer's file of that name may have been made and deleted meanwhile, it
+// lists the replica before the write counts.
 func (s *Shipper) confirmLate(ctx context.Context, db *DB, txid ltx.TXID) error {
 	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window+s.cfg.Window/2 {
 		return nil
@@ -36,8 +36,8 @@ func (s *Shipper) confirmLate(ctx context.Context, db *DB, txid ltx.TXID) error 
 	return s.confirm(ctx, db, txid)
 }
 
-// confirm lists level 0 from txid on, which must be the last there is. What may
-// have been written by an attempt whose answer was lost is judged by the write.
+// confirm lists level 0 from txid on, which must be the last file. A file of the next TXID
+// may be from an attempt of our own whose answer was lost; the next write finds out.
 func (s *Shipper) confirm(ctx context.Context, db *DB, txid ltx.TXID) error {
 	began := s.cfg.Boot()
 	files, err := db.Client.LTXFiles(ctx, 0, txid, false)

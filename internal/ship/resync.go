@@ -18,8 +18,8 @@ import (
 // SnapshotLevel is litestream's level of full snapshots.
 const SnapshotLevel = 9
 
-// resync is R4: the whole state of the database as the next transaction.
-// Writers go on meanwhile.
+// resync is R4: it ships the whole state of the database as the next transaction. Writers
+// are not stopped.
 func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
 	p, err := s.openStill(ctx, db)
 	if err != nil {
@@ -36,7 +36,7 @@ func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err
 	return s.resyncFrom(ctx, db, p)
 }
 
-// resyncFrom makes the delta of what the pin sees, and closes it.
+// resyncFrom makes the delta of what the pin sees, and closes the pin.
 func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, empty bool, err error) {
 	defer func() {
 		if e := p.close(); e != nil && err == nil {
@@ -51,8 +51,8 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	next.TXID++
 	d = &delta{rule: RuleResync, next: next, txns: 1}
 	d.hdr = s.header(next)
-	// Also where nothing is in the log: litestream, going on from this file,
-	// takes an offset of zero for a damaged one.
+	// Also if nothing is in the log: a litestream that continues from this file takes an
+	// offset of zero for a damaged file.
 	d.hdr.WALOffset = wal.HeaderSize
 	if p.inWAL {
 		d.hdr.WALSize = p.pos.Offset - wal.HeaderSize
@@ -66,7 +66,7 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 		d.close()
 		return nil, false, err
 	}
-	if d.same { // only the position moves
+	if d.same { // nothing is to be written: only the position moves
 		d.close()
 		d.ltx, d.txns = nil, 0
 		d.next.TXID = db.State.TXID
@@ -74,8 +74,8 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	}
 	failpoint.Hit("resync.dump.after")
 	if old := db.State.PageSize; old != 0 && old != p.pageSize {
-		// LTX files of two page sizes cannot be applied one after the other. A
-		// snapshot at the same TXID, written first, is where a restore begins.
+		// LTX files of two page sizes cannot be applied one after the other. So a
+		// snapshot at the same TXID is written first, from which a restore begins.
 		if err := s.snapshotOf(ctx, db, d); err != nil {
 			d.close()
 			return nil, false, err
@@ -84,9 +84,9 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	return d, false, nil
 }
 
-// dump encodes every page the pin sees, or where the hashes of the state before
-// are known, every one that differs. It returns the file's fingerprint if the
-// file alone is what was read.
+// dump encodes every page that the pin sees or, if the hashes of the state before are
+// known, every page that differs. It returns the fingerprint of the file if all that was
+// read is in the file.
 func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (fsid.Fingerprint, error) {
 	var print fsid.Fingerprint
 	if p.still != nil {
@@ -144,7 +144,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	case p.still != nil:
 		return fsid.Fingerprint{}, errors.Join(errMoved, err)
 	}
-	return fsid.Fingerprint{}, err // read consistently all the same, by its locks
+	return fsid.Fingerprint{}, err // what was read is consistent all the same: locks see to that
 }
 
 // snapshotOf writes a resync's pages as a snapshot of its TXID.
@@ -178,8 +178,8 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 		return err
 	}
 	if err := s.writeSnapshot(ctx, db, snap); errors.Is(err, errForeignSnapshot) {
-		// Of an earlier attempt at this transaction, whose own file never came. The
-		// number is taken: go on behind it.
+		// An earlier attempt at this transaction has made the snapshot, but its own file
+		// never arrived. The number is taken, so the next one is used.
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	} else if err != nil {
 		return err
@@ -187,8 +187,9 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 	return nil
 }
 
-// writeSnapshot creates the snapshot, or finds that an earlier attempt has. One of
-// the same name with another state in it is errForeignSnapshot.
+// writeSnapshot creates the snapshot, or finds that an earlier attempt has created it. If
+// there is a snapshot of the same name that holds another state, the error is
+// errForeignSnapshot.
 func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
 	if err := s.Confirm(ctx, db); err != nil {
 		return err
@@ -210,7 +211,7 @@ func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
 
 var errForeignSnapshot = errors.New("a snapshot of that transaction is there, of another state")
 
-// sameSnapshot compares the snapshot that stands at the replica with ours.
+// sameSnapshot compares the snapshot that is at the replica with ours.
 func (s *Shipper) sameSnapshot(ctx context.Context, db *DB, d *delta) (*ltx.FileInfo, error) {
 	rc, err := db.Client.OpenLTXFile(ctx, SnapshotLevel, 1, d.next.TXID, 0, 0)
 	if err != nil {
@@ -228,8 +229,8 @@ func (s *Shipper) sameSnapshot(ctx context.Context, db *DB, d *delta) (*ltx.File
 		CreatedAt: time.UnixMilli(hdr.Timestamp).UTC()}, nil
 }
 
-// Snapshot ships what is left and writes the state at the resulting TXID as a
-// full snapshot. Writers go on meanwhile.
+// Snapshot ships what is left and then writes the state at the resulting TXID as a full
+// snapshot. Writers are not stopped.
 func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) {
 	for i := 0; i < pinAttempts; i++ {
 		for {
@@ -256,7 +257,7 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 			if err := p.close(); err != nil {
 				return res, err
 			}
-			continue // somebody committed since
+			continue // somebody has committed since
 		}
 		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errMoved) {
 			return res, err
@@ -283,7 +284,7 @@ func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error
 	return nil
 }
 
-// sees reports whether the transaction is at exactly the shipped state.
+// sees reports whether the pin sees exactly the state that was shipped.
 func (p *pin) sees(st State) bool {
 	if p.main.Ino != st.Ino || p.pageSize != st.PageSize || p.pages != st.Commit {
 		return false

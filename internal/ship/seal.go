@@ -13,26 +13,26 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// Sealed is what a checkpoint of ours achieved.
+// Sealed is the result of Seal and Checkpoint.
 type Sealed struct {
 	Result
-	// Complete: every frame is in the database file. If not, a reader keeps some
-	// of them in the WAL; nothing is lost, and the next seal goes on.
+	// Complete: every frame is in the database file. If not, a reader keeps some of
+	// them in the WAL. Nothing is lost by that, and the next seal continues.
 	Complete bool
 }
 
-// errGhost: SQLite does not see what stands in the file and was shipped: a
-// commit whose writer died before it was published.
+// errGhost: a commit is in the log and was shipped, but SQLite does not see it, because its
+// writer died before readers could.
 var errGhost = fmt.Errorf("%w: a commit that SQLite does not have", ErrUnsettled)
 
-// sealAttempts bounds how often Seal looks at a database that is written to
-// meanwhile: it is not idle.
+// sealAttempts bounds how often Seal tries again because the database was written to
+// meanwhile. Such a database is not idle.
 const sealAttempts = 4
 
-// Seal ships what is left of a database that goes cold, moves its WAL's frames
-// into the database file, keeps the file's fingerprint for rule R3, and cuts the
-// WAL to nothing. It waits for nobody and keeps nobody waiting: who writes
-// meanwhile makes it ErrUnsettled or sqlitedb.ErrBusy.
+// Seal ships what is left of a database that becomes cold, moves the frames of its WAL into
+// the database file, keeps the fingerprint of the file for rule R3, and truncates the WAL.
+// It waits for nobody and makes nobody wait. If somebody writes meanwhile, the error is
+// ErrUnsettled or sqlitedb.ErrBusy.
 func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
@@ -64,23 +64,23 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 		return out, nil
 	}
 	failpoint.Hit("seal.truncate.before")
-	// Whoever commits from here on changes the file if this checkpoint takes
-	// the commit with it, and R3 will see that.
+	// A commit from here on changes the file if this checkpoint moves it there, and R3
+	// will notice.
 	if _, _, busy, err := conn.Checkpoint(ctx, "TRUNCATE"); err != nil && !errors.Is(err, sqlitedb.ErrBusy) {
 		return out, err
 	} else if busy || err != nil {
-		return out, nil // somebody reads; the WAL stays as it is, checkpointed
+		return out, nil // somebody reads; the WAL is checkpointed and keeps its size
 	}
 	failpoint.Hit("seal.truncate.after")
 	return out, conn.DropWAL()
 }
 
-// sealOnce checkpoints what was shipped and fingerprints the file. No lock keeps
-// writers out: a look at the log afterwards shows that nobody wrote. Every
-// commit stands in the log, behind ours or in a generation of its own, until
-// another one restarts it; so if the log ends where we have shipped up to, nobody
-// has committed since, and a checkpoint had nothing to write to the file. False
-// means that somebody has, and that the next step ships it.
+// sealOnce checkpoints what was shipped and takes the file's fingerprint. No lock keeps
+// writers out; instead it looks at the log afterwards. Every commit is in the log, after
+// what was shipped or in a new generation, until a later one restarts the log. So if the
+// log ends where shipping ended, nobody has committed since, and nobody's checkpoint had
+// anything to write to the file. False means that somebody has committed; the next step
+// ships it.
 func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out *Sealed) (settled bool, err error) {
 	failpoint.Hit("seal.checkpoint.before")
 	h, _, err := walHeader(db.Path)
@@ -93,7 +93,7 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	}
 	shipped, ours := shippedFrames(db, h)
 	switch {
-	case !ours && log <= 0: // of what log there is, nothing is in use
+	case !ours && log <= 0: // nothing in the log is in use
 		out.Complete = !db.State.Print.IsZero()
 		return out.Complete, nil
 	case !ours || log > shipped:
@@ -117,8 +117,8 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	return true, nil
 }
 
-// shippedFrames is how many frames of the log are shipped, if it is the log that
-// was shipped from.
+// shippedFrames returns how many frames of the log are shipped. ours is false if the log is
+// not the one that was shipped from.
 func shippedFrames(db *DB, h *wal.Header) (n int64, ours bool) {
 	st := &db.State
 	if h == nil || st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
@@ -131,8 +131,8 @@ func ghost(db *DB, log int64) error {
 	return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
 }
 
-// cutGhost cuts it off, or the replica would have it until somebody commits. The
-// next step ships what there is.
+// cutGhost truncates the log that has the ghost: otherwise the replica would have it until
+// somebody commits. The next step ships the database without it.
 func cutGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
 	if _, _, _, e := conn.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
 		err = errors.Join(err, e)
@@ -151,8 +151,8 @@ func (s *Shipper) drain(ctx context.Context, db *DB, out *Sealed) error {
 	}
 }
 
-// prepare ships what there is and takes a place among the seals, unless it is
-// done: nothing is left for a checkpoint.
+// prepare ships all that there is and takes a place among the seals. done says that
+// nothing is left for a checkpoint, and that it took no place.
 func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, err error) {
 	if err := s.drain(ctx, db, out); err != nil || out.Empty {
 		return true, err
@@ -163,8 +163,8 @@ func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, 
 	return false, take(ctx, s.seals)
 }
 
-// isSealed reports whether the file is all of the database already, as a step
-// has just found.
+// isSealed reports whether the file is all of the database already. A step has just been
+// made.
 func isSealed(db *DB) (bool, error) {
 	if db.State.Print.IsZero() {
 		return false, nil
@@ -184,11 +184,10 @@ func walSize(path string) (int64, error) {
 	return fi.Size(), nil
 }
 
-// Relieve checkpoints a WAL that grew past its limit while the replica could
-// not take it, and cuts it. Nothing local is lost; the next step resyncs, so that
-// the states in between are missing from the replica's history. Where a reader
-// keeps the WAL (sqlitedb.ErrBusy) the state stays what it is: what is not
-// shipped is still there.
+// Relieve checkpoints and truncates a WAL that grew past its limit while the replica could
+// not take it. Nothing local is lost. The next step resyncs, so that the states in between
+// are missing from the replica's history. If a reader keeps the WAL (sqlitedb.ErrBusy),
+// the state does not change: what is not shipped is still in the WAL.
 func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	if err := take(ctx, s.seals); err != nil {
 		return err
@@ -205,7 +204,7 @@ func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
 	failpoint.Hit("relieve.truncate.after")
 	if busy || errors.Is(err, sqlitedb.ErrBusy) {
-		db.State = old // the rules say what it is worth
+		db.State = old // the next step's rules decide whether it still holds
 	}
 	if busy && err == nil {
 		err = fmt.Errorf("%w: a reader keeps the WAL", sqlitedb.ErrBusy)

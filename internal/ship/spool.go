@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// spool holds bytes in memory up to a limit and in a temporary file from there
-// on. The file has no name, so that a crash leaves nothing behind.
+// spool holds bytes in memory up to a limit, and above it in a temporary file. The file has
+// no name, so that nothing remains after a crash.
 type spool struct {
 	dir   string
 	limit int
@@ -22,7 +22,7 @@ type spool struct {
 func (s *spool) Write(b []byte) (int, error) {
 	if s.f == nil && len(s.mem)+len(b) > s.limit {
 		f, err := os.CreateTemp(s.dir, "spool-*")
-		if errors.Is(err, fs.ErrNotExist) { // somebody has tidied up: it was empty
+		if errors.Is(err, fs.ErrNotExist) { // somebody has deleted the directory, as it was empty
 			if err = os.MkdirAll(s.dir, 0o700); err == nil {
 				f, err = os.CreateTemp(s.dir, "spool-*")
 			}
@@ -68,7 +68,7 @@ func (s *spool) ReadAt(b []byte, off int64) (int, error) {
 	return n, nil
 }
 
-// reader reads everything from the start, any number of times.
+// reader returns a new reader of everything, from the start.
 func (s *spool) reader() *io.SectionReader { return io.NewSectionReader(s, 0, s.n) }
 
 // bytes is everything that was written, or nil if it is not in memory.
@@ -79,7 +79,7 @@ func (s *spool) bytes() []byte {
 	return s.mem
 }
 
-// close frees the file. It was only a buffer: nothing can be lost by it.
+// close frees the file. It has no error to return: the file was only a buffer.
 func (s *spool) close() {
 	if s.f != nil {
 		_ = s.f.Close()

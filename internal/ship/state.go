@@ -11,17 +11,17 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// State is what the shipper knows of one database between steps. It is a plain
-// value of about 190 bytes that holds no resource. The zero value is a database
-// of which nothing was shipped.
+// State is what the shipper knows of one database between steps. It is a plain value of
+// about 190 bytes and holds no resource. The zero value is that of a database of which
+// nothing was shipped.
 type State struct {
 	TXID     ltx.TXID // last one acknowledged by the replica
 	PageSize uint32   // of the database at TXID
 	Commit   uint32   // pages of the database at TXID
 	Ino      uint64   // of the database file that was shipped
 
-	// Origin is who wrote the file that ends at TXID, and what is in it: the number
-	// alone does not tell our history from another's.
+	// Origin says who wrote the file that ends at TXID, and what is in it: the number
+	// alone does not distinguish our history from another writer's.
 	Origin Origin
 
 	// The WAL generation and the place in it up to which it was shipped. An
@@ -29,31 +29,31 @@ type State struct {
 	Salt1, Salt2 uint32
 	Offset       int64
 	Sum          wal.Sum
-	// Back is where the last shipped transaction begins, for as long as it is not
-	// Known that SQLite itself has it. One that stands in the file may be a ghost:
-	// its writer died before readers could see it, and the next one writes over it.
+	// Back is where the last shipped transaction begins, as long as it is not Known
+	// that SQLite itself has it. A transaction in the file may be a ghost: its writer
+	// died before readers could see it, and the next writer overwrites it.
 	Back  wal.Pos
 	Known bool
 
-	// Slot is what stood in the file at Offset, where the next frame's header
-	// goes, when it was shipped up to there: SlotLen bytes, fewer than a header
-	// if the file ended. It is what rule R2 rests on.
+	// Slot is what the file held at Offset, the place of the next frame's header, when
+	// everything up to there was shipped: SlotLen bytes, which are fewer than a header
+	// if the file ended there. Rule R2 depends on it.
 	Slot    [wal.FrameHeaderSize]byte
 	SlotLen uint8
 
-	// Print is the database file's fingerprint, if the file alone was all of
-	// the database at TXID: what rule R3 rests on. Zero if it is not known.
+	// Print is the fingerprint of the database file, if the file alone was all of the
+	// database at TXID. Rule R3 depends on it. Zero if it is not known.
 	Print fsid.Fingerprint
 }
 
-// Origin identifies an LTX file by its header and trailer. The zero value is that
-// of no file.
+// Origin identifies an LTX file by its header and trailer. The zero value stands for no
+// file.
 type Origin struct {
-	Writer uint64       // its header's NodeID: the node above, the session below
+	Writer uint64       // the NodeID in its header: the node in the upper half, the session in the lower
 	Sum    ltx.Checksum // of the whole file
 }
 
-// Node and Session are the two halves of the writer.
+// Node is the state directory that wrote the file.
 func (o Origin) Node() uint32 { return uint32(o.Writer >> 32) }
 
 // Session is the run of the node that wrote the file.
@@ -68,8 +68,8 @@ const (
 	stateSize    = 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 17 + wal.FrameHeaderSize + 1 + 32 + originSize + 4
 )
 
-// ErrBadState is returned when bytes are no State. It costs a look at the
-// replica, or a resync.
+// ErrBadState is returned when bytes are not an encoded State. The state must then be found
+// out from the replica, or by a resync.
 var ErrBadState = errors.New("ship: unknown state format")
 
 // AppendBinary encodes the state with a version and a checksum.
@@ -105,7 +105,7 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	return le.AppendUint32(b, crc32.ChecksumIEEE(b[start:])), nil
 }
 
-// UnmarshalBinary decodes what AppendBinary wrote, now or in the version before.
+// UnmarshalBinary decodes what AppendBinary wrote, in this version or the one before.
 func (s *State) UnmarshalBinary(b []byte) error {
 	le := binary.LittleEndian
 	const slot = 66
@@ -141,8 +141,8 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// at moves the state's WAL position to one whose last transaction begins at
-// back; that is p itself where SQLite is known to have all up to there.
+// at moves the state's WAL position to p. The last transaction before p begins at back;
+// back is p itself if SQLite is known to have everything up to there.
 func (s *State) at(h wal.Header, p, back wal.Pos, slot []byte) {
 	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
@@ -154,5 +154,5 @@ func (s *State) at(h wal.Header, p, back wal.Pos, slot []byte) {
 // noWAL forgets the WAL position.
 func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
 
-// pos is the state's place in its generation.
+// pos returns the state's position in its generation.
 func (s *State) pos() wal.Pos { return wal.Pos{Offset: s.Offset, Sum: s.Sum} }

@@ -13,17 +13,17 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errMoved: the file was written to while it was read as one that stands still.
+// errMoved: the file was written to while it was read as one to which nobody writes.
 var errMoved = fmt.Errorf("%w: it was written to while it was read", ErrUnsettled)
 
-// openStill is openPin for a database whose log is empty and whose file nobody
-// writes to. No connection is opened, which would make a log and its index beside
-// the file only to delete them again. Nil if the database is not like that, or
-// cannot be read so: openPin has the last word, and the error.
+// openStill is openPin for a database whose log is empty and whose file nobody writes to.
+// It opens no connection, which would make a log and its index beside the file only to
+// delete them again. It returns nil if the database is not like that or cannot be read like
+// that: then openPin decides, and returns the error.
 //
-// The file alone is the database when there is no log, and no journal that would
-// be played back. What is read is what stood there then if the file has the same
-// fingerprint before and after, and any write would have changed it: see sealPrint.
+// The file alone is the database if there is no log, and no journal to roll back. If the
+// file has the same fingerprint before and after it was read, nobody has written to it
+// meanwhile, since any write would have changed the fingerprint: see sealPrint.
 func (s *Shipper) openStill(ctx context.Context, db *DB) (p *pin, err error) {
 	first, err := s.cfg.Stat(db.Path)
 	if err != nil || !alone(db.Path) {
@@ -58,8 +58,7 @@ func (s *Shipper) openStill(ctx context.Context, db *DB) (p *pin, err error) {
 	return p, nil
 }
 
-// alone reports whether a database's file has nothing beside it that belongs to its
-// content.
+// alone reports whether no file beside the database file belongs to the database's content.
 func alone(path string) bool {
 	if size, err := walSize(path); err != nil || size > 0 {
 		return false
@@ -68,9 +67,9 @@ func alone(path string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// shape reads from the header of the file (https://www.sqlite.org/fileformat.html)
-// what kind of database it is: false of one that is not in WAL mode, or whose size
-// only SQLite knows.
+// shape reads the page size and the number of pages from the header of the file
+// (https://www.sqlite.org/fileformat.html). It returns false for a database that is not in
+// WAL mode, or whose size only SQLite can find out.
 func (p *pin) shape() bool {
 	var h [100]byte
 	if _, err := p.still.ReadAt(h[:], 0); err != nil || string(h[:16]) != "SQLite format 3\x00" {

@@ -18,8 +18,8 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// verifyLimit bounds the last LTX file that is compared with the WAL, in bytes;
-// a larger one costs a resync instead.
+// verifyLimit is the size in bytes up to which the last LTX file is compared with the WAL.
+// A larger one causes a resync instead.
 const verifyLimit = 64 << 20
 
 // Listing is what the replica holds of a database.
@@ -27,22 +27,22 @@ type Listing struct {
 	Files []*ltx.FileInfo
 	// Began is Config.Boot just before the listing was made.
 	Began time.Duration
-	// Plan is the files that the newest state is restored from, in order; it is
-	// called only if the local file has to be compared with them.
+	// Plan returns the files that the newest state is restored from, in order. It is
+	// called only if the local file has to be compared with that state.
 	Plan func() ([]*ltx.FileInfo, error)
-	// Local says that the local file is the truth, whoever wrote the replica last:
-	// an operator has chosen it.
+	// Local says that an operator has chosen the local file, whoever wrote to the
+	// replica last.
 	Local bool
-	// Unknown says so only where it cannot be told whose the replica's newest file
-	// is: the state was lost, or is a copy.
+	// Unknown chooses the local file too, but only if nobody can tell whose the newest
+	// file of the replica is: the state was lost, or is a copy.
 	Unknown bool
 }
 
-// Verify decides, before the first write of a process to a prefix, and again
-// whenever the replica turns out to be not what it was, whether the local file may
-// go on from what the replica holds. DESIGN.md ("Who may write") has the table. On
-// success the state is at the replica's end; where the local file's place is not
-// known the next step resyncs.
+// Verify decides whether the local file may go on from what the replica holds. It is called
+// before the first write of a process to a prefix, and again whenever the replica is found
+// to have changed. DESIGN.md ("Who may write") has the table. On success the state is at
+// the replica's end. If it is not known which place of the WAL that corresponds to, the
+// next step resyncs.
 //
 // ErrBehind and ErrFenced change nothing.
 func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
@@ -74,7 +74,7 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	return nil
 }
 
-// verifyForeign decides where the replica's last file is not known to be ours.
+// verifyForeign decides if the replica's last file is not known to be ours.
 func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) error {
 	fail := func(err error) error { return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err) }
 	st, err := s.fromReplica(ctx, db, last)
@@ -104,14 +104,15 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 	} else if same {
 		return nil
 	}
-	// To be fenced is for good: not by a body that was damaged on its way.
+	// A fenced database stays fenced, so a file that was damaged on its way must not be
+	// the reason.
 	if _, _, err := readVerified(ctx, db, last.Level, last.MinTXID, last.MaxTXID, last.Size); err != nil {
 		return fail(err)
 	}
 	return s.fenced(db, at, l.Files)
 }
 
-// fenced says who wrote what, and what can be done.
+// fenced returns the error that says who wrote what, and what the operator can do.
 func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
 	ours := "what this one has shipped is not known"
 	if st := db.State; st.TXID != 0 {
@@ -131,9 +132,9 @@ func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
 		ours, s.cfg.Node, s.cfg.Session)
 }
 
-// mine reports whether a file was written by this run, or by an earlier one that
-// is known to have been of this state directory: not by a copy of it. What bears a
-// later time than this run's start was written by a copy that is not known as one.
+// mine reports whether a file was written by this run, or by an earlier run that is known to
+// have had this state directory and not a copy of it. A file with a later time than the
+// start of this run was written by a copy that is not known as one.
 func (s *Shipper) mine(hdr ltx.Header) bool {
 	o := Origin{Writer: hdr.NodeID}
 	if o.Node() == s.cfg.Node && o.Session() == s.cfg.Session {
@@ -142,8 +143,8 @@ func (s *Shipper) mine(hdr ltx.Header) bool {
 	return s.cfg.Mine(o.Node(), o.Session()) && !time.UnixMilli(hdr.Timestamp).After(s.started)
 }
 
-// knew reports whether the file is the one that the state was acknowledged for. A
-// state of before version 3 knows only its number.
+// knew reports whether the file is the one that the state was acknowledged for. A state that
+// was encoded before version 3 knows only the number of the file.
 func (s *Shipper) knew(st State, at stored) bool {
 	if st.Origin == (Origin{}) {
 		return at.Node() == s.cfg.Node
@@ -151,7 +152,7 @@ func (s *Shipper) knew(st State, at stored) bool {
 	return st.Origin == at.Origin
 }
 
-// untouched reports whether the local file has nothing but the state: nothing was
+// untouched reports whether the local file has nothing beyond the state: nothing was
 // committed since, or the file is empty.
 func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
 	main, err := s.cfg.Stat(db.Path)
@@ -176,8 +177,8 @@ func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
 	return d.rule != RuleNone && d.ltx == nil && !d.more && !d.tail, nil
 }
 
-// descendsFrom reports whether the replica's history may contain the state: the
-// file of its transaction, if it is still there, is the one that is known.
+// descendsFrom reports whether the replica's history may contain the state: if the replica
+// still has the file of the state's transaction, it is the one that is known.
 func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) (bool, error) {
 	for _, f := range files {
 		if f.Level == 0 && f.MaxTXID == st.TXID {
@@ -188,9 +189,9 @@ func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) 
 	return true, nil
 }
 
-// equals compares the database with the newest state of the replica, page by page:
-// first its file without the log, then all of it. If either is the same the position
-// is taken.
+// equals compares the database with the newest state of the replica, page by page: first
+// the file without the log, then all of the database. If one of them is the same, the state
+// moves to the replica's end.
 func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) (bool, error) {
 	if l.Plan == nil {
 		return false, nil
@@ -236,10 +237,10 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	return true, nil
 }
 
-// fileEquals compares the database file alone, and returns its fingerprint if it is
-// the same, by which rule R3 goes on from there: whatever the log has beside it was
-// committed to that state. So commits that were made before anybody could ask the
-// replica do not count against the file that they were made to.
+// fileEquals compares the database file without its log. If it is the same, it returns the
+// fingerprint of the file, so that rule R3 goes on from there: everything in the log was
+// committed on top of that state. Otherwise commits made before the replica could be asked
+// would make the file look like another history.
 func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fingerprint, error) {
 	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
 		return fsid.Fingerprint{}, err
@@ -273,7 +274,7 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 
 var errDiffers = errors.New("ship: a page differs")
 
-// pagesOf hashes the state that a restore from these files would make.
+// pagesOf returns the hashes of the state that a restore from these files would give.
 func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*Pages, error) {
 	p := new(Pages)
 	for _, f := range plan {
@@ -284,9 +285,9 @@ func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*P
 	return p, nil
 }
 
-// applyFile makes the hashes those of the state after one more file. What they
-// take is bounded by the file's own size: a page that no file has is not counted on
-// before it is needed.
+// applyFile makes the hashes those of the state after one more file. The memory that they
+// take is bounded by the size of the file: the header alone, which says how many pages
+// there are, allocates nothing.
 func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	rc, err := db.Client.OpenLTXFile(ctx, f.Level, f.MinTXID, f.MaxTXID, 0, 0)
 	if err != nil {
@@ -337,7 +338,8 @@ func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileI
 	return at.Origin, err
 }
 
-// smallFile is read whole where its header and its trailer are wanted.
+// smallFile is the size in bytes up to which a file is read as a whole if only its header
+// and its trailer are needed.
 const smallFile = 64 << 10
 
 // readOrigin reads who wrote a file, without its pages if it is large.
@@ -378,8 +380,8 @@ func checkOrigin(f *ltx.FileInfo, hdr ltx.Header, sum ltx.Checksum, err error) (
 	return stored{Origin{hdr.NodeID, sum}, hdr}, err
 }
 
-// newest is the file that ends last; of several the one of the lowest level,
-// which says most.
+// newest returns the file that ends last. Of several it is the one of the lowest level,
+// which says most about its origin.
 func newest(files []*ltx.FileInfo) *ltx.FileInfo {
 	var last *ltx.FileInfo
 	for _, f := range files {
@@ -444,8 +446,8 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		return none(orNoMatch(ignoreBadHeader(err)))
 	}
 	end := lh.WALOffset + lh.WALSize
-	// The last frame of each page in the range, found while the chain is checked
-	// from the log's start to the range's end.
+	// The last frame of each page in the range. They are found while the checksum chain
+	// is checked from the start of the log to the end of the range.
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
 	defer s.putBuf(buf)
 	sc, err := wal.NewScanner(f, h, h.Start(), buf)
@@ -485,7 +487,7 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		}
 		off, ok := want[ph.Pgno]
 		if !ok {
-			continue // a page of a resync, or one the file gained unwritten
+			continue // a page of a resync, or one that the file gained without a write
 		}
 		delete(want, ph.Pgno)
 		if _, err := f.ReadAt(mine, off); err != nil {
@@ -510,9 +512,9 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 	return match{hdr: h, start: start, end: sc.Pos(), slot: unknownUnlessEnd(h, slot)}, nil
 }
 
-// unknownUnlessEnd keeps a slot only if the file ends there. What stood there
-// when the range was shipped is not known; a frame seen now may be a commit
-// that was made since.
+// unknownUnlessEnd keeps a slot only if the file ends there. Otherwise it is not known what
+// the slot held when the range was shipped: a frame that is there now may be a commit that
+// was made since.
 func unknownUnlessEnd(h wal.Header, slot []byte) []byte {
 	if len(slot) == 0 {
 		return slot

@@ -13,8 +13,8 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// encodeBatch writes the batch as one LTX file, and notes the hashes of its
-// pages if they are wanted.
+// encodeBatch writes the batch as one LTX file, and keeps the hashes of its pages if the
+// delta needs them.
 func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	b.sortPages()
 	d.hdr = s.header(d.next)
@@ -26,8 +26,8 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	if err != nil {
 		return err
 	}
-	// Pages that the file gained without being written are free pages, whose
-	// content is nobody's; a restore has no other place to take them from.
+	// Pages that the file gained without a write are free pages. Their content does not
+	// matter, but a restore must get them from somewhere.
 	floor := min(prevCommit, b.minCommit)
 	var zero, scratch []byte
 	if b.spool != nil {
@@ -79,7 +79,7 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	return err
 }
 
-// header is the LTX header of the transaction that a state is about to be.
+// header returns the LTX header of the transaction that leads to a state.
 func (s *Shipper) header(next State) ltx.Header {
 	return ltx.Header{
 		Version:   ltx.Version,
@@ -93,8 +93,8 @@ func (s *Shipper) header(next State) ltx.Header {
 	}
 }
 
-// write puts the delta's file at the replica and moves the state. It returns
-// the bytes written.
+// write writes the delta's file to the replica and moves the state. It returns how many
+// bytes it wrote.
 func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 	if err := s.Confirm(ctx, db); err != nil {
 		return 0, err
@@ -118,10 +118,10 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 		s.note(db, before, d)
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
-		// The bytes count as ours if they are these ones.
+		// The file counts as ours if it has the same bytes.
 		return 0, s.judge(ctx, db, txid, append(db.pending, attempt{txid, d.sum, d.next}))
 	default:
-		// It may have been applied: the next step finds out.
+		// The replica may have stored it all the same: the next step finds out.
 		db.pending = append(db.pending, attempt{txid, d.sum, d.next})
 		return 0, fmt.Errorf("write transaction %s: %w", txid, err)
 	}
@@ -135,8 +135,8 @@ func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// settle finds out what became of a write whose answer was lost, before
-// another one is tried in its place.
+// settle finds out what became of a write whose answer was lost, before the next write is
+// tried in its place.
 func (s *Shipper) settle(ctx context.Context, db *DB) error {
 	if len(db.pending) == 0 {
 		return nil
@@ -148,19 +148,19 @@ func (s *Shipper) settle(ctx context.Context, db *DB) error {
 	}
 	err := s.judge(ctx, db, txid, db.pending)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Not applied so far. It may still be under way, and is create-only like
-		// the next one: whichever arrives first, both are known.
+		// It is not stored so far, but may still be under way. Like the next attempt it
+		// only creates a file, so whichever arrives first is known as ours.
 		return nil
 	}
 	return err
 }
 
-// maxPending bounds the attempts remembered for one TXID. Each needs a lost
-// answer of its own, and a probe that was answered, between them.
+// maxPending bounds the attempts that are remembered for one TXID. Each of them is a write
+// whose answer was lost, followed by a read that was answered.
 const maxPending = 16
 
-// judge looks at the file that stands at our next TXID: one of our attempts, or
-// somebody else's.
+// judge reads the file that is at our next TXID and decides whether one of our attempts
+// wrote it or somebody else.
 func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt) error {
 	if len(ours) > maxPending {
 		ours = ours[len(ours)-maxPending:]
@@ -173,7 +173,8 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	if done, err := s.adopt(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
 		return err
 	}
-	// To be fenced is for good: not by a body that was damaged on its way.
+	// A fenced database stays fenced, so a file that was damaged on its way must not be
+	// the reason.
 	if hdr, sum, err = readVerified(ctx, db, 0, txid, txid, size); err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
@@ -186,14 +187,14 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	return s.fenced(db, stored{Origin{hdr.NodeID, sum}, hdr}, nil)
 }
 
-// adopt takes the file that stands at txid for the attempt whose checksum it has.
+// adopt takes the file at txid as the attempt that has the same checksum, if there is one.
 func (s *Shipper) adopt(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) (bool, error) {
 	for _, a := range ours {
 		if a.sum == sum {
 			if err := s.confirmLate(ctx, db, txid); err != nil {
 				return false, err
 			}
-			db.Pages = nil // which of its pages it changed is not known any more
+			db.Pages = nil // it is not known any more which pages that attempt changed
 			s.acked(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
@@ -204,7 +205,7 @@ func (s *Shipper) adopt(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	return false, nil
 }
 
-// readStored reads a file of the replica for its header, checksum and size.
+// readStored reads the header, the checksum and the size of a file of the replica.
 func readStored(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXID) (hdr ltx.Header, sum ltx.Checksum, size int64, err error) {
 	rc, err := db.Client.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
 	if err != nil {
@@ -238,8 +239,8 @@ func readStored(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXI
 	return hdr, tr.FileChecksum, c.n, nil
 }
 
-// readVerified reads all of a file of the replica of that size, and returns what
-// its header and trailer say only if its content is what they were made for.
+// readVerified reads all of a file of the replica, which must have that size. It returns
+// what the header and the trailer say only if they match the content.
 func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.TXID, size int64) (hdr ltx.Header, sum ltx.Checksum, err error) {
 	rc, err := db.Client.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
 	if err != nil {
