@@ -197,7 +197,7 @@ func (j *job) MayCut(idle bool) bool {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	wanted := e.shut || idle || m.life.phase >= phaseClosing || j.order != nil && j.order.kind == replicate.OrderCut
+	wanted := e.shut || idle || m.life.Closing() || j.order != nil && j.order.kind == replicate.OrderCut
 	if !wanted || e.item.Pinned() || e.Held != 0 {
 		return false
 	}
@@ -348,7 +348,7 @@ func (m *Manager) finish(j *job, r *replicate.Report) {
 		m.persist(e)
 	}
 	if !r.Acked.IsZero() {
-		m.counters.lag.observe(r.Acked.Sub(r.Files.ModTime()), now)
+		m.counters.lag.Observe(r.Acked.Sub(r.Files.ModTime()), now)
 	}
 
 	m.mu.Lock()

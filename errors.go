@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
@@ -26,9 +27,9 @@ var (
 var (
 	// ErrNotStarted is returned when a method needs a Manager on which Start
 	// has succeeded.
-	ErrNotStarted = errors.New("manager not started")
+	ErrNotStarted = life.ErrNotStarted
 	// ErrClosed is returned when the Manager is closing or closed.
-	ErrClosed = errors.New("manager closed")
+	ErrClosed = life.ErrClosed
 	// ErrInUse is returned when another Manager holds the state directory, or
 	// when a database is leased and the operation needs it free.
 	ErrInUse = errors.New("in use")

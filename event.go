@@ -1,10 +1,6 @@
 package multidb
 
-import (
-	"sync"
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // EventType says what happened.
 type EventType uint8
@@ -52,47 +48,17 @@ type Event struct {
 	Err      error  // what went wrong, if anything did
 }
 
-// tellers keeps the events of each database in their order: who tells one of them
-// tells those, too, that come up meanwhile. Keyed by ID, empty for the Manager's own;
-// the value is what has come up. Locked by its caller.
-type tellers map[ID][]Event
-
-// take claims the databases of these events that nobody is telling of, and returns
-// their events. The others are left to whoever is telling.
-func (t tellers) take(events []Event) (mine []Event) {
-	claimed := map[ID]bool{}
-	for _, ev := range events {
-		if waiting, busy := t[ev.ID]; busy && !claimed[ev.ID] {
-			t[ev.ID] = append(waiting, ev)
-			continue
-		}
-		t[ev.ID], claimed[ev.ID] = nil, true
-		mine = append(mine, ev)
-	}
-	return mine
-}
-
-// done gives back the databases of events that were told, and returns what came up
-// for them meanwhile, which is the caller's to tell.
-func (t tellers) done(told []Event) (more []Event) {
-	for _, ev := range told {
-		more = append(more, t[ev.ID]...)
-		delete(t, ev.ID)
-	}
-	return t.take(more)
-}
-
 // unlock releases mu and then tells the events that came up under it, those of one
 // database in their order, without the lock: an observer may call the Manager.
 func (m *Manager) unlock() {
-	for _, err := range m.trouble.take() {
+	for _, err := range m.trouble.Take() {
 		m.events = append(m.events, Event{Type: EventState, Path: m.dir, Err: err})
 	}
 	if len(m.events) == 0 {
 		m.mu.Unlock()
 		return
 	}
-	mine := m.telling.take(m.events)
+	mine := m.telling.Take(m.events)
 	m.events = nil
 	m.mu.Unlock()
 	m.tellFrom(mine, 0)
@@ -113,7 +79,7 @@ func (m *Manager) tellFrom(events []Event, i int) {
 			m.tell(events[i])
 		}
 		m.mu.Lock()
-		events, i = m.telling.done(events), 0
+		events, i = m.telling.Done(events), 0
 		m.mu.Unlock()
 	}
 	whole = true
@@ -124,34 +90,6 @@ func (m *Manager) emit(ev Event) {
 	m.mu.Lock()
 	m.events = append(m.events, ev)
 	m.unlock()
-}
-
-// trouble is errors of the state directory that are to be told. Whoever meets one
-// may hold any lock, so they are only kept here, until the next unlock. Safe for
-// concurrent use; its lock is the innermost.
-type trouble struct {
-	any  atomic.Bool
-	mu   sync.Mutex
-	errs []error
-}
-
-func (t *trouble) add(err error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.errs = append(t.errs, err)
-	t.any.Store(true)
-}
-
-func (t *trouble) take() []error {
-	if !t.any.Load() {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	errs := t.errs
-	t.errs = nil
-	t.any.Store(false)
-	return errs
 }
 
 // tell tells the observer and the log.

@@ -16,6 +16,8 @@ import (
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/life"
+	"github.com/multidb-go/multidb/internal/notify"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
@@ -53,8 +55,8 @@ type Manager struct {
 	rounds   *rounds.Rounds[unknown] // from the watchers to the scanner
 
 	counters counters
-	trouble  trouble     // of the state directory, from whoever met it, under whatever lock
-	watched  atomic.Bool // all discoverers tell of changes
+	trouble  notify.Errors // of the state directory, from whoever met it, under whatever lock
+	watched  atomic.Bool   // all discoverers tell of changes
 
 	jobs sync.Pool // of *job
 	age  *fsid.AgeClock
@@ -64,8 +66,8 @@ type Manager struct {
 	// It is the innermost lock but for the pool's, and nothing does I/O or calls
 	// user code under it; release it with unlock, which tells the events.
 	mu       sync.Mutex
-	life     life
-	telling  tellers
+	life     life.Life
+	telling  *notify.Order[ID, Event]
 	reg      *registry.Registry[entry]
 	silent   time.Time         // when the replica last did not say whether it has a backup
 	absent   *replicate.Absent // what spares WithRestoreOnOpen a listing
@@ -99,7 +101,7 @@ func New(opts ...Option) (*Manager, error) {
 		absent:   replicate.NewAbsent(cfg.grace / 2),
 		sniffing: map[ID]chan struct{}{},
 		scanErr:  map[int]scanTrouble{},
-		telling:  tellers{},
+		telling:  notify.NewOrder(func(ev Event) ID { return ev.ID }),
 		closing:  make(chan struct{}, 1),
 		runs:     map[*entry]*job{},
 		backlogs: map[*entry]replicate.Backlog{},
@@ -130,7 +132,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
 	m.mu.Lock()
-	may := m.life.start(func() { abort(ErrClosed) })
+	may := m.life.Start(func() { abort(ErrClosed) })
 	m.unlock()
 	if !may {
 		return fmt.Errorf("multidb: start: %w", errors.New("a Manager can be started only once, and not after Close"))
@@ -138,7 +140,7 @@ func (m *Manager) Start(ctx context.Context) (err error) {
 	served := false // also where a discoverer or the observer panics
 	defer func() {
 		m.mu.Lock()
-		m.life.started(served)
+		m.life.Started(served)
 		m.unlock()
 	}()
 	if err = m.start(ctx); err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
@@ -158,7 +160,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return fmt.Errorf("multidb: start: %w", err)
 	}
 	m.dir = dir
-	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) { m.trouble.add(err) }})
+	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) { m.trouble.Add(err) }})
 	if errors.Is(err, catalog.ErrLocked) {
 		return fmt.Errorf("multidb: start: %w: %w; give each Manager its own WithStateDir", ErrInUse, err)
 	} else if err != nil {
@@ -258,8 +260,8 @@ func (m *Manager) Close(ctx context.Context) error {
 	}
 	for {
 		m.mu.Lock()
-		wait, goOn := m.life.close()
-		left := m.life.left
+		wait, goOn := m.life.Close()
+		left := m.life.Left
 		m.unlock()
 		switch {
 		case goOn:
@@ -281,7 +283,7 @@ func (m *Manager) close(ctx context.Context) error {
 	late := func(err error) error {
 		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), err)
 	}
-	if l.stage == closeDrain {
+	if l.Stage == life.Drain {
 		m.stopScan()
 		if err := waitFor(ctx, &m.scanning); err != nil {
 			return late(m.undurable(err))
@@ -291,42 +293,42 @@ func (m *Manager) close(ctx context.Context) error {
 		} else if err != nil {
 			m.emit(Event{Type: EventState, Err: fmt.Errorf("close databases: %w", err)})
 		}
-		l.stage = closeShip
+		l.Stage = life.Ship
 	}
-	if l.stage == closeShip {
+	if l.Stage == life.Ship {
 		left := m.shipAll(ctx)
 		if ctx.Err() != nil {
 			return late(left)
 		}
 		m.mu.Lock()
-		l.left = left
+		l.Left = left
 		m.unlock()
-		l.stage = closeStop
+		l.Stage = life.Stop
 	}
-	if l.stage == closeStop {
+	if l.Stage == life.Stop {
 		if err := m.workers.Stop(ctx); err != nil {
-			return late(l.left)
+			return late(l.Left)
 		}
 		m.persistAll()
-		l.stage = closeRecord
+		l.Stage = life.Record
 	}
-	if l.stage == closeRecord {
+	if l.Stage == life.Record {
 		if err := m.catalog.Close(ctx); err != nil {
-			return errors.Join(fmt.Errorf("multidb: close catalog: %w", err), l.left)
+			return errors.Join(fmt.Errorf("multidb: close catalog: %w", err), l.Left)
 		}
 		m.cancel()
-		l.stage = closeEnd
+		l.Stage = life.End
 	}
 	if err := waitFor(ctx, &m.joined); err != nil {
-		return late(l.left)
+		return late(l.Left)
 	}
 	if c, ok := m.cfg.replica.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
 	m.mu.Lock()
-	l.phase = phaseClosed
+	l.Closed()
 	m.unlock()
-	return l.left
+	return l.Left
 }
 
 // waitFor waits for goroutines until ctx ends. Then they are waited for by whoever
@@ -346,7 +348,7 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 }
 
 // serving returns nil if the Manager is between Start and Close.
-func (m *Manager) servingLocked() error { return m.life.serving() }
+func (m *Manager) servingLocked() error { return m.life.Serving() }
 
 // errCopied is told once by a state directory that is found to be a copy.
 var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")

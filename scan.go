@@ -219,7 +219,7 @@ func (m *Manager) foundNew(l listed, f registry.Found) (e *entry, done bool) {
 		m.refusedLocked(l.ID, l.Path, d.Refused)
 	case d.Changed:
 		m.rounds.Ask(true) // the pool made it known just now
-	case d.Add && m.life.phase < phaseClosing:
+	case d.Add && !m.life.Closing():
 		if d.Moved != nil {
 			m.removeLocked(d.Moved) // the ID has moved to another file
 		}

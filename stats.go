@@ -3,6 +3,8 @@ package multidb
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/lag"
 )
 
 // Stats is the Manager's totals: since it was made, but for those that say
@@ -43,6 +45,22 @@ type Stats struct {
 	Requests RequestStats // of the replica, if its factory counts
 }
 
+// LagHistogram is how long commits took to be acknowledged, since the Manager was
+// made. It only grows, so that rates and quantiles of any period can be taken of
+// it, of several Managers together too.
+type LagHistogram struct {
+	Count int64         // commits, or runs of them that were shipped together
+	Sum   time.Duration // of their lags
+	// Buckets[i] counts those of at most LagBounds()[i], the smaller ones
+	// included.
+	Buckets [lagBuckets]int64
+}
+
+const lagBuckets = lag.Buckets
+
+// LagBounds returns the upper bounds of LagHistogram.Buckets. They never change.
+func LagBounds() [lagBuckets]time.Duration { return lag.Bounds() }
+
 // PoolStats is the connection pool.
 type PoolStats struct {
 	Open, Leased, Idle int // databases now
@@ -60,7 +78,7 @@ func (m *Manager) Stats() Stats {
 	s.Databases, s.Failing = m.reg.Len(), backing
 	s.Pending, s.Ignored, s.Unwell = m.deferred, m.reg.RefusalsLen(), m.unwell
 	s.FailingScans = len(m.scanErrsLocked())
-	served := m.life.served
+	served := m.life.Served()
 	m.unlock()
 	c := &m.counters
 	s.Promotions, s.Demotions = c.promotions.Load(), c.demotions.Load()
@@ -70,8 +88,8 @@ func (m *Manager) Stats() Stats {
 		s.FailuresBy[i] = c.failures[i].Load()
 	}
 	s.Failures = s.FailuresBy.Total()
-	s.LagP50, s.LagP99 = c.lag.quantiles(m.cfg.now())
-	s.Lag = c.lag.histogram()
+	s.LagP50, s.LagP99 = c.lag.Quantiles(m.cfg.now())
+	s.Lag = LagHistogram(c.lag.Histogram())
 	if served {
 		p := m.pool.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
@@ -87,5 +105,5 @@ type counters struct {
 	promotions, demotions, transactions, bytes, resyncs atomic.Int64
 	compactions, snapshots                              atomic.Int64
 	failures                                            [reasons]atomic.Int64
-	lag                                                 lagWindow
+	lag                                                 lag.Window
 }

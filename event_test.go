@@ -2,67 +2,10 @@ package multidb
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
 )
-
-func TestALifeOnlyGoesForward(t *testing.T) {
-	type step struct {
-		do   string // start, ok, failed, close, closed
-		want string
-	}
-	for name, steps := range map[string][]step{
-		"used and closed":          {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"closed", ""}, {"close", "over"}, {"start", "false"}},
-		"closed again and again":   {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"close", "go on"}, {"closed", ""}, {"close", "over"}},
-		"closed before it began":   {{"close", "over"}, {"start", "false"}, {"close", "over"}},
-		"started twice":            {{"start", "true"}, {"start", "false"}, {"ok", ""}, {"start", "false"}},
-		"failed":                   {{"start", "true"}, {"failed", ""}, {"start", "false"}, {"close", "over"}},
-		"closed while it begins":   {{"start", "true"}, {"close", "wait"}, {"ok", ""}, {"close", "go on"}, {"closed", ""}},
-		"closed while it failed":   {{"start", "true"}, {"close", "wait"}, {"failed", ""}, {"close", "over"}},
-		"started while it closes":  {{"start", "true"}, {"ok", ""}, {"close", "go on"}, {"start", "false"}},
-		"waited for twice":         {{"start", "true"}, {"close", "wait"}, {"close", "wait"}, {"failed", ""}, {"close", "over"}},
-		"started after it was not": {{"start", "true"}, {"failed", ""}, {"close", "over"}, {"start", "false"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var l life
-			last, aborted := l.phase, 0
-			for i, s := range steps {
-				got := ""
-				switch s.do {
-				case "start":
-					got = fmt.Sprint(l.start(func() { aborted++ }))
-				case "ok", "failed":
-					began := l.began
-					l.started(s.do == "ok")
-					<-began
-				case "close":
-					switch wait, goOn := l.close(); {
-					case goOn:
-						got = "go on"
-					case wait != nil:
-						got = "wait"
-					default:
-						got = "over"
-					}
-				case "closed":
-					l.phase = phaseClosed
-				}
-				if got != s.want || l.phase < last {
-					t.Fatalf("step %d, %s: %q, phase %d after %d", i, s.do, got, l.phase, last)
-				}
-				last = l.phase
-				if err := l.serving(); (err == nil) != (l.phase == phaseServing) {
-					t.Fatalf("step %d: serving says %v in phase %d", i, err, l.phase)
-				}
-			}
-			if waits := slices.Contains(steps, step{"close", "wait"}); waits != (aborted > 0) {
-				t.Errorf("Start was ended %d times", aborted)
-			}
-		})
-	}
-}
 
 // TestTheEventsOfADatabaseAreToldInTheirOrder holds an observer while more comes up.
 func TestTheEventsOfADatabaseAreToldInTheirOrder(t *testing.T) {
@@ -115,8 +58,8 @@ func TestTheEventsOfADatabaseAreToldInTheirOrder(t *testing.T) {
 	if len(got) != 50 || got[len(got)-1] != 100 || !slices.IsSorted(got) {
 		t.Errorf("told in the order %v", got)
 	}
-	if len(m.telling) != 0 {
-		t.Errorf("still telling of %v", m.telling)
+	if m.telling.Busy() != 0 {
+		t.Errorf("still telling of %d", m.telling.Busy())
 	}
 }
 
@@ -135,8 +78,8 @@ func TestAnObserverThatPanicsKeepsNobodyFromHearing(t *testing.T) {
 		m.emit(Event{ID: "a"})
 	}()
 	m.emit(Event{ID: "a"})
-	if told != 2 || len(m.telling) != 0 {
-		t.Errorf("told %d times, telling of %v", told, m.telling)
+	if told != 2 || m.telling.Busy() != 0 {
+		t.Errorf("told %d times, telling of %d", told, m.telling.Busy())
 	}
 }
 
@@ -159,7 +102,7 @@ func TestAnObserverThatPanicsLosesNoLaterEvents(t *testing.T) {
 	}()
 	m.emit(Event{Type: EventSnapshot, ID: "x", TXID: 3})
 	if !slices.Equal(told, []TXID{1, 2, 3}) {
-		t.Errorf("told %v, want [1 2 3]; busy: %v", told, m.telling)
+		t.Errorf("told %v, want [1 2 3]; busy: %d", told, m.telling.Busy())
 	}
 }
 
@@ -172,7 +115,7 @@ func TestTroubleOfTheStateDirectoryIsToldWhateverLockIsHeld(t *testing.T) {
 	}
 	want := errors.New("disk full")
 	m.mu.Lock()
-	m.trouble.add(want)
+	m.trouble.Add(want)
 	m.unlock()
 	if got != want {
 		t.Errorf("told %v", got)
