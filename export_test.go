@@ -35,12 +35,6 @@ func WatchThrough(g *GlobDiscoverer, open func() (watch.Source, error)) *GlobDis
 // CacheBytes is the memory that the cache of files takes.
 func CacheBytes(m *Manager) int64 { return m.cache.Size() }
 
-// The values of a database as the catalog keeps them.
-var (
-	EncodeVars = encodeVars
-	DecodeVars = decodeVars
-)
-
 // RunOnce runs a database once, as a worker does when it is due, and reports
 // whether a look at unchanged files was or would be enough.
 func RunOnce(ctx context.Context, m *Manager, id ID) bool {

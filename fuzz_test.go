@@ -69,26 +69,6 @@ func alone(source, name string) bool {
 		slices.Contains(strings.Split(strings.ReplaceAll(source, " ", ""), "/"), "{{"+name+"}}")
 }
 
-// FuzzVars: the values of a database, as the catalog keeps them.
-func FuzzVars(f *testing.F) {
-	f.Add(multidb.EncodeVars(multidb.Database{RelPath: "p/d.db", Vars: []multidb.Var{{Name: "project", Value: "p"}, {Name: "database", Value: "d"}}}))
-	f.Add([]byte{0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01})
-	f.Add([]byte{3, 0, 0, 0, 0, 0, 0, 0})
-	f.Fuzz(func(t *testing.T, b []byte) {
-		vars, rel, err := multidb.DecodeVars(b)
-		if err != nil {
-			return
-		}
-		if len(vars) > len(b) {
-			t.Fatalf("%d values of %d bytes", len(vars), len(b))
-		}
-		again, rel2, err := multidb.DecodeVars(multidb.EncodeVars(multidb.Database{Vars: vars, RelPath: rel}))
-		if err != nil || rel2 != rel || !slices.Equal(again, vars) {
-			t.Fatalf("%v, %q became %v, %q, %v", vars, rel, again, rel2, err)
-		}
-	})
-}
-
 // FuzzMetadata: a metadata.json that anybody may have written, at any place. A
 // database that is found leads back to its place.
 func FuzzMetadata(f *testing.F) {

@@ -2,8 +2,6 @@ package multidb
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"slices"
 	"time"
 
@@ -12,7 +10,6 @@ import (
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // load makes entries of the catalog's records.
@@ -21,9 +18,9 @@ func (m *Manager) load(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		db := Database{ID: ID(rec.ID), Path: rec.Path}
-		if db.Vars, db.RelPath, err = decodeVars(rec.Vars); err != nil {
-			continue // the scan finds it again
+		db := Database{ID: ID(rec.ID), Path: rec.Path, RelPath: rec.RelPath}
+		for _, v := range rec.Vars {
+			db.Vars = append(db.Vars, Var(v))
 		}
 		prefix, prefixErr := m.prefixOf(db)
 		var inv levels.Inventory
@@ -39,10 +36,7 @@ func (m *Manager) load(ctx context.Context) error {
 		if prefix == rec.Prefix {
 			var known replicate.Record
 			pos := &known.Position
-			if log, err := unmarshalState(pos, rec.State); err == nil {
-				if log != 0 { // its file may be exchanged while nobody looks
-					m.logs.Recall(rec.ID, *pos, log)
-				}
+			if *pos, err = m.logs.Recall(rec.ID, rec.State); err == nil {
 				e.health.txid = pos.TXID
 				// With nothing shipped it had nothing to ship, where it is sure that
 				// there was a replica then.
@@ -70,34 +64,22 @@ func (m *Manager) load(ctx context.Context) error {
 	return nil
 }
 
-// unmarshalState decodes the state of a catalog's record, and the inode of the log that
-// stood beside the database, if it follows.
-func unmarshalState(st *ship.State, b []byte) (log uint64, err error) {
-	if err = st.UnmarshalBinary(b); err == nil || len(b) < 8 {
-		return 0, err
-	}
-	split := len(b) - 8
-	if st.UnmarshalBinary(b[:split]) != nil {
-		return 0, err
-	}
-	return binary.LittleEndian.Uint64(b[split:]), nil
-}
-
 // persist queues what the catalog should know of a database. The caller owns
 // e.state.
 func (m *Manager) persist(e *entry) {
 	known := e.state.Record()
-	state, err := known.Position.AppendBinary(nil)
+	state, err := m.logs.Position(e.ID, known.Position)
 	if err != nil {
 		return // unreachable: encoding a fixed-size struct
 	}
-	if log := m.logs.Of(e.ID, known.Position); log != 0 {
-		state = binary.LittleEndian.AppendUint64(state, log)
-	}
+	db := e.database()
 	rec := catalog.Record{
-		ID: e.ID, Path: e.Path, Vars: encodeVars(e.database()),
+		ID: e.ID, Path: e.Path, RelPath: db.RelPath,
 		TXID: uint64(known.Position.TXID), State: state, Files: known.Inventory,
 		Prefix: e.Prefix().String(),
+	}
+	for _, v := range db.Vars {
+		rec.Vars = append(rec.Vars, catalog.Var(v))
 	}
 	if !known.ModTime.IsZero() {
 		rec.LastWrite = known.ModTime.UnixNano()
@@ -127,51 +109,4 @@ func (m *Manager) persistAll() {
 			m.persist(e)
 		}
 	}
-}
-
-var errVars = errors.New("multidb: unknown format of a database's variables")
-
-// encodeVars packs the values of a database for the catalog.
-func encodeVars(db Database) []byte {
-	b := binary.AppendUvarint(nil, uint64(len(db.Vars)))
-	put := func(s string) {
-		b = binary.AppendUvarint(b, uint64(len(s)))
-		b = append(b, s...)
-	}
-	for _, v := range db.Vars {
-		put(v.Name)
-		put(v.Value)
-	}
-	put(db.RelPath)
-	return b
-}
-
-func decodeVars(b []byte) (vars []Var, rel string, err error) {
-	num := func() uint64 {
-		n, k := binary.Uvarint(b)
-		if k <= 0 || n > uint64(len(b)) {
-			err = errVars
-			return 0
-		}
-		b = b[k:]
-		return n
-	}
-	str := func() string {
-		n := num()
-		if err != nil || n > uint64(len(b)) {
-			err = errVars
-			return ""
-		}
-		s := string(b[:n])
-		b = b[n:]
-		return s
-	}
-	for n := num(); n > 0 && err == nil; n-- {
-		vars = append(vars, Var{Name: str(), Value: str()})
-	}
-	rel = str()
-	if err == nil && len(b) != 0 {
-		err = errVars
-	}
-	return vars, rel, err
 }

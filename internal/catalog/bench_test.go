@@ -14,7 +14,8 @@ func record(i int) Record {
 	return Record{
 		ID:        id,
 		Path:      "/data/" + id + ".db",
-		Vars:      []byte(id),
+		Vars:      []Var{{"project", fmt.Sprintf("project%d", i/100)}, {"database", fmt.Sprintf("db%06d", i)}},
+		RelPath:   id + ".db",
 		Dev:       64769,
 		Ino:       uint64(1_000_000 + i),
 		LastWrite: 1_700_000_000_000_000_000 + int64(i),

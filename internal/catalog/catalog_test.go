@@ -91,7 +91,7 @@ func load(t *testing.T, c *Catalog) map[string]Record {
 		if _, twice := all[r.ID]; twice {
 			t.Errorf("Load gave %q twice", r.ID)
 		}
-		r.Vars, r.State, r.Files = slices.Clone(r.Vars), slices.Clone(r.State), slices.Clone(r.Files)
+		r.State, r.Files = slices.Clone(r.State), slices.Clone(r.Files)
 		all[r.ID] = r
 	}
 	return all
@@ -117,7 +117,7 @@ func TestRecordsComeBackAsTheyWerePut(t *testing.T) {
 		record(1),
 		{ID: "zero"},
 		{
-			ID: "extreme ☃\x00'\"", Path: "/ü/ \n", Vars: []byte{0}, Dev: math.MaxUint64, Ino: 1 << 63,
+			ID: "extreme ☃\x00'\"", Path: "/ü/ \n", Vars: []Var{{"\x00", ""}, {"", "\xff"}, {"a", "ü"}}, RelPath: "\xff/", Dev: math.MaxUint64, Ino: 1 << 63,
 			LastWrite: math.MinInt64, TXID: math.MaxUint64, State: []byte{1, 0, 2}, Files: make([]byte, 100_000),
 			Prefix: "p", Flags: math.MaxUint32,
 		},
@@ -145,13 +145,13 @@ func TestRecordsComeBackAsTheyWerePut(t *testing.T) {
 
 func TestPutCopiesTheRecord(t *testing.T) {
 	c := open(t, t.TempDir())
-	r := Record{ID: "a", Vars: []byte("vars"), State: []byte("state"), Files: []byte("files")}
+	r := Record{ID: "a", Vars: []Var{{"project", "p"}}, State: []byte("state"), Files: []byte("files")}
 	c.Put(r)
-	copy(r.Vars, "xxxx")
+	r.Vars[0] = Var{"x", "x"}
 	copy(r.State, "xxxxx")
 	copy(r.Files, "xxxxx")
 	flush(t, c)
-	expect(t, c, Record{ID: "a", Vars: []byte("vars"), State: []byte("state"), Files: []byte("files")})
+	expect(t, c, Record{ID: "a", Vars: []Var{{"project", "p"}}, State: []byte("state"), Files: []byte("files")})
 }
 
 func TestTheLastChangeOfAnIDWins(t *testing.T) {

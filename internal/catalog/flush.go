@@ -31,13 +31,14 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET
 // change is one queued Put or Delete.
 type change struct {
 	rec     Record // only the ID if deleted
+	vars    []byte // rec's Vars and RelPath, packed
 	deleted bool
 }
 
 // Put queues r, which replaces the record of its ID when it is flushed; a later
 // Put or Delete of that ID replaces it in the queue. r is copied. After Close
 // it is refused, which OnError is told.
-func (c *Catalog) Put(r Record) { c.enqueue(change{rec: r.clone()}) }
+func (c *Catalog) Put(r Record) { c.enqueue(change{rec: r.clone(), vars: r.packVars()}) }
 
 // Delete queues the removal of a record; nothing happens if there is none.
 // After Close it is refused, which OnError is told.
@@ -161,8 +162,8 @@ func (c *Catalog) writeRows(ctx context.Context, conn *sql.Conn, ids []string, b
 			_, err = del.ExecContext(run, id)
 		} else {
 			var sum uint32
-			sum, scratch = r.sum(scratch)
-			_, err = put.ExecContext(run, id, r.Path, r.Prefix, r.Vars, r.State, r.Files,
+			sum, scratch = r.sum(ch.vars, scratch)
+			_, err = put.ExecContext(run, id, r.Path, r.Prefix, ch.vars, r.State, r.Files,
 				int64(r.Dev), int64(r.Ino), r.LastWrite, int64(r.TXID), int64(r.Flags), int64(sum))
 		}
 		if err != nil {

@@ -16,7 +16,8 @@ const selectAll = `SELECT id, path, prefix, vars, state, files, dev, ino, last_w
 //
 // An error ends the loop: that of ctx, ErrClosed once Close is called, or the
 // file's. A record that does not match its checksum is no error: it is left out,
-// reported to OnError and, unless it is put meanwhile, deleted.
+// reported to OnError and, unless it is put meanwhile, deleted. One whose variables
+// cannot be read is left out.
 func (c *Catalog) Load(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		ctx, cancel, err := c.beginLoad(ctx)
@@ -56,12 +57,15 @@ func (c *Catalog) load(ctx context.Context, yield func(Record, error) bool) (goO
 		if err := rows.Scan(into...); err != nil {
 			return true, err
 		}
-		r.Vars, r.State, r.Files = noEmpty(vars), noEmpty(state), noEmpty(files)
+		r.State, r.Files = noEmpty(state), noEmpty(files)
 		r.Dev, r.Ino, r.TXID, r.Flags = uint64(dev), uint64(ino), uint64(txid), uint32(flags)
 		var sum uint32
-		if sum, scratch = r.sum(scratch); int64(sum) != want || int64(r.Flags) != flags {
+		if sum, scratch = r.sum(vars, scratch); int64(sum) != want || int64(r.Flags) != flags {
 			c.dropDamaged(r.ID)
 			continue
+		}
+		if r.unpackVars(vars) != nil {
+			continue // of another version; the next scan finds the database again
 		}
 		if !yield(r, nil) {
 			return false, nil

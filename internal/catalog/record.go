@@ -2,15 +2,17 @@ package catalog
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 )
 
-// Record is what is known of one database. Vars, State and Files mean something
-// to their owner only; an empty one is loaded as nil.
+// Record is what is known of one database. State and Files mean something to their
+// owner only; an empty one is loaded as nil.
 type Record struct {
 	ID        string // unique, not empty
 	Path      string // of the database file
-	Vars      []byte // captured values
+	Vars      []Var  // captured values
+	RelPath   string // Path relative to the root of its discoverer
 	Dev, Ino  uint64 // of the file, 0 if unknown
 	LastWrite int64  // Unix time in ns, 0 if unknown
 	TXID      uint64 // last one the replica acknowledged, 0 if none
@@ -20,15 +22,22 @@ type Record struct {
 	Flags     uint32
 }
 
-// clone returns a copy that shares no memory with r's byte slices.
+// Var is one named value that was captured of a path.
+type Var struct {
+	Name, Value string
+}
+
+// clone returns a copy that shares no memory with r's byte slices. It has no Vars and
+// no RelPath, which the queue keeps packed.
 func (r Record) clone() Record {
-	b := make([]byte, 0, len(r.Vars)+len(r.State)+len(r.Files))
+	b := make([]byte, 0, len(r.State)+len(r.Files))
 	own := func(p []byte) []byte {
 		n := len(b)
 		b = append(b, p...)
 		return b[n:len(b):len(b)]
 	}
-	r.Vars, r.State, r.Files = own(r.Vars), own(r.State), own(r.Files)
+	r.State, r.Files = own(r.State), own(r.Files)
+	r.Vars, r.RelPath = nil, ""
 	return r
 }
 
@@ -36,14 +45,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum guards against a record that the disk or somebody with an SQL shell has
 // changed: SQLite has no checksums of its own, and a wrong position would ship
-// changes onto the wrong state. scratch is reused; the grown one is returned.
-func (r *Record) sum(scratch []byte) (uint32, []byte) {
+// changes onto the wrong state. vars is what packVars returned. scratch is reused;
+// the grown one is returned.
+func (r *Record) sum(vars, scratch []byte) (uint32, []byte) {
 	b := scratch[:0]
 	for _, s := range []string{r.ID, r.Path, r.Prefix} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
-	for _, s := range [][]byte{r.Vars, r.State, r.Files} {
+	for _, s := range [][]byte{vars, r.State, r.Files} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
@@ -51,4 +61,53 @@ func (r *Record) sum(scratch []byte) (uint32, []byte) {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
 	return crc32.Checksum(b, castagnoli), b
+}
+
+var errVars = errors.New("unknown format of a database's variables")
+
+// packVars encodes Vars and RelPath: texts with their lengths before them.
+func (r *Record) packVars() []byte {
+	b := binary.AppendUvarint(nil, uint64(len(r.Vars)))
+	put := func(s string) {
+		b = binary.AppendUvarint(b, uint64(len(s)))
+		b = append(b, s...)
+	}
+	for _, v := range r.Vars {
+		put(v.Name)
+		put(v.Value)
+	}
+	put(r.RelPath)
+	return b
+}
+
+// unpackVars decodes what packVars returned. It keeps nothing of b.
+func (r *Record) unpackVars(b []byte) (err error) {
+	number := func() uint64 {
+		n, k := binary.Uvarint(b)
+		if k <= 0 || n > uint64(len(b)) {
+			err = errVars
+			return 0
+		}
+		b = b[k:]
+		return n
+	}
+	text := func() string {
+		n := number()
+		if err != nil || n > uint64(len(b)) {
+			err = errVars
+			return ""
+		}
+		s := string(b[:n])
+		b = b[n:]
+		return s
+	}
+	r.Vars = nil // the caller of Load may have kept the last record's
+	for n := number(); n > 0 && err == nil; n-- {
+		r.Vars = append(r.Vars, Var{Name: text(), Value: text()})
+	}
+	r.RelPath = text()
+	if err == nil && len(b) != 0 {
+		err = errVars
+	}
+	return err
 }

@@ -44,23 +44,37 @@ func NewLogs(now func() time.Time) *Logs {
 	return &Logs{now: now, logs: map[string]logOf{}}
 }
 
-// Recall takes from the catalog that a log with this inode stood beside a database
-// whose position is pos.
-func (l *Logs) Recall(id string, pos ship.State, wal uint64) {
+// Position returns what the catalog keeps of a position: the position, and then the
+// inode of the log beside the database in 8 bytes, if it is known.
+func (l *Logs) Position(id string, pos ship.State) ([]byte, error) {
+	b, err := pos.AppendBinary(nil)
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.logs[id] = logOf{pos.Ino, wal, pos.Salt1, true}
+	if log := l.logs[id]; log.salted && log.main == pos.Ino && log.wal != 0 {
+		b = binary.LittleEndian.AppendUint64(b, log.wal)
+	}
+	return b, nil
 }
 
-// Of returns the inode of the log beside a database whose position is pos, for the
-// catalog; 0: none is known.
-func (l *Logs) Of(id string, pos ship.State) uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if log := l.logs[id]; log.salted && log.main == pos.Ino {
-		return log.wal
+// Recall returns the position of what Position returned, in this process or an earlier
+// one. It remembers the log, as the file may be exchanged while nobody looks.
+func (l *Logs) Recall(id string, b []byte) (pos ship.State, err error) {
+	if err = pos.UnmarshalBinary(b); err == nil || len(b) < 8 {
+		return pos, err
 	}
-	return 0
+	split := len(b) - 8
+	if pos.UnmarshalBinary(b[:split]) != nil {
+		return pos, err
+	}
+	if wal := binary.LittleEndian.Uint64(b[split:]); wal != 0 {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.logs[id] = logOf{pos.Ino, wal, pos.Salt1, true}
+	}
+	return pos, nil
 }
 
 // IDs returns the databases beside which a log is known.

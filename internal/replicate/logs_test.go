@@ -1,0 +1,54 @@
+package replicate
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/ship"
+)
+
+func TestALogIsRecalledWithThePositionOfItsFile(t *testing.T) {
+	pos := ship.State{TXID: 7, PageSize: 4096, Commit: 3, Ino: 11, Salt1: 5, Salt2: 6, Offset: 32}
+	bare, err := pos.AppendBinary(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := func(main uint64) fsid.Files {
+		return fsid.Files{Main: fsid.Fingerprint{Ino: main}, WAL: fsid.Fingerprint{Ino: 12}}
+	}
+	for name, test := range map[string]struct {
+		note func(*Logs)
+		log  []byte // what follows the position
+	}{
+		"no log":              {func(*Logs) {}, nil},
+		"a log":               {func(l *Logs) { l.note("a", beside(11), 5, true) }, []byte{12, 0, 0, 0, 0, 0, 0, 0}},
+		"of another file":     {func(l *Logs) { l.note("a", beside(10), 5, true) }, nil},
+		"nothing read of it":  {func(l *Logs) { l.Note("a", beside(11)) }, nil},
+		"of another database": {func(l *Logs) { l.note("b", beside(11), 5, true) }, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := NewLogs(time.Now)
+			test.note(l)
+			b, err := l.Position("a", pos)
+			if err != nil || !slices.Equal(b, append(slices.Clone(bare), test.log...)) {
+				t.Fatalf("%x, %v; want %x and then %x", b, err, bare, test.log)
+			}
+			later := NewLogs(time.Now)
+			got, err := later.Recall("a", b)
+			if err != nil || got != pos {
+				t.Fatalf("%+v, %v; want %+v", got, err, pos)
+			}
+			if want := (logOf{11, 12, 5, true}); test.log != nil && later.logs["a"] != want || test.log == nil && len(later.logs) != 0 {
+				t.Errorf("recalled %+v", later.logs)
+			}
+		})
+	}
+	for _, b := range [][]byte{nil, {1, 2, 3}, bare[:len(bare)-1], append(slices.Clone(bare), 1)} {
+		l := NewLogs(time.Now)
+		if _, err := l.Recall("a", b); err == nil || len(l.logs) != 0 {
+			t.Errorf("%x is recalled: %+v", b, l.logs)
+		}
+	}
+}
