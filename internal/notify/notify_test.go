@@ -59,4 +59,8 @@ func TestEachErrorIsTakenOnce(t *testing.T) {
 	if got := e.Take(); got != nil {
 		t.Errorf("took %v again", got)
 	}
+	e.Add(b)
+	if got := e.Take(); !slices.Equal(got, []error{b}) {
+		t.Errorf("took %v later", got)
+	}
 }
