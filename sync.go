@@ -233,3 +233,30 @@ func (m *Manager) withLogs() (out []*entry) {
 	}
 	return out
 }
+
+// mayDeferLocked reports whether what a run finds changed may stay local. What
+// Sync has asked for, or a run has begun to ship, is shipped to its end.
+func (m *Manager) mayDeferLocked(e *entry, cold, asked bool) bool {
+	return m.cfg.coldSyncMode == ColdSyncNone && m.cfg.replica != nil && cold && !asked &&
+		(e.deferred || e.health.dirtySince == 0)
+}
+
+// momentOfFile is moment for a time that may be before the Manager was made.
+func (m *Manager) momentOfFile(t time.Time) moment {
+	if at := moment(t.Sub(m.epoch)) + 1; at != 0 {
+		return at
+	}
+	return 1
+}
+
+// setDeferredLocked notes whether there is a change that is left local, and since when.
+func (m *Manager) setDeferredLocked(e *entry, deferred bool, since moment) {
+	if deferred && !e.deferred {
+		m.deferred++
+		e.health.dirtySince = since
+	} else if !deferred && e.deferred {
+		m.deferred--
+		e.health.dirtySince = 0
+	}
+	e.deferred = deferred
+}
