@@ -76,8 +76,6 @@ func (m *Manager) ensureRead(ctx context.Context, e *entry) error {
 	return nil
 }
 
-const sqliteMagic = "SQLite format 3\x00"
-
 // sniff reads the first bytes of a file, but not where a WAL, a journal or a
 // shared-memory file beside it says that somebody uses it as a database.
 func sniff(path string, size int64) error {
@@ -89,11 +87,11 @@ func sniff(path string, size int64) error {
 			return nil
 		}
 	}
-	b := make([]byte, min(size, int64(len(sqliteMagic))))
+	b := make([]byte, min(size, int64(len(sqlitedb.Magic))))
 	if err := readStart(path, b); err != nil {
 		return err
 	}
-	if string(b) != sqliteMagic {
+	if string(b) != sqlitedb.Magic {
 		return ErrNotDatabase
 	}
 	return nil

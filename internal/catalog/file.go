@@ -126,7 +126,7 @@ func checkHeader(path string) error {
 		return err
 	}
 	writeVersion, readVersion := h[18], h[19]
-	if string(h[:16]) != "SQLite format 3\x00" || writeVersion > 2 || readVersion > 2 {
+	if string(h[:16]) != sqlitedb.Magic || writeVersion > 2 || readVersion > 2 {
 		return fmt.Errorf("%w: it has no SQLite header", errDamaged)
 	}
 	return nil
@@ -142,17 +142,17 @@ func ignoreEOF(err error) error {
 
 // openDB opens the SQLite file at path.
 func openDB(path string) (*sql.DB, error) {
-	c, err := newConnector(path)
+	connector, err := connect(path)
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(c), nil
+	return sql.OpenDB(connector), nil
 }
 
-// newConnector names the pragmas of a connection. The journal mode is not among them:
-// it is written to the file, and what that file is has yet to be seen.
-func newConnector(path string) (driver.Connector, error) {
-	return sqlitedb.NewConnector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)")
+// connect makes connections to the file at path. The journal mode is not among the
+// pragmas: it is written to the file, and what that file is has yet to be seen.
+func connect(path string) (driver.Connector, error) {
+	return sqlitedb.Connector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)")
 }
 
 // inspect verifies the file before anything is written to it.
@@ -250,9 +250,11 @@ func (c *Catalog) markClean(ctx context.Context, clean bool) (err error) {
 }
 
 // isDamage reports whether err says that the file is not, or no longer, a
-// catalog, rather than that it cannot be read or written now. A general error of
-// SQLite counts, since our statements are right.
-func isDamage(err error) bool { return errors.Is(err, errDamaged) || sqlitedb.IsUnusable(err) }
+// catalog, rather than that it cannot be read or written now.
+func isDamage(err error) bool {
+	// A general error of SQLite counts too, since our statements are right.
+	return errors.Is(err, errDamaged) || sqlitedb.BadContent(err)
+}
 
 // moveAside renames the file at path, and what SQLite keeps beside it, and
 // returns the new name; it is empty if there was nothing. A WAL without its

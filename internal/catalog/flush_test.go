@@ -90,7 +90,7 @@ func (l *limited) Connect(ctx context.Context) (driver.Conn, error) {
 // limitDisk replaces the connections of c by ones whose disk can be full.
 func limitDisk(t *testing.T, c *Catalog) *limited {
 	t.Helper()
-	connector, err := newConnector(c.path)
+	connector, err := connect(c.path)
 	if err != nil {
 		t.Fatal(err)
 	}

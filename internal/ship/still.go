@@ -72,7 +72,7 @@ func alone(path string) bool {
 // WAL mode, or whose size only SQLite can find out.
 func (p *pin) shape() bool {
 	var h [100]byte
-	if _, err := p.still.ReadAt(h[:], 0); err != nil || string(h[:16]) != "SQLite format 3\x00" {
+	if _, err := p.still.ReadAt(h[:], 0); err != nil || string(h[:16]) != sqlitedb.Magic {
 		return false
 	}
 	be := binary.BigEndian

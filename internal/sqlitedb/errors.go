@@ -53,6 +53,22 @@ func kindOf(code int) error {
 	return nil
 }
 
+// BadContent reports whether err, of a statement that is right, says that the content
+// of the file is at fault: it is no database, or a damaged or cut one, or its schema is
+// not the one that the statement is for. Otherwise the file only cannot be read or
+// written now.
+func BadContent(err error) bool {
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() & 0xff {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR:
+		return true
+	}
+	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
+}
+
 // Explain tells a database that cannot be written from one that cannot be opened
 // for another reason: SQLite says only that it cannot, since it needs a WAL beside
 // the file to read one in WAL mode.

@@ -19,6 +19,9 @@ import (
 	"modernc.org/sqlite"
 )
 
+// Magic is what an SQLite database file begins with.
+const Magic = "SQLite format 3\x00"
+
 // Options of the application's connections.
 type Options struct {
 	// BusyTimeout is how long a statement waits for another writer.
@@ -110,6 +113,20 @@ func persistWAL(conn any, on bool) error {
 }
 
 func open(path, mode string, pragmas []string, written, keep bool) (*sql.DB, error) {
+	c, err := connect(path, mode, pragmas)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{c, path, written, keep}), nil
+}
+
+// Connector makes connections to a database of this program's own, such as its
+// catalog, with nothing set but these pragmas. A file that is missing is made.
+func Connector(path string, pragmas ...string) (driver.Connector, error) {
+	return connect(path, "rwc", pragmas)
+}
+
+func connect(path, mode string, pragmas []string) (driver.Connector, error) {
 	var b strings.Builder
 	b.WriteString("file:")
 	b.WriteString(escapePath(path))
@@ -117,11 +134,7 @@ func open(path, mode string, pragmas []string, written, keep bool) (*sql.DB, err
 	for _, p := range pragmas {
 		b.WriteString("&_pragma=" + p)
 	}
-	c, err := sqlite.NewConnector(b.String())
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(connector{c, path, written, keep}), nil
+	return sqlite.NewConnector(b.String())
 }
 
 // escapePath writes a path, of any bytes but NUL, as the path of an SQLite URI
