@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+
+	"github.com/multidb-go/multidb/internal/varint"
 )
 
 // Record is what is known of one database. State and Files mean something to their
@@ -81,33 +83,16 @@ func (r *Record) packVars() []byte {
 }
 
 // unpackVars decodes what packVars returned. It keeps nothing of b.
-func (r *Record) unpackVars(b []byte) (err error) {
-	number := func() uint64 {
-		n, k := binary.Uvarint(b)
-		if k <= 0 || n > uint64(len(b)) {
-			err = errVars
-			return 0
-		}
-		b = b[k:]
-		return n
-	}
-	text := func() string {
-		n := number()
-		if err != nil || n > uint64(len(b)) {
-			err = errVars
-			return ""
-		}
-		s := string(b[:n])
-		b = b[n:]
-		return s
-	}
+func (r *Record) unpackVars(b []byte) error {
+	in := varint.Reader{B: b}
+	text := func() string { return string(in.Take(in.Count(1))) }
 	r.Vars = nil // the caller of Load may have kept the last record's
-	for n := number(); n > 0 && err == nil; n-- {
+	for range in.Count(2) {
 		r.Vars = append(r.Vars, Var{Name: text(), Value: text()})
 	}
 	r.RelPath = text()
-	if err == nil && len(b) != 0 {
-		err = errVars
+	if in.Bad || len(in.B) != 0 {
+		return errVars
 	}
-	return err
+	return nil
 }

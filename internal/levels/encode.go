@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/superfly/ltx"
+
+	"github.com/multidb-go/multidb/internal/varint"
 )
 
 const (
@@ -75,7 +77,7 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	if b[0] != encodingVersion {
 		return fmt.Errorf("%w: version %d", ErrEncoding, b[0])
 	}
-	d := decoder{b: b[1:n]}
+	d := decoder{varint.Reader{B: b[1:n]}}
 	var w Inventory
 	for level := range w.levels {
 		d.files(&w.levels[level])
@@ -83,7 +85,7 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	w.cuts = d.cuts()
 	w.strays = d.strays(&w)
 	w.marks = d.marks()
-	if d.bad || len(d.b) > 0 {
+	if d.Bad || len(d.B) > 0 {
 		return fmt.Errorf("%w: malformed", ErrEncoding)
 	}
 	v.Forget()
@@ -94,47 +96,11 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
 
-// decoder reads what AppendBinary wrote. After a failure it is bad and yields
-// zeros.
-type decoder struct {
-	b   []byte
-	bad bool
-}
-
-func (d *decoder) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if size <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *decoder) varint() int64 {
-	n, size := binary.Varint(d.b)
-	if size <= 0 {
-		d.fail()
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *decoder) fail() { d.bad, d.b = true, nil }
-
-// count reads the number of things that follow, each of which takes size bytes or more.
-func (d *decoder) count(size int) int {
-	n := d.uvarint()
-	if n > uint64(len(d.b)/size) {
-		d.fail()
-		return 0
-	}
-	return int(n)
-}
+// decoder reads what AppendBinary wrote.
+type decoder struct{ varint.Reader }
 
 func (d *decoder) files(l *list) {
-	n := d.count(4)
+	n := d.Count(4)
 	if n == 0 {
 		return
 	}
@@ -142,21 +108,21 @@ func (d *decoder) files(l *list) {
 	var txid ltx.TXID
 	var created int64
 	for range n {
-		f := file{min: txid + ltx.TXID(d.varint()), created: unknownTime}
-		f.max = f.min + ltx.TXID(d.uvarint())
-		size := d.uvarint()
+		f := file{min: txid + ltx.TXID(d.Varint()), created: unknownTime}
+		f.max = f.min + ltx.TXID(d.Uvarint())
+		size := d.Uvarint()
 		f.size = int64(size & math.MaxInt64)
-		if dt := d.varint(); dt != unknownTime {
+		if dt := d.Varint(); dt != unknownTime {
 			f.created = created + dt
 			created = f.created
 			if created > maxTime || created < -maxTime {
-				d.fail()
+				d.Fail()
 			}
 		}
 		txid = f.max
 		ordered := len(l.files) == 0 || compareFiles(l.files[len(l.files)-1], f) < 0
-		if d.bad || !(key{0, f.min, f.max}).valid() || size > math.MaxInt64 || !ordered {
-			d.fail()
+		if d.Bad || !(key{0, f.min, f.max}).valid() || size > math.MaxInt64 || !ordered {
+			d.Fail()
 			return
 		}
 		l.files = append(l.files, f)
@@ -166,10 +132,10 @@ func (d *decoder) files(l *list) {
 
 func (d *decoder) cuts() []ltx.TXID {
 	var cuts []ltx.TXID
-	for range d.count(1) {
-		txid := ltx.TXID(d.uvarint())
-		if d.bad || len(cuts) > 0 && cuts[len(cuts)-1] >= txid {
-			d.fail()
+	for range d.Count(1) {
+		txid := ltx.TXID(d.Uvarint())
+		if d.Bad || len(cuts) > 0 && cuts[len(cuts)-1] >= txid {
+			d.Fail()
 			return nil
 		}
 		cuts = append(cuts, txid)
@@ -180,18 +146,18 @@ func (d *decoder) cuts() []ltx.TXID {
 // strays reads the strays, none of which may be a file of v.
 func (d *decoder) strays(v *Inventory) []key {
 	var strays []key
-	for range d.count(3) {
-		if len(d.b) == 0 {
-			d.fail()
+	for range d.Count(3) {
+		if len(d.B) == 0 {
+			d.Fail()
 			return nil
 		}
-		k := key{level: int(d.b[0])}
-		d.b = d.b[1:]
-		k.min = ltx.TXID(d.uvarint())
-		k.max = k.min + ltx.TXID(d.uvarint())
+		k := key{level: int(d.B[0])}
+		d.B = d.B[1:]
+		k.min = ltx.TXID(d.Uvarint())
+		k.max = k.min + ltx.TXID(d.Uvarint())
 		ordered := len(strays) == 0 || compareKeys(strays[len(strays)-1], k) < 0
-		if d.bad || !k.valid() || !ordered || v.levels[k.level].has(k.min, k.max) {
-			d.fail()
+		if d.Bad || !k.valid() || !ordered || v.levels[k.level].has(k.min, k.max) {
+			d.Fail()
 			return nil
 		}
 		strays = append(strays, k)
@@ -202,10 +168,10 @@ func (d *decoder) strays(v *Inventory) []key {
 func (d *decoder) marks() []mark {
 	var marks []mark
 	var m mark
-	for range d.count(2) {
-		next := mark{m.at + d.varint(), m.txid + ltx.TXID(d.uvarint())}
-		if d.bad || next.at > maxTime || next.at < -maxTime || len(marks) > 0 && next.at < m.at || next.txid <= m.txid {
-			d.fail()
+	for range d.Count(2) {
+		next := mark{m.at + d.Varint(), m.txid + ltx.TXID(d.Uvarint())}
+		if d.Bad || next.at > maxTime || next.at < -maxTime || len(marks) > 0 && next.at < m.at || next.txid <= m.txid {
+			d.Fail()
 			return nil
 		}
 		m = next

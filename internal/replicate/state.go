@@ -8,6 +8,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/varint"
 	"github.com/multidb-go/multidb/internal/wal"
 	"github.com/superfly/ltx"
 )
@@ -272,23 +273,23 @@ func (st *State) Unpack(s string) error {
 	} else if len(s) < 2 {
 		return errPacked
 	}
-	d := unpacker{b: []byte(s[2:])}
+	d := unpacker{varint.Reader{B: []byte(s[2:])}}
 	flags, more := s[0], s[1]
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
 	st.unasked, st.handed = more&packedUnasked != 0, more&packedHanded != 0
-	pos.TXID, pos.PageSize = ltx.TXID(d.uvarint()), uint32(d.uvarint())
-	pos.Commit, pos.Ino = uint32(d.uvarint()), d.uvarint()
+	pos.TXID, pos.PageSize = ltx.TXID(d.Uvarint()), uint32(d.Uvarint())
+	pos.Commit, pos.Ino = uint32(d.Uvarint()), d.Uvarint()
 	if flags&packedPosition != 0 {
 		for _, n := range []*uint32{&pos.Salt1, &pos.Salt2, &pos.Sum.S1, &pos.Sum.S2} {
-			*n = binary.LittleEndian.Uint32(d.take(4))
+			*n = binary.LittleEndian.Uint32(d.Take(4))
 		}
-		pos.Offset, pos.SlotLen = d.varint(), d.take(1)[0]
-		copy(pos.Slot[:], d.take(len(pos.Slot)))
+		pos.Offset, pos.SlotLen = d.Varint(), d.Take(1)[0]
+		copy(pos.Slot[:], d.Take(len(pos.Slot)))
 		if pos.Known = more&packedKnown != 0; !pos.Known {
-			pos.Back.Offset = d.varint()
-			pos.Back.Sum.S1 = binary.LittleEndian.Uint32(d.take(4))
-			pos.Back.Sum.S2 = binary.LittleEndian.Uint32(d.take(4))
+			pos.Back.Offset = d.Varint()
+			pos.Back.Sum.S1 = binary.LittleEndian.Uint32(d.Take(4))
+			pos.Back.Sum.S2 = binary.LittleEndian.Uint32(d.Take(4))
 		}
 	}
 	if flags&packedPrint != 0 {
@@ -309,21 +310,21 @@ func (st *State) Unpack(s string) error {
 		st.recorded = st.modTime
 	}
 	if more&packedOrigin != 0 {
-		pos.Origin.Writer = binary.LittleEndian.Uint64(d.take(8))
-		pos.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.take(8)))
+		pos.Origin.Writer = binary.LittleEndian.Uint64(d.Take(8))
+		pos.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.Take(8)))
 	}
 	if more&packedPlaced != 0 {
-		st.db.Placed = time.Duration(d.varint())
+		st.db.Placed = time.Duration(d.Varint())
 	}
 	if flags&packedOthers != 0 {
-		st.retained, st.checkpointed = d.time(), d.varint()
+		st.retained, st.checkpointed = d.time(), d.Varint()
 	}
-	if d.bad {
+	if d.Bad {
 		*st = State{}
 		return errPacked
 	}
-	if len(d.b) > 0 {
-		st.inventory = d.b
+	if len(d.B) > 0 {
+		st.inventory = d.B
 	}
 	return nil
 }
@@ -341,43 +342,10 @@ func appendTime(b []byte, t time.Time) []byte {
 
 const noTime = -1 << 63
 
-type unpacker struct {
-	b   []byte
-	bad bool
-}
-
-func (d *unpacker) take(n int) []byte {
-	if len(d.b) < n {
-		d.b, d.bad = nil, true
-		return make([]byte, n)
-	}
-	p := d.b[:n]
-	d.b = d.b[n:]
-	return p
-}
-
-func (d *unpacker) uvarint() uint64 {
-	n, size := binary.Uvarint(d.b)
-	if size <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
-
-func (d *unpacker) varint() int64 {
-	n, size := binary.Varint(d.b)
-	if size <= 0 {
-		d.b, d.bad = nil, true
-		return 0
-	}
-	d.b = d.b[size:]
-	return n
-}
+type unpacker struct{ varint.Reader }
 
 func (d *unpacker) time() time.Time {
-	n := d.varint()
+	n := d.Varint()
 	if n == noTime {
 		return time.Time{}
 	}
@@ -385,7 +353,7 @@ func (d *unpacker) time() time.Time {
 }
 
 func (d *unpacker) stamp() fsid.Fingerprint {
-	p := fsid.Fingerprint{Ino: d.uvarint(), Size: d.varint(), Mtime: d.varint()}
-	p.Ctime = p.Mtime + d.varint()
+	p := fsid.Fingerprint{Ino: d.Uvarint(), Size: d.Varint(), Mtime: d.Varint()}
+	p.Ctime = p.Mtime + d.Varint()
 	return p
 }
