@@ -1,7 +1,12 @@
-// Rooms measures how the root package is built: its files and lines, the circles
-// of files in which each needs every other, and the size of Manager. With limits
-// given it fails where one is passed. A file needs another if it names something
-// that is declared there: a function, a type, a variable, a method, a field.
+// Rooms measures how the root package is built: how many files and lines it has, the
+// largest circle of its files, and the fields and methods of Manager. Tests do not
+// count. In a circle each file needs every other, directly or through others, so none
+// can be read or moved alone. A file needs another if it names something that is
+// declared there: a function, a type, a variable, a constant, a method, a field.
+//
+// It prints what it measured. Where a limit is given and passed it fails:
+//
+//	go run -C tools ./rooms -max-circle 9
 package main
 
 import (
@@ -52,7 +57,7 @@ func main() {
 		}
 		fmt.Printf("%-8s %6d  %s\n", f.name, f.value, verdict)
 	}
-	fmt.Printf("the largest circle: %s\n", strings.Join(h.circle, " "))
+	fmt.Printf("largest circle: %s\n", strings.Join(h.circle, " "))
 	if failed {
 		os.Exit(1)
 	}
@@ -60,12 +65,13 @@ func main() {
 
 // house is what was measured.
 type house struct {
-	files           []string
-	lines           int
-	circle          []string
-	fields, methods int
+	files           []string // their names, sorted
+	lines           int      // of all files, comments and empty ones included
+	circle          []string // the files of the largest circle, sorted
+	fields, methods int      // of the type
 }
 
+// measure loads the package in dir and measures it, and the type of that name in it.
 func measure(dir, typ string) (house, error) {
 	var h house
 	pkgs, err := packages.Load(&packages.Config{
@@ -80,7 +86,7 @@ func measure(dir, typ string) (house, error) {
 		return h, fmt.Errorf("%s does not load", dir)
 	}
 	p := pkgs[0]
-	name := func(f string) string { return filepath.Base(f) }
+	name := filepath.Base
 	for _, f := range p.GoFiles {
 		h.files = append(h.files, name(f))
 		n, err := count(f)
@@ -128,6 +134,7 @@ func measure(dir, typ string) (house, error) {
 	return h, nil
 }
 
+// count returns how many lines a file has.
 func count(path string) (lines int, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -141,7 +148,9 @@ func count(path string) (lines int, err error) {
 	return lines, s.Err()
 }
 
-// circles are the strongly connected components (Tarjan, 1972).
+// circles returns the strongly connected components of the graph in which each file
+// leads to those that it needs (Tarjan, 1972). A file that is in no circle with others
+// is a component by itself. All files that are needed are in all.
 func circles(all []string, needs map[string]map[string]bool) (out [][]string) {
 	index, low, on := map[string]int{}, map[string]int{}, map[string]bool{}
 	var stack []string
