@@ -1,6 +1,6 @@
 //go:build versitygw
 
-// The rows of ownership_test.go over a real S3 server, which `make interop` starts:
+// The rows of owner_test.go over a real S3 server, which `make interop` starts:
 //
 //	MULTIDB_TEST_S3_ENDPOINT=http://127.0.0.1:7070 go test -tags versitygw -run '(WhoMayWrite|ThereAndBackOver)/^versitygw$' .
 package multidb_test
