@@ -17,9 +17,6 @@ type Stats struct {
 	BytesOut, BytesIn            int64 // bodies, in bytes
 }
 
-// Total is the number of requests of every kind.
-func (s Stats) Total() int64 { return s.Put + s.Get + s.List + s.Head + s.Delete }
-
 // counters is the live form of Stats. Safe for concurrent use.
 type counters struct {
 	put, get, list, head, delete atomic.Int64
