@@ -158,11 +158,12 @@ func (m *Manager) isShut(e *entry) {
 // in this process uses the database, and nobody else has written since the run before.
 func (m *Manager) cutsLog(r *runState) bool {
 	w := r.e.work
-	if m.cfg.replica == nil || !r.drained || r.walSize == 0 || r.started.Before(w.nextCut) {
+	ordered := r.order != nil && r.order.kind == orderCut // by Evict or Close, which cannot wait
+	if m.cfg.replica == nil || !r.drained || r.walSize == 0 || !ordered && r.started.Before(w.nextCut) {
 		return false
 	}
 	m.mu.Lock()
-	wanted := r.e.shut || w.lingers && r.quiet || m.life.phase >= phaseClosing || r.order != nil && r.order.kind == orderCut
+	wanted := ordered || r.e.shut || w.lingers && r.quiet || m.life.phase >= phaseClosing
 	free := !r.e.item.Pinned() && r.e.held == 0
 	m.mu.Unlock()
 	if !wanted || !free {
