@@ -68,7 +68,8 @@ func (x *run) maintain(ctx context.Context) (err error) {
 // mayCut reports whether the log is to be cut: all of it is at the replica, and
 // nobody uses the database.
 func (x *run) mayCut() bool {
-	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !x.r.Started.Before(x.st.nextCut) &&
+	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // which is given by who cannot wait
+	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !early &&
 		x.in.Caller.MayCut(x.st.leavesLog && x.quiet)
 }
 
