@@ -187,7 +187,7 @@ func (p *Replicator) Rest(id string, st *State) error {
 	if unpackable != nil {
 		st.verified = false // listed again when it is needed
 	}
-	st.db = ship.DB{State: st.db.State, Placed: st.db.Placed}
+	st.db = ship.DB{Path: st.db.Path, State: st.db.State, Placed: st.db.Placed}
 	st.inventory, st.active, st.unrecorded = b, nil, true
 	return err
 }

@@ -36,3 +36,16 @@ func TestWhoDidNotWriteLastCompactsAndDeletesNothing(t *testing.T) {
 		t.Errorf("it deletes at %v", at)
 	}
 }
+
+// TestADatabaseAtRestHasItsPath: a run that takes nothing for granted any more may still
+// have to cut the log.
+func TestADatabaseAtRestHasItsPath(t *testing.T) {
+	p := New(Config{PagesDir: t.TempDir()})
+	st := &State{active: &active{}, db: ship.DB{Path: "/data/a.db", State: ship.State{TXID: 7}, Placed: 5}}
+	if err := p.Rest("a", st); err != nil {
+		t.Fatal(err)
+	}
+	if st.active != nil || st.db.Path != "/data/a.db" || st.db.State.TXID != 7 || st.db.Placed != 5 {
+		t.Errorf("at rest: %+v", st.db)
+	}
+}

@@ -17,11 +17,12 @@ import (
 type Depth int
 
 const (
+	// Full compares every row with the entries of its indexes, beside what Quick does.
+	// It is the zero value.
+	Full Depth = iota
 	// Quick is the structure of the file: that every page is in one place, and
 	// every tree is whole and in order.
-	Quick Depth = iota
-	// Full also compares every row with the entries of its indexes.
-	Full
+	Quick
 )
 
 // What a check may use. A schema is code of whoever made the database.

@@ -96,8 +96,8 @@ func TestAWorkingDatabasePassesWithAWarning(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			path := made(t, append([]string{good}, tt.statements...)...)
 			before := read(t, path)
-			for depth, want := range []string{tt.quick, tt.full} {
-				warnings, err := CheckIntegrity(t.Context(), path, Depth(depth))
+			for depth, want := range map[Depth]string{Quick: tt.quick, Full: tt.full} {
+				warnings, err := CheckIntegrity(t.Context(), path, depth)
 				if err != nil {
 					t.Fatalf("depth %d: %v", depth, err)
 				}
