@@ -20,6 +20,27 @@ func TestAnEntryIsSmall(t *testing.T) {
 // TestARemovedEntryStillKnowsThatItHadAFile: an Acquire of it that is under way
 // would otherwise make an empty one in its place. Nobody finds it by the file.
 func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
+	m, e := held(t)
+	file := e.File
+	m.mu.Lock()
+	known := m.reg.ByFile(file) == e
+	m.removeLocked(e)
+	found := m.reg.ByFile(file)
+	m.unlock()
+	if !known || found != nil {
+		t.Errorf("found by its file: %v before, %v after", known, found)
+	}
+	if err := os.Remove(e.Path); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.ensureFile(t.Context(), e); !errors.Is(err, ErrMissing) {
+		t.Errorf("an Acquire under way: %v", err)
+	}
+}
+
+// held is a Manager with one database, which an Acquire is about to open.
+func held(t *testing.T) (*Manager, *entry) {
+	t.Helper()
 	root := t.TempDir()
 	path := filepath.Join(root, "a.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -30,22 +51,8 @@ func TestARemovedEntryStillKnowsThatItHadAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer m.letGo(e)
-	file := e.File
-	m.mu.Lock()
-	known := m.reg.ByFile(file) == e
-	m.removeLocked(e)
-	found := m.reg.ByFile(file)
-	m.unlock()
-	if !known || found != nil {
-		t.Errorf("found by its file: %v before, %v after", known, found)
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
-	if err := m.ensureFile(t.Context(), e); !errors.Is(err, ErrMissing) {
-		t.Errorf("an Acquire under way: %v", err)
-	}
+	t.Cleanup(func() { m.letGo(e) })
+	return m, e
 }
 
 // started is a Manager that is closed when the test ends.

@@ -1,10 +1,7 @@
 package multidb
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/multidb-go/multidb/internal/replicate"
 )
@@ -12,17 +9,7 @@ import (
 // TestAnOrderIsWithdrawnOrBegunAndNeverBoth: who withdraws it opens the local file, and
 // who has begun puts another in its place.
 func TestAnOrderIsWithdrawnOrBegunAndNeverBoth(t *testing.T) {
-	root := t.TempDir()
-	path := filepath.Join(root, "a.db")
-	if err := os.WriteFile(path, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m := started(t, WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithWatch(false), WithScanInterval(time.Hour))
-	e, err := m.hold(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer m.letGo(e)
+	m, e := held(t)
 	withdrawn, begun := &order{kind: replicate.OrderCheck}, &order{kind: replicate.OrderCheck}
 	if !m.withdraw(withdrawn) {
 		t.Error("an order of which nothing was begun could not be withdrawn")
