@@ -12,6 +12,11 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
+	"conduct":        "fleet volume registry replicate catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"fleet":          "registry replicate schedule budget life notify fsid ship",
+	"opener":         "conduct fleet volume registry replicate pool restore store life fsid ship sqlitedb",
+	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
+	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
@@ -39,7 +44,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "fleet", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
