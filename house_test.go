@@ -1,7 +1,13 @@
 package multidb_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -77,6 +83,79 @@ func TestImportsPointDown(t *testing.T) {
 	if seen < 20 { // there were 45 when this was written
 		t.Errorf("only %d imports among internal packages were seen", seen)
 	}
+}
+
+// TestTheWalksOfTheDesignGoDown: every function that docs/DESIGN.md names in its three
+// walks exists, and each step is in the room of the one that it belongs to, or in one
+// that this may import.
+func TestTheWalksOfTheDesignGoDown(t *testing.T) {
+	design, err := os.ReadFile("docs/DESIGN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, walks, _ := strings.Cut(string(design), "## Three walks")
+	walks, _, _ = strings.Cut(walks, "\n## ")
+	step := regexp.MustCompile("^( *)- `([a-z0-9]+)\\.([A-Za-z]+)`")
+	declared := map[string]map[string]bool{}
+	var above []string // the rooms of the steps that the next one may belong to
+	n := 0
+	for line := range strings.Lines(walks) {
+		m := step.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		n++
+		depth, room, name := len(m[1])/2, m[2], m[3]
+		if declared[room] == nil {
+			declared[room] = functions(t, room)
+		}
+		if !declared[room][name] {
+			t.Errorf("%s.%s does not exist", room, name)
+		}
+		if above = append(above[:depth], room); depth == 0 {
+			continue
+		}
+		if from := above[depth-1]; from != room && from != "multidb" && !reaches(from, room) {
+			t.Errorf("%s.%s belongs to a step in %s, which is not above it", room, name, from)
+		}
+	}
+	if n < 40 { // there were 49 when this was written
+		t.Errorf("only %d steps were seen", n)
+	}
+}
+
+// reaches reports whether a room may import another, or may import one that may.
+func reaches(from, to string) bool {
+	return slices.ContainsFunc(strings.Fields(below[from]), func(next string) bool { return next == to || reaches(next, to) })
+}
+
+// functions are the names of the functions and methods of a room, tests left out.
+func functions(t *testing.T, room string) map[string]bool {
+	t.Helper()
+	dir := filepath.Join("internal", room)
+	if room == "multidb" {
+		dir = "."
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %v", dir, err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				names[fn.Name.Name] = true
+			}
+		}
+	}
+	return names
 }
 
 // within reports whether a package is at a path or below it.
