@@ -124,6 +124,32 @@ func TestTheWalksOfTheDesignGoDown(t *testing.T) {
 	}
 }
 
+// TestTheLinesThatReliabilityNamesAreThere: each rule that docs/RELIABILITY.md says was
+// removed once stands where it says.
+func TestTheLinesThatReliabilityNamesAreThere(t *testing.T) {
+	b, err := os.ReadFile("docs/RELIABILITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, ref := range regexp.MustCompile("`([a-z0-9/_]+\\.go)`((?:, `[A-Za-z]+`)*)").FindAllStringSubmatch(string(b), -1) {
+		file := filepath.Join("internal", strings.TrimPrefix(ref[1], "internal/"))
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Errorf("%s: %v", ref[1], err)
+			continue
+		}
+		for _, name := range regexp.MustCompile("[A-Za-z]+").FindAllString(ref[2], -1) {
+			if n++; !regexp.MustCompile(`\b` + name + `\b`).Match(src) {
+				t.Errorf("%s has no %s", ref[1], name)
+			}
+		}
+	}
+	if n < 20 { // there were 32 when this was written
+		t.Errorf("only %d names were seen", n)
+	}
+}
+
 // reaches reports whether a room may import another, or may import one that may.
 func reaches(from, to string) bool {
 	return slices.ContainsFunc(strings.Fields(below[from]), func(next string) bool { return next == to || reaches(next, to) })

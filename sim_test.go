@@ -33,7 +33,8 @@ const (
 // It has been seen red without each of these:
 // the state moves only after the replica's answer (internal/ship/write.go, write);
 // the bound of the hot tier (internal/schedule/tier.go, activate); what Close
-// names (sync.go, shipThese); the records that a start loads (persist.go, load).
+// names (internal/conduct/drain.go, shipAll); the records that a start loads
+// (internal/conduct/record.go, Load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
 	first, only := uint64(1), false // the short form is the same each time
 	if s := os.Getenv(simSeedEnv); s != "" {
