@@ -78,7 +78,7 @@ func New(opts ...Option) (*Manager, error) {
 			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
 		},
 	})
-	m.volumes = volume.New(volume.Config{Fleet: m.fleet, MissingRoots: cfg.missingRoots, Emptied: cfg.emptiedVolumes})
+	m.volumes = volume.New(volume.Config{Fleet: m.fleet, MissingRoots: cfg.missingRoots, Emptied: cfg.emptiedVolumes, Now: cfg.now})
 	m.survey = survey.New(survey.Config{
 		Fleet: m.fleet, Volumes: m.volumes, Prefix: m.cfg.prefix,
 		Watch: cfg.watch, Interval: cfg.scanInterval, RetentionInterval: cfg.retentionInterval,

@@ -60,7 +60,6 @@ type Fleet struct {
 
 	life     life.Life
 	reg      *registry.Registry[Entry]
-	roots    registry.Roots
 	schedule *schedule.Fleet[*Entry]
 	wals     *budget.Budget[*Entry] // the sizes of their WALs
 	absent   *replicate.Absent      // of those whose file is gone

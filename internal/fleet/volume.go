@@ -1,10 +1,7 @@
 package fleet
 
 import (
-	"time"
-
 	"github.com/multidb-go/multidb/internal/fsid"
-	"github.com/multidb-go/multidb/internal/registry"
 )
 
 // Volume is the device on which a database stands, as far as it is known.
@@ -36,74 +33,11 @@ func (f *Fleet) ConfirmVolume(e *Entry, file fsid.ID, dev uint64) {
 	f.reg.ConfirmVolume(e, file, dev)
 }
 
-// SetRoots sets the directories below which the discoverers look.
-func (f *Fleet) SetRoots(all registry.Roots) {
+// Inhabitants returns how many of the databases that are in a directory were known before
+// this scan, and the paths of those that it has listed; see registry.Inhabitants. in must
+// not block.
+func (f *Fleet) Inhabitants(in func(path string) bool, recalledOnly bool, scan uint32) (here []string, known int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.roots = all
-}
-
-// Roots are the directories below which the discoverers look. The list does not change
-// after Start; what is in it is guarded by the lock.
-func (f *Fleet) Roots() registry.Roots {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.roots
-}
-
-// RecallRoots takes what the roots were from what RecordRoots returned in another run.
-func (f *Fleet) RecallRoots(b []byte) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.roots.Recall(b)
-}
-
-// RecordRoots returns what RecallRoots is to know.
-func (f *Fleet) RecordRoots() ([]byte, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.roots.Record()
-}
-
-// SeeRoot takes what stands at a root's path now. may: it may be taken for the root.
-// Otherwise here are the paths of the databases of it that this scan has listed, of the
-// number that were known.
-func (f *Fleet) SeeRoot(r *registry.Root, now fsid.ID, scan uint32) (same, may bool, here []string, known int) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if same, may = r.See(now); !may {
-		here, known = f.reg.Inhabitants(f.roots, r, scan)
-	}
-	return same, may, here, known
-}
-
-// AcceptRoot makes a directory the root.
-func (f *Fleet) AcceptRoot(r *registry.Root, now fsid.ID) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r.Accept(now)
-}
-
-// RejectRoot notes that another directory stands in the root's place, and delivers err,
-// if that is news.
-func (f *Fleet) RejectRoot(r *registry.Root, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r.Reject(f.cfg.Now()) {
-		f.mu.Note(Event{Type: EventScanFailed, Path: r.Path, Err: err})
-	}
-}
-
-// RootStands reports whether a directory that was seen at the root's path may be it.
-func (f *Fleet) RootStands(r *registry.Root, now fsid.ID) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return r.Stands(now)
-}
-
-// RootAway reports whether another directory stands in the root's place, and since when.
-func (f *Fleet) RootAway(r *registry.Root) (since time.Time, away bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return r.Away()
+	return f.reg.Inhabitants(in, recalledOnly, scan)
 }

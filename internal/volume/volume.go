@@ -1,7 +1,8 @@
 // Package volume says whether what stands at a path is on the file system that it was
 // on: an unmounted volume must not look like databases that were deleted, and nothing
-// may be made below its mount point. It looks at directories, never into databases. What
-// it knows is in the Fleet, and under its lock. Safe for concurrent use.
+// may be made below its mount point. It looks at directories, never into databases. The
+// Fleet knows on which device each database stands; the roots are known here. Safe for
+// concurrent use.
 package volume
 
 import (
@@ -19,7 +20,6 @@ import (
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
-	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -34,6 +34,7 @@ type Config struct {
 	Fleet        *fleet.Fleet
 	MissingRoots bool // a root may be missing when Find looks
 	Emptied      bool // what the volumes were is forgotten
+	Now          func() time.Time
 }
 
 // Volumes are the file systems on which the databases stand, and the roots of the
@@ -41,12 +42,12 @@ type Config struct {
 type Volumes struct {
 	cfg   Config
 	fleet *fleet.Fleet
-	roots registry.Roots // set by Find
-	file  string         // set by Load
+	file  string // of the roots; set by Load
 
-	mu  sync.Mutex // guards what follows
-	dir string     // the directory that was looked at last, and its device
-	dev uint64
+	mu    sync.Mutex // guards what follows; nothing else is called under it
+	roots roots      // the list is set by Find, and does not change after that
+	dir   string     // the directory that was looked at last, and its device
+	dev   uint64
 }
 
 // New returns Volumes without roots.
@@ -59,7 +60,7 @@ func (v *Volumes) Emptied() bool { return v.cfg.Emptied }
 // directory lies in the first, and would make one that is missing.
 func (v *Volumes) Find(paths []string, stateDir string) error {
 	var missing []error
-	var found registry.Roots
+	var found roots
 	for _, path := range paths {
 		if path == "" {
 			continue
@@ -68,15 +69,15 @@ func (v *Volumes) Find(paths []string, stateDir string) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(found, func(r *registry.Root) bool { return r.Path == path }) {
+		if slices.ContainsFunc(found, func(r *root) bool { return r.path == path }) {
 			continue
 		}
-		found = append(found, &registry.Root{Path: path})
+		found = append(found, &root{path: path})
 		if err = standing(path); err == nil {
 			continue
 		}
 		switch {
-		case registry.Within(stateDir, path):
+		case within(stateDir, path):
 			err = fmt.Errorf("%w; the state directory %s lies in it: mount the volume, or create the directory if this is the first start, or set another state directory (WithStateDir; state-dir in a configuration)", err, stateDir)
 		case v.cfg.MissingRoots:
 			continue
@@ -85,18 +86,25 @@ func (v *Volumes) Find(paths []string, stateDir string) error {
 		}
 		missing = append(missing, err)
 	}
-	v.roots = found
-	v.fleet.SetRoots(found) // whole: Away may be called at any time
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.roots = found // whole: Away may be called at any time
 	return errors.Join(missing...)
 }
 
 // String is the paths of the roots.
 func (v *Volumes) String() string {
 	var paths []string
-	for _, r := range v.roots {
-		paths = append(paths, r.Path)
+	for _, r := range v.all() {
+		paths = append(paths, r.path)
 	}
 	return strings.Join(paths, ", ")
+}
+
+func (v *Volumes) all() roots {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.roots
 }
 
 // standing returns ErrRootMissing unless there is a directory.
@@ -123,7 +131,9 @@ func (v *Volumes) Load(stateDir string) {
 		return
 	}
 	if err == nil {
-		err = v.fleet.RecallRoots(b)
+		v.mu.Lock()
+		err = v.roots.recall(b)
+		v.mu.Unlock()
 	}
 	if err != nil {
 		v.fleet.Emit(fleet.Event{Type: fleet.EventState, Path: v.file, Err: fmt.Errorf("what the discovery roots were is not known: %w", err)})
@@ -132,7 +142,9 @@ func (v *Volumes) Load(stateDir string) {
 
 // save replaces the file of the roots, all at once.
 func (v *Volumes) save() error {
-	b, err := v.fleet.RecordRoots()
+	v.mu.Lock()
+	b, err := v.roots.record()
+	v.mu.Unlock()
 	if err != nil {
 		return err
 	}
@@ -143,7 +155,7 @@ func (v *Volumes) save() error {
 // whether the roots are what they were.
 func (v *Volumes) Judge(scan uint32) {
 	changed := false
-	for _, r := range v.roots {
+	for _, r := range v.all() {
 		if v.judge(r, scan) {
 			changed = true
 		}
@@ -158,29 +170,40 @@ func (v *Volumes) Judge(scan uint32) {
 
 // judge reports whether the root has a new identity. It has where nothing speaks against
 // it: it may be the one that was known, or at least half of the databases that were
-// known in it are there.
-func (v *Volumes) judge(r *registry.Root, scan uint32) bool {
-	now := fsid.OrZero(r.Path)
+// known in it are there: then the volume is the old one under another number, or a copy.
+// One file alone may be a leftover below a mount point.
+func (v *Volumes) judge(r *root, scan uint32) bool {
+	now := fsid.OrZero(r.path)
 	if now.IsZero() {
 		return false // the listing has failed, and removes nothing
 	}
-	same, may, here, known := v.fleet.SeeRoot(r, now, scan)
+	v.mu.Lock()
+	same, may := r.see(now)
+	all, known := v.roots, r.known
+	v.mu.Unlock()
 	if same {
 		return false
 	}
 	if !may {
+		here, expected := v.fleet.Inhabitants(func(path string) bool { return all.of(path) == r }, !known, scan)
 		n := 0
 		for _, path := range here {
 			if !fsid.OrZero(path).IsZero() {
 				n++
 			}
 		}
-		may = 2*n >= known
+		may = 2*n >= expected
 	}
+	v.mu.Lock()
+	news := false
 	if may {
-		v.fleet.AcceptRoot(r, now)
+		r.accept(now)
 	} else {
-		v.fleet.RejectRoot(r, errAway(r.Path))
+		news = r.reject(v.cfg.Now())
+	}
+	v.mu.Unlock()
+	if news {
+		v.fleet.Emit(fleet.Event{Type: fleet.EventScanFailed, Path: r.path, Err: errAway(r.path)})
 	}
 	return may
 }
@@ -188,12 +211,15 @@ func (v *Volumes) judge(r *registry.Root, scan uint32) bool {
 // Away returns the error of each root in whose place another directory stands, and since
 // when the first of them does.
 func (v *Volumes) Away() (errs []error, since time.Time) {
-	for _, r := range v.fleet.Roots() {
-		if at, away := v.fleet.RootAway(r); away {
-			errs = append(errs, errAway(r.Path))
-			if since.IsZero() || at.Before(since) {
-				since = at
-			}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, r := range v.roots {
+		if !r.away {
+			continue
+		}
+		errs = append(errs, errAway(r.path))
+		if since.IsZero() || r.since.Before(since) {
+			since = r.since
 		}
 	}
 	return errs, since
@@ -206,28 +232,28 @@ func errAway(path string) error {
 // rootStands returns ErrRootMissing where nothing may be made at a path: what is made
 // below a mount point vanishes when the volume comes.
 func (v *Volumes) rootStands(path string) error {
-	r := v.roots.Of(path)
+	r := v.all().of(path)
 	if r == nil {
 		return nil
 	}
-	id, info, err := fsid.Look(r.Path)
+	id, info, err := fsid.Look(r.path)
 	if err != nil || !info.IsDir() {
-		return standing(r.Path)
+		return standing(r.path)
 	}
-	if !v.fleet.RootStands(r, id) {
-		return errAway(r.Path)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !r.stands(id) {
+		return errAway(r.path)
 	}
 	return nil
 }
 
 // rootAway reports whether the root of a path is another one than it was.
 func (v *Volumes) rootAway(path string) bool {
-	r := v.roots.Of(path)
-	if r == nil {
-		return false
-	}
-	_, away := v.fleet.RootAway(r)
-	return away
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	r := v.roots.of(path)
+	return r != nil && r.away
 }
 
 // MayMake returns ErrMissing for a database that was on a volume which is not there, and
