@@ -39,7 +39,7 @@ func CacheBytes(m *Manager) int64 { return m.cache.Size() }
 // whether a look at unchanged files was or would be enough.
 func RunOnce(ctx context.Context, m *Manager, id ID) bool {
 	e, err := m.fleet.Lookup(string(id))
-	return err == nil && m.conductor.RunOnce(ctx, e) && m.fleet.WouldLook(e)
+	return err == nil && m.conductor.RunOnce(ctx, e) && m.fleet.IsClean(e)
 }
 
 // FlushCatalog writes what the catalog has queued.

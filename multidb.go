@@ -74,7 +74,7 @@ func New(opts ...Option) (*Manager, error) {
 			m.catalog.Delete(id)
 		},
 		Deliver: m.deliver,
-		Trouble: func(err error) fleet.Event {
+		AsEvent: func(err error) fleet.Event {
 			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
 		},
 	})
@@ -126,7 +126,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return err
 	}
 	m.dir = dir
-	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: m.fleet.Add})
+	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: m.fleet.Trouble})
 	if errors.Is(err, catalog.ErrLocked) {
 		return fmt.Errorf("%w: %w; give each Manager its own WithStateDir", ErrInUse, err)
 	} else if err != nil {

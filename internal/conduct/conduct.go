@@ -323,7 +323,7 @@ func (c *Conductor) LetGo(e *fleet.Entry) {
 
 // dropPages deletes the page hashes of a database that is known no more.
 func (c *Conductor) dropPages(id string) {
-	if !c.cfg.Replicated || c.fleet.Known(id) { // again
+	if !c.cfg.Replicated || c.fleet.Has(id) { // again
 		return
 	}
 	if err := c.cfg.Replicator.DropPages(id); err != nil {

@@ -147,7 +147,7 @@ func (c *Conductor) unshipped() (out []*fleet.Entry) {
 
 // withLogs is which databases have a log with something in it.
 func (c *Conductor) withLogs() (out []*fleet.Entry) {
-	for _, e := range c.fleet.Unharmed(c.cfg.Logs.IDs()) {
+	for _, e := range c.fleet.Replicating(c.cfg.Logs.IDs()) {
 		if st, err := fsid.StatFiles(e.Path(), c.cfg.Stat); err == nil && st.WAL.Size > 0 {
 			out = append(out, e)
 		}

@@ -17,13 +17,13 @@ type Entry struct {
 	reg  registry.Entry
 	item *schedule.Item[*Entry]
 
-	touched  bool    // something was seen to change while it could not be looked at
-	deferred bool    // a change is left local on purpose, since health.dirtySince
-	closed   bool    // the pool has closed it, and may have left a log
-	early    uint8   // how many more changes make it due at once though it is hot
-	waiters  *waiter // callers of Sync, the last one first
-	retainAt int64   // Unix ms when the replica has something to delete; 0: never
-	health   health
+	touched    bool    // something was seen to change while it could not be looked at
+	deferred   bool    // a change is left local on purpose, since health.dirtySince
+	poolClosed bool    // the pool has closed it, and may have left a log
+	early      uint8   // how many more changes make it due at once though it is hot
+	waiters    *waiter // callers of Sync, the last one first
+	retainAt   int64   // Unix ms when the replica has something to delete; 0: never
+	health     health
 
 	// Owned by the run in progress (one at a time), and by whoever holds the lock while
 	// there is none. Of a cold entry state is nil, and packed is what it was.
@@ -187,9 +187,9 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	}
 }
 
-// Asked notes when, by Config.Boot, the replica said that it has nothing of a database
+// ReplicaHasNone notes when, by Config.Boot, the replica said that it has nothing of a database
 // that is about to be made; zero: it said nothing.
-func (f *Fleet) Asked(e *Entry, at time.Duration) {
+func (f *Fleet) ReplicaHasNone(e *Entry, at time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !e.item.Running() && !e.reg.Removed { // nobody owns its State

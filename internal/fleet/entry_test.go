@@ -36,7 +36,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 		Reasons: 2, Reason: func(error) int { return 1 },
 		Due: func() { r.due++ }, Forget: func(id string) { r.forgot = append(r.forgot, id) },
 		Deliver: func(ev Event) { r.events = append(r.events, ev) },
-		Trouble: func(err error) Event { return Event{Type: EventState, Err: err} },
+		AsEvent: func(err error) Event { return Event{Type: EventState, Err: err} },
 	}
 	if change != nil {
 		change(&cfg)
@@ -118,7 +118,7 @@ func TestARemovedDatabaseStillKnowsThatItHadAFile(t *testing.T) {
 	if r.ByFile(file) != nil {
 		t.Error("found by the file that it had")
 	}
-	if !r.Making(e) {
+	if !r.BeginMaking(e) {
 		t.Error("an Acquire under way may make an empty file")
 	}
 	if !slices.Equal(r.forgot, []string{"a"}) {

@@ -47,9 +47,10 @@ type Config struct {
 	// Forget is called with each database that is removed.
 	Forget func(id string)
 	// Deliver gets the events, those of one database in their order, and may call the
-	// Fleet. Trouble makes an event of an error that Add was given.
+	// Fleet. AsEvent makes an event of an error that
+	// Trouble was given.
 	Deliver func(Event)
-	Trouble func(error) Event
+	AsEvent func(error) Event
 }
 
 // Fleet is the databases of a Manager.
@@ -87,7 +88,7 @@ type Totals struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		cfg: cfg, epoch: cfg.Now(),
-		mu:      notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.Trouble),
+		mu:      notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.AsEvent),
 		reg:     registry.New(func(e *Entry) *registry.Entry { return &e.reg }),
 		wals:    budget.New[*Entry](cfg.MaxTotalWALSize),
 		absent:  replicate.NewAbsent(cfg.AbsentWindow),
@@ -151,8 +152,8 @@ func (f *Fleet) Emit(ev Event) {
 	f.mu.Unlock()
 }
 
-// Add keeps an error until the next step has ended, whatever lock the caller holds.
-func (f *Fleet) Add(err error) { f.mu.Add(err) }
+// Trouble keeps an error until the next step has ended, whatever lock the caller holds.
+func (f *Fleet) Trouble(err error) { f.mu.Add(err) }
 
 // onTier is called by the schedule, under the lock.
 func (f *Fleet) onTier(it *schedule.Item[*Entry], from, to schedule.Tier) {
@@ -201,8 +202,8 @@ func (f *Fleet) WhyNot(id string) error {
 	return f.reg.WhyNot(id)
 }
 
-// Known reports whether a database has the ID, at whatever time.
-func (f *Fleet) Known(id string) bool {
+// Has reports whether a database has the ID, at whatever time.
+func (f *Fleet) Has(id string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.reg.Get(id) != nil

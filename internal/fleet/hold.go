@@ -99,23 +99,23 @@ func (f *Fleet) IsLeased(e *Entry) bool {
 	return e.item.Pinned()
 }
 
-// Closed notes that a connection of ours to a database was closed, and may have been the
+// PoolClosed notes that a connection of ours to a database was closed, and may have been the
 // last, so that a log with something in it was left: the next run that finds all of it
 // shipped cuts it. What stays would be applied to a file put in its place.
-func (f *Fleet) Closed(e *Entry) {
+func (f *Fleet) PoolClosed(e *Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !e.reg.Removed {
-		e.closed = true
+		e.poolClosed = true
 		f.schedule.Request(e.item, f.cfg.Now())
 	}
 	f.cfg.Due()
 }
 
-// Making notes that the missing file of a database is about to be made. hadFile: it
+// BeginMaking notes that the missing file of a database is about to be made. hadFile: it
 // stood there when it was last looked at. With RestoreOnOpen what watchers and scans see
 // of it is no change until it is whole.
-func (f *Fleet) Making(e *Entry) (hadFile bool) {
+func (f *Fleet) BeginMaking(e *Entry) (hadFile bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	hadFile = !e.reg.File.IsZero()

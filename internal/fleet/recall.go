@@ -68,9 +68,9 @@ func (f *Fleet) StateAtEnd(e *Entry) *replicate.State {
 	return e.state
 }
 
-// WouldLook reports whether a look at unchanged files would be enough for a run of a
+// IsClean reports whether a look at unchanged files would be enough for a run of a
 // database, none of which is in progress.
-func (f *Fleet) WouldLook(e *Entry) bool {
+func (f *Fleet) IsClean(e *Entry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return e.peekLocked().Clean()

@@ -150,11 +150,11 @@ func (f *Fleet) MayCut(r *Run, idle bool) bool {
 	e := r.Entry
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	wanted := e.closed || idle || f.life.Closing() || r.order != nil && r.order.kind == replicate.OrderCut
+	wanted := e.poolClosed || idle || f.life.Closing() || r.order != nil && r.order.kind == replicate.OrderCut
 	if !wanted || e.item.Pinned() || e.reg.Held != 0 {
 		return false
 	}
-	r.cutting, e.closed = e.closed, false
+	r.cutting, e.poolClosed = e.poolClosed, false
 	return true
 }
 
@@ -296,7 +296,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		st.Forget() // it is compacted no more
 	}
 	if r.cutting && rep.WALSize > 0 {
-		e.closed = true
+		e.poolClosed = true
 	}
 	f.healthLocked(r, rep)
 	rep.Outcome.Err = rep.Err

@@ -91,8 +91,8 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 		err == nil && known.MayOwe(st)
 }
 
-// Unharmed returns those with the IDs that are known and neither refused nor failing.
-func (f *Fleet) Unharmed(ids []string) (out []*Entry) {
+// Replicating returns those with the IDs that are known and neither refused nor failing.
+func (f *Fleet) Replicating(ids []string) (out []*Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
@@ -113,9 +113,9 @@ func (f *Fleet) Heir(e *Entry) (heir *Entry, file fsid.ID) {
 	return heir, e.reg.File
 }
 
-// IsNewest reports whether the replica has nothing newer than the local file as far as
+// IsUpToDate reports whether the replica has nothing newer than the local file as far as
 // this process knows, or it is settled that it is not to be asked.
-func (f *Fleet) IsNewest(e *Entry) bool {
+func (f *Fleet) IsUpToDate(e *Entry) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return e.reg.Refused != nil && !errors.Is(e.reg.Refused, ship.ErrBehind) ||

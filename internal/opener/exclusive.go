@@ -93,7 +93,7 @@ const refreshTime = 5 * time.Second
 // RestoreOnOpen it brings the file up to date, unless this process knows already that it
 // is the newest.
 func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
-	if !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsNewest(e) {
+	if !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsUpToDate(e) {
 		return nil
 	}
 	// A replica that does not answer keeps nobody from his file: then the first write

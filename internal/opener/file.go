@@ -44,7 +44,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 	if err := o.cfg.Volumes.MayMake(e); err != nil {
 		return err
 	}
-	if o.fleet.Making(e) && !o.cfg.RestoreOnOpen {
+	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen {
 		// It stood here when it was last looked at. Should it really be gone, the next
 		// scan says so, and then an empty one may take its place.
 		return missingError(e)
@@ -137,7 +137,7 @@ func (o *Opener) mayMake(ctx context.Context, e *fleet.Entry) error {
 	silent := !o.silent.IsZero() && now.Sub(o.silent) < askPause && now.Sub(o.silent) >= 0
 	o.mu.Unlock()
 	if silent {
-		o.fleet.Asked(e, 0)
+		o.fleet.ReplicaHasNone(e, 0)
 		return nil
 	}
 	asked := o.cfg.Boot()
@@ -154,7 +154,7 @@ func (o *Opener) mayMake(ctx context.Context, e *fleet.Entry) error {
 	case newest != 0:
 		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", replicate.ErrBackupExists, newest, e.Path())
 	}
-	o.fleet.Asked(e, asked)
+	o.fleet.ReplicaHasNone(e, asked)
 	return nil
 }
 

@@ -307,7 +307,7 @@ func (o *Opener) close(e *fleet.Entry, t *tenant) error {
 	ordered := o.exclusive[e] != nil // whose run cuts the log; the one after that would ask the replica again
 	o.mu.Unlock()
 	if o.cfg.Replicated && !ordered {
-		o.fleet.Closed(e)
+		o.fleet.PoolClosed(e)
 	}
 	return err
 }
