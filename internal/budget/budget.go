@@ -29,7 +29,7 @@ type state uint8
 const (
 	waiting state = iota // in the queue
 	asked                // Next has named it
-	tried                // it could not give back; its next Set puts it into the queue
+	unable               // it could not give back; its next Set puts it into the queue
 )
 
 // New returns an empty budget. A limit of zero or less means no limit: then Next names
@@ -55,7 +55,7 @@ func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 	}
 	s := b.slots[k]
 	if s == nil {
-		s = &slot[K]{key: k, state: tried}
+		s = &slot[K]{key: k, state: unable}
 		b.slots[k] = s
 		answer = false
 	}
@@ -69,7 +69,7 @@ func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 		b.asked += size - old
 	case s.state == asked && size > old/2:
 		b.asked -= old
-		s.state = tried
+		s.state = unable
 	default:
 		if s.state == asked {
 			b.asked -= old

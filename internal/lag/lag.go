@@ -36,16 +36,16 @@ type Histogram struct {
 // value is ready to use. Safe for concurrent use.
 type Window struct {
 	mu       sync.Mutex
-	now, old [fine]uint32 // the current period, and the one before it
-	since    time.Time    // when the current period began
-	total    Histogram    // its buckets are not cumulative
+	now, old [fineBuckets]uint32 // the current period, and the one before it
+	since    time.Time           // when the current period began
+	total    Histogram           // its buckets are not cumulative
 }
 
 const (
 	period = time.Minute
-	// fine is enough for 2^40 microseconds, twelve days: 8 exact buckets, then 8
+	// fineBuckets is enough for 2^40 microseconds, twelve days: 8 exact buckets, then 8
 	// for each power of two.
-	fine = 8 * (40 - 3 + 1)
+	fineBuckets = 8 * (40 - 3 + 1)
 )
 
 // fineBucket is the bucket of a lag, in microseconds.
@@ -54,7 +54,7 @@ func fineBucket(us uint64) int {
 		return int(us)
 	}
 	shift := bits.Len64(us) - 4
-	return min(8*shift+int(us>>shift), fine-1)
+	return min(8*shift+int(us>>shift), fineBuckets-1)
 }
 
 // fineBound is the upper end of a bucket: at most an eighth above any lag in it.
@@ -70,9 +70,9 @@ func fineBound(i int) time.Duration {
 func (w *Window) rotateLocked(now time.Time) {
 	switch age := now.Sub(w.since); {
 	case age >= 2*period:
-		w.now, w.old, w.since = [fine]uint32{}, [fine]uint32{}, now
+		w.now, w.old, w.since = [fineBuckets]uint32{}, [fineBuckets]uint32{}, now
 	case age >= period:
-		w.old, w.now, w.since = w.now, [fine]uint32{}, now
+		w.old, w.now, w.since = w.now, [fineBuckets]uint32{}, now
 	}
 }
 

@@ -142,13 +142,13 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 		return c.compareWith(ctx, level, minTXID, maxTXID, r)
 	}
 	var n atomic.Int64
-	c.v.Doubt(level, minTXID, maxTXID)
+	c.v.MarkStray(level, minTXID, maxTXID)
 	failpoint.Hit("compact.put.before")
 	src := &countedReader{io.NopCloser(r), &n}
 	var body io.Reader = src
-	var copied *head
+	var copied *limitedBuffer
 	if c.shelf != nil {
-		copied = &head{most: maxKept}
+		copied = &limitedBuffer{most: maxKept}
 		body = io.TeeReader(src, copied)
 	}
 	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, body)
@@ -166,14 +166,14 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 	return info, nil
 }
 
-// head keeps what is written to it, as long as it is no more than most bytes.
-type head struct {
+// limitedBuffer keeps what is written to it, as long as it is no more than most bytes.
+type limitedBuffer struct {
 	most int
 	buf  []byte
 	over bool
 }
 
-func (h *head) Write(p []byte) (int, error) {
+func (h *limitedBuffer) Write(p []byte) (int, error) {
 	if h.over = h.over || len(h.buf)+len(p) > h.most; h.over {
 		h.buf = nil
 	} else {
@@ -183,7 +183,7 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // all returns everything that was written, or nil if that was too much.
-func (h *head) all() []byte {
+func (h *limitedBuffer) all() []byte {
 	if h == nil || h.over {
 		return nil
 	}

@@ -95,7 +95,7 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	case c.missing.Load():
 		err = fmt.Errorf("%w: %w", ErrInventory, err)
 	case errors.Is(err, ErrPageSize):
-		v.Cut(c.sources[c.opened-1].MaxTXID)
+		v.BeginEpoch(c.sources[c.opened-1].MaxTXID)
 	}
 	return rep, fmt.Errorf("compact %d files to level %d: %w", len(c.sources), dst, err)
 }

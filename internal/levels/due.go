@@ -56,7 +56,7 @@ func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 			n, last := 1, files[0]
 			for ; n < len(files); n++ {
 				f := files[n]
-				if f.min > last.max+1 || v.cutBetween(last, f) {
+				if f.min > last.max+1 || v.epochBetween(last, f) {
 					break
 				}
 				if f.max > last.max {
@@ -114,7 +114,7 @@ func (v *Inventory) SnapshotDue(p Policy, now time.Time) bool {
 		return false
 	case !ok, newest.created == unknownTime:
 		return true
-	case len(v.cuts) > 0 && v.cuts[len(v.cuts)-1] >= newest.max && v.cuts[len(v.cuts)-1] < last:
+	case len(v.epochs) > 0 && v.epochs[len(v.epochs)-1] >= newest.max && v.epochs[len(v.epochs)-1] < last:
 		return true
 	}
 	age := now.Sub(time.UnixMilli(newest.created))

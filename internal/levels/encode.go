@@ -46,8 +46,8 @@ func (v *Inventory) AppendBinary(b []byte) ([]byte, error) {
 			created = f.created
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(v.cuts)))
-	for _, txid := range v.cuts {
+	b = binary.AppendUvarint(b, uint64(len(v.epochs)))
+	for _, txid := range v.epochs {
 		b = binary.AppendUvarint(b, uint64(txid))
 	}
 	b = binary.AppendUvarint(b, uint64(len(v.strays)))
@@ -82,13 +82,13 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	for level := range w.levels {
 		d.files(&w.levels[level])
 	}
-	w.cuts = d.cuts()
+	w.epochs = d.epochs()
 	w.strays = d.strays(&w)
 	w.marks = d.marks()
 	if d.Bad || len(d.B) > 0 {
 		return fmt.Errorf("%w: malformed", ErrEncoding)
 	}
-	v.Forget()
+	v.DropCached()
 	w.shelf = v.shelf
 	*v = w
 	return nil
@@ -130,7 +130,7 @@ func (d *decoder) files(l *list) {
 	}
 }
 
-func (d *decoder) cuts() []ltx.TXID {
+func (d *decoder) epochs() []ltx.TXID {
 	var cuts []ltx.TXID
 	for range d.Count(1) {
 		txid := ltx.TXID(d.Uvarint())

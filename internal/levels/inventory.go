@@ -18,7 +18,7 @@ const levelCount = litestream.SnapshotLevel + 1
 // zero value is an empty prefix. Not safe for concurrent use.
 type Inventory struct {
 	levels [levelCount]list
-	cuts   []ltx.TXID // sorted, see Cut
+	epochs []ltx.TXID // sorted, see Cut
 	strays []key      // sorted; they are not in levels
 	marks  []mark     // the oldest first, see Note
 	shelf  *shelf     // the bytes of small files that were written lately; nil: none
@@ -93,14 +93,14 @@ func (v *Inventory) Add(info *ltx.FileInfo) {
 		f.created = ms
 	}
 	v.levels[k.level].add(f)
-	v.settle(k)
+	v.removeStray(k)
 	v.shelf.drop(k)
 }
 
-// Remember makes the inventory keep the bytes of files, from now on, in a cache that it
+// UseCache makes the inventory keep the bytes of files, from now on, in a cache that it
 // shares with other inventories; see Wrote. If the cache is nil, it keeps none. Call
 // Forget when the inventory is no longer used.
-func (v *Inventory) Remember(c *Cache) {
+func (v *Inventory) UseCache(c *Cache) {
 	v.shelf.clear()
 	if v.shelf = nil; c != nil {
 		v.shelf = &shelf{cache: c}
@@ -116,14 +116,14 @@ func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// Forget frees the bytes of all files. Compacting the files then reads them from the
+// DropCached frees the bytes of all files. Compacting the files then reads them from the
 // replica.
-func (v *Inventory) Forget() { v.shelf.clear() }
+func (v *Inventory) DropCached() { v.shelf.clear() }
 
-// Doubt records, after a write or a deletion that failed, that it is not known whether a
+// MarkStray records, after a write or a deletion that failed, that it is not known whether a
 // file is at the replica. The file is a stray until it is added again; see the package
 // comment.
-func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
+func (v *Inventory) MarkStray(level int, minTXID, maxTXID ltx.TXID) {
 	k := key{level, minTXID, maxTXID}
 	if !k.valid() {
 		return
@@ -135,8 +135,8 @@ func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
 	}
 }
 
-// settle removes a file from the strays.
-func (v *Inventory) settle(k key) {
+// removeStray removes a file from the strays.
+func (v *Inventory) removeStray(k key) {
 	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); ok {
 		v.strays = slices.Delete(v.strays, i, i+1)
 	}
@@ -149,8 +149,8 @@ func (v *Inventory) settle(k key) {
 // the strays, since the listing says which of them exist, and since when files are known
 // to be at the replica: call Note. It keeps the cuts, and the bytes of no file.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
-	v.Forget()
-	*v = Inventory{cuts: v.cuts, shelf: v.shelf}
+	v.DropCached()
+	*v = Inventory{epochs: v.epochs, shelf: v.shelf}
 	var n [levelCount]int
 	for _, info := range files {
 		if keyOf(info).valid() {
@@ -166,11 +166,11 @@ func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	}
 }
 
-// Note records that every level 0 file of the inventory is at the replica at now.
+// MarkSeen records that every level 0 file of the inventory is at the replica at now.
 // Policy.Grace is counted from then, and not from the times in the files, which come from
 // the clocks of their writers. Only a few times are kept, so that a file may count as
 // known up to a quarter of grace later than it was.
-func (v *Inventory) Note(now time.Time, grace time.Duration) {
+func (v *Inventory) MarkSeen(now time.Time, grace time.Duration) {
 	end, n := v.levels[0].max, len(v.marks)
 	if n > 0 && v.marks[n-1].txid >= end || end == 0 {
 		return
@@ -203,32 +203,32 @@ func (v *Inventory) knownAt(txid ltx.TXID) int64 {
 	return unknownTime
 }
 
-// Cut begins an epoch: files that end at txid or before are never compacted together with
+// BeginEpoch begins an epoch: files that end at txid or before are never compacted together with
 // later ones, and no restore goes on from them to later ones. It is called when the page
 // size has changed and when TXIDs are lost.
-func (v *Inventory) Cut(txid ltx.TXID) {
-	if i, ok := slices.BinarySearch(v.cuts, txid); !ok {
-		v.cuts = slices.Insert(v.cuts, i, txid)
+func (v *Inventory) BeginEpoch(txid ltx.TXID) {
+	if i, ok := slices.BinarySearch(v.epochs, txid); !ok {
+		v.epochs = slices.Insert(v.epochs, i, txid)
 	}
 }
 
-// cutBetween reports whether an epoch begins after file a and not after file b.
-func (v *Inventory) cutBetween(a, b file) bool {
-	i, _ := slices.BinarySearch(v.cuts, a.max)
-	return i < len(v.cuts) && v.cuts[i] < b.max
+// epochBetween reports whether an epoch begins after file a and not after file b.
+func (v *Inventory) epochBetween(a, b file) bool {
+	i, _ := slices.BinarySearch(v.epochs, a.max)
+	return i < len(v.epochs) && v.epochs[i] < b.max
 }
 
-// pruneCuts forgets the cuts before which there is no file any more.
-func (v *Inventory) pruneCuts() {
+// pruneEpochs forgets the cuts before which there is no file any more.
+func (v *Inventory) pruneEpochs() {
 	first := ltx.TXID(math.MaxUint64) // the lowest end of a file
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			first = min(first, f.max)
 		}
 	}
-	i, _ := slices.BinarySearch(v.cuts, first)
-	if v.cuts = slices.Delete(v.cuts, 0, i); len(v.cuts) == 0 {
-		v.cuts = nil
+	i, _ := slices.BinarySearch(v.epochs, first)
+	if v.epochs = slices.Delete(v.epochs, 0, i); len(v.epochs) == 0 {
+		v.epochs = nil
 	}
 }
 

@@ -24,7 +24,7 @@ func (v *Inventory) RestorePlan(ctx context.Context, txid ltx.TXID, timestamp ti
 		return nil, fmt.Errorf("%w: its files begin at %s", ErrNotRestorable, infos[0].MinTXID)
 	}
 	for i := 1; i < len(infos); i++ {
-		if a, b := infos[i-1], infos[i]; v.cutBetween(file{max: a.MaxTXID}, file{max: b.MaxTXID}) {
+		if a, b := infos[i-1], infos[i]; v.epochBetween(file{max: a.MaxTXID}, file{max: b.MaxTXID}) {
 			return nil, fmt.Errorf("%w: no snapshot since a new epoch began after %s", ErrNotRestorable, a.MaxTXID)
 		}
 	}

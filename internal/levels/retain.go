@@ -50,7 +50,7 @@ func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 	oldest := make([]int64, len(snapshots)+1)
 	oldest[len(snapshots)] = never
 	for i, s := range slices.Backward(snapshots) {
-		oldest[i] = min(oldest[i+1], past(s.created, p.Retention))
+		oldest[i] = min(oldest[i+1], olderFrom(s.created, p.Retention))
 	}
 	for level := range v.levels {
 		files := v.levels[level].files
@@ -63,7 +63,7 @@ func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 				at = min(oldest[firstEnding(snapshots, f.max)], v.containedAt(p, level, f))
 			}
 			if level == 0 && p.Grace > 0 {
-				at = max(at, past(v.knownAt(f.max), p.Grace))
+				at = max(at, olderFrom(v.knownAt(f.max), p.Grace))
 			}
 			if at != never {
 				fn(key{level, f.min, f.max}, at)
@@ -81,18 +81,18 @@ func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
 		if i < 0 || !files[i].contains(f) {
 			continue
 		}
-		at = min(at, past(files[i].created, p.Retention))
+		at = min(at, olderFrom(files[i].created, p.Retention))
 		if level == 0 && (p.Granularity <= 0 || files[i].created-f.created <= p.Granularity.Milliseconds()) {
 			// All files that a level 1 file was made of are deleted together: the rest
 			// could not be restored without the others.
-			at = min(at, past(files[i].created, p.L0Retention))
+			at = min(at, olderFrom(files[i].created, p.L0Retention))
 		}
 	}
 	return at
 }
 
-// past is the first millisecond in which a time is further back than d.
-func past(created int64, d time.Duration) int64 {
+// olderFrom is the first millisecond in which a time is further back than d.
+func olderFrom(created int64, d time.Duration) int64 {
 	if created == unknownTime {
 		return never
 	}
@@ -121,7 +121,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 	if err := kept.Restorable(); err != nil {
 		return Report{}, fmt.Errorf("retention: %w", err)
 	}
-	kept.pruneCuts()
+	kept.pruneEpochs()
 	for k := range doomed {
 		v.shelf.drop(k)
 	}
@@ -143,7 +143,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 			return rep, fmt.Errorf("retention: delete %d files: %w", len(batch), err)
 		}
 		for _, k := range batch {
-			v.settle(k)
+			v.removeStray(k)
 		}
 		rep.Deleted += len(batch)
 		failpoint.Hit("retain.delete.after")
@@ -153,7 +153,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 
 // without returns the inventory in which the doomed files are strays.
 func (v *Inventory) without(doomed map[key]bool) *Inventory {
-	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays), marks: v.marks, shelf: v.shelf}
+	w := &Inventory{epochs: slices.Clone(v.epochs), strays: slices.Clone(v.strays), marks: v.marks, shelf: v.shelf}
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			if k := (key{level, f.min, f.max}); doomed[k] {

@@ -229,11 +229,11 @@ func TestNoLevel0FileGoesBeforeItsGrace(t *testing.T) {
 	}
 	retained(0) // nobody has said that they are there
 	known := d.now
-	d.v.Note(d.now, p.Grace)
+	d.v.MarkSeen(d.now, p.Grace)
 	d.now = d.now.Add(time.Second)
 	d.commits(5)
 	d.compact(levels.Policy{MaxLevel: 1}, true)
-	d.v.Note(d.now, p.Grace)
+	d.v.MarkSeen(d.now, p.Grace)
 	d.now = known.Add(p.Grace)
 	retained(0)
 	d.now = d.now.Add(time.Second)
@@ -251,7 +251,7 @@ func TestAGraceIsNoLongerThanAQuarterMore(t *testing.T) {
 	d := newTenant(t, 1)
 	for range 1000 { // a busy database
 		d.commits(1)
-		d.v.Note(d.now, grace)
+		d.v.MarkSeen(d.now, grace)
 	}
 	d.compact(p, true)
 	d.retain(p)
@@ -335,7 +335,7 @@ func TestAnEpochAfterTheNewestSnapshotMakesOneDue(t *testing.T) {
 	d := newTenant(t, 1)
 	d.commits(5)
 	d.snapshot()
-	d.v.Cut(5)
+	d.v.BeginEpoch(5)
 	d.v.Reset(d.b.infos()) // cuts are not at the replica
 	if d.v.SnapshotDue(levels.Policy{}, d.now) || d.v.Restorable() != nil {
 		t.Fatal("a snapshot is due with nothing after the cut")

@@ -36,10 +36,10 @@ type Life struct {
 	Stage Stage
 	Left  error // why some databases are not at the replica, once Close has shipped the others
 
-	phase  phase
-	served bool          // Start has succeeded: what it made is there
-	abort  func()        // while starting: ends Start
-	began  chan struct{} // while starting: closed when Start has ended
+	phase      phase
+	served     bool          // Start has succeeded: what it made is there
+	abort      func()        // while starting: ends Start
+	startEnded chan struct{} // while starting: closed when Start has ended
 }
 
 // Stage is what a Close that ran out of time continues with.
@@ -59,7 +59,7 @@ func (l *Life) Start(abort func()) bool {
 	if l.phase != fresh {
 		return false
 	}
-	l.phase, l.abort, l.began = starting, abort, make(chan struct{})
+	l.phase, l.abort, l.startEnded = starting, abort, make(chan struct{})
 	return true
 }
 
@@ -69,7 +69,7 @@ func (l *Life) Started(ok bool) {
 	if ok {
 		l.phase = serving
 	}
-	close(l.began)
+	close(l.startEnded)
 }
 
 // Close begins Close, or continues it. If a Start is in progress it is ended, and
@@ -80,7 +80,7 @@ func (l *Life) Close() (wait <-chan struct{}, goOn bool) {
 		l.phase = closed
 	case starting:
 		l.abort()
-		return l.began, false
+		return l.startEnded, false
 	case serving, closing:
 		l.phase = closing
 		return nil, true

@@ -64,5 +64,5 @@ func (a *Absent) Expire(now time.Duration) {
 func (a *Absent) Len() int { return a.lru.Len() }
 
 func (a *Absent) usable(r Remains, now time.Duration) bool {
-	return r.Placed != 0 && now-r.Placed <= a.window
+	return r.EndSeen != 0 && now-r.EndSeen <= a.window
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// sealPause is how long after a checkpoint that a reader or writer kept from
+// checkpointPause is how long after a checkpoint that a reader or writer kept from
 // completing the next one is tried.
-const sealPause = 5 * time.Second
+const checkpointPause = 5 * time.Second
 
 // checkpoint moves a long log that is shipped into the database file.
 func (x *run) checkpoint(ctx context.Context) error {
@@ -19,24 +19,24 @@ func (x *run) checkpoint(ctx context.Context) error {
 	if pos.Offset == 0 || pos.PageSize == 0 || (pos.Offset-32)/int64(pos.PageSize+24) < int64(x.cfg.CheckpointPages) {
 		return nil
 	}
-	point := sealPoint{pos.Salt2, pos.Offset}
-	if st.sealed == point || x.r.Started.Before(st.nextSeal) {
+	point := walPoint{pos.Salt2, pos.Offset}
+	if st.checkpointed == point || x.r.Started.Before(st.nextCheckpoint) {
 		return nil // done, and the next commit restarts the log; or tried just now
 	}
-	st.nextSeal = x.r.Started.Add(sealPause)
-	st.leavesLog = true
+	st.nextCheckpoint = x.r.Started.Add(checkpointPause)
+	st.mayLeaveLog = true
 	res, err := x.cfg.Ship.Checkpoint(ctx, &st.db)
 	x.count(res.Result)
 	x.noteCheckpoint()
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return nil // somebody is writing: the next run tries again
 	} else if err != nil {
-		st.nextSeal = time.Time{} // when to try again is maintain's to say
+		st.nextCheckpoint = time.Time{} // when to try again is maintain's to say
 		return err
 	}
 	st.unrecorded = true
 	if res.Complete {
-		st.sealed, st.nextSeal = sealPoint{pos.Salt2, pos.Offset}, time.Time{}
+		st.checkpointed, st.nextCheckpoint = walPoint{pos.Salt2, pos.Offset}, time.Time{}
 	}
 	return nil
 }
@@ -44,7 +44,7 @@ func (x *run) checkpoint(ctx context.Context) error {
 // noteCheckpoint keeps the time of the files after a checkpoint of ours.
 func (x *run) noteCheckpoint() {
 	if f, err := x.stat(); err == nil {
-		x.st.checkpointed = f.ModTime().UnixNano()
+		x.st.checkpointTime = f.ModTime().UnixNano()
 	}
 }
 
@@ -87,7 +87,7 @@ func (x *run) seal(ctx context.Context) (still bool, err error) {
 	res, err := x.cfg.Ship.Seal(ctx, &st.db)
 	x.count(res.Result)
 	st.unrecorded = true
-	x.noteCut()
+	x.noteWALSize()
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return false, nil
 	} else if err != nil {

@@ -37,8 +37,8 @@ func (c *claimer) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID 
 	return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 }
 
-// claiming returns the client of an empty prefix that claims it when it is used.
-func (x *run) claiming(client litestream.ReplicaClient) litestream.ReplicaClient {
+// claimingClient returns the client of an empty prefix that claims it when it is used.
+func (x *run) claimingClient(client litestream.ReplicaClient) litestream.ReplicaClient {
 	return &claimer{ReplicaClient: client, id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
 }
 

@@ -32,11 +32,11 @@ type Logs struct {
 type logOf struct {
 	main, wal uint64
 	salt      uint32
-	salted    bool // false: nothing was read of it since it was opened here
+	saltKnown bool // false: nothing was read of it since it was opened here
 }
 
-// restarts is how many restarts of a log nobody here may have seen.
-const restarts = 1 << 12
+// maxUnseenRestarts is how many maxUnseenRestarts of a log nobody here may have seen.
+const maxUnseenRestarts = 1 << 12
 
 // NewLogs returns Logs that know of none. now is the clock of the names that logs get
 // when they are set aside.
@@ -53,7 +53,7 @@ func (l *Logs) Position(id string, pos ship.State) ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if log := l.logs[id]; log.salted && log.main == pos.Ino && log.wal != 0 {
+	if log := l.logs[id]; log.saltKnown && log.main == pos.Ino && log.wal != 0 {
 		b = binary.LittleEndian.AppendUint64(b, log.wal)
 	}
 	return b, nil
@@ -123,12 +123,12 @@ func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) 
 	if !known || log.wal != f.WAL.Ino || log.main == f.Main.Ino || f.WAL.Size == 0 {
 		return nil, nil
 	}
-	if log.salted {
+	if log.saltKnown {
 		salt, err := logSalt(path)
 		if err != nil {
 			return nil, err
 		}
-		if salt-log.salt > restarts {
+		if salt-log.salt > maxUnseenRestarts {
 			return nil, nil // another log, which got the same inode
 		}
 	}
@@ -191,8 +191,8 @@ func LogSetAside(path, name string) Event {
 		Err: fmt.Errorf("it belonged to a file that is no longer at %s, and may have commits of it that are nowhere else", path)}
 }
 
-// expelLog sets a log aside that belongs to another file, as Logs.Expel.
-func (x *run) expelLog(f fsid.Files) error {
+// setLogAside sets a log aside that belongs to another file, as Logs.Expel.
+func (x *run) setLogAside(f fsid.Files) error {
 	moved, err := x.cfg.Logs.Expel(x.in.ID, x.in.Path, f)
 	for _, name := range moved {
 		x.event(LogSetAside(x.in.Path, name))

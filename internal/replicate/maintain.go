@@ -39,15 +39,15 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	} else if err == nil && x.mayCut() {
 		_, err = x.seal(ctx)
 		if x.r.WALSize > 0 { // a reader may keep it; and another process cuts it itself when it closes the database
-			st.nextCut = x.r.Started.Add(sealPause)
+			st.nextCut = x.r.Started.Add(checkpointPause)
 		} else {
-			st.leavesLog, st.nextCut = false, time.Time{}
+			st.mayLeaveLog, st.nextCut = false, time.Time{}
 		}
 	}
 	if errors.Is(err, ship.ErrFenced) {
 		return err
 	} else if errors.Is(err, ship.ErrStale) {
-		x.distrust()
+		x.unverify()
 		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
 		return nil
 	} else if err == nil {
@@ -70,7 +70,7 @@ func (x *run) maintain(ctx context.Context) (err error) {
 func (x *run) mayCut() bool {
 	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // which is given by who cannot wait
 	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !early &&
-		x.in.Caller.MayCut(x.st.leavesLog && x.quiet)
+		x.in.Caller.MayCut(x.st.mayLeaveLog && x.quiet)
 }
 
 // tidy does what a shipped database needs now and then: a checkpoint of its log,
@@ -105,8 +105,8 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	a := &active{}
-	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, Placed: st.db.Placed}
-	a.inv.Remember(x.cfg.Cache)
+	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, EndSeen: st.db.EndSeen}
+	a.inv.UseCache(x.cfg.Cache)
 	db.OnWrite = a.inv.Wrote
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)
@@ -114,7 +114,7 @@ func (x *run) activate(ctx context.Context) error {
 	if st.verified {
 		if err := a.inv.UnmarshalBinary(st.inventory); err == nil {
 			if a.inv.Len() == 0 {
-				db.Client = x.claiming(client)
+				db.Client = x.claimingClient(client)
 			}
 			st.db, st.active, st.inventory = db, a, nil
 			return nil
@@ -125,7 +125,7 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	if len(l.Files) == 0 {
-		db.Client = x.claiming(client)
+		db.Client = x.claimingClient(client)
 	} else if err := x.checkClaim(ctx, client); err != nil {
 		return err
 	}
@@ -136,9 +136,9 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	a.inv.Reset(l.Files)
-	a.inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
 	if len(l.Files) > 0 && a.inv.Restorable() != nil {
-		a.needed, a.due = true, true
+		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
 	st.verified, st.takeOver = true, false
@@ -148,9 +148,9 @@ func (x *run) activate(ctx context.Context) error {
 // listing lists the replica for ship.Verify.
 func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (ship.Listing, error) {
 	st := x.st
-	l := ship.Listing{Began: x.cfg.Boot(), Unknown: x.cfg.TakeOverUnknown, Local: st.takeOver}
-	if asked := st.vacant; asked != 0 { // whoever made the file has asked
-		if st.vacant = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
+	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver}
+	if asked := st.emptyAt; asked != 0 { // whoever made the file has asked
+		if st.emptyAt = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
 			l.Began = asked
 			return l, nil
 		}
@@ -159,10 +159,10 @@ func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (shi
 	if err != nil {
 		return l, fmt.Errorf("list the replica: %w", err)
 	}
-	if st.unasked && len(files) > 0 && !l.Local {
+	if st.unanswered && len(files) > 0 && !l.TakeOver {
 		return l, fmt.Errorf("%w: %w, which did not answer when the file was made. Adopt (the backup wins, the file is kept aside) or take over (the file becomes the newest state)", ship.ErrFenced, ErrBackupExists)
 	}
-	st.unasked = false
+	st.unanswered = false
 	l.Files = files
 	l.Plan = planOf(ctx, files)
 	return l, nil
@@ -181,27 +181,27 @@ func (p *Replicator) Rest(id string, st *State) error {
 	if st.active == nil {
 		return nil
 	}
-	st.active.inv.Forget()
+	st.active.inv.DropCached()
 	err := p.savePages(id, st.db.Pages)
 	b, unpackable := st.active.inv.AppendBinary(nil)
 	if unpackable != nil {
 		st.verified = false // listed again when it is needed
 	}
-	st.db = ship.DB{Path: st.db.Path, State: st.db.State, Placed: st.db.Placed}
+	st.db = ship.DB{Path: st.db.Path, State: st.db.State, EndSeen: st.db.EndSeen}
 	st.inventory, st.active, st.unrecorded = b, nil, true
 	return err
 }
 
-// distrust takes nothing for granted any more that is known of the replica.
-func (x *run) distrust() {
+// unverify takes nothing for granted any more that is known of the replica.
+func (x *run) unverify() {
 	x.deactivate()
 	st := x.st
-	st.verified, st.clean, st.unrecorded, st.db.Placed = false, false, true, 0
+	st.verified, st.clean, st.unrecorded, st.db.EndSeen = false, false, true, 0
 }
 
-// maintains reports whether we keep the prefix in order: we wrote the last file there.
+// wroteLast reports whether we keep the prefix in order: we wrote the last file there.
 // Whoever only reads it compacts and deletes nothing.
-func (x *run) maintains() bool {
+func (x *run) wroteLast() bool {
 	o := x.st.db.State.Origin
 	return x.cfg.Mine(o.Node(), o.Session())
 }
@@ -210,9 +210,9 @@ func (x *run) maintains() bool {
 // due. all: whatever is left, before going cold.
 func (x *run) compact(ctx context.Context, all bool) error {
 	a, p := x.st.active, x.cfg.Policy
-	snapshot := a.needed || a.inv.SnapshotDue(p, x.cfg.Now())
+	snapshot := a.snapshotNeeded || a.inv.SnapshotDue(p, x.cfg.Now())
 	files := a.inv.Compactable(p, all)
-	if !x.maintains() || !snapshot && !files {
+	if !x.wroteLast() || !snapshot && !files {
 		a.due = false
 		return nil
 	}
@@ -259,13 +259,13 @@ func (x *run) snapshot(ctx context.Context) error {
 	if errors.Is(err, ship.ErrUnsettled) {
 		return nil // it changes too fast right now; still due
 	} else if err != nil {
-		a.inv.Doubt(litestream.SnapshotLevel, 1, db.State.TXID) // it may be there
+		a.inv.MarkStray(litestream.SnapshotLevel, 1, db.State.TXID) // it may be there
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	if res.Empty {
 		return nil
 	}
-	a.needed = false
+	a.snapshotNeeded = false
 	x.r.Counts.Snapshots++
 	x.event(Event{Type: EventSnapshot, TXID: db.State.TXID})
 	return nil
@@ -276,14 +276,14 @@ func (x *run) snapshot(ctx context.Context) error {
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
-		x.distrust()
+		x.unverify()
 		err = x.activate(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	inv, p := &x.st.active.inv, x.cfg.Policy
-	if !x.maintains() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
+	if !x.wroteLast() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
 		return nil
 	}
 	if err := x.cfg.Ship.Confirm(ctx, &x.st.db); err != nil {
@@ -300,11 +300,11 @@ func (x *run) retain(ctx context.Context) error {
 // nextRetention is when there is something to delete; zero: never. Single transaction
 // files become old one by one, and are deleted together.
 func (x *run) nextRetention() time.Time {
-	if !x.maintains() {
+	if !x.wroteLast() {
 		return time.Time{}
 	}
 	inv := &x.st.active.inv
-	inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
 	next := inv.NextRetention(x.cfg.Policy)
 	if next.IsZero() || x.st.retained.IsZero() {
 		return next

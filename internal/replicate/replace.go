@@ -20,13 +20,13 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errNotNow: the local file was opened or written while its successor was fetched.
-var errNotNow = errors.New("the local file is in use")
+// errInUse: the local file was opened or written while its successor was fetched.
+var errInUse = errors.New("the local file is in use")
 
 // replaceLocal puts the replica's newest state in the place of the local file, which
 // is set aside. Nobody has the file open.
 func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err error) {
-	x.distrust()
+	x.unverify()
 	client, err := x.in.Caller.Client()
 	if err != nil {
 		return "", err
@@ -56,7 +56,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
-		return "", errors.Join(errNotNow, os.Remove(incoming))
+		return "", errors.Join(errInUse, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(path); err == nil { // it may have been changed since
 		if err := fsid.AccessOf(fi).Give(incoming); err != nil {
@@ -76,7 +76,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err != nil {
 		return kept, err
 	}
-	rest.Placed = began
+	rest.EndSeen = began
 	*x.st = Restored(rest)
 	x.st.db.Path = path
 	x.r.Drained = true
@@ -104,11 +104,11 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
-	if st.Print, err = p.cfg.Ship.Print(ctx, path); err != nil {
+	if st.Print, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
 		return rest, err
 	}
 	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
-	inv.Note(p.cfg.Now(), p.cfg.Policy.Grace)
+	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
 }
@@ -153,7 +153,7 @@ func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err 
 		return now, err
 	}
 	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1])
-	now.Placed = began
+	now.EndSeen = began
 	return now, err
 }
 

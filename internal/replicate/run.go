@@ -54,7 +54,7 @@ func (x *run) do(ctx context.Context) {
 	if x.handsOver() {
 		x.handOver(ctx)
 	} else if x.in.Order == OrderCheck && x.r.Err == nil && x.r.Drained && !x.r.Lagging {
-		x.st.handed = false
+		x.st.handedOver = false
 	}
 	if x.r.Lagging || x.handsOver() { // there is nothing to keep in order, and it would be known again
 		x.r.Outcome.Demoted = x.in.Demote
@@ -97,13 +97,13 @@ func (x *run) ship(ctx context.Context) {
 		x.r.Replaced = true
 	case x.in.Relieve && x.in.Overdue && !x.in.Asked && x.mayRelieve():
 		// The disk does not wait until the replica has not answered once more.
-		x.r.Err = x.overflow(ctx, x.in.LastErr)
+		x.r.Err = x.limitWAL(ctx, x.in.LastErr)
 	default:
 		if x.in.Order == OrderTakeOver {
-			x.distrust()
+			x.unverify()
 			x.st.takeOver = true
-		} else if x.in.Order == OrderCheck && x.st.handed {
-			x.distrust() // a run since may have looked before the other machine wrote
+		} else if x.in.Order == OrderCheck && x.st.handedOver {
+			x.unverify() // a run since may have looked before the other machine wrote
 		}
 		x.r.Err = sqlitedb.Explain(x.in.Path, x.step(ctx))
 	}
@@ -117,7 +117,7 @@ func (x *run) handsOver() bool {
 // handOver leaves the prefix so that another can go on from there.
 func (x *run) handOver(ctx context.Context) {
 	if !x.r.Lagging {
-		defer func() { x.st.handed = x.st.handed || x.r.Err == nil }()
+		defer func() { x.st.handedOver = x.st.handedOver || x.r.Err == nil }()
 		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
 			return
 		}
@@ -126,7 +126,7 @@ func (x *run) handOver(ctx context.Context) {
 		if err := x.compact(ctx, true); err != nil && !errors.Is(err, ship.ErrFenced) && !errors.Is(err, ship.ErrStale) {
 			x.r.Maintenance = &MaintenanceError{err}
 		}
-		x.distrust()
+		x.unverify()
 	}
 }
 
@@ -146,7 +146,7 @@ func (x *run) step(ctx context.Context) error {
 	if x.r.Files, err = x.stat(); err != nil {
 		return err
 	}
-	if err := x.expelLog(x.r.Files); err != nil {
+	if err := x.setLogAside(x.r.Files); err != nil {
 		return err
 	}
 	x.r.WALSize = x.r.Files.WAL.Size
@@ -184,7 +184,7 @@ func (x *run) step(ctx context.Context) error {
 			}
 		}
 	} else if err := x.shipNew(ctx); err != nil {
-		return x.overflow(ctx, err)
+		return x.limitWAL(ctx, err)
 	}
 	if x.r.Drained {
 		st.files, st.clean = x.r.Files, !racy
@@ -203,7 +203,7 @@ func (x *run) mayDefer(racy bool) bool {
 	switch {
 	case !x.r.MayDefer:
 		return false
-	case st.db.State.TXID == 0, mod.UnixNano() == st.checkpointed, x.r.Files == st.files:
+	case st.db.State.TXID == 0, mod.UnixNano() == st.checkpointTime, x.r.Files == st.files:
 		x.r.MayDefer = false
 		return false
 	case mod.Equal(st.modTime) && !racy:
@@ -221,7 +221,7 @@ func (x *run) shipNew(ctx context.Context) error {
 	switch {
 	case errors.Is(err, ship.ErrBehind) && x.in.Order == OrderCheck:
 		x.r.Kept, err = x.replaceLocal(ctx, "behind")
-		if errors.Is(err, errNotNow) { // so it stays as it is, as if nobody had asked
+		if errors.Is(err, errInUse) { // so it stays as it is, as if nobody had asked
 			x.r.Drained, x.r.Lagging = true, true
 			return nil
 		}
@@ -236,11 +236,11 @@ func (x *run) shipNew(ctx context.Context) error {
 	}
 	x.r.TookOver = x.in.Order == OrderTakeOver
 	db := &x.st.db
-	db.OnBehind = func(end, lag int64) {
+	db.OnBacklog = func(end, lag int64) {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 		x.in.Caller.Progress(&x.r)
 	}
-	defer func() { db.OnBehind = nil }()
+	defer func() { db.OnBacklog = nil }()
 	for range filesPerRun {
 		old := db.State
 		res, err := x.cfg.Ship.Step(ctx, db)
@@ -248,7 +248,7 @@ func (x *run) shipNew(ctx context.Context) error {
 			x.count(res)
 		}
 		if errors.Is(err, ship.ErrStale) {
-			x.distrust()
+			x.unverify()
 			x.r.Outcome.More = true
 			return nil
 		} else if err != nil {
@@ -256,7 +256,7 @@ func (x *run) shipNew(ctx context.Context) error {
 		}
 		x.r.Shipped += res.Txns
 		if res.Rule == ship.RuleResync {
-			x.st.leavesLog = true
+			x.st.mayLeaveLog = true
 		}
 		if res.Rule == ship.RuleResync && res.Txns > 0 {
 			x.resynced(old)
@@ -281,7 +281,7 @@ func (x *run) shipNew(ctx context.Context) error {
 func (x *run) resynced(old ship.State) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
-		x.st.active.inv.Cut(old.TXID) // files of two page sizes are never compacted together
+		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
@@ -315,7 +315,7 @@ func (x *run) flush() error {
 // measure looks how far the database is ahead of the replica. What cannot be read is
 // the step's to report.
 func (x *run) measure() {
-	end, lag, err := ship.Behind(x.in.Path, x.st.db.State, x.r.Files.Main)
+	end, lag, err := ship.Backlog(x.in.Path, x.st.db.State, x.r.Files.Main)
 	if err == nil {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 	}

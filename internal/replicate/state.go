@@ -18,19 +18,19 @@ import (
 type State struct {
 	// db.State is the position: how far the replica has come. The rest of db is set
 	// only while the database is active.
-	db       ship.DB
-	active   *active    // nil: at rest
-	files    fsid.Files // before the last run that found everything shipped
-	clean    bool       // nothing can have been written since, if the files are the same
-	sealed   sealPoint
-	nextSeal time.Time // not before this
-	// leavesLog: a connection of a run may have been the last one to close, so that a
+	db             ship.DB
+	active         *active    // nil: at rest
+	files          fsid.Files // before the last run that found everything shipped
+	clean          bool       // nothing can have been written since, if the files are the same
+	checkpointed   walPoint
+	nextCheckpoint time.Time // not before this
+	// mayLeaveLog: a connection of a run may have been the last one to close, so that a
 	// log with something in it was left; nextCut is when it is cut at the earliest.
-	leavesLog bool
-	nextCut   time.Time
-	retained  time.Time // when the replica was last cleared of what is old
-	verified  bool      // the replica was looked at in this process
-	inventory []byte    // of the replica, at rest
+	mayLeaveLog bool
+	nextCut     time.Time
+	retained    time.Time // when the replica was last cleared of what is old
+	verified    bool      // the replica was looked at in this process
+	inventory   []byte    // of the replica, at rest
 
 	unrecorded bool      // the catalog's record is old
 	recorded   time.Time // the modTime that the catalog has
@@ -38,17 +38,17 @@ type State struct {
 	flushed fsid.Fingerprint // the log when it was last flushed to disk
 	modTime time.Time        // of what is shipped
 	young   bool             // a later write may have the same modTime
-	// checkpointed is the files' time after a checkpoint of ours, in Unix nanoseconds,
+	// checkpointTime is the files' time after a checkpoint of ours, in Unix nanoseconds,
 	// so that a watcher's word of it is not taken for a write of the application.
-	checkpointed int64
+	checkpointTime int64
 
-	// vacant is when the replica was seen to have nothing, by Config.Boot; zero: it
+	// emptyAt is when the replica was seen to have nothing, by Config.Boot; zero: it
 	// was not. It is not packed. unasked: the file was made here while the replica
 	// did not say whether it has a backup.
-	vacant  time.Duration
-	unasked bool
-	// handed: it was handed over, and was not compared with the replica for a use since.
-	handed bool
+	emptyAt    time.Duration
+	unanswered bool
+	// handedOver: it was handedOver over, and was not compared with the replica for a use since.
+	handedOver bool
 
 	// Not packed: that the local file wins at the next look at the replica; what
 	// maintenance fails of while active, when it is tried again, after what pause.
@@ -60,9 +60,9 @@ type State struct {
 
 // active is what an active database has that one at rest does not.
 type active struct {
-	inv    levels.Inventory
-	due    bool // compaction or a snapshot is owed from an earlier run
-	needed bool // nothing restores the prefix without a new snapshot
+	inv            levels.Inventory
+	due            bool // compaction or a snapshot is owed from an earlier run
+	snapshotNeeded bool // nothing restores the prefix without a new snapshot
 }
 
 // Position is how far the replica has come. Only for the owner, as all methods.
@@ -73,7 +73,7 @@ func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
 
 // Verified reports whether the replica was looked at in this process, and the database
 // was not handed over since.
-func (st *State) Verified() bool { return st.verified && !st.handed }
+func (st *State) Verified() bool { return st.verified && !st.handedOver }
 
 // Clean reports whether a look at unchanged files would be enough for a run.
 func (st *State) Clean() bool { return st.clean }
@@ -93,11 +93,11 @@ func (st *State) Seen(f fsid.Files, now time.Time) bool {
 func (st *State) MayOwe(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
 
 // IsOwn reports whether a time is that of the files after a checkpoint of ours.
-func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointed }
+func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointTime }
 
 // Asked notes when, by Config.Boot, the replica said that it has nothing of a
 // database that is about to be made; zero: it said nothing.
-func (st *State) Asked(at time.Duration) { st.vacant, st.unasked = at, at == 0 }
+func (st *State) Asked(at time.Duration) { st.emptyAt, st.unanswered = at, at == 0 }
 
 // Unrecorded reports whether Record has something new to say.
 func (st *State) Unrecorded() bool {
@@ -137,8 +137,8 @@ func (st *State) Lost() { st.unrecorded = true }
 type Remains struct {
 	Position  ship.State
 	Inventory []byte
-	// Placed is when, by Config.Boot, the replica was last known to end there.
-	Placed time.Duration
+	// EndSeen is when, by Config.Boot, the replica was last known to end there.
+	EndSeen time.Duration
 }
 
 // Remains returns what is to be kept when the file is gone; false: nothing.
@@ -146,7 +146,7 @@ func (st *State) Remains() (Remains, bool) {
 	if st.db.State.TXID == 0 {
 		return Remains{}, false
 	}
-	r := Remains{st.db.State, st.inventory, st.db.Placed}
+	r := Remains{st.db.State, st.inventory, st.db.EndSeen}
 	if st.active != nil {
 		var err error
 		if r.Inventory, err = st.active.inv.AppendBinary(nil); err != nil {
@@ -159,18 +159,18 @@ func (st *State) Remains() (Remains, bool) {
 // Restored is the State of a file that was made from the replica just now: it is
 // exactly what the replica ends with.
 func Restored(r Remains) State {
-	return State{db: ship.DB{State: r.Position, Placed: r.Placed}, inventory: r.Inventory, verified: true, unrecorded: true}
+	return State{db: ship.DB{State: r.Position, EndSeen: r.EndSeen}, inventory: r.Inventory, verified: true, unrecorded: true}
 }
 
 // Forget drops the bytes that are kept for compaction, which there will be none of.
 func (st *State) Forget() {
 	if st.active != nil {
-		st.active.inv.Forget()
+		st.active.inv.DropCached()
 	}
 }
 
-// sealPoint is where the WAL was when it was last checkpointed.
-type sealPoint struct {
+// walPoint is where the WAL was when it was last checkpointed.
+type walPoint struct {
 	salt   uint32
 	offset int64
 }
@@ -181,21 +181,21 @@ const (
 	packedVerified
 	packedPosition // a place in a WAL
 	packedPrint
-	packedStat   // of the database file, where it is not the print
-	packedWAL    // a stat of the WAL
-	packedLater  // a modTime of its own, not that of the stat
-	packedOthers // retained, own
+	packedStat    // of the database file, where it is not the print
+	packedWAL     // a stat of the WAL
+	packedModTime // a modTime of its own, not that of the stat
+	packedOthers  // retained, own
 )
 
 // And its second.
 const (
-	packedYoung = 1 << iota
-	packedTold  // the catalog has the modTime
-	packedKnown // of a position: SQLite has it
+	packedYoung     = 1 << iota
+	packedRecorded  // the catalog has the modTime
+	packedPublished // of a position: SQLite has it
 	packedOrigin
-	packedPlaced
-	packedUnasked
-	packedHanded
+	packedEndSeen
+	packedUnanswered
+	packedHandedOver
 )
 
 // Pack encodes a State that is not Active, for a database at rest: about a
@@ -213,9 +213,9 @@ func (st *State) Pack() string {
 	set(0, packedClean, st.clean)
 	set(0, packedVerified, st.verified)
 	set(1, packedYoung, st.young)
-	set(1, packedUnasked, st.unasked)
-	set(1, packedHanded, st.handed)
-	set(1, packedTold, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
+	set(1, packedUnanswered, st.unanswered)
+	set(1, packedHandedOver, st.handedOver)
+	set(1, packedRecorded, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
 	b = binary.AppendUvarint(b, uint64(pos.TXID))
 	b = binary.AppendUvarint(b, uint64(pos.PageSize))
 	b = binary.AppendUvarint(b, uint64(pos.Commit))
@@ -227,10 +227,10 @@ func (st *State) Pack() string {
 		b = binary.AppendVarint(b, pos.Offset)
 		b = append(b, pos.SlotLen)
 		b = append(b, pos.Slot[:]...)
-		if !set(1, packedKnown, pos.Known) { // otherwise Back means nothing
-			b = binary.AppendVarint(b, pos.Back.Offset)
-			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S1)
-			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S2)
+		if !set(1, packedPublished, pos.Published) { // otherwise Back means nothing
+			b = binary.AppendVarint(b, pos.TxnStart.Offset)
+			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S1)
+			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S2)
 		}
 	}
 	stamp := func(p fsid.Fingerprint) {
@@ -248,19 +248,19 @@ func (st *State) Pack() string {
 	if set(0, packedWAL, !st.files.WAL.IsZero()) {
 		stamp(st.files.WAL)
 	}
-	if set(0, packedLater, !st.modTime.Equal(st.files.ModTime())) {
+	if set(0, packedModTime, !st.modTime.Equal(st.files.ModTime())) {
 		b = appendTime(b, st.modTime)
 	}
 	if set(1, packedOrigin, pos.Origin != ship.Origin{}) {
 		b = binary.LittleEndian.AppendUint64(b, pos.Origin.Writer)
 		b = binary.LittleEndian.AppendUint64(b, uint64(pos.Origin.Sum))
 	}
-	if set(1, packedPlaced, st.db.Placed != 0) {
-		b = binary.AppendVarint(b, int64(st.db.Placed))
+	if set(1, packedEndSeen, st.db.EndSeen != 0) {
+		b = binary.AppendVarint(b, int64(st.db.EndSeen))
 	}
-	if set(0, packedOthers, !st.retained.IsZero() || st.checkpointed != 0) {
+	if set(0, packedOthers, !st.retained.IsZero() || st.checkpointTime != 0) {
 		b = appendTime(b, st.retained)
-		b = binary.AppendVarint(b, st.checkpointed)
+		b = binary.AppendVarint(b, st.checkpointTime)
 	}
 	return string(append(b, st.inventory...))
 }
@@ -277,7 +277,7 @@ func (st *State) Unpack(s string) error {
 	flags, more := s[0], s[1]
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
-	st.unasked, st.handed = more&packedUnasked != 0, more&packedHanded != 0
+	st.unanswered, st.handedOver = more&packedUnanswered != 0, more&packedHandedOver != 0
 	pos.TXID, pos.PageSize = ltx.TXID(d.Uvarint()), uint32(d.Uvarint())
 	pos.Commit, pos.Ino = uint32(d.Uvarint()), d.Uvarint()
 	if flags&packedPosition != 0 {
@@ -286,10 +286,10 @@ func (st *State) Unpack(s string) error {
 		}
 		pos.Offset, pos.SlotLen = d.Varint(), d.Take(1)[0]
 		copy(pos.Slot[:], d.Take(len(pos.Slot)))
-		if pos.Known = more&packedKnown != 0; !pos.Known {
-			pos.Back.Offset = d.Varint()
-			pos.Back.Sum.S1 = binary.LittleEndian.Uint32(d.Take(4))
-			pos.Back.Sum.S2 = binary.LittleEndian.Uint32(d.Take(4))
+		if pos.Published = more&packedPublished != 0; !pos.Published {
+			pos.TxnStart.Offset = d.Varint()
+			pos.TxnStart.Sum.S1 = binary.LittleEndian.Uint32(d.Take(4))
+			pos.TxnStart.Sum.S2 = binary.LittleEndian.Uint32(d.Take(4))
 		}
 	}
 	if flags&packedPrint != 0 {
@@ -303,21 +303,21 @@ func (st *State) Unpack(s string) error {
 		st.files.WAL = d.stamp()
 	}
 	st.modTime = st.files.ModTime()
-	if flags&packedLater != 0 {
+	if flags&packedModTime != 0 {
 		st.modTime = d.time()
 	}
-	if st.young = more&packedYoung != 0; more&packedTold != 0 {
+	if st.young = more&packedYoung != 0; more&packedRecorded != 0 {
 		st.recorded = st.modTime
 	}
 	if more&packedOrigin != 0 {
 		pos.Origin.Writer = binary.LittleEndian.Uint64(d.Take(8))
 		pos.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.Take(8)))
 	}
-	if more&packedPlaced != 0 {
-		st.db.Placed = time.Duration(d.Varint())
+	if more&packedEndSeen != 0 {
+		st.db.EndSeen = time.Duration(d.Varint())
 	}
 	if flags&packedOthers != 0 {
-		st.retained, st.checkpointed = d.time(), d.Varint()
+		st.retained, st.checkpointTime = d.time(), d.Varint()
 	}
 	if d.Bad {
 		*st = State{}

@@ -10,9 +10,9 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// overflow keeps a log that the replica does not take within its limit, or the
+// limitWAL keeps a log that the replica does not take within its limit, or the
 // fleet's within theirs.
-func (x *run) overflow(ctx context.Context, cause error) error {
+func (x *run) limitWAL(ctx context.Context, cause error) error {
 	// As it is now: the replica may have been waited for for minutes.
 	if now, err := x.stat(); err == nil {
 		x.r.WALSize = now.WAL.Size
@@ -22,7 +22,7 @@ func (x *run) overflow(ctx context.Context, cause error) error {
 	}
 	err := x.cfg.Ship.Relieve(ctx, &x.st.db)
 	x.st.unrecorded = true
-	x.noteCut()
+	x.noteWALSize()
 	if err != nil {
 		return errors.Join(cause, err)
 	}
@@ -48,8 +48,8 @@ func (x *run) mayRelieve() bool {
 // log is what helps.
 func relievable(err error) bool { return !errors.Is(err, ship.ErrFenced) && !IsLocal(err) }
 
-// noteCut notes what a checkpoint of ours left of the log.
-func (x *run) noteCut() {
+// noteWALSize notes what a checkpoint of ours left of the log.
+func (x *run) noteWALSize() {
 	x.noteCheckpoint()
 	if wal, err := fsid.Stat(x.in.Path + "-wal"); err == nil || errors.Is(err, fs.ErrNotExist) {
 		x.r.WALSize = wal.Size
@@ -64,7 +64,7 @@ const assumedPage = 4096
 // connections.
 func (x *run) trim(ctx context.Context) error {
 	err := x.cfg.Ship.Relieve(ctx, &ship.DB{Path: x.in.Path})
-	x.noteCut()
+	x.noteWALSize()
 	if errors.Is(err, sqlitedb.ErrBusy) {
 		return nil // somebody reads or writes: the next run tries again
 	}

@@ -19,11 +19,11 @@ const (
 	running flags = 1 << iota
 	removed
 	stopped
-	asked    // Request: goes to the queue of requests
-	mustStep // an event needs a step before a demotion is considered
-	soon     // due because of an event, so that a change of tier does not move the time
-	again    // while running: a change came that the run may not have seen
-	keep     // while running: a reason to stay active came, so that a demotion does not count
+	requested    // Request: goes to the queue of requests
+	mustStep     // an event needs a step before a demotion is considered
+	dueByEvent   // due because of an event, so that a change of tier does not move the time
+	changedSince // while running: a change came that the run may not have seen
+	stayActive   // while running: a reason to stay active came, so that a demotion does not count
 )
 
 // Item is one database in a Fleet. It takes 80 bytes if Value is a pointer. Fleet.Add makes
@@ -34,17 +34,17 @@ type Item[T any] struct {
 
 	f *Fleet[T]
 	// Times are in nanoseconds of the Fleet's own time, see Fleet.advance.
-	last      int64 // when the last step was due
-	lastWrite int64 // orders Hot and Warm items
-	active    int64 // the last reason to stay active; HotDuration counts from here
-	accessed  int64 // the first access counted
-	modTime   int64 // the last known change, in Unix nanoseconds; never if there is none
-	at        [heapKinds]int32
-	pins      int32
-	failures  uint16
-	accesses  uint16
-	flags     flags
-	tier      Tier
+	lastDue     int64 // when the last step was due
+	lastWrite   int64 // orders Hot and Warm items
+	activeAt    int64 // the last reason to stay active; HotDuration counts from here
+	firstAccess int64 // the first access counted
+	modTime     int64 // the last known change, in Unix nanoseconds; never if there is none
+	place       [heapKinds]int32
+	pins        int32
+	failures    uint16
+	accesses    uint16
+	flags       flags
+	tier        Tier
 }
 
 func (it *Item[T]) is(fl flags) bool { return it.flags&fl != 0 }
@@ -69,10 +69,10 @@ func (it *Item[T]) Failures() int { return int(it.failures) }
 // nothing but an event will make it due.
 func (it *Item[T]) NextDue() (time.Time, bool) {
 	switch {
-	case it.at[inQueue] == 0:
+	case it.place[inQueue] == 0:
 		return time.Time{}, false
-	case it.is(asked):
-		return it.f.when(it.f.asked.key(it)), true
+	case it.is(requested):
+		return it.f.when(it.f.requests.key(it)), true
 	default:
 		return it.f.when(it.f.due.key(it)), true
 	}

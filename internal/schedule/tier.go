@@ -8,9 +8,9 @@ func (f *Fleet[T]) interval(it *Item[T]) int64 {
 	return int64(f.limits.ColdSyncInterval)
 }
 
-// quiet reports whether nothing has kept the item active for HotDuration.
-func (f *Fleet[T]) quiet(it *Item[T]) bool {
-	return f.v-it.active >= int64(f.limits.HotDuration)
+// idle reports whether nothing has kept the item active for HotDuration.
+func (f *Fleet[T]) idle(it *Item[T]) bool {
+	return f.clock-it.activeAt >= int64(f.limits.HotDuration)
 }
 
 func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
@@ -40,14 +40,14 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 		f.tierHeap(to).push(f.tierEntry(it))
 	}
 	// A time that an event or a back-off has set does not depend on the tier.
-	if it.at[inQueue] != 0 && !it.is(soon) && it.failures == 0 {
+	if it.place[inQueue] != 0 && !it.is(dueByEvent) && it.failures == 0 {
 		switch t := f.due.key(it); {
 		case to == Hot:
-			f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+			f.dueBy(it, f.clock+int64(f.limits.SyncInterval))
 		case from == Hot && to == Warm:
 			// Counted from the last step and not from now, so that items which change
 			// places all the time still get their steps.
-			if late := it.last + int64(f.limits.ColdSyncInterval); late > t {
+			if late := it.lastDue + int64(f.limits.ColdSyncInterval); late > t {
 				f.due.rekey(it, late, f.nextSeq())
 			}
 		}
@@ -71,14 +71,14 @@ func (f *Fleet[T]) activate(it *Item[T]) {
 		f.setTier(it, Warm)
 	}
 	if !it.is(running) && it.failures == 0 {
-		f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+		f.dueBy(it, f.clock+int64(f.limits.SyncInterval))
 	}
 }
 
-// written moves an item whose lastWrite has changed to its new place. A Warm item takes a
-// Hot place only from an item that was not written for a SyncInterval: among many equally
+// reorder moves an item whose lastWrite has changed to its new place. A Warm item takes a
+// Hot place only from an item that was not reorder for a SyncInterval: among many equally
 // busy items an exchange at every write would gain nothing.
-func (f *Fleet[T]) written(it *Item[T]) {
+func (f *Fleet[T]) reorder(it *Item[T]) {
 	switch it.tier {
 	case Hot:
 		f.hot.rekey(it, it.lastWrite, f.nextSeq())
@@ -97,12 +97,12 @@ func (f *Fleet[T]) deactivate(it *Item[T]) {
 	it.accesses = 0
 	if it.tier != Cold {
 		f.setTier(it, Cold)
-		f.fill()
+		f.fillHot()
 	}
 }
 
-// fill gives free Hot places to the most recently written Warm items.
-func (f *Fleet[T]) fill() {
+// fillHot gives free Hot places to the most recently written Warm items.
+func (f *Fleet[T]) fillHot() {
 	for f.hot.len() < f.limits.MaxHot && f.warm.len() > 0 {
 		f.setTier(f.warm.e[0].it, Hot)
 	}

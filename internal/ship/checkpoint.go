@@ -36,7 +36,7 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 	defer func() { err = errors.Join(err, work.Close()) }()
 
 	for i := 0; ; i++ {
-		s.at(beforeLock)
+		s.reach(beforeLock)
 		if err := lock.BeginImmediate(ctx); err != nil {
 			return out, err
 		}
@@ -46,7 +46,7 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 		}
 		lock.End()
 		if errors.Is(err, errGhost) {
-			err = cutGhost(ctx, work, err)
+			err = truncateGhost(ctx, work, err)
 		}
 		if err != nil || settled {
 			return out, err
@@ -101,9 +101,9 @@ func (s *Shipper) checkpointLocked(ctx context.Context, db *DB, work *sqlitedb.C
 			return err
 		}
 		if shipped, ours := shippedFrames(db, h); !ours || shipped != log {
-			return ghost(db, log)
+			return ghostError(db, log)
 		}
-		db.State.Known = true
+		db.State.Published = true
 		done := int64(0)
 		if log, done, _, err = work.Checkpoint(ctx, "PASSIVE"); err != nil {
 			return err

@@ -30,8 +30,8 @@ func sumPage(data []byte) uint64 {
 	return binary.LittleEndian.Uint64(h[:])
 }
 
-// at returns the hash of a page and whether it is known.
-func (p *Pages) at(pgno uint32) (uint64, bool) {
+// hash returns the hash of a page and whether it is known.
+func (p *Pages) hash(pgno uint32) (uint64, bool) {
 	if p == nil || pgno == 0 || int(pgno) > len(p.sums) {
 		return 0, false
 	}
@@ -96,9 +96,9 @@ func (p *Pages) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// note gives a database the hashes of the state that was just acknowledged, or drops the
+// updatePages gives a database the hashes of the state that was just acknowledged, or drops the
 // hashes that it has if the new ones are not known.
-func (s *Shipper) note(db *DB, before State, d *delta) {
+func (s *Shipper) updatePages(db *DB, before State, d *delta) {
 	switch {
 	case int(d.next.Commit) > s.cfg.MaxPages:
 		db.Pages = nil

@@ -15,7 +15,7 @@ import (
 // pin is a read transaction and the exact place in the WAL up to which it sees the
 // database; or the file of a database that nobody writes to.
 type pin struct {
-	still    *sqlitedb.File
+	file     *sqlitedb.File
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
@@ -44,7 +44,7 @@ const pinAttempts = 8
 // are the same, the transaction sees so many frames too. The file alone does not tell,
 // since a commit frame is written to it before the commit becomes visible.
 func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
-	if err := take(ctx, s.pins); err != nil {
+	if err := acquire(ctx, s.pins); err != nil {
 		return nil, err
 	}
 	p = &pin{release: func() { <-s.pins }}
@@ -117,7 +117,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if err != nil {
 		return false, err
 	}
-	s.at(beforeRead)
+	s.reach(beforeRead)
 	if err := p.reader.BeginRead(ctx); err != nil {
 		return false, err
 	}
@@ -126,7 +126,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 			p.reader.End()
 		}
 	}()
-	s.at(afterRead)
+	s.reach(afterRead)
 	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
 	if err != nil || before != after {
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
@@ -139,7 +139,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if !p.inWAL {
 		// Everything is in the file, and nobody can write to it during this transaction:
 		// a checkpoint needs the lock that a reader of the file alone holds.
-		p.shipped, err = s.atEnd(db)
+		p.shipped, err = s.nothingAfter(db)
 		return err == nil, err
 	}
 	f, size, err := openWAL(db.Path)
@@ -186,25 +186,25 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 type moment uint8
 
 const (
-	beforeRead  moment = iota + 1 // of a pin, after its first question
-	afterRead                     // before the second
-	beforeLock                    // of a checkpoint, after it has shipped everything
-	afterOpen                     // of a file that may stand still, before its fingerprint
-	beforeStill                   // after that
-	beforePage                    // each, of a resync or a snapshot
-	afterPages                    // of a resync or a snapshot, before its last look at the file
+	beforeRead     moment = iota + 1 // of a pin, after its first question
+	afterRead                        // before the second
+	beforeLock                       // of a checkpoint, after it has shipped everything
+	afterOpen                        // of a file that may stand still, before its fingerprint
+	beforeFileRead                   // after that
+	beforePage                       // each, of a resync or a snapshot
+	afterPages                       // of a resync or a snapshot, before its last look at the file
 )
 
-// at lets a test act at such a point.
-func (s *Shipper) at(now moment) {
+// reach lets a test act reach such a point.
+func (s *Shipper) reach(now moment) {
 	if s.onMoment != nil {
 		s.onMoment(now)
 	}
 }
 
-// atEnd reports whether the log is still in the generation of the shipped state and has no
+// nothingAfter reports whether the log is still in the generation of the shipped state and has no
 // commit after it.
-func (s *Shipper) atEnd(db *DB) (bool, error) {
+func (s *Shipper) nothingAfter(db *DB) (bool, error) {
 	f, size, err := openWAL(db.Path)
 	if err != nil || f == nil {
 		return false, err
@@ -244,17 +244,11 @@ func walHeader(path string) (*wal.Header, int64, error) {
 	return &h, size, nil
 }
 
-// Print returns the fingerprint of a file that nobody writes to, for a State to which the
-// whole file belongs.
-func (s *Shipper) Print(ctx context.Context, path string) (fsid.Fingerprint, error) {
-	return s.sealPrint(ctx, path)
-}
-
-// sealPrint returns the file's fingerprint as soon as its time stamps are older than the
+// StableFingerprint returns the file's fingerprint as soon as its time stamps are older than the
 // granularity of the clock, so that any later write must change them. It is zero if they
 // are in the future or change all the time. The caller must know that the file was not
 // written to before.
-func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint, error) {
+func (s *Shipper) StableFingerprint(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	for i := 0; i < 5; i++ {
 		p, err := s.cfg.Stat(path)
 		if err != nil {
@@ -277,7 +271,7 @@ func (p *pin) state(prev State) State {
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
 	st.Print = fsid.Fingerprint{}
 	if p.inWAL {
-		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so it has them
+		st.moveTo(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so it has them
 	} else {
 		st.noWAL()
 	}
@@ -297,10 +291,10 @@ func (p *pin) close() error {
 		}
 		errs = append(errs, c.Close())
 	}
-	if p.still != nil {
-		errs = append(errs, p.still.Close())
+	if p.file != nil {
+		errs = append(errs, p.file.Close())
 	}
-	p.still, p.reader, p.probe = nil, nil, nil
+	p.file, p.reader, p.probe = nil, nil, nil
 	if p.release != nil {
 		p.release()
 	}

@@ -21,12 +21,12 @@ const SnapshotLevel = 9
 // resync is R4: it ships the whole state of the database as the next transaction. Writers
 // are not stopped.
 func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
-	p, err := s.openStill(ctx, db)
+	p, err := s.openFilePin(ctx, db)
 	if err != nil {
 		return nil, false, err
 	}
 	if p != nil {
-		if d, empty, err = s.resyncFrom(ctx, db, p); !errors.Is(err, errMoved) {
+		if d, empty, err = s.resyncFrom(ctx, db, p); !errors.Is(err, errWritten) {
 			return d, empty, err
 		}
 	}
@@ -89,11 +89,11 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 // read is in the file.
 func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (fsid.Fingerprint, error) {
 	var print fsid.Fingerprint
-	if p.still != nil {
+	if p.file != nil {
 		print = p.main
 	} else if !p.inWAL {
 		var err error
-		if print, err = s.sealPrint(ctx, db.Path); err != nil {
+		if print, err = s.StableFingerprint(ctx, db.Path); err != nil {
 			return fsid.Fingerprint{}, err
 		}
 	}
@@ -105,7 +105,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	d.hash = int(p.pages) <= s.cfg.MaxPages || known != nil
 	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
-		s.at(beforePage)
+		s.reach(beforePage)
 		last = pgno
 		if pgno > p.pages {
 			return nil
@@ -116,7 +116,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 				sum = sumPage(data)
 			}
 			d.all = append(d.all, sum)
-			if old, ok := known.at(pgno); ok && old == sum {
+			if old, ok := known.hash(pgno); ok && old == sum {
 				return nil
 			}
 		}
@@ -136,13 +136,13 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	if d.sum, err = enc.close(); err != nil {
 		return fsid.Fingerprint{}, err
 	}
-	s.at(afterPages)
+	s.reach(afterPages)
 	after, err := s.cfg.Stat(db.Path)
 	switch {
 	case err == nil && after == print:
 		return print, nil
-	case p.still != nil:
-		return fsid.Fingerprint{}, errors.Join(errMoved, err)
+	case p.file != nil:
+		return fsid.Fingerprint{}, errors.Join(errWritten, err)
 	}
 	return fsid.Fingerprint{}, err // what was read is consistent all the same: locks see to that
 }
@@ -245,7 +245,7 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 		}
 		var p *pin
 		if i == 0 {
-			p, err = s.openStill(ctx, db)
+			p, err = s.openFilePin(ctx, db)
 		}
 		if p == nil && err == nil {
 			p, err = s.openPin(ctx, db)
@@ -259,7 +259,7 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 			}
 			continue // somebody has committed since
 		}
-		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errMoved) {
+		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errWritten) {
 			return res, err
 		}
 	}
@@ -280,7 +280,7 @@ func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error
 	} else if err != nil {
 		return err
 	}
-	s.note(db, db.State, d)
+	s.updatePages(db, db.State, d)
 	return nil
 }
 

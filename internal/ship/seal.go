@@ -47,7 +47,7 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 	for i := 0; ; i++ {
 		settled, err := s.sealOnce(ctx, db, conn, &out)
 		if errors.Is(err, errGhost) {
-			err = cutGhost(ctx, conn, err)
+			err = truncateGhost(ctx, conn, err)
 		}
 		if err != nil {
 			return out, err
@@ -99,20 +99,20 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	case !ours || log > shipped:
 		return false, nil
 	case log < shipped:
-		return false, ghost(db, log)
+		return false, ghostError(db, log)
 	}
 	if done < log {
 		return true, nil // somebody reads
 	}
 	failpoint.Hit("seal.checkpoint.after")
-	print, err := s.sealPrint(ctx, db.Path)
+	print, err := s.StableFingerprint(ctx, db.Path)
 	if err != nil {
 		return false, err
 	}
-	if still, err := s.atEnd(db); err != nil || !still {
+	if still, err := s.nothingAfter(db); err != nil || !still {
 		return false, err
 	}
-	db.State.Known, db.State.Print = true, print
+	db.State.Published, db.State.Print = true, print
 	out.Complete = true
 	return true, nil
 }
@@ -127,13 +127,13 @@ func shippedFrames(db *DB, h *wal.Header) (n int64, ours bool) {
 	return h.Frames(st.pos()), true
 }
 
-func ghost(db *DB, log int64) error {
+func ghostError(db *DB, log int64) error {
 	return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
 }
 
-// cutGhost truncates the log that has the ghost: otherwise the replica would have it until
+// truncateGhost truncates the log that has the ghost: otherwise the replica would have it until
 // somebody commits. The next step ships the database without it.
-func cutGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
+func truncateGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
 	if _, _, _, e := conn.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
 		err = errors.Join(err, e)
 	}
@@ -160,7 +160,7 @@ func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, 
 	if out.Complete, err = isSealed(db); err != nil || out.Complete {
 		return true, err
 	}
-	return false, take(ctx, s.seals)
+	return false, acquire(ctx, s.seals)
 }
 
 // isSealed reports whether the file is all of the database already. A step has just been
@@ -189,7 +189,7 @@ func walSize(path string) (int64, error) {
 // are missing from the replica's history. If a reader keeps the WAL (sqlitedb.ErrBusy),
 // the state does not change: what is not shipped is still in the WAL.
 func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
-	if err := take(ctx, s.seals); err != nil {
+	if err := acquire(ctx, s.seals); err != nil {
 		return err
 	}
 	defer func() { <-s.seals }()

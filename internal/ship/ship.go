@@ -146,8 +146,8 @@ func New(cfg Config) *Shipper {
 	}
 }
 
-// take waits for a place in a bounded set. Receive from places to release it.
-func take(ctx context.Context, places chan struct{}) error {
+// acquire waits for a place in a bounded set. Receive from places to release it.
+func acquire(ctx context.Context, places chan struct{}) error {
 	select {
 	case places <- struct{}{}:
 		return nil
@@ -165,16 +165,16 @@ type DB struct {
 	State  State
 	// Pages holds the hashes of the pages at State; nil if they are not known.
 	Pages *Pages
-	// Placed is the time by Config.Boot at which the replica was last known to end at
+	// EndSeen is the time by Config.Boot at which the replica was last known to end at
 	// State; zero if that is not known. See Confirm.
-	Placed time.Duration
+	EndSeen time.Duration
 	// OnWrite, if set, is called for every file that the replica has acknowledged.
 	// data is the whole file, valid only during the call. It is nil if the file is
 	// not in memory, or if the replica may have stored another attempt's bytes.
 	OnWrite func(info *ltx.FileInfo, data []byte)
-	// OnBehind, if set, is called with what Behind would return, before a step writes
+	// OnBacklog, if set, is called with what Behind would return, before a step writes
 	// anything.
-	OnBehind func(end, behind int64)
+	OnBacklog func(end, behind int64)
 
 	pending []attempt // writes whose answer was lost
 }
@@ -217,7 +217,7 @@ type delta struct {
 	more bool
 	tail bool
 
-	end, behind int64 // what Behind returns
+	walEnd, backlog int64 // what Behind returns
 
 	hash    bool      // whether the hashes of the pages are needed
 	changed []pageSum // the hashes of the pages in the file
@@ -235,7 +235,7 @@ func (d *delta) close() {
 // moves only when the replica has acknowledged the file; after any error it is what it was
 // before. ctx bounds reading and writing.
 func (s *Shipper) Step(ctx context.Context, db *DB) (Result, error) {
-	if err := s.settle(ctx, db); err != nil {
+	if err := s.resolvePending(ctx, db); err != nil {
 		return Result{}, err
 	}
 	d, empty, err := s.capture(ctx, db)
@@ -281,17 +281,17 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 		return nil, false, err
 	}
 	if d == nil {
-		if db.OnBehind != nil {
-			end, behind, err := Behind(db.Path, db.State, main)
+		if db.OnBacklog != nil {
+			end, behind, err := Backlog(db.Path, db.State, main)
 			if err != nil {
 				return nil, false, err
 			}
-			db.OnBehind(end, behind)
+			db.OnBacklog(end, behind)
 		}
 		return s.resync(ctx, db)
 	}
-	if db.OnBehind != nil && d.ltx != nil {
-		db.OnBehind(d.end, d.behind)
+	if db.OnBacklog != nil && d.ltx != nil {
+		db.OnBacklog(d.walEnd, d.backlog)
 	}
 	return d, false, nil
 }
@@ -370,7 +370,7 @@ func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, 
 	if fr.Sum != st.Sum || fr.Salt1 != st.Salt1 || fr.Salt2 != st.Salt2 {
 		return false, nil
 	}
-	if st.Known {
+	if st.Published {
 		return true, nil
 	}
 	return s.unbroken(st, h, f)
@@ -379,12 +379,12 @@ func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, 
 // unbroken reports whether the checksum chain still leads through the last transaction to
 // the state's position.
 func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
-	if st.Back.Offset < wal.HeaderSize || st.Back.Offset >= st.Offset {
+	if st.TxnStart.Offset < wal.HeaderSize || st.TxnStart.Offset >= st.Offset {
 		return false, nil
 	}
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
 	defer s.putBuf(buf)
-	sc, err := wal.NewScanner(f, h, st.Back, buf)
+	sc, err := wal.NewScanner(f, h, st.TxnStart, buf)
 	if err != nil {
 		return false, err
 	}
@@ -403,7 +403,7 @@ func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error)
 // SQLite must be known to have what was shipped: a ghost leaves no trace once the log was
 // checkpointed without it.
 func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
-	if st.Offset == 0 || !st.Known || h.Salt1 != st.Salt1+1 || size < st.Offset {
+	if st.Offset == 0 || !st.Published || h.Salt1 != st.Salt1+1 || size < st.Offset {
 		return false, nil
 	}
 	if st.SlotLen < wal.FrameHeaderSize {
@@ -480,10 +480,10 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	}
 	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail, hash: db.Pages.usable(db.State)}
 	if b.empty() && rule == RuleSame {
-		d.next.at(h, b.end, db.State.Back, slot)
-		d.next.Known = db.State.Known
+		d.next.moveTo(h, b.end, db.State.TxnStart, slot)
+		d.next.Published = db.State.Published
 	} else {
-		d.next.at(h, b.end, b.last, slot)
+		d.next.moveTo(h, b.end, b.lastTxn, slot)
 	}
 	if b.empty() {
 		return d, nil
@@ -491,13 +491,13 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	d.next.TXID++
 	d.next.Commit = b.commit
 	d.next.Print = fsid.Fingerprint{}
-	d.end = b.end.Offset
+	d.walEnd = b.end.Offset
 	if b.more || b.tail {
-		if d.end, err = usedEnd(f, h, size); err != nil {
+		if d.walEnd, err = usedEnd(f, h, size); err != nil {
 			return nil, err
 		}
 	}
-	d.behind = d.end - from.Offset
+	d.backlog = d.walEnd - from.Offset
 	if err := s.encodeBatch(d, b, db.State.Commit); err != nil {
 		d.close()
 		return nil, err

@@ -29,11 +29,11 @@ type State struct {
 	Salt1, Salt2 uint32
 	Offset       int64
 	Sum          wal.Sum
-	// Back is where the last shipped transaction begins, as long as it is not Known
+	// TxnStart is where the last shipped transaction begins, as long as it is not Known
 	// that SQLite itself has it. A transaction in the file may be a ghost: its writer
 	// died before readers could see it, and the next writer overwrites it.
-	Back  wal.Pos
-	Known bool
+	TxnStart  wal.Pos
+	Published bool
 
 	// Slot is what the file held at Offset, the place of the next frame's header, when
 	// everything up to there was shipped: SlotLen bytes, which are fewer than a header
@@ -86,11 +86,11 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, uint64(s.Offset))
 	b = le.AppendUint32(b, s.Sum.S1)
 	b = le.AppendUint32(b, s.Sum.S2)
-	b = le.AppendUint64(b, uint64(s.Back.Offset))
-	b = le.AppendUint32(b, s.Back.Sum.S1)
-	b = le.AppendUint32(b, s.Back.Sum.S2)
+	b = le.AppendUint64(b, uint64(s.TxnStart.Offset))
+	b = le.AppendUint32(b, s.TxnStart.Sum.S1)
+	b = le.AppendUint32(b, s.TxnStart.Sum.S2)
 	known := byte(0)
-	if s.Known {
+	if s.Published {
 		known = 1
 	}
 	b = append(b, known)
@@ -124,9 +124,9 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]),
 		Offset: int64(le.Uint64(b[33:])),
 		Sum:    wal.Sum{S1: le.Uint32(b[41:]), S2: le.Uint32(b[45:])},
-		Back: wal.Pos{Offset: int64(le.Uint64(b[49:])),
+		TxnStart: wal.Pos{Offset: int64(le.Uint64(b[49:])),
 			Sum: wal.Sum{S1: le.Uint32(b[57:]), S2: le.Uint32(b[61:])}},
-		Known: b[65] == 1,
+		Published: b[65] == 1,
 	}
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
@@ -141,18 +141,18 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// at moves the state's WAL position to p. The last transaction before p begins at back;
+// moveTo moves the state's WAL position to p. The last transaction before p begins moveTo back;
 // back is p itself if SQLite is known to have everything up to there.
-func (s *State) at(h wal.Header, p, back wal.Pos, slot []byte) {
+func (s *State) moveTo(h wal.Header, p, back wal.Pos, slot []byte) {
 	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
-	s.Back, s.Known = back, back == p
+	s.TxnStart, s.Published = back, back == p
 	s.Slot = [wal.FrameHeaderSize]byte{}
 	s.SlotLen = uint8(copy(s.Slot[:], slot))
 }
 
 // noWAL forgets the WAL position.
-func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
+func (s *State) noWAL() { s.moveTo(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
 
 // pos returns the state's position in its generation.
 func (s *State) pos() wal.Pos { return wal.Pos{Offset: s.Offset, Sum: s.Sum} }

@@ -30,12 +30,12 @@ type Listing struct {
 	// Plan returns the files that the newest state is restored from, in order. It is
 	// called only if the local file has to be compared with that state.
 	Plan func() ([]*ltx.FileInfo, error)
-	// Local says that an operator has chosen the local file, whoever wrote to the
+	// TakeOver says that an operator has chosen the local file, whoever wrote to the
 	// replica last.
-	Local bool
-	// Unknown chooses the local file too, but only if nobody can tell whose the newest
+	TakeOver bool
+	// TakeOverUnknown chooses the local file too, but only if nobody can tell whose the newest
 	// file of the replica is: the state was lost, or is a copy.
-	Unknown bool
+	TakeOverUnknown bool
 }
 
 // Verify decides whether the local file may go on from what the replica holds. It is called
@@ -49,40 +49,40 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	db.pending = nil
 	last := newest(l.Files)
 	if last == nil {
-		db.State, db.Placed = State{}, l.Began
+		db.State, db.EndSeen = State{}, l.Began
 		return nil
 	}
-	at, err := readOrigin(ctx, db, last)
+	found, err := readOrigin(ctx, db, last)
 	if err != nil {
 		return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 	}
 	switch known := db.State; {
-	case known.TXID == last.MaxTXID && s.knew(known, at):
-		db.State.Origin = at.Origin
-	case l.Local, s.mine(at.hdr), l.Unknown && (known.TXID == 0 || at.Node() == s.cfg.Node || s.cfg.Copied):
+	case known.TXID == last.MaxTXID && s.isShippedFile(known, found):
+		db.State.Origin = found.Origin
+	case l.TakeOver, s.wroteIt(found.hdr), l.TakeOverUnknown && (known.TXID == 0 || found.Node() == s.cfg.Node || s.cfg.Copied):
 		st, err := s.fromReplica(ctx, db, last)
 		if err != nil {
 			return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 		}
-		db.State, db.State.Origin = st, at.Origin
+		db.State, db.State.Origin = st, found.Origin
 	default:
-		if err := s.verifyForeign(ctx, db, l, last, at); err != nil {
+		if err := s.verifyForeign(ctx, db, l, last, found); err != nil {
 			return err
 		}
 	}
-	db.Placed = l.Began
+	db.EndSeen = l.Began
 	return nil
 }
 
 // verifyForeign decides if the replica's last file is not known to be ours.
-func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) error {
+func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) error {
 	fail := func(err error) error { return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err) }
 	st, err := s.fromReplica(ctx, db, last)
 	if err != nil {
 		return fail(err)
 	}
 	if st.Offset != 0 { // the log has all of it, byte for byte
-		db.State, db.State.Origin = st, at.Origin
+		db.State, db.State.Origin = st, found.Origin
 		return nil
 	}
 	known := db.State
@@ -90,15 +90,15 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 	if err != nil {
 		return fail(err)
 	}
-	idle, err := s.untouched(ctx, db)
+	idle, err := s.hasNothingNew(ctx, db)
 	if err != nil {
 		return fail(err)
 	}
 	if idle && (known.TXID == 0 || descends && last.MaxTXID > known.TXID) {
 		return fmt.Errorf("%w: from transaction %s to %s, written by node %s at %s; this one is node %08x/%08x", ErrBehind,
-			known.TXID, last.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+			known.TXID, last.MaxTXID, found.Origin, time.UnixMilli(found.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
 	}
-	same, err := s.equals(ctx, db, l, last, at)
+	same, err := s.equals(ctx, db, l, last, found)
 	if err != nil {
 		return fail(err)
 	} else if same {
@@ -109,11 +109,11 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 	if _, _, err := readVerified(ctx, db, last.Level, last.MinTXID, last.MaxTXID, last.Size); err != nil {
 		return fail(err)
 	}
-	return s.fenced(db, at, l.Files)
+	return s.fenced(db, found, l.Files)
 }
 
 // fenced returns the error that says who wrote what, and what the operator can do.
-func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
+func (s *Shipper) fenced(db *DB, found stored, files []*ltx.FileInfo) error {
 	ours := "what this one has shipped is not known"
 	if st := db.State; st.TXID != 0 {
 		ours = fmt.Sprintf("this one knows of transaction %s", st.TXID)
@@ -128,14 +128,14 @@ func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
 	}
 	return fmt.Errorf("%w: transaction %s was written by node %s at %s; %s (node %08x/%08x), and its file has commits that the replica lacks. "+
 		"Nothing was shipped or changed. Take over (the local file becomes the newest state) or adopt (the replica wins, the local file is kept aside)",
-		ErrFenced, at.hdr.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339),
+		ErrFenced, found.hdr.MaxTXID, found.Origin, time.UnixMilli(found.hdr.Timestamp).UTC().Format(time.RFC3339),
 		ours, s.cfg.Node, s.cfg.Session)
 }
 
-// mine reports whether a file was written by this run, or by an earlier run that is known to
+// wroteIt reports whether a file was written by this run, or by an earlier run that is known to
 // have had this state directory and not a copy of it. A file with a later time than the
 // start of this run was written by a copy that is not known as one.
-func (s *Shipper) mine(hdr ltx.Header) bool {
+func (s *Shipper) wroteIt(hdr ltx.Header) bool {
 	o := Origin{Writer: hdr.NodeID}
 	if o.Node() == s.cfg.Node && o.Session() == s.cfg.Session {
 		return true
@@ -143,18 +143,18 @@ func (s *Shipper) mine(hdr ltx.Header) bool {
 	return s.cfg.Mine(o.Node(), o.Session()) && !time.UnixMilli(hdr.Timestamp).After(s.started)
 }
 
-// knew reports whether the file is the one that the state was acknowledged for. A state that
+// isShippedFile reports whether the file is the one that the state was acknowledged for. A state that
 // was encoded before version 3 knows only the number of the file.
-func (s *Shipper) knew(st State, at stored) bool {
+func (s *Shipper) isShippedFile(st State, found stored) bool {
 	if st.Origin == (Origin{}) {
-		return at.Node() == s.cfg.Node
+		return found.Node() == s.cfg.Node
 	}
-	return st.Origin == at.Origin
+	return st.Origin == found.Origin
 }
 
-// untouched reports whether the local file has nothing beyond the state: nothing was
+// hasNothingNew reports whether the local file has nothing beyond the state: nothing was
 // committed since, or the file is empty.
-func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
+func (s *Shipper) hasNothingNew(ctx context.Context, db *DB) (bool, error) {
 	main, err := s.cfg.Stat(db.Path)
 	if err != nil {
 		return false, err
@@ -182,8 +182,8 @@ func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
 func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) (bool, error) {
 	for _, f := range files {
 		if f.Level == 0 && f.MaxTXID == st.TXID {
-			at, err := readOrigin(ctx, db, f)
-			return err == nil && at.Origin == st.Origin, err
+			found, err := readOrigin(ctx, db, f)
+			return err == nil && found.Origin == st.Origin, err
 		}
 	}
 	return true, nil
@@ -192,7 +192,7 @@ func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) 
 // equals compares the database with the newest state of the replica, page by page: first
 // the file without the log, then all of the database. If one of them is the same, the state
 // moves to the replica's end.
-func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) (bool, error) {
+func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) (bool, error) {
 	if l.Plan == nil {
 		return false, nil
 	}
@@ -215,7 +215,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 		return false, err
 	} else if !print.IsZero() {
 		db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()),
-			Ino: print.Ino, Print: print, Origin: at.Origin}
+			Ino: print.Ino, Print: print, Origin: found.Origin}
 		if db.Pages = pages; pages.Len() > s.cfg.MaxPages {
 			db.Pages = nil
 		}
@@ -230,7 +230,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 		db.State, db.Pages = before, beforePages
 		return false, err
 	}
-	db.State, db.State.Origin = d.next, at.Origin
+	db.State, db.State.Origin = d.next, found.Origin
 	if pages.Len() > s.cfg.MaxPages {
 		db.Pages = nil
 	}
@@ -245,7 +245,7 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
 		return fsid.Fingerprint{}, err
 	}
-	print, err := s.sealPrint(ctx, db.Path)
+	print, err := s.StableFingerprint(ctx, db.Path)
 	if err != nil || print.Size != int64(pages.Len())*int64(pages.PageSize) {
 		return fsid.Fingerprint{}, err
 	}
@@ -253,14 +253,14 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 	if err != nil {
 		return fsid.Fingerprint{}, nil // a symbolic link too: then all of it is compared
 	}
-	p := &pin{still: f, pageSize: pages.PageSize}
+	p := &pin{file: f, pageSize: pages.PageSize}
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
-		if sum, _ := pages.at(pgno); sum != sumPage(data) && pgno != ltx.LockPgno(p.pageSize) {
+		if sum, _ := pages.hash(pgno); sum != sumPage(data) && pgno != ltx.LockPgno(p.pageSize) {
 			return errDiffers
 		}
 		return nil
 	})
-	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errMoved) {
+	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errWritten) {
 		return fsid.Fingerprint{}, nil
 	} else if err != nil {
 		return fsid.Fingerprint{}, err
@@ -334,8 +334,8 @@ type stored struct {
 
 // OriginOf reads who wrote a file of the replica, and its checksum.
 func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileInfo) (Origin, error) {
-	at, err := readOrigin(ctx, &DB{Client: client}, f)
-	return at.Origin, err
+	found, err := readOrigin(ctx, &DB{Client: client}, f)
+	return found.Origin, err
 }
 
 // smallFile is the size in bytes up to which a file is read as a whole if only its header
@@ -418,7 +418,7 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 		return State{}, err
 	}
 	st.Ino = main.Ino
-	st.at(m.hdr, m.end, m.start, m.slot)
+	st.moveTo(m.hdr, m.end, m.start, m.slot)
 	return st, nil
 }
 

@@ -20,7 +20,7 @@ const DefaultWindow = 150 * time.Second
 // of that name may have existed and been deleted. But nobody deletes such a file within
 // twice the window. DESIGN.md has the proof.
 func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
-	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window {
+	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window {
 		return nil
 	}
 	return s.confirm(ctx, db, db.State.TXID)
@@ -30,7 +30,7 @@ func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
 // that another writer's file of that name may have been made and deleted meanwhile, it
 // lists the replica before the write counts.
 func (s *Shipper) confirmLate(ctx context.Context, db *DB, txid ltx.TXID) error {
-	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window+s.cfg.Window/2 {
+	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window+s.cfg.Window/2 {
 		return nil
 	}
 	return s.confirm(ctx, db, txid)
@@ -64,6 +64,6 @@ func (s *Shipper) confirm(ctx context.Context, db *DB, txid ltx.TXID) error {
 	case !there:
 		return fmt.Errorf("%w: transaction %s is not there", ErrStale, txid)
 	}
-	db.Placed = began
+	db.EndSeen = began
 	return nil
 }

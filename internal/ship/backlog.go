@@ -9,14 +9,14 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// Behind returns how far the database at path is ahead of a state: end is how many bytes
+// Backlog returns how far the database at path is ahead of a state: end is how many bytes
 // of the WAL are in use, and behind is how many of them the replica lacks. If no WAL says
 // what changed, because nothing was shipped yet, or another file is in the place of the
 // one that was shipped, or there is no WAL, behind is the size of the file. main is the
 // database file as it is now. Frames are recognized by their salts and not verified, so
 // that this costs a few small reads whatever the size. The frames of an open transaction
 // count too.
-func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, err error) {
+func Backlog(path string, st State, main fsid.Fingerprint) (end, behind int64, err error) {
 	f, size, err := openWAL(path)
 	if err != nil {
 		return 0, 0, err
