@@ -11,13 +11,13 @@ import (
 type batch struct {
 	hdr        wal.Header
 	start, end wal.Pos
-	lastTxn    wal.Pos  // where the last transaction begins
+	lastTxn    wal.Pos  // where the last transaction starts
 	frames     []uint64 // pgno<<32 | index of the frame from start, committed ones only
 	commit     uint32   // pages after the last transaction
 	minCommit  uint32   // the smallest size of the database after any of them
 	txns       int
-	more       bool // the buffer was full; the log goes on
-	tail       bool // valid frames of an unfinished transaction follow
+	more       bool // the buffer was full, and the log has more
+	tail       bool // valid frames of an open transaction follow
 	buf        []byte
 	spool      *spool // where the frames are if one transaction exceeds the buffer
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errWritten: the file was written to while it was read as one to which nobody writes.
+// errWritten: somebody wrote to the file while openFilePin's pin read it.
 var errWritten = fmt.Errorf("%w: it was written to while it was read", ErrUnsettled)
 
 // openFilePin is openPin for a database whose log is empty and whose file nobody writes to.
-// It opens no connection, which would make a log and its index beside the file only to
-// delete them again. It returns nil if the database is not like that or cannot be read like
-// that: then openPin decides, and returns the error.
+// It opens no connection, which would create a log and its index beside the file and delete
+// them again. It returns nil if the database is in another state or cannot be read that
+// way. The caller then uses openPin, which also reports any error.
 //
 // The file alone is the database if there is no log, and no journal to roll back. If the
 // file has the same fingerprint before and after it was read, nobody has written to it
-// meanwhile, since any write would have changed the fingerprint: see StableFingerprint.
+// meanwhile: any write would have changed the fingerprint (see StableFingerprint).
 func (s *Shipper) openFilePin(ctx context.Context, db *DB) (p *pin, err error) {
 	first, err := s.cfg.Stat(db.Path)
 	if err != nil || !alone(db.Path) {
@@ -31,7 +31,7 @@ func (s *Shipper) openFilePin(ctx context.Context, db *DB) (p *pin, err error) {
 	}
 	p = &pin{main: first}
 	if p.file, err = sqlitedb.OpenFile(db.Path); err != nil {
-		return nil, nil // a symbolic link too: the log is beside the file that it leads to
+		return nil, nil // such as a symbolic link, whose log is beside the file that it points to
 	}
 	s.reach(afterOpen)
 	defer func() {
@@ -44,7 +44,7 @@ func (s *Shipper) openFilePin(ctx context.Context, db *DB) (p *pin, err error) {
 		return p, nil
 	}
 	print, err := s.StableFingerprint(ctx, db.Path)
-	if err != nil || print != first { // the file that was opened, and not written to since
+	if err != nil || print != first { // it is another file, or was written to since
 		return p, ignoreNotExist(err)
 	}
 	s.reach(beforeFileRead)
@@ -87,8 +87,8 @@ func (p *pin) shape() bool {
 		int64(p.pages)*int64(p.pageSize) == p.file.Size()
 }
 
-// each calls fn for every page in order, the lock page included. The slice is good
-// until fn returns.
+// each calls fn for every page in order, including the lock page. The slice is valid until
+// fn returns.
 func (p *pin) each(ctx context.Context, fn func(pgno uint32, data []byte) error) error {
 	if p.file == nil {
 		return p.reader.Pages(ctx, fn)

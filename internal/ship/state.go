@@ -24,20 +24,21 @@ type State struct {
 	// alone does not distinguish our history from another writer's.
 	Origin Origin
 
-	// The WAL generation and the place in it up to which it was shipped. An
+	// The generation of the WAL, and the position in it up to which it was shipped. An
 	// Offset of 0 means that no generation is known.
 	Salt1, Salt2 uint32
 	Offset       int64
 	Sum          wal.Sum
-	// TxnStart is where the last shipped transaction begins, as long as it is not Known
-	// that SQLite itself has it. A transaction in the file may be a ghost: its writer
-	// died before readers could see it, and the next writer overwrites it.
+	// TxnStart is where the last shipped transaction starts. Published reports whether
+	// that transaction is known to be visible to readers; then TxnStart is not needed. As
+	// long as it is not, the transaction may be a ghost: its writer died before it was
+	// published, and the next writer overwrites it.
 	TxnStart  wal.Pos
 	Published bool
 
-	// Slot is what the file held at Offset, the place of the next frame's header, when
-	// everything up to there was shipped: SlotLen bytes, which are fewer than a header
-	// if the file ended there. Rule R2 depends on it.
+	// Slot is what stood at Offset, where the header of the next frame goes, when
+	// everything before it was shipped. It has SlotLen bytes: fewer than a header if the
+	// file ended there. Rule R2 depends on it.
 	Slot    [wal.FrameHeaderSize]byte
 	SlotLen uint8
 
@@ -49,7 +50,7 @@ type State struct {
 // Origin identifies an LTX file by its header and trailer. The zero value stands for no
 // file.
 type Origin struct {
-	Writer uint64       // the NodeID in its header: the node in the upper half, the session in the lower
+	Writer uint64       // the NodeID in its header: the node in the upper 32 bits, the session in the lower
 	Sum    ltx.Checksum // of the whole file
 }
 
@@ -89,11 +90,11 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, uint64(s.TxnStart.Offset))
 	b = le.AppendUint32(b, s.TxnStart.Sum.S1)
 	b = le.AppendUint32(b, s.TxnStart.Sum.S2)
-	known := byte(0)
+	published := byte(0)
 	if s.Published {
-		known = 1
+		published = 1
 	}
-	b = append(b, known)
+	b = append(b, published)
 	b = append(b, s.Slot[:]...)
 	b = append(b, s.SlotLen)
 	b = le.AppendUint64(b, s.Print.Ino)
@@ -141,12 +142,12 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// moveTo moves the state's WAL position to p. The last transaction before p begins moveTo back;
-// back is p itself if SQLite is known to have everything up to there.
-func (s *State) moveTo(h wal.Header, p, back wal.Pos, slot []byte) {
+// moveTo moves the state's WAL position to p. The last transaction before p starts at
+// txnStart. If SQLite is known to have published it, txnStart is p.
+func (s *State) moveTo(h wal.Header, p, txnStart wal.Pos, slot []byte) {
 	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
-	s.TxnStart, s.Published = back, back == p
+	s.TxnStart, s.Published = txnStart, txnStart == p
 	s.Slot = [wal.FrameHeaderSize]byte{}
 	s.SlotLen = uint8(copy(s.Slot[:], slot))
 }

@@ -27,22 +27,22 @@ type Listing struct {
 	Files []*ltx.FileInfo
 	// Began is Config.Boot just before the listing was made.
 	Began time.Duration
-	// Plan returns the files that the newest state is restored from, in order. It is
+	// Plan returns the files from which the newest state is restored, in order. It is
 	// called only if the local file has to be compared with that state.
 	Plan func() ([]*ltx.FileInfo, error)
-	// TakeOver says that an operator has chosen the local file, whoever wrote to the
+	// TakeOver: an operator has decided that the local file counts, whoever wrote to the
 	// replica last.
 	TakeOver bool
-	// TakeOverUnknown chooses the local file too, but only if nobody can tell whose the newest
-	// file of the replica is: the state was lost, or is a copy.
+	// TakeOverUnknown: the local file counts if it cannot be found out who wrote the
+	// newest file of the replica, because the state was lost or is a copy.
 	TakeOverUnknown bool
 }
 
 // Verify decides whether the local file may go on from what the replica holds. It is called
 // before the first write of a process to a prefix, and again whenever the replica is found
-// to have changed. DESIGN.md ("Who may write") has the table. On success the state is at
-// the replica's end. If it is not known which place of the WAL that corresponds to, the
-// next step resyncs.
+// to have changed. DESIGN.md ("Who may write") has the table. On success the state is the
+// replica's end. If it is not known which position in the WAL that is, the next step
+// resyncs.
 //
 // ErrBehind and ErrFenced change nothing.
 func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
@@ -74,7 +74,7 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	return nil
 }
 
-// verifyForeign decides if the replica's last file is not known to be ours.
+// verifyForeign is Verify where the replica's last file is not known to be ours.
 func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) error {
 	fail := func(err error) error { return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err) }
 	st, err := s.fromReplica(ctx, db, last)
@@ -104,15 +104,15 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 	} else if same {
 		return nil
 	}
-	// A fenced database stays fenced, so a file that was damaged on its way must not be
-	// the reason.
+	// A fenced database stays fenced, so the reason must not be a file that was damaged
+	// in transit.
 	if _, _, err := readVerified(ctx, db, last.Level, last.MinTXID, last.MaxTXID, last.Size); err != nil {
 		return fail(err)
 	}
 	return s.fenced(db, found, l.Files)
 }
 
-// fenced returns the error that says who wrote what, and what the operator can do.
+// fenced returns an ErrFenced that says who wrote what, and what the operator can do.
 func (s *Shipper) fenced(db *DB, found stored, files []*ltx.FileInfo) error {
 	ours := "what this one has shipped is not known"
 	if st := db.State; st.TXID != 0 {
@@ -132,9 +132,9 @@ func (s *Shipper) fenced(db *DB, found stored, files []*ltx.FileInfo) error {
 		ours, s.cfg.Node, s.cfg.Session)
 }
 
-// wroteIt reports whether a file was written by this run, or by an earlier run that is known to
-// have had this state directory and not a copy of it. A file with a later time than the
-// start of this run was written by a copy that is not known as one.
+// wroteIt reports whether this session wrote a file, or an earlier session that is known to
+// have run with this state directory and not with a copy of it. If the file's time is after
+// the start of this session, a copy that is not known as one wrote it.
 func (s *Shipper) wroteIt(hdr ltx.Header) bool {
 	o := Origin{Writer: hdr.NodeID}
 	if o.Node() == s.cfg.Node && o.Session() == s.cfg.Session {
@@ -143,8 +143,8 @@ func (s *Shipper) wroteIt(hdr ltx.Header) bool {
 	return s.cfg.Mine(o.Node(), o.Session()) && !time.UnixMilli(hdr.Timestamp).After(s.started)
 }
 
-// isShippedFile reports whether the file is the one that the state was acknowledged for. A state that
-// was encoded before version 3 knows only the number of the file.
+// isShippedFile reports whether the file is the one whose acknowledgement led to the state.
+// A state that was encoded before version 3 has no Origin: then the node has to do.
 func (s *Shipper) isShippedFile(st State, found stored) bool {
 	if st.Origin == (Origin{}) {
 		return found.Node() == s.cfg.Node
@@ -152,8 +152,8 @@ func (s *Shipper) isShippedFile(st State, found stored) bool {
 	return st.Origin == found.Origin
 }
 
-// hasNothingNew reports whether the local file has nothing beyond the state: nothing was
-// committed since, or the file is empty.
+// hasNothingNew reports whether it is proved that nothing was committed to the local file
+// since the state, or that the file is empty.
 func (s *Shipper) hasNothingNew(ctx context.Context, db *DB) (bool, error) {
 	main, err := s.cfg.Stat(db.Path)
 	if err != nil {
@@ -177,8 +177,8 @@ func (s *Shipper) hasNothingNew(ctx context.Context, db *DB) (bool, error) {
 	return d.rule != RuleNone && d.ltx == nil && !d.more && !d.tail, nil
 }
 
-// descendsFrom reports whether the replica's history may contain the state: if the replica
-// still has the file of the state's transaction, it is the one that is known.
+// descendsFrom reports whether the replica's history may contain the state. It does not if
+// the replica has a file of the state's TXID that another writer wrote.
 func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) (bool, error) {
 	for _, f := range files {
 		if f.Level == 0 && f.MaxTXID == st.TXID {
@@ -190,7 +190,7 @@ func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) 
 }
 
 // equals compares the database with the newest state of the replica, page by page: first
-// the file without the log, then all of the database. If one of them is the same, the state
+// the file without its log, then the whole database. If one of the two is equal, the state
 // moves to the replica's end.
 func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) (bool, error) {
 	if l.Plan == nil {
@@ -205,7 +205,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	}
 	plan, err := l.Plan()
 	if err != nil {
-		return false, nil // it cannot be restored, so it equals nothing
+		return false, nil // no state can be restored, so none is equal
 	}
 	pages, err := s.pagesOf(ctx, db, plan)
 	if err != nil {
@@ -237,10 +237,10 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	return true, nil
 }
 
-// fileEquals compares the database file without its log. If it is the same, it returns the
-// fingerprint of the file, so that rule R3 goes on from there: everything in the log was
-// committed on top of that state. Otherwise commits made before the replica could be asked
-// would make the file look like another history.
+// fileEquals compares the database file without its log with the pages of the replica. If
+// they are equal, it returns the fingerprint of the file, with which rule R3 goes on:
+// everything in the log was committed on top of that state. Without this, commits that were
+// made before the replica answered would make the file look like another history.
 func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fingerprint, error) {
 	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
 		return fsid.Fingerprint{}, err
@@ -251,7 +251,7 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 	}
 	f, err := sqlitedb.OpenFile(db.Path)
 	if err != nil {
-		return fsid.Fingerprint{}, nil // a symbolic link too: then all of it is compared
+		return fsid.Fingerprint{}, nil // such as a symbolic link: then the whole database is compared
 	}
 	p := &pin{file: f, pageSize: pages.PageSize}
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
@@ -274,7 +274,7 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 
 var errDiffers = errors.New("ship: a page differs")
 
-// pagesOf returns the hashes of the state that a restore from these files would give.
+// pagesOf returns the page hashes of the state that these files restore.
 func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*Pages, error) {
 	p := new(Pages)
 	for _, f := range plan {
@@ -285,9 +285,8 @@ func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*P
 	return p, nil
 }
 
-// applyFile makes the hashes those of the state after one more file. The memory that they
-// take is bounded by the size of the file: the header alone, which says how many pages
-// there are, allocates nothing.
+// applyFile updates the hashes with one more file. Memory is allocated for the pages that
+// the file has, and not for the number of pages that its header claims.
 func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	rc, err := db.Client.OpenLTXFile(ctx, f.Level, f.MinTXID, f.MaxTXID, 0, 0)
 	if err != nil {
@@ -317,7 +316,7 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	if err := dec.Close(); err != nil {
 		return err
 	}
-	// Every page past the former end must be in the file (but for the lock page).
+	// A file must have every page (but the lock page) past the former end of the database.
 	if grown := int64(hdr.Commit) - int64(len(p.sums)); grown > int64(len(changed))+1 {
 		return fmt.Errorf("it has %d pages for a database that grew by %d", len(changed), grown)
 	}
@@ -326,7 +325,7 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	return nil
 }
 
-// stored is what the header and the trailer of a stored file say.
+// stored is what the header and the trailer of a file at the replica say.
 type stored struct {
 	Origin
 	hdr ltx.Header
@@ -342,7 +341,7 @@ func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileI
 // and its trailer are needed.
 const smallFile = 64 << 10
 
-// readOrigin reads who wrote a file, without its pages if it is large.
+// readOrigin reads who wrote a file. Of a large file it reads only the header and trailer.
 func readOrigin(ctx context.Context, db *DB, f *ltx.FileInfo) (stored, error) {
 	if f.Size <= smallFile {
 		hdr, sum, _, err := readStored(ctx, db, f.Level, f.MinTXID, f.MaxTXID)
@@ -380,8 +379,8 @@ func checkOrigin(f *ltx.FileInfo, hdr ltx.Header, sum ltx.Checksum, err error) (
 	return stored{Origin{hdr.NodeID, sum}, hdr}, err
 }
 
-// newest returns the file that ends last. Of several it is the one of the lowest level,
-// which says most about its origin.
+// newest returns the file that ends last. Of several it returns that of the lowest level,
+// whose header says most about its origin.
 func newest(files []*ltx.FileInfo) *ltx.FileInfo {
 	var last *ltx.FileInfo
 	for _, f := range files {
@@ -392,7 +391,8 @@ func newest(files []*ltx.FileInfo) *ltx.FileInfo {
 	return last
 }
 
-// fromReplica makes a state of the replica's last file.
+// fromReplica returns the state at the end of the replica's last file. If the local WAL has
+// all of that file, the state has a position in the WAL.
 func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (State, error) {
 	rc, err := db.Client.OpenLTXFile(ctx, last.Level, last.MinTXID, last.MaxTXID, 0, 0)
 	if err != nil {
@@ -424,14 +424,14 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 
 var errNoMatch = errors.New("ship: the file does not match the WAL")
 
-// match is the range of the WAL that an LTX file was made of.
+// match is the range of the WAL from which an LTX file was made.
 type match struct {
 	hdr        wal.Header
 	start, end wal.Pos
 	slot       []byte
 }
 
-// matchWAL checks that the WAL still holds the frames an LTX file was made of.
+// matchWAL checks that the WAL still has the frames from which an LTX file was made.
 func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, error) {
 	none := func(err error) (match, error) { return match{}, err }
 	f, size, err := openWAL(path)
@@ -446,8 +446,8 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		return none(orNoMatch(ignoreBadHeader(err)))
 	}
 	end := lh.WALOffset + lh.WALSize
-	// The last frame of each page in the range. They are found while the checksum chain
-	// is checked from the start of the log to the end of the range.
+	// want has the place of the last frame of each page in the range. It is filled while
+	// the checksum chain is checked from the start of the log to the end of the range.
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
 	defer s.putBuf(buf)
 	sc, err := wal.NewScanner(f, h, h.Start(), buf)
@@ -487,7 +487,7 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		}
 		off, ok := want[ph.Pgno]
 		if !ok {
-			continue // a page of a resync, or one that the file gained without a write
+			continue // a page of a resync, or a free page that was never written
 		}
 		delete(want, ph.Pgno)
 		if _, err := f.ReadAt(mine, off); err != nil {
@@ -512,9 +512,9 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 	return match{hdr: h, start: start, end: sc.Pos(), slot: unknownUnlessEnd(h, slot)}, nil
 }
 
-// unknownUnlessEnd keeps a slot only if the file ends there. Otherwise it is not known what
-// the slot held when the range was shipped: a frame that is there now may be a commit that
-// was made since.
+// unknownUnlessEnd keeps a slot only if the file ends there. Otherwise nobody knows what
+// the slot held when the range was shipped: a frame that is there now may be a commit made
+// since.
 func unknownUnlessEnd(h wal.Header, slot []byte) []byte {
 	if len(slot) == 0 {
 		return slot

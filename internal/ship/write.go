@@ -26,8 +26,8 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	if err != nil {
 		return err
 	}
-	// Pages that the file gained without a write are free pages. Their content does not
-	// matter, but a restore must get them from somewhere.
+	// Pages that the database gained without a frame are free pages. Their content does
+	// not matter, but a restore needs every page from some file.
 	floor := min(prevCommit, b.minCommit)
 	var zero, scratch []byte
 	if b.spool != nil {
@@ -121,7 +121,7 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 		// The file counts as ours if it has the same bytes.
 		return 0, s.identify(ctx, db, txid, append(db.pending, attempt{txid, d.sum, d.next}))
 	default:
-		// The replica may have stored it all the same: the next step finds out.
+		// The replica may have stored it all the same; the next step finds out.
 		db.pending = append(db.pending, attempt{txid, d.sum, d.next})
 		return 0, fmt.Errorf("write transaction %s: %w", txid, err)
 	}
@@ -135,8 +135,8 @@ func (s *Shipper) acknowledge(db *DB, next State, info *ltx.FileInfo, data []byt
 	}
 }
 
-// resolvePending finds out what became of a write whose answer was lost, before the next write is
-// tried in its place.
+// resolvePending finds out whether the replica has stored a file whose answer was lost,
+// before another write of the same TXID is tried.
 func (s *Shipper) resolvePending(ctx context.Context, db *DB) error {
 	if len(db.pending) == 0 {
 		return nil
@@ -148,19 +148,21 @@ func (s *Shipper) resolvePending(ctx context.Context, db *DB) error {
 	}
 	err := s.identify(ctx, db, txid, db.pending)
 	if errors.Is(err, fs.ErrNotExist) {
-		// It is not stored so far, but may still be under way. Like the next attempt it
-		// only creates a file, so whichever arrives first is known as ours.
+		// It is not stored so far, but may still be on its way. Neither it nor the next
+		// attempt overwrites a file, and whichever arrives first is recognized as ours.
 		return nil
 	}
 	return err
 }
 
-// maxPending bounds the attempts that are remembered for one TXID. Each of them is a write
-// whose answer was lost, followed by a read that was answered.
+// maxPending bounds how many attempts are remembered for one TXID. Another one is added
+// only if the answer to a write is lost and then a read is answered.
 const maxPending = 16
 
-// identify reads the file that is at our next TXID and decides whether one of our attempts
-// wrote it or somebody else.
+// identify reads the file that exists at our next TXID and finds out who wrote it. It
+// returns nil if it is one of our attempts, to whose state it then moves. Otherwise it
+// returns ErrStale if this or an earlier session of ours wrote the file, and ErrFenced if
+// another writer did.
 func (s *Shipper) identify(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt) error {
 	if len(ours) > maxPending {
 		ours = ours[len(ours)-maxPending:]
@@ -173,8 +175,8 @@ func (s *Shipper) identify(ctx context.Context, db *DB, txid ltx.TXID, ours []at
 	if done, err := s.recognize(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
 		return err
 	}
-	// A fenced database stays fenced, so a file that was damaged on its way must not be
-	// the reason.
+	// A fenced database stays fenced, so the reason must not be a file that was damaged
+	// in transit.
 	if hdr, sum, err = readVerified(ctx, db, 0, txid, txid, size); err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
@@ -187,14 +189,15 @@ func (s *Shipper) identify(ctx context.Context, db *DB, txid ltx.TXID, ours []at
 	return s.fenced(db, stored{Origin{hdr.NodeID, sum}, hdr}, nil)
 }
 
-// recognize takes the file at txid as the attempt that has the same checksum, if there is one.
+// recognize looks for the attempt that has the checksum of the file at txid. If there is
+// one, the file counts as acknowledged.
 func (s *Shipper) recognize(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) (bool, error) {
 	for _, a := range ours {
 		if a.sum == sum {
 			if err := s.confirmLate(ctx, db, txid); err != nil {
 				return false, err
 			}
-			db.Pages = nil // it is not known any more which pages that attempt changed
+			db.Pages = nil // which pages that attempt changed is no longer known
 			s.acknowledge(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
@@ -262,7 +265,7 @@ func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.T
 			return hdr, 0, fmt.Errorf("damaged: %w", err)
 		}
 	}
-	if size-c.n < ltx.TrailerSize { // Close cannot live with less
+	if size-c.n < ltx.TrailerSize { // dec.Close does not check that there is a whole trailer
 		return hdr, 0, errors.New("damaged: it ends too early")
 	}
 	if err := dec.Close(); err != nil {
