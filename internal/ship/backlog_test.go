@@ -140,7 +140,7 @@ func TestAStepTellsWhatBehindSays(t *testing.T) {
 			end, lag := r.behind()
 			r.db.OnBacklog = func(e, l int64) {
 				if told++; e != end || l != lag {
-					t.Errorf("seed %d, round %d, step %d: told of %d, %d; Behind says %d, %d", seed, i, n, e, l, end, lag)
+					t.Errorf("seed %d, round %d, step %d: told of %d, %d; Backlog says %d, %d", seed, i, n, e, l, end, lag)
 				}
 			}
 			res, err := r.s.Step(t.Context(), r.db)

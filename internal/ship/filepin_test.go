@@ -59,7 +59,7 @@ func TestADatabaseThatStandsStillIsReadWithoutAConnection(t *testing.T) {
 
 // TestACommitBesideAStillReadIsNeverLost places one at each moment of it: the file
 // does not stand still then. Red without the second look at what stands beside the
-// file (alone, in openStill), and without the one at its fingerprint (after == print,
+// file (alone, in openFilePin), and without the one at its fingerprint (after == print,
 // in dump).
 func TestACommitBesideAStillReadIsNeverLost(t *testing.T) {
 	const change = "UPDATE t SET v = randomblob(300)"
