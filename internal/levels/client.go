@@ -35,7 +35,8 @@ type compactClient struct {
 	pageSize uint32 // of the sources
 	written  int64
 
-	// A compactor that failed may go on reading in the background for a moment.
+	// Atomic, because a compactor that failed may go on reading in the background for a
+	// moment.
 	read    atomic.Int64
 	missing atomic.Bool
 }
@@ -118,15 +119,16 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 	return io.NopCloser(r), rc.Close()
 }
 
-// compareWith compares the destination, which exists already, with what would be written.
+// compareWith compares the destination, which exists already, with the bytes that r would
+// write. The error is ErrForeign if they are different changes.
 func (c *compactClient) compareWith(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
 	if err != nil {
 		return nil, err
 	}
 	var n atomic.Int64
-	stands := &countedReader{rc, &n}
-	_, same, err := ltxfile.Same(r, untrusted.NewLTX(stands))
+	existing := &countedReader{rc, &n}
+	_, same, err := ltxfile.Same(r, untrusted.NewLTX(existing))
 	if err = errors.Join(err, rc.Close()); err != nil {
 		return nil, err
 	} else if !same {
@@ -166,7 +168,7 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 	return info, nil
 }
 
-// limitedBuffer keeps what is written to it, as long as it is no more than most bytes.
+// limitedBuffer keeps what is written to it, unless that is more than most bytes.
 type limitedBuffer struct {
 	most int
 	buf  []byte

@@ -18,13 +18,14 @@ const levelCount = litestream.SnapshotLevel + 1
 // zero value is an empty prefix. Not safe for concurrent use.
 type Inventory struct {
 	levels [levelCount]list
-	epochs []ltx.TXID // sorted, see Cut
+	epochs []ltx.TXID // an epoch begins after each; sorted, see BeginEpoch
 	strays []key      // sorted; they are not in levels
-	marks  []mark     // the oldest first, see Note
+	marks  []mark     // the oldest first, see MarkSeen
 	shelf  *shelf     // the bytes of small files that were written lately; nil: none
 }
 
-// mark says that all of level 0 up to a TXID was at the replica at a time.
+// mark records that all files of level 0 up to a TXID were known to be at the replica at a
+// time.
 type mark struct {
 	at   int64 // ms since the epoch
 	txid ltx.TXID
@@ -43,13 +44,13 @@ type file struct {
 	created  int64 // ms since the epoch; unknownTime
 }
 
-// key names a file.
+// key identifies a file.
 type key struct {
 	level    int
 	min, max ltx.TXID
 }
 
-// unknownTime stands for a zero CreatedAt. No rule takes such a file for old.
+// unknownTime stands for a zero CreatedAt. To no rule is such a file old.
 const unknownTime = math.MinInt64
 
 func keyOf(info *ltx.FileInfo) key { return key{info.Level, info.MinTXID, info.MaxTXID} }
@@ -80,9 +81,9 @@ func compareFiles(a, b file) int {
 	return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.max, b.max))
 }
 
-// Add records a file that is at the replica, in place of the one that is known under its
-// level and TXIDs. It ignores a file that no restore could use (a level outside 0 to 9, a
-// MinTXID of 0 or above MaxTXID).
+// Add records a file that is at the replica. It replaces one with the same level and TXIDs.
+// It ignores a file that no restore could use (a level outside 0 to 9, a MinTXID of 0 or
+// above MaxTXID).
 func (v *Inventory) Add(info *ltx.FileInfo) {
 	k := keyOf(info)
 	if !k.valid() {
@@ -97,9 +98,9 @@ func (v *Inventory) Add(info *ltx.FileInfo) {
 	v.shelf.drop(k)
 }
 
-// UseCache makes the inventory keep the bytes of files, from now on, in a cache that it
-// shares with other inventories; see Wrote. If the cache is nil, it keeps none. Call
-// Forget when the inventory is no longer used.
+// UseCache makes the inventory keep the bytes of the files that Wrote adds from now on, in
+// a cache that it shares with other inventories. If the cache is nil, it keeps none. Call
+// DropCached when the inventory is no longer used.
 func (v *Inventory) UseCache(c *Cache) {
 	v.shelf.clear()
 	if v.shelf = nil; c != nil {
@@ -116,12 +117,12 @@ func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// DropCached frees the bytes of all files. Compacting the files then reads them from the
-// replica.
+// DropCached removes the bytes of all files from the cache. Compacting the files then reads
+// them from the replica.
 func (v *Inventory) DropCached() { v.shelf.clear() }
 
-// MarkStray records, after a write or a deletion that failed, that it is not known whether a
-// file is at the replica. The file is a stray until it is added again; see the package
+// MarkStray records, after a write or a deletion that failed, that it is not known whether
+// a file is at the replica. The file is a stray until it is added again; see the package
 // comment.
 func (v *Inventory) MarkStray(level int, minTXID, maxTXID ltx.TXID) {
 	k := key{level, minTXID, maxTXID}
@@ -146,8 +147,8 @@ func (v *Inventory) removeStray(k key) {
 }
 
 // Reset replaces all files by those of a listing, which may come in any order. It forgets
-// the strays, since the listing says which of them exist, and since when files are known
-// to be at the replica: call Note. It keeps the cuts, and the bytes of no file.
+// the strays, since the listing shows which of them exist, and when files were known to be
+// at the replica: call MarkSeen. It keeps the epochs, and the bytes of no file.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	v.DropCached()
 	*v = Inventory{epochs: v.epochs, shelf: v.shelf}
@@ -203,22 +204,22 @@ func (v *Inventory) knownAt(txid ltx.TXID) int64 {
 	return unknownTime
 }
 
-// BeginEpoch begins an epoch: files that end at txid or before are never compacted together with
-// later ones, and no restore goes on from them to later ones. It is called when the page
-// size has changed and when TXIDs are lost.
+// BeginEpoch begins an epoch after txid: files that end at txid or before are never
+// compacted together with later ones, and no restore goes on from them to later ones. Call
+// it when the page size has changed and when TXIDs are lost.
 func (v *Inventory) BeginEpoch(txid ltx.TXID) {
 	if i, ok := slices.BinarySearch(v.epochs, txid); !ok {
 		v.epochs = slices.Insert(v.epochs, i, txid)
 	}
 }
 
-// epochBetween reports whether an epoch begins after file a and not after file b.
+// epochBetween reports whether an epoch begins between the end of file a and that of b.
 func (v *Inventory) epochBetween(a, b file) bool {
 	i, _ := slices.BinarySearch(v.epochs, a.max)
 	return i < len(v.epochs) && v.epochs[i] < b.max
 }
 
-// pruneEpochs forgets the cuts before which there is no file any more.
+// pruneEpochs forgets the epochs before which no file is left.
 func (v *Inventory) pruneEpochs() {
 	first := ltx.TXID(math.MaxUint64) // the lowest end of a file
 	for level := range v.levels {
@@ -278,7 +279,7 @@ func size(files []file) int64 {
 
 func (l *list) add(f file) {
 	i := len(l.files)
-	if i > 0 && compareFiles(l.files[i-1], f) >= 0 { // rarely: files come in order
+	if i > 0 && compareFiles(l.files[i-1], f) >= 0 { // rarely, since files mostly come in order
 		var ok bool
 		if i, ok = slices.BinarySearchFunc(l.files, f, compareFiles); ok {
 			l.files[i] = f
