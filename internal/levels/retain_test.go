@@ -244,7 +244,7 @@ func TestNoLevel0FileGoesBeforeItsGrace(t *testing.T) {
 	d.wantSame()
 }
 
-// TestAGraceIsNoLongerThanAQuarterMore bounds what Note keeps.
+// TestAGraceIsNoLongerThanAQuarterMore bounds what MarkSeen keeps.
 func TestAGraceIsNoLongerThanAQuarterMore(t *testing.T) {
 	const grace = 100 * time.Second
 	p := levels.Policy{L0Retention: time.Second, Grace: grace}
@@ -336,7 +336,7 @@ func TestAnEpochAfterTheNewestSnapshotMakesOneDue(t *testing.T) {
 	d.commits(5)
 	d.snapshot()
 	d.v.BeginEpoch(5)
-	d.v.Reset(d.b.infos()) // cuts are not at the replica
+	d.v.Reset(d.b.infos()) // epochs are not at the replica
 	if d.v.SnapshotDue(levels.Policy{}, d.now) || d.v.Restorable() != nil {
 		t.Fatal("a snapshot is due with nothing after the cut")
 	}

@@ -2,12 +2,13 @@ package schedule
 
 import "time"
 
-// maxAge bounds how far in the past a write can be, so that never is always earlier.
+// maxAge bounds how far in the past a write can be, so that the constant never is always
+// earlier.
 const maxAge = 50 * 365 * 24 * time.Hour
 
-// noteWrite takes a write at t as a reason to be active from now on: the first step is due
-// within SyncInterval. A write to a Warm item does not hasten its next step unless it
-// gets a Hot place by it. A stopped item only remembers the write.
+// noteWrite records a write at t, which makes a Cold item active from now on: its first
+// step is due within SyncInterval. A write to a Warm item does not make its next step due
+// earlier, unless it gets a Hot place. For a stopped item only the time is recorded.
 func (f *Fleet[T]) noteWrite(it *Item[T], t int64) {
 	it.activeAt = max(it.activeAt, t)
 	if it.is(running) {
@@ -114,7 +115,7 @@ func (f *Fleet[T]) Unpin(it *Item[T], now time.Time) {
 	}
 }
 
-// dueSoon makes an item that is not running due as early as Unpin says.
+// dueSoon makes an item that is not running due as the comment of Unpin says.
 func (f *Fleet[T]) dueSoon(it *Item[T]) {
 	if it.failures == 0 {
 		it.flags |= dueByEvent

@@ -9,11 +9,11 @@ type Fleet[T any] struct {
 	onTier func(it *Item[T], from, to Tier)
 
 	prev  time.Time // the last now
-	clock int64     // the Fleet's own time at prev, in nanoseconds
-	seq   int64
+	clock int64     // the Fleet's own clock at prev, in nanoseconds
+	seq   int64     // numbers the entries of heaps
 
-	due      heap[T] // by the time they are due
-	requests heap[T] // requested, by the time they were
+	due      heap[T] // by the time at which they are due; without those in requests
+	requests heap[T] // by the time of the Request
 	hot      heap[T] // least recently written first
 	warm     heap[T] // most recently written first
 
@@ -70,8 +70,8 @@ func (f *Fleet[T]) Counts() (cold, warm, hot, running, backingOff, stopped int) 
 	return f.items - warm - hot, warm, hot, f.running, f.failing, f.stopped
 }
 
-// advance moves the Fleet's own time on by what has passed since the last call. It never
-// goes back, so that nothing waits for a time that does not come, whatever the clock does.
+// advance moves the Fleet's clock on by the time since the last call. It never moves it
+// back, so that whatever the caller's clock does, no item waits for a time that never comes.
 func (f *Fleet[T]) advance(now time.Time) {
 	if f.prev.IsZero() {
 		f.prev = now
@@ -82,14 +82,14 @@ func (f *Fleet[T]) advance(now time.Time) {
 	case d >= 0:
 		f.clock = min(f.clock+int64(min(d, maxDuration)), -never)
 	case d >= -f.limits.SyncInterval:
-		// The caller waited so long for the lock. To count from here would count the
-		// same time twice.
+		// The caller has waited for the lock that long. If now became the new start, that
+		// time would be counted twice.
 		return
 	}
 	f.prev = now
 }
 
-// when converts the Fleet's own time to the caller's.
+// when converts a time of the Fleet's clock to the caller's.
 func (f *Fleet[T]) when(t int64) time.Time { return f.prev.Add(time.Duration(t - f.clock)) }
 
 func (f *Fleet[T]) nextSeq() int64 {
@@ -122,8 +122,8 @@ func (f *Fleet[T]) dueBy(it *Item[T], t int64) {
 	}
 }
 
-// request makes an item that is not running due now, in the queue of requests. An item that was
-// due already is ranked there by the time since which it is due.
+// request puts an item that is not running into the queue of requests, due now. An item
+// that was due already keeps the earlier time.
 func (f *Fleet[T]) request(it *Item[T]) {
 	t := f.clock
 	if it.place[inQueue] != 0 {

@@ -1,7 +1,7 @@
 package schedule
 
-// entry is an item's place in a heap. The key is here and not in the item, so that sifting
-// reads one array only and a cold item does not take memory for a key.
+// entry is an item in a heap. The key is stored here and not in the item, so that sifting
+// reads one array only, and a cold item needs no memory for a key.
 type entry[T any] struct {
 	key int64
 	seq int64 // first in, first out among equal keys
@@ -12,10 +12,10 @@ func (e entry[T]) before(o entry[T]) bool {
 	return e.key < o.key || e.key == o.key && e.seq < o.seq
 }
 
-// heap is a binary min-heap whose items know their place in it.
+// heap is a binary min-heap whose items know their index in it.
 type heap[T any] struct {
 	e    []entry[T]
-	slot int // which element of Item.at holds the place, plus one
+	slot int // the element of Item.place for this heap
 }
 
 func (h *heap[T]) len() int { return len(h.e) }

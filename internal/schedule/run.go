@@ -25,7 +25,7 @@ type Outcome struct {
 	Young bool
 	// ModTime is the modification time that the run has taken into account: a Seen
 	// with the same time changes nothing. A demotion that has written to the file must
-	// give it, or the next scan takes that write for one of the application. Zero: not
+	// set it, or the next scan takes that write for one by the application. Zero: not
 	// known.
 	ModTime time.Time
 }
@@ -77,7 +77,7 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 		panic("schedule: Done without Next")
 	}
 	f.running--
-	during := it.flags // what came while it ran
+	during := it.flags // the events that came while it ran
 	it.flags &= removed
 	if it.is(removed) {
 		return
@@ -120,8 +120,8 @@ func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	case it.is(mustStep):
 		f.dueSoon(it)
 	case it.tier != Cold:
-		// One interval after the last step was due, if that is not past. An item that is
-		// late does not make up for the steps that it missed.
+		// One interval after the last step was due. If that is past already, one interval
+		// from now: an item does not make up for the steps that it missed.
 		next := it.lastDue + f.interval(it)
 		if next <= f.clock {
 			next = f.clock + f.interval(it)

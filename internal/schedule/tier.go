@@ -20,8 +20,9 @@ func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
 	return &f.warm
 }
 
-// tierEntry orders Hot items with the least recently written first, and Warm items with the
-// most recently written first: these are the ones that are exchanged.
+// tierEntry returns the entry of an active item in the heap of its tier. The first Hot item
+// is the least recently written one, and the first Warm item the most recently written one:
+// these two change places.
 func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
 	if it.tier == Hot {
 		return entry[T]{it.lastWrite, f.nextSeq(), it}
@@ -39,14 +40,14 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	if to != Cold {
 		f.tierHeap(to).push(f.tierEntry(it))
 	}
-	// A time that an event or a back-off has set does not depend on the tier.
+	// If an event or a back-off has set the time, it does not depend on the tier.
 	if it.place[inQueue] != 0 && !it.is(dueByEvent) && it.failures == 0 {
 		switch t := f.due.key(it); {
 		case to == Hot:
 			f.dueBy(it, f.clock+int64(f.limits.SyncInterval))
 		case from == Hot && to == Warm:
-			// Counted from the last step and not from now, so that items which change
-			// places all the time still get their steps.
+			// The interval is counted from the last step and not from now, so that items
+			// which change places all the time still get their steps.
 			if late := it.lastDue + int64(f.limits.ColdSyncInterval); late > t {
 				f.due.rekey(it, late, f.nextSeq())
 			}
@@ -57,8 +58,9 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	}
 }
 
-// activate gives a Cold item a place, and its first step within SyncInterval. Done makes a
-// running item due, and a failing one is due already.
+// activate makes a Cold item Hot or Warm, with its first step within SyncInterval. It leaves
+// alone when a running item is due, which Done decides, and a failing one, which is due
+// after its back-off.
 func (f *Fleet[T]) activate(it *Item[T]) {
 	it.accesses = 0
 	switch {
@@ -75,9 +77,9 @@ func (f *Fleet[T]) activate(it *Item[T]) {
 	}
 }
 
-// reorder moves an item whose lastWrite has changed to its new place. A Warm item takes a
-// Hot place only from an item that was not reorder for a SyncInterval: among many equally
-// busy items an exchange at every write would gain nothing.
+// reorder moves an item whose lastWrite has changed to its new index in its heap. A Warm
+// item takes a Hot place only from an item that was not written for a SyncInterval: among
+// many equally busy items an exchange at every write would gain nothing.
 func (f *Fleet[T]) reorder(it *Item[T]) {
 	switch it.tier {
 	case Hot:
