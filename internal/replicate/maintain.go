@@ -13,15 +13,16 @@ import (
 	"github.com/multidb-go/multidb/internal/store"
 )
 
-// MaintenanceError is a failure that leaves everything at the replica.
+// MaintenanceError is a failure of maintenance: everything that was committed is at the
+// replica all the same.
 type MaintenanceError struct{ error }
 
 func (e *MaintenanceError) Unwrap() error { return e.error }
 
-// maintain does what is not shipping: it keeps the log and the replica in order, and
-// demotes. Where it fails (no space for a checkpoint, no right to delete), an active
-// database is shipped at its pace all the same, and this is tried again after a pause
-// of its own.
+// maintain does what is not shipping: it keeps the log and the replica's files small, and
+// demotes. If it fails (no space for a checkpoint, no permission to delete), an active
+// database is shipped as often as before, and maintenance is tried again after a pause of
+// its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
 	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
@@ -34,11 +35,11 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	if err == nil && x.in.Demote {
 		err = x.demote(ctx)
 	} else if err == nil && x.r.Drained && x.r.WALSize > 0 && (x.in.Relieve || x.in.Cold) && x.cfg.Replicated {
-		// A cold database has no log, whoever left it there.
+		// A cold database must not keep a log, whoever has left it there.
 		_, err = x.seal(ctx)
 	} else if err == nil && x.mayCut() {
 		_, err = x.seal(ctx)
-		if x.r.WALSize > 0 { // a reader may keep it; and another process cuts it itself when it closes the database
+		if x.r.WALSize > 0 { // a reader may keep it, or another process, which removes it when it closes the database
 			st.nextCut = x.r.Started.Add(checkpointPause)
 		} else {
 			st.mayLeaveLog, st.nextCut = false, time.Time{}
@@ -60,21 +61,21 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	x.r.Maintenance = st.maintenance
 	x.r.Failed = append(x.r.Failed, err)
 	if x.in.Cold {
-		return st.maintenance // it has no pace: only its back-off brings it back
+		return st.maintenance // nobody polls it, so only the back-off after an error brings it back
 	}
 	return nil
 }
 
-// mayCut reports whether the log is to be cut: all of it is at the replica, and
-// nobody uses the database.
+// mayCut reports whether the log is to be cut, which is to checkpoint it and truncate it to
+// nothing: all of it is at the replica, and nobody uses the database.
 func (x *run) mayCut() bool {
-	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // which is given by who cannot wait
+	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // whoever gives that order cannot wait
 	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !early &&
 		x.in.Caller.MayCut(x.st.mayLeaveLog && x.quiet)
 }
 
-// tidy does what a shipped database needs now and then: a checkpoint of its log,
-// compaction, a snapshot, retention. None of it holds up whoever waits.
+// tidy does what a shipped database needs now and then: a checkpoint, compaction, a
+// snapshot, retention. Nobody waits for it, since Settled was called before.
 func (x *run) tidy(ctx context.Context) error {
 	if a := x.st.active; a != nil {
 		if err := x.checkpoint(ctx); err != nil {
@@ -92,8 +93,8 @@ func (x *run) tidy(ctx context.Context) error {
 	return nil
 }
 
-// activate makes the replica's side of a database ready. Once in the life of
-// the process it compares what is known with what the replica holds: a state
+// activate gets the client and the inventory of a database ready. Once in the life of the
+// process it also compares the position with what the replica holds, because the state
 // directory may be lost, old, or a copy.
 func (x *run) activate(ctx context.Context) error {
 	st := x.st
@@ -145,11 +146,12 @@ func (x *run) activate(ctx context.Context) error {
 	return nil
 }
 
-// listing lists the replica for ship.Verify.
+// listing lists the replica for ship.Verify, unless it was seen to be empty just before the
+// file was made.
 func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (ship.Listing, error) {
 	st := x.st
 	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver}
-	if asked := st.emptyAt; asked != 0 { // whoever made the file has asked
+	if asked := st.emptyAt; asked != 0 {
 		if st.emptyAt = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
 			l.Began = asked
 			return l, nil
@@ -168,15 +170,16 @@ func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (shi
 	return l, nil
 }
 
-// deactivate keeps of the replica's side only what a database at rest needs.
+// deactivate is Rest for the database of the run.
 func (x *run) deactivate() {
 	if err := x.Rest(x.in.ID, x.st); err != nil {
 		x.event(Event{Type: EventState, Err: err})
 	}
 }
 
-// Rest keeps of the replica's side only what a database at rest needs. The error is of
-// its page hashes, without which it is at rest all the same.
+// Rest drops what only an active database needs: its client, its decoded inventory, its
+// page hashes in memory. An error means only that the page hashes could not be kept in the
+// state directory; the database is at rest all the same.
 func (p *Replicator) Rest(id string, st *State) error {
 	if st.active == nil {
 		return nil
@@ -192,22 +195,23 @@ func (p *Replicator) Rest(id string, st *State) error {
 	return err
 }
 
-// unverify takes nothing for granted any more that is known of the replica.
+// unverify makes the next run compare the position with what the replica holds, as if the
+// process had just started.
 func (x *run) unverify() {
 	x.deactivate()
 	st := x.st
 	st.verified, st.clean, st.unrecorded, st.db.EndSeen = false, false, true, 0
 }
 
-// wroteLast reports whether we keep the prefix in order: we wrote the last file there.
-// Whoever only reads it compacts and deletes nothing.
+// wroteLast reports whether this state directory wrote the replica's last file. Only whoever
+// did so compacts and deletes files there.
 func (x *run) wroteLast() bool {
 	o := x.st.db.State.Origin
 	return x.cfg.Mine(o.Node(), o.Session())
 }
 
-// compact merges small files into larger ones and writes a snapshot if one is
-// due. all: whatever is left, before going cold.
+// compact merges small files into larger ones and writes a snapshot, where due. If all is
+// set, it merges whatever can be merged, before the database becomes cold.
 func (x *run) compact(ctx context.Context, all bool) error {
 	a, p := x.st.active, x.cfg.Policy
 	snapshot := a.snapshotNeeded || a.inv.SnapshotDue(p, x.cfg.Now())
@@ -230,8 +234,8 @@ func (x *run) compact(ctx context.Context, all bool) error {
 		x.r.Counts.Compactions += int64(report.Compactions)
 		switch {
 		case errors.Is(err, levels.ErrPageSize):
-			// Files of before this process had another page size. They are cut
-			// off now; what is left is compacted by the next run.
+			// Files from before this process have another page size. An epoch begins
+			// after them now, and the next run compacts the rest.
 			if a.inv.Restorable() != nil {
 				return x.snapshot(ctx)
 			}
@@ -257,9 +261,9 @@ func (x *run) snapshot(ctx context.Context) error {
 	x.st.unrecorded = true
 	x.count(res)
 	if errors.Is(err, ship.ErrUnsettled) {
-		return nil // it changes too fast right now; still due
+		return nil // the database changes too fast right now; the snapshot is still due
 	} else if err != nil {
-		a.inv.MarkStray(litestream.SnapshotLevel, 1, db.State.TXID) // it may be there
+		a.inv.MarkStray(litestream.SnapshotLevel, 1, db.State.TXID) // it may have been written
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	if res.Empty {
@@ -271,8 +275,8 @@ func (x *run) snapshot(ctx context.Context) error {
 	return nil
 }
 
-// retain deletes what no restore within the retention needs. What may be there or
-// not, after a request that failed, is listed before.
+// retain deletes the files that no restore within the retention needs. If there are strays,
+// it lists the prefix first.
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
@@ -297,8 +301,9 @@ func (x *run) retain(ctx context.Context) error {
 	return nil
 }
 
-// nextRetention is when there is something to delete; zero: never. Single transaction
-// files become old one by one, and are deleted together.
+// nextRetention returns when there is something to delete; zero: never. Level 0 files
+// become old one by one. So that each of them does not cost a request, they are deleted
+// together, with a pause in between.
 func (x *run) nextRetention() time.Time {
 	if !x.wroteLast() {
 		return time.Time{}

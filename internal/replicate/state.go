@@ -13,93 +13,98 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// State is what a run needs from the one before. The zero value is a database of
-// which nothing is known. It is large; at rest Pack makes it about a hundred bytes.
+// State is what a run needs from the run before. The zero value is that of a database of
+// which nothing is known. It is large; Pack encodes it in about a hundred bytes while the
+// database is at rest.
 type State struct {
-	// db.State is the position: how far the replica has come. The rest of db is set
-	// only while the database is active.
+	// db.State is the position: the last state that the replica acknowledged. db.EndSeen
+	// is kept with it. The client and the functions in db are set only while the database
+	// is active.
 	db             ship.DB
 	active         *active    // nil: at rest
-	files          fsid.Files // before the last run that found everything shipped
-	clean          bool       // nothing can have been written since, if the files are the same
-	checkpointed   walPoint
-	nextCheckpoint time.Time // not before this
+	files          fsid.Files // what stat said before the last run that found everything shipped
+	clean          bool       // if the files still look like that, nothing was written since
+	checkpointed   walPoint   // where the last complete checkpoint was made
+	nextCheckpoint time.Time  // none is tried before this time
 	// mayLeaveLog: a connection of a run may have been the last one to close, so that a
-	// log with something in it was left; nextCut is when it is cut at the earliest.
+	// log with frames was left. nextCut is when it is cut at the earliest.
 	mayLeaveLog bool
 	nextCut     time.Time
-	retained    time.Time // when the replica was last cleared of what is old
-	verified    bool      // the replica was looked at in this process
-	inventory   []byte    // of the replica, at rest
+	retained    time.Time // when files were last deleted at the replica
+	verified    bool      // the position was compared with the replica in this process
+	inventory   []byte    // of the replica, encoded; only at rest
 
-	unrecorded bool      // the catalog's record is old
+	unrecorded bool      // the catalog's record is out of date
 	recorded   time.Time // the modTime that the catalog has
 
-	flushed fsid.Fingerprint // the log when it was last flushed to disk
-	modTime time.Time        // of what is shipped
-	young   bool             // a later write may have the same modTime
-	// checkpointTime is the files' time after a checkpoint of ours, in Unix nanoseconds,
-	// so that a watcher's word of it is not taken for a write of the application.
+	flushed fsid.Fingerprint // of the log when it was last flushed to disk
+	modTime time.Time        // of the files whose content is shipped
+	young   bool             // a later write may leave the same modTime
+	// checkpointTime is the modification time of the files after a checkpoint of ours, in
+	// Unix nanoseconds, so that a watcher that reports the checkpoint does not make it a
+	// write of the application.
 	checkpointTime int64
 
-	// emptyAt is when the replica was seen to have nothing, by Config.Boot; zero: it
-	// was not. It is not packed. unasked: the file was made here while the replica
-	// did not say whether it has a backup.
+	// emptyAt is when, by Config.Boot, the replica was seen to have no backup of a database
+	// that was about to be made; zero: it was not. It is not packed. unanswered: the file
+	// was made here although the replica did not answer whether it has a backup.
 	emptyAt    time.Duration
 	unanswered bool
-	// handedOver: it was handedOver over, and was not compared with the replica for a use since.
+	// handedOver: the database was handed over, and was not compared with the replica by
+	// an OrderCheck since.
 	handedOver bool
 
-	// Not packed: that the local file wins at the next look at the replica; what
-	// maintenance fails of while active, when it is tried again, after what pause.
+	// These are not packed. takeOver: the local file counts at the next comparison with
+	// the replica. maintenance is why maintenance fails while the database is active,
+	// maintainAt when it is tried again, and maintenancePause the pause before that.
 	takeOver         bool
 	maintenance      error
 	maintainAt       time.Time
 	maintenancePause time.Duration
 }
 
-// active is what an active database has that one at rest does not.
+// active is what only an active database has.
 type active struct {
 	inv            levels.Inventory
-	due            bool // compaction or a snapshot is owed from an earlier run
-	snapshotNeeded bool // nothing restores the prefix without a new snapshot
+	due            bool // compaction or a snapshot was due in an earlier run and is not done
+	snapshotNeeded bool // without a new snapshot, the replica cannot be restored
 }
 
-// Position is how far the replica has come. Only for the owner, as all methods.
+// Position returns the last state that the replica acknowledged. Like all methods it may be
+// called only by the owner of the State.
 func (st *State) Position() ship.State { return st.db.State }
 
-// AtRest reports whether Pack keeps all of it, and the catalog has it.
+// AtRest reports whether Pack keeps everything, and the catalog has it too.
 func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
 
-// Verified reports whether the replica was looked at in this process, and the database
-// was not handed over since.
+// Verified reports whether the position was compared with the replica in this process, and
+// the database was not handed over since.
 func (st *State) Verified() bool { return st.verified && !st.handedOver }
 
-// Clean reports whether a look at unchanged files would be enough for a run.
+// Clean reports whether a run that finds the files unchanged has nothing to do.
 func (st *State) Clean() bool { return st.clean }
 
-// Unchanged reports whether nothing was written since everything was shipped, going
-// by what stat says now.
+// Unchanged reports whether nothing was written since everything was shipped, if f is what
+// stat says now.
 func (st *State) Unchanged(f fsid.Files) bool { return st.clean && f == st.files }
 
-// Seen reports whether a look at the files shows nothing that the last run has not
-// taken into account.
+// Seen reports whether the last run has taken everything into account that files which look
+// like this may have.
 func (st *State) Seen(f fsid.Files, now time.Time) bool {
 	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.Racy(now)
 }
 
-// MayOwe reports whether files that look like this may have commits that are not at
-// the replica.
+// MayOwe reports whether files that look like this may have commits that the replica lacks.
 func (st *State) MayOwe(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
 
-// IsOwn reports whether a time is that of the files after a checkpoint of ours.
+// IsOwn reports whether a modification time is that of the files after a checkpoint of ours.
 func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointTime }
 
-// Asked notes when, by Config.Boot, the replica said that it has nothing of a
-// database that is about to be made; zero: it said nothing.
+// Asked notes when, by Config.Boot, the replica answered that it has no backup of a
+// database that is about to be made. Zero: it did not answer.
 func (st *State) Asked(at time.Duration) { st.emptyAt, st.unanswered = at, at == 0 }
 
-// Unrecorded reports whether Record has something new to say.
+// Unrecorded reports whether Record would return something that the catalog does not have.
 func (st *State) Unrecorded() bool {
 	return st.unrecorded || !st.young && !st.modTime.Equal(st.recorded)
 }
@@ -108,12 +113,13 @@ func (st *State) Unrecorded() bool {
 type Record struct {
 	Position  ship.State
 	Inventory []byte
-	// ModTime is of what is shipped; zero where a later write may have the same
-	// time, or none is known: then the next process looks again.
+	// ModTime is the modification time of the files whose content is shipped. It is zero
+	// if a later write may leave the same time, or none is known: then the next process
+	// looks again.
 	ModTime time.Time
 }
 
-// Record returns what the catalog is to keep, which is taken for kept.
+// Record returns what the catalog is to keep. From then on Unrecorded takes it as kept.
 func (st *State) Record() Record {
 	rec := Record{Position: st.db.State, Inventory: st.inventory}
 	st.recorded, st.unrecorded = time.Time{}, false
@@ -123,25 +129,26 @@ func (st *State) Record() Record {
 	return rec
 }
 
-// FromRecord is the State of a record of another process.
+// FromRecord returns the State of a record that another process made.
 func FromRecord(rec Record) State {
 	return State{db: ship.DB{State: rec.Position}, inventory: rec.Inventory, modTime: rec.ModTime, recorded: rec.ModTime}
 }
 
-// Lost marks a State whose packed form could not be read, as if the state directory
-// had been lost.
+// Lost marks a State whose packed form could not be read: it is as if the state directory
+// had been lost, and the catalog has to be written again.
 func (st *State) Lost() { st.unrecorded = true }
 
-// Remains is what is kept of a database whose file is gone, so that it can be
-// restored without a listing.
+// Remains is what is kept of a database whose file does not exist any more, so that it can
+// be restored without a listing.
 type Remains struct {
 	Position  ship.State
 	Inventory []byte
-	// EndSeen is when, by Config.Boot, the replica was last known to end there.
+	// EndSeen is when, by Config.Boot, the replica was last known to end at Position.
 	EndSeen time.Duration
 }
 
-// Remains returns what is to be kept when the file is gone; false: nothing.
+// Remains returns what is to be kept when the file has disappeared. It returns false if
+// that is nothing.
 func (st *State) Remains() (Remains, bool) {
 	if st.db.State.TXID == 0 {
 		return Remains{}, false
@@ -156,26 +163,27 @@ func (st *State) Remains() (Remains, bool) {
 	return r, true
 }
 
-// Restored is the State of a file that was made from the replica just now: it is
-// exactly what the replica ends with.
+// Restored returns the State of a file that was just made from the replica: it is exactly
+// the state at the replica's end.
 func Restored(r Remains) State {
 	return State{db: ship.DB{State: r.Position, EndSeen: r.EndSeen}, inventory: r.Inventory, verified: true, unrecorded: true}
 }
 
-// Forget drops the bytes that are kept for compaction, which there will be none of.
+// Forget drops the bytes that are kept for compaction. Call it for a database that is
+// removed.
 func (st *State) Forget() {
 	if st.active != nil {
 		st.active.inv.DropCached()
 	}
 }
 
-// walPoint is where the WAL was when it was last checkpointed.
+// walPoint is a position in the WAL.
 type walPoint struct {
 	salt   uint32
 	offset int64
 }
 
-// What a packed State has: its first byte.
+// The first byte of a packed State says which of these it has.
 const (
 	packedClean = 1 << iota
 	packedVerified
@@ -183,24 +191,24 @@ const (
 	packedPrint
 	packedStat    // of the database file, where it is not the print
 	packedWAL     // a stat of the WAL
-	packedModTime // a modTime of its own, not that of the stat
-	packedOthers  // retained, own
+	packedModTime // a modTime that is not that of the fingerprints
+	packedOthers  // retained and checkpointTime
 )
 
-// And its second.
+// So does its second byte.
 const (
 	packedYoung     = 1 << iota
-	packedRecorded  // the catalog has the modTime
-	packedPublished // of a position: SQLite has it
+	packedRecorded  // recorded is the modTime
+	packedPublished // the position is Published
 	packedOrigin
 	packedEndSeen
 	packedUnanswered
 	packedHandedOver
 )
 
-// Pack encodes a State that is not Active, for a database at rest: about a
-// hundred bytes, most of them times. Left out is what saves a cold database
-// nothing: when its WAL was checkpointed and flushed.
+// Pack encodes the State of a database at rest in about a hundred bytes, most of which are
+// times. It leaves out when the WAL was checkpointed and flushed, which is of no use for a
+// cold database.
 func (st *State) Pack() string {
 	b := make([]byte, 2, 160)
 	set := func(i int, flag byte, on bool) bool {
@@ -265,7 +273,7 @@ func (st *State) Pack() string {
 	return string(append(b, st.inventory...))
 }
 
-// Unpack is the inverse; an empty string is a zero State.
+// Unpack decodes what Pack has encoded. An empty string is a zero State.
 func (st *State) Unpack(s string) error {
 	*st = State{}
 	if s == "" {
@@ -329,7 +337,7 @@ func (st *State) Unpack(s string) error {
 	return nil
 }
 
-// errPacked is a defect of this program, and costs a look at the replica.
+// errPacked shows a defect of this program. It costs a comparison with the replica.
 var errPacked = errors.New("multidb: what was kept of a cold database cannot be read")
 
 // appendTime appends Unix nanoseconds, or the least integer for a zero time.
