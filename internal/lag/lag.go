@@ -1,6 +1,7 @@
-// Package lag counts how long commits took to be acknowledged: one histogram of
-// everything observed, and one of the last minutes for quantiles. It is told the
-// time, and does no I/O. A Window has a lock of its own, the innermost.
+// Package lag counts how long it took until commits were acknowledged: in one histogram
+// since the start, and in one of the last minutes, for quantiles. The caller passes the
+// time in, and the package does no I/O. A Window has a lock of its own, under which it
+// calls nothing.
 package lag
 
 import (
@@ -43,8 +44,8 @@ type Window struct {
 
 const (
 	period = time.Minute
-	// fineBuckets is enough for 2^40 microseconds, twelve days: 8 exact buckets, then 8
-	// for each power of two.
+	// fineBuckets buckets are enough for 2^40 microseconds, which is twelve days: 8 of one
+	// microsecond each, then 8 for each power of two.
 	fineBuckets = 8 * (40 - 3 + 1)
 )
 

@@ -187,10 +187,10 @@ type walPoint struct {
 const (
 	packedClean = 1 << iota
 	packedVerified
-	packedPosition // a place in a WAL
+	packedPosition // a position in a WAL
 	packedPrint
-	packedStat    // of the database file, where it is not the print
-	packedWAL     // a stat of the WAL
+	packedStat    // a fingerprint of the database file that is not the Print
+	packedWAL     // a fingerprint of the WAL
 	packedModTime // a modTime that is not that of the fingerprints
 	packedOthers  // retained and checkpointTime
 )
@@ -235,7 +235,7 @@ func (st *State) Pack() string {
 		b = binary.AppendVarint(b, pos.Offset)
 		b = append(b, pos.SlotLen)
 		b = append(b, pos.Slot[:]...)
-		if !set(1, packedPublished, pos.Published) { // otherwise Back means nothing
+		if !set(1, packedPublished, pos.Published) { // otherwise TxnStart is not needed
 			b = binary.AppendVarint(b, pos.TxnStart.Offset)
 			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S1)
 			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S2)
