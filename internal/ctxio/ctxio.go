@@ -31,8 +31,7 @@ type Reader struct {
 }
 
 // Read returns the error of the context once that has ended, even if R is at its end:
-// what was copied
-// so far must then not be taken for the whole.
+// what was copied so far must then not be taken for the whole.
 func (r *Reader) Read(p []byte) (int, error) {
 	if err := r.Ctx.Err(); err != nil {
 		return 0, err

@@ -9,19 +9,19 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
-// Root is a directory below which a discoverer looks. What it was is remembered
-// between the runs of a program: at a start nothing else tells a volume that was
+// Root is a directory below which a discoverer looks. Which directory it is, is remembered
+// from one process to the next: at a start, nothing else can distinguish a volume that was
 // emptied from one that is not mounted.
 type Root struct {
 	Path string
 
-	id    fsid.ID   // what it was when databases were last found in it; zero: unknown
-	known bool      // id was seen in this process, not only remembered
-	away  bool      // another directory stands at its path
-	since time.Time // when it was first seen away
+	id    fsid.ID   // of the directory in which databases were last found; zero: unknown
+	known bool      // id was seen in this process, and not only remembered
+	away  bool      // another directory is at the path
+	since time.Time // when it was first seen that another directory is there
 }
 
-// Away reports whether another directory stands in its place, and since when.
+// Away reports whether another directory is at the root's path, and since when.
 func (r *Root) Away() (since time.Time, away bool) { return r.since, r.away }
 
 // Stands reports whether a directory that was seen at the path may be the root.
@@ -32,11 +32,11 @@ func (r *Root) Stands(id fsid.ID) bool {
 	return r.id.IsZero() || id == r.id
 }
 
-// Roots are all of them. The list does not change once it is made; what is in it is
-// locked by the caller.
+// Roots has all roots. The list does not change once it is made; the caller locks what is
+// in it.
 type Roots []*Root
 
-// Of returns the innermost root of a path; nil if there is none.
+// Of returns the innermost root that a path is below; nil if there is none.
 func (all Roots) Of(path string) (best *Root) {
 	for _, r := range all {
 		if Within(path, r.Path) && (best == nil || len(r.Path) > len(best.Path)) {
@@ -51,7 +51,7 @@ func Within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// rootsRecord is what is remembered of the roots.
+// rootsRecord is what is remembered of the roots between processes.
 type rootsRecord struct {
 	Format int                   `json:"format"`
 	Roots  map[string]rootRecord `json:"roots"`
@@ -64,7 +64,7 @@ type rootRecord struct {
 
 const rootsFormat = 1
 
-// Recall takes what the roots were from what Record returned in another run.
+// Recall sets which directories the roots were from what Record returned in another process.
 func (all Roots) Recall(b []byte) error {
 	var rec rootsRecord
 	if err := json.Unmarshal(b, &rec); err != nil {
@@ -81,7 +81,7 @@ func (all Roots) Recall(b []byte) error {
 	return nil
 }
 
-// Record returns what Recall is to know in another run.
+// Record encodes which directories the roots are, for Recall in another process.
 func (all Roots) Record() ([]byte, error) {
 	rec := rootsRecord{Format: rootsFormat, Roots: map[string]rootRecord{}}
 	for _, r := range all {
@@ -93,9 +93,10 @@ func (all Roots) Record() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// See takes what stands at the root's path now. It reports whether the root is what it
-// was (same), or may be taken for it (may): no other one was known, or it is the same
-// file system in the life of one process. Otherwise its databases decide.
+// See is called with the directory that is at the root's path now. same reports whether it is
+// the root. Otherwise may reports whether it may become the root: no other directory was
+// known, or it is on the same file system as one seen in this process. If both are false,
+// the databases in it decide; see Inhabitants.
 func (r *Root) See(now fsid.ID) (same, may bool) {
 	if now == r.id {
 		r.away, r.known = false, true
@@ -107,8 +108,8 @@ func (r *Root) See(now fsid.ID) (same, may bool) {
 // Accept makes a directory the root.
 func (r *Root) Accept(now fsid.ID) { r.id, r.known, r.away = now, true, false }
 
-// Reject notes that another directory stands in the root's place. It reports whether
-// that is news.
+// Reject records that another directory is at the root's path. It reports whether that was
+// not known before.
 func (r *Root) Reject(at time.Time) (news bool) {
 	if r.away {
 		return false
@@ -118,14 +119,14 @@ func (r *Root) Reject(at time.Time) (news bool) {
 }
 
 // Inhabitants returns how many databases were known in a root before this scan, and the
-// paths of those that it has listed: if at least half of them are there the volume is
-// the old one under another number, or a copy. One file alone may be a leftover below a
-// mount point.
+// paths of those that the scan has listed. If at least half of them are there, the volume
+// is the old one with another device number, or a copy of it. A single file may have been
+// left below the mount point of a volume that is not mounted.
 func (r *Registry[V]) Inhabitants(all Roots, root *Root, scan uint32) (here []string, known int) {
 	for v := range r.byID.All() {
 		e := r.entryOf(v)
 		if e.File.IsZero() || all.Of(e.Path) != root || e.recall == recallNone && !root.known {
-			continue // it was never seen before
+			continue // it was never seen before this scan
 		}
 		known++
 		if e.seen == scan {
