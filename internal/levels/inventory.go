@@ -50,7 +50,7 @@ type key struct {
 	min, max ltx.TXID
 }
 
-// unknownTime stands for a zero CreatedAt. To no rule is such a file old.
+// unknownTime represents a zero CreatedAt. No rule treats such a file as old.
 const unknownTime = math.MinInt64
 
 func keyOf(info *ltx.FileInfo) key { return key{info.Level, info.MinTXID, info.MaxTXID} }

@@ -338,11 +338,11 @@ func TestAnEpochAfterTheNewestSnapshotMakesOneDue(t *testing.T) {
 	d.v.BeginEpoch(5)
 	d.v.Reset(d.b.infos()) // epochs are not at the replica
 	if d.v.SnapshotDue(levels.Policy{}, d.now) || d.v.Restorable() != nil {
-		t.Fatal("a snapshot is due with nothing after the cut")
+		t.Fatal("a snapshot is due with nothing after the epoch began")
 	}
 	d.commits(1)
 	if !d.v.SnapshotDue(levels.Policy{}, d.now) || !errors.Is(d.v.Restorable(), levels.ErrNotRestorable) {
-		t.Fatal("no snapshot is due after the cut")
+		t.Fatal("no snapshot is due after an epoch began")
 	}
 	d.snapshot()
 	if d.v.SnapshotDue(levels.Policy{}, d.now) {

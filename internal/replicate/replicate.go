@@ -28,7 +28,7 @@ import (
 var (
 	// ErrConflict: the prefix at the replica is another database's.
 	ErrConflict = errors.New("replica prefix belongs to another database")
-	// ErrBackupExists: the replica has a backup of a database that was made anew.
+	// ErrBackupExists: the replica has a backup of a database that was just created.
 	ErrBackupExists = errors.New("the replica has a backup of this database")
 	// ErrReplacing: replacing the local file failed half-way, so that the old file, the
 	// new one or none may be at the path.

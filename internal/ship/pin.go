@@ -98,7 +98,7 @@ func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
 	if p.main, err = s.cfg.Stat(db.Path); err != nil {
 		return err
 	}
-	if p.main.Ino != p.ino { // otherwise one file's state would be taken for the other's
+	if p.main.Ino != p.ino { // otherwise the state of one file would be recorded for another
 		return fmt.Errorf("%w: %s: another file has taken its place", ErrUnsettled, db.Path)
 	}
 	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {

@@ -66,8 +66,8 @@ type Config struct {
 	// are read at once, and as many again for the LTX file that is made of them.
 	// Default 1 MiB; at least one frame is always read.
 	ChunkSize int
-	// Node and Session go into every LTX header, to tell our own writes from
-	// those of another writer: Node is the state directory, Session this run.
+	// Node and Session go into every LTX header, to distinguish our own writes from those
+	// of another writer. Node identifies the state directory, Session this process.
 	Node, Session uint32
 	// Mine reports whether a session of a node is known to have run with this state
 	// directory, and not with a copy of it. Default: it never is.
