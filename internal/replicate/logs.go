@@ -92,12 +92,12 @@ func (l *Logs) IDs() []string {
 // Note remembers the log beside a database that was opened.
 func (l *Logs) Note(id string, f fsid.Files) { l.note(id, f, 0, false) }
 
-func (l *Logs) note(id string, f fsid.Files, salt uint32, salted bool) {
+func (l *Logs) note(id string, f fsid.Files, salt uint32, saltKnown bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.logs[id]
-	now := logOf{f.Main.Ino, f.WAL.Ino, salt, salted}
-	if !salted && was.main == now.main && was.wal == now.wal {
+	now := logOf{f.Main.Ino, f.WAL.Ino, salt, saltKnown}
+	if !saltKnown && was.main == now.main && was.wal == now.wal {
 		return // what is known may include the salt
 	}
 	if now.wal == 0 {
