@@ -27,7 +27,7 @@ import (
 // first within one moment it does not.
 //
 // It has been seen red without each of these: Confirm and confirmLate
-// (internal/ship/place.go), the grace of level 0 (internal/levels/retain.go), the
+// (internal/ship/confirm.go), the grace of level 0 (internal/levels/retain.go), the
 // sessions and the detection of a copy (internal/catalog/session.go), who is fenced
 // and who is untouched (internal/ship/verify.go).
 func TestNoMachineLosesWhatAnotherPromised(t *testing.T) {

@@ -51,8 +51,8 @@ func Example() {
 
 	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	_ = server.Shutdown(bounded) // 1. nothing new comes in; handles are released
-	err = m.Close(bounded)       // 2. ships what is left, and names what is not durable
+	_ = server.Shutdown(bounded) // 1. no new requests; handles are released
+	err = m.Close(bounded)       // 2. ships the rest, and names what is not durable
 	fmt.Println(err)
 	// Output:
 	// 200

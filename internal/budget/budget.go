@@ -1,17 +1,17 @@
-// Package budget keeps a sum of sizes within a limit by naming the holders that are to
-// shrink theirs. It does not know what the sizes are of, and does no I/O.
+// Package budget keeps a sum of sizes within a limit by choosing which holders have to
+// shrink. It does not know what the sizes are of. It has no lock and does no I/O.
 package budget
 
 import "container/heap"
 
-// Budget holds the sizes of any number of holders and their sum. When the sum is above
-// the limit, it names holders that are to give back, the heaviest first, and none of them
-// again before its answer has come. All operations cost O(log n) at most. Not safe for
-// concurrent use.
+// Budget has the sizes of any number of holders and their sum. While the sum is above the
+// limit, Next returns holders that have to shrink, that of the greatest weight first, and
+// none of them again before it has answered. All operations are O(log n) at most. Not safe
+// for concurrent use.
 type Budget[K comparable] struct {
 	limit int64
 	total int64
-	asked int64 // the part of total that was asked back and not answered
+	asked int64 // the sum of the sizes of holders that were asked and have not answered
 	slots map[K]*slot[K]
 	queue queue[K] // the holders that may be asked
 }
@@ -28,26 +28,26 @@ type state uint8
 
 const (
 	waiting state = iota // in the queue
-	asked                // Next has named it
-	tried                // it could not give back; its next Set puts it into the queue
+	asked                // Next has returned it, and it has not answered
+	unable               // it could not shrink; its next Set puts it into the queue
 )
 
-// New returns an empty budget. A limit of zero or less means no limit: then Next names
-// nobody.
+// New returns an empty budget. A limit of zero or less means no limit: then Next never
+// returns a holder.
 func New[K comparable](limit int64) *Budget[K] {
 	return &Budget[K]{limit: limit, slots: map[K]*slot[K]{}}
 }
 
-// Asked reports whether Next has named the holder and no answer has come.
+// Asked reports whether Next has returned the holder and it has not answered.
 func (b *Budget[K]) Asked(k K) bool {
 	s := b.slots[k]
 	return s != nil && s.state == asked
 }
 
-// Set says how large a holder is now; zero or less is Remove. A holder of more weight is
-// asked before one of less. answer says that the holder was asked and has done what it
-// could. If it is still larger than half of what it was, it is not asked again before its
-// next Set: otherwise one that cannot give back would be asked in a loop.
+// Set records the size of a holder; zero or less removes it. A holder of more weight is
+// asked before one of less. answer means that the holder was asked and has shrunk as far as
+// it could. If it is still larger than half of its former size, it is not asked again before
+// its next Set: otherwise a holder that cannot shrink would be asked in a loop.
 func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 	if size <= 0 {
 		b.Remove(k)
@@ -55,7 +55,7 @@ func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 	}
 	s := b.slots[k]
 	if s == nil {
-		s = &slot[K]{key: k, state: tried}
+		s = &slot[K]{key: k, state: unable}
 		b.slots[k] = s
 		answer = false
 	}
@@ -69,7 +69,7 @@ func (b *Budget[K]) Set(k K, size, weight int64, answer bool) {
 		b.asked += size - old
 	case s.state == asked && size > old/2:
 		b.asked -= old
-		s.state = tried
+		s.state = unable
 	default:
 		if s.state == asked {
 			b.asked -= old
@@ -95,8 +95,8 @@ func (b *Budget[K]) Remove(k K) {
 	}
 }
 
-// Next returns the next holder that is to give back what it has. It returns false if what
-// was asked back so far is enough, or if nobody is left to ask.
+// Next returns the next holder that has to shrink. It returns false if the holders that were
+// asked already are enough, or if none is left to ask.
 func (b *Budget[K]) Next() (k K, ok bool) {
 	if b.limit <= 0 || b.total-b.asked <= b.limit || len(b.queue) == 0 {
 		return k, false

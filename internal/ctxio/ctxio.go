@@ -1,5 +1,5 @@
-// Package ctxio lets reading, sleeping and waiting end with a context. It touches nothing
-// of its own and has no locks; see each function for concurrent use.
+// Package ctxio makes reading, sleeping and waiting end when a context does. It has no
+// state and no locks.
 package ctxio
 
 import (
@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Sleep waits for d, or returns the cause of ctx's end if that comes first.
+// Sleep waits for d. If ctx ends before that, it returns the cause.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -22,8 +22,8 @@ func Sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// Reader ends a reader with a context, and counts what was read. It is as safe
-// for concurrent use as R is.
+// Reader reads from R until a context ends, and counts what was read. It is safe for
+// concurrent use if R is.
 type Reader struct {
 	Ctx context.Context
 	R   io.Reader
@@ -31,8 +31,8 @@ type Reader struct {
 	N   *atomic.Int64 // bytes read are added to it; nil: not counted
 }
 
-// Read fails with the error of the context once that has ended, at the end of R
-// too: what was written so far must then not be taken for the whole.
+// Read returns the error of the context once that has ended, even if R is at its end:
+// what was copied so far must then not be taken for the whole.
 func (r *Reader) Read(p []byte) (int, error) {
 	if err := r.Ctx.Err(); err != nil {
 		return 0, err
@@ -44,7 +44,7 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close closes C.
+// Close closes C, if it is set.
 func (r *Reader) Close() error {
 	if r.C == nil {
 		return nil

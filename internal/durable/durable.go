@@ -1,6 +1,6 @@
-// Package durable makes names of files survive a power failure. It touches the
-// paths that it is given and nothing else, and has no state and no locks: two
-// writers of one path are kept apart by the callers, or the last of them wins.
+// Package durable makes the names of files survive a power failure. It touches only the
+// paths that it is given, and has no state and no locks: if two goroutines write to one
+// path at the same time, the last one wins.
 package durable
 
 import (
@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 )
 
-// SyncDir flushes a directory to disk: the names that were made, renamed or
-// removed in it before.
+// SyncDir flushes a directory to disk, so that names which were created, renamed or removed
+// in it before survive a power failure.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -19,9 +19,9 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReplaceFile writes a small file, with mode 0600, so that a crash leaves the
-// old content or the new, and the new one after ReplaceFile has returned nil.
-// Such a crash may leave a file called like path with .tmp at its end.
+// ReplaceFile writes a small file with mode 0600. After a crash it has the old content or
+// the new one, and once ReplaceFile has returned nil, the new one. A crash may leave a file
+// beside it whose name begins with that of path and ends with ".tmp".
 func ReplaceFile(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {

@@ -24,17 +24,18 @@ func AccessOf(info fs.FileInfo) Access {
 	return a
 }
 
-// Give sets the mode and owner of a file. Only root may give a file to another owner:
-// any other user keeps it. It never opens the mode further before the owner is right.
+// Give sets the mode and owner of a file. Only root may give a file to another owner; for
+// any other user the owner stays. The owner is set first, so that nobody gets access by the
+// new mode to a file of the old owner.
 func (a Access) Give(path string) error {
 	if a.Owned {
 		if err := os.Chown(path, a.UID, a.GID); err != nil && !errors.Is(err, fs.ErrPermission) &&
-			!errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) { // EINVAL: an owner that this user namespace has not
+			!errors.Is(err, syscall.EINVAL) && !errors.Is(err, errors.ErrUnsupported) { // EINVAL: this user namespace does not have the owner
 			return err
 		}
 	}
 	if a.Mode == 0 {
-		return nil // as it was made: 0644 under the usual umask
+		return nil // it keeps the mode with which it was created: 0644 under the usual umask
 	}
 	return os.Chmod(path, a.Mode.Perm())
 }

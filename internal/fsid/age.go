@@ -6,31 +6,31 @@ import (
 	"time"
 )
 
-// AgeClock says how old what the replica holds may be taken to be. Its files
-// bear the wall clock's time, and a clock that is set forward makes them old at
-// a stroke: a retention that believed it would delete what is minutes old. Safe
-// for concurrent use.
+// AgeClock returns the time from which the age of files at the replica is counted. They have
+// time stamps of the wall clock, and if that is set forward they look old at once: retention
+// would delete files that are minutes old. Safe for concurrent use.
 type AgeClock struct {
-	Keep time.Duration // the longest retention; must not change
+	Keep time.Duration // the longest retention; must not change after the first use
 
 	mu    sync.Mutex
 	last  time.Time
 	jumps []jump // forward ones, the oldest first
 }
 
-// jump is a step of the wall clock that the monotonic one did not make.
+// jump is a step of the wall clock that the monotonic clock did not make.
 type jump struct {
 	seen time.Time
 	by   time.Duration
 }
 
-// jumpTolerance is what is taken for the clock being adjusted, not set.
+// jumpTolerance is the largest step that counts as an adjustment of the clock, and not as a
+// jump.
 const jumpTolerance = time.Minute
 
-// Trusted returns the time by which files are old: now, less every step forward of
-// the last Keep. After that time, by the monotonic clock, a file of before the
-// step is as old as it looks. That a machine slept looks the same, and delays
-// what is deleted by as much.
+// Trusted returns the time from which to count: now, less all jumps forward in the last Keep.
+// Once Keep has passed since a jump, by the monotonic clock, files from before the jump are
+// as old as they look. If the machine slept, that looks like a jump too, and delays
+// deletions by the same time.
 func (c *AgeClock) Trusted(now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,8 +46,8 @@ func (c *AgeClock) Trusted(now time.Time) time.Time {
 	return now.Add(-total)
 }
 
-// stepped notes a step. One back takes back those forward before it, never one
-// that follows: what was written in between bears a time too early.
+// stepped notes a jump. One back cancels jumps forward before it. It does not cancel those
+// that follow, because what was written in between has time stamps that are too early.
 func (c *AgeClock) stepped(now time.Time, by time.Duration) {
 	switch {
 	case by > jumpTolerance:

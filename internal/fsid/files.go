@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Files is what stat says of a database and its WAL. A WAL that does not exist
-// has the zero Fingerprint.
+// Files is what stat says about a database and its WAL. A WAL that does not exist has the
+// zero Fingerprint.
 type Files struct{ Main, WAL Fingerprint }
 
-// StatFiles looks at both files of the database at path with stat, which is
-// StatWith but in tests. A missing database is fs.ErrNotExist.
+// StatFiles takes the fingerprints of the database at path and of its WAL with stat, which
+// is StatWith except in tests. If there is no database, the error is fs.ErrNotExist.
 func StatFiles(path string, stat func(path, suffix string) (Fingerprint, error)) (Files, error) {
 	var st Files
 	var err error
@@ -27,10 +27,10 @@ func StatFiles(path string, stat func(path, suffix string) (Fingerprint, error))
 // ModTime returns when either file was last written.
 func (s Files) ModTime() time.Time { return time.Unix(0, max(s.Main.Mtime, s.WAL.Mtime)) }
 
-// Racy reports whether a later write could leave the stamps as they are.
+// Racy reports whether a later write could leave the time stamps as they are.
 func (s Files) Racy(now time.Time) bool { return s.Main.Racy(now) || s.WAL.Racy(now) }
 
-// Young is Racy without stamps in the future, which waiting does not make older.
+// Young is Racy, but false for stamps in the future: waiting does not make them older.
 func (s Files) Young(now time.Time) bool {
 	return s.Racy(now) && !s.Main.Ahead(now) && !s.WAL.Ahead(now)
 }

@@ -1,6 +1,6 @@
-// Package fsid says what stat tells of files: which file a path leads to, whether
-// its content may have changed, who may use it, and which mount it is on. It also
-// judges how far the time stamps of files can be trusted.
+// Package fsid has what stat says about files: which file a path leads to, whether its
+// content may have changed, who may use it, and which mount it is on. It also decides how
+// far the time stamps of files can be trusted.
 //
 // It never opens a file: closing a descriptor of a database would drop the locks
 // that SQLite has on it in this process. Everything but AgeClock is a plain value
@@ -12,8 +12,8 @@ import (
 	"syscall"
 )
 
-// ID is a file, whatever its names are: its device and inode. The zero value is
-// no file.
+// ID identifies a file, whatever its names are, by its device and inode. The zero value
+// stands for no file.
 type ID struct{ Dev, Ino uint64 }
 
 // IsZero reports whether the ID is that of no file.
@@ -30,7 +30,7 @@ func Of(info os.FileInfo) ID {
 // Links returns the number of names that the file has.
 func Links(info os.FileInfo) uint64 { return uint64(info.Sys().(*syscall.Stat_t).Nlink) }
 
-// Look returns which file a path leads to, and what stat says of it.
+// Look returns which file a path leads to, and what stat says about it.
 func Look(path string) (ID, os.FileInfo, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -39,7 +39,7 @@ func Look(path string) (ID, os.FileInfo, error) {
 	return Of(info), info, nil
 }
 
-// OrZero is At, with the zero ID where no file can be found.
+// OrZero is At, but returns the zero ID instead of an error.
 func OrZero(path string) ID {
 	id, err := At(path)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 )
 
-// SameMount reports whether a file may be renamed from one directory to the other:
-// two volumes of one disk have the same device number, but no rename and no link
-// leads from one to the other. Where the system does not know, it reports true.
+// SameMount reports whether a file can be renamed from one directory to the other. Two
+// mounts may be on the same device, and then no rename and no link is possible between
+// them. If the system does not say, SameMount reports true.
 func SameMount(a, b string) bool {
 	x, y := OrZero(a), OrZero(b)
 	if x.IsZero() || x.Dev != y.Dev {
@@ -16,11 +16,12 @@ func SameMount(a, b string) bool {
 	}
 	m, ok := mountOf(a)
 	n, ok2 := mountOf(b)
-	return !ok || !ok2 || m == n // otherwise the rename itself finds out
+	return !ok || !ok2 || m == n // if the mount is not known, the rename finds out
 }
 
-// DeviceOf returns the file system of a directory, or of what is left of its path.
-// It is the directories' that count: a file's own may differ, as on overlayfs.
+// DeviceOf returns the device of a directory or, if it does not exist, of the innermost
+// existing directory above it. It is used instead of a file's own device, which may differ
+// from the directory's, for example on overlayfs.
 func DeviceOf(dir string) (dev uint64, ok bool) {
 	for {
 		id, err := At(dir)

@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// At returns which file a path leads to. It allocates nothing, since every lease
-// of the pool asks. A missing file's error is fs.ErrNotExist.
+// At returns which file a path leads to. It allocates nothing, because every lease of the
+// pool calls it. If there is no file, the error is fs.ErrNotExist.
 func At(path string) (ID, error) {
 	var st syscall.Stat_t
 	ok, err := statAt(path, "", &st)
@@ -23,9 +23,9 @@ func At(path string) (ID, error) {
 	return ID{st.Dev, st.Ino}, nil
 }
 
-// StatWith takes the fingerprint of the file at path+suffix without opening it,
-// as os.Stat would. It allocates nothing: every hot database is looked at every
-// second. A missing file's error is fs.ErrNotExist.
+// StatWith takes the fingerprint of the file at path+suffix without opening it, as Stat
+// does. It allocates nothing, because it is called for every hot database every second. If
+// there is no file, the error is fs.ErrNotExist.
 func StatWith(path, suffix string) (Fingerprint, error) {
 	var st syscall.Stat_t
 	ok, err := statAt(path, suffix, &st)
@@ -41,9 +41,8 @@ func StatWith(path, suffix string) (Fingerprint, error) {
 	}, nil
 }
 
-// statAt fills st with what stat says of path+suffix. Where ok is false, os.Stat
-// has to be asked: the path is too long for the buffer, or the error is one that
-// should name the path.
+// statAt fills st with what stat says about path+suffix. If ok is false, the caller must use
+// os.Stat: the path is too long for the buffer, or the error should name the path.
 func statAt(path, suffix string, st *syscall.Stat_t) (ok bool, err error) {
 	var name [512]byte
 	if len(path)+len(suffix) >= len(name) || strings.IndexByte(path, 0) >= 0 {

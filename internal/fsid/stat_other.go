@@ -2,7 +2,7 @@
 
 package fsid
 
-// At returns which file a path leads to. A missing file's error is fs.ErrNotExist.
+// At returns which file a path leads to. If there is no file, the error is fs.ErrNotExist.
 func At(path string) (ID, error) {
 	id, _, err := Look(path)
 	return id, err

@@ -1,6 +1,7 @@
-// Package lag counts how long commits took to be acknowledged: one histogram of
-// everything observed, and one of the last minutes for quantiles. It is told the
-// time, and does no I/O. A Window has a lock of its own, the innermost.
+// Package lag counts how long it took until commits were acknowledged: in one histogram
+// since the start, and in one of the last minutes, for quantiles. The caller passes the
+// time in, and the package does no I/O. A Window has a lock of its own, under which it
+// calls nothing.
 package lag
 
 import (
@@ -36,16 +37,16 @@ type Histogram struct {
 // value is ready to use. Safe for concurrent use.
 type Window struct {
 	mu       sync.Mutex
-	now, old [fine]uint32 // the current period, and the one before it
-	since    time.Time    // when the current period began
-	total    Histogram    // its buckets are not cumulative
+	now, old [fineBuckets]uint32 // the current period, and the one before it
+	since    time.Time           // when the current period began
+	total    Histogram           // its buckets are not cumulative
 }
 
 const (
 	period = time.Minute
-	// fine is enough for 2^40 microseconds, twelve days: 8 exact buckets, then 8
-	// for each power of two.
-	fine = 8 * (40 - 3 + 1)
+	// fineBuckets buckets are enough for 2^40 microseconds, which is twelve days: 8 of one
+	// microsecond each, then 8 for each power of two.
+	fineBuckets = 8 * (40 - 3 + 1)
 )
 
 // fineBucket is the bucket of a lag, in microseconds.
@@ -54,7 +55,7 @@ func fineBucket(us uint64) int {
 		return int(us)
 	}
 	shift := bits.Len64(us) - 4
-	return min(8*shift+int(us>>shift), fine-1)
+	return min(8*shift+int(us>>shift), fineBuckets-1)
 }
 
 // fineBound is the upper end of a bucket: at most an eighth above any lag in it.
@@ -70,9 +71,9 @@ func fineBound(i int) time.Duration {
 func (w *Window) rotateLocked(now time.Time) {
 	switch age := now.Sub(w.since); {
 	case age >= 2*period:
-		w.now, w.old, w.since = [fine]uint32{}, [fine]uint32{}, now
+		w.now, w.old, w.since = [fineBuckets]uint32{}, [fineBuckets]uint32{}, now
 	case age >= period:
-		w.old, w.now, w.since = w.now, [fine]uint32{}, now
+		w.old, w.now, w.since = w.now, [fineBuckets]uint32{}, now
 	}
 }
 

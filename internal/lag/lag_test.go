@@ -41,7 +41,7 @@ func TestEachLagHasOneBucketAndEndsAtItsBound(t *testing.T) {
 			t.Fatalf("%d µs are in bucket %d, %v to %v", us, i, fineBound(i-1), fineBound(i))
 		}
 	}
-	if i := fineBucket(1 << 63); i != fine-1 {
+	if i := fineBucket(1 << 63); i != fineBuckets-1 {
 		t.Errorf("a very long one goes to bucket %d", i)
 	}
 }

@@ -24,8 +24,8 @@ const keptCost = 96
 // nil Cache keeps nothing. Safe for concurrent use.
 //
 // It never has bytes of a file that does not exist: only Inventory.Wrote adds bytes, for a
-// write that the replica has acknowledged, and any other change of what the inventory
-// knows under the same level and TXIDs drops them.
+// write that the replica has acknowledged, and whatever else changes that file in the
+// inventory drops them.
 type Cache struct {
 	limit int64
 
@@ -46,7 +46,7 @@ type kept struct {
 // cost is the memory that the file takes.
 func (k *kept) cost() int64 { return keptCost + int64(cap(k.data)) }
 
-// shelf is what a cache holds of one inventory.
+// shelf is the part of a cache that belongs to one inventory.
 type shelf struct {
 	cache *Cache
 	files []*kept // sorted by level, min, max; guarded by cache.mu
@@ -92,7 +92,7 @@ func (s *shelf) searchLocked(want key) (int, bool) {
 	})
 }
 
-// takeLocked takes a file off the shelf and out of the cache.
+// takeLocked removes a file from the shelf and from the cache.
 func (s *shelf) takeLocked(i int) {
 	s.cache.unlinkLocked(s.files[i])
 	s.files = slices.Delete(s.files, i, i+1)

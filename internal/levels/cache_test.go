@@ -16,7 +16,7 @@ import (
 // remembering is a tenant with a cache.
 func remembering(t testing.TB, c *levels.Cache) *tenant {
 	d := newTenant(t, 1)
-	d.v.Remember(c)
+	d.v.UseCache(c)
 	return d
 }
 
@@ -94,7 +94,7 @@ func TestBytesThatMayNotBeWhatIsStoredAreNeverUsed(t *testing.T) {
 		return &o.info
 	}
 	for what, change := range map[string]func(d *tenant){
-		"a write that failed":       func(d *tenant) { d.v.Doubt(0, 3, 3); d.v.Add(info(d, 3)) },
+		"a write that failed":       func(d *tenant) { d.v.MarkStray(0, 3, 3); d.v.Add(info(d, 3)) },
 		"a file found at the store": func(d *tenant) { d.v.Add(info(d, 3)) },
 		"a file written unseen":     func(d *tenant) { d.v.Wrote(info(d, 3), nil) },
 		"half of the bytes":         func(d *tenant) { d.v.Wrote(info(d, 3), []byte("half")) },
@@ -107,7 +107,7 @@ func TestBytesThatMayNotBeWhatIsStoredAreNeverUsed(t *testing.T) {
 			}
 			d.v.Reset(all)
 		},
-		"a database given up":        func(d *tenant) { d.v.Forget() },
+		"a database given up":        func(d *tenant) { d.v.DropCached() },
 		"a file gone and there anew": func(d *tenant) { d.v.Remove(info(d, 3)); d.v.Add(info(d, 3)) },
 		"another encoding": func(d *tenant) {
 			if err := d.v.UnmarshalBinary(encode(t, d.v)); err != nil {
@@ -174,7 +174,7 @@ func TestARandomCacheStaysWithinItsBoundAndTrue(t *testing.T) {
 	want := make([]map[file][]byte, fleet) // what was written last, kept or not
 	fresh := func(i int) {
 		vs[i] = new(levels.Inventory)
-		vs[i].Remember(c)
+		vs[i].UseCache(c)
 		want[i] = map[file][]byte{}
 	}
 	for i := range vs {
@@ -202,16 +202,16 @@ func TestARandomCacheStaysWithinItsBoundAndTrue(t *testing.T) {
 				data[0] ^= 1 // the caller's buffer is its own again
 			}
 		case n < 80:
-			vs[i].Doubt(f.level, f.txid, f.txid)
+			vs[i].MarkStray(f.level, f.txid, f.txid)
 			delete(want[i], f)
 		case n < 90:
 			vs[i].Add(info)
 			delete(want[i], f)
 		case n < 91:
-			vs[i].Forget()
+			vs[i].DropCached()
 			want[i] = map[file][]byte{}
 		case n < 92:
-			vs[i].Forget()
+			vs[i].DropCached()
 			fresh(i)
 		}
 		if size := c.Size(); size > limit || size < 0 {
@@ -228,7 +228,7 @@ func TestARandomCacheStaysWithinItsBoundAndTrue(t *testing.T) {
 		t.Error("one of them hardly ever happened")
 	}
 	for _, v := range vs {
-		v.Forget()
+		v.DropCached()
 	}
 	if size := c.Size(); size != 0 {
 		t.Errorf("%d bytes of nothing", size)
@@ -249,7 +249,7 @@ func TestTheCacheTakesNoMoreMemoryThanItsBound(t *testing.T) {
 		data := bytes.Repeat([]byte("x"), size)
 		for i := range vs {
 			vs[i] = new(levels.Inventory)
-			vs[i].Remember(c)
+			vs[i].UseCache(c)
 		}
 		before := heapNow()
 		const files = 200_000

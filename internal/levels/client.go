@@ -35,7 +35,8 @@ type compactClient struct {
 	pageSize uint32 // of the sources
 	written  int64
 
-	// A compactor that failed may go on reading in the background for a moment.
+	// Atomic, because a compactor that failed may go on reading in the background for a
+	// moment.
 	read    atomic.Int64
 	missing atomic.Bool
 }
@@ -118,15 +119,16 @@ func (c *compactClient) check(rc io.ReadCloser, info *ltx.FileInfo) (io.ReadClos
 	return io.NopCloser(r), rc.Close()
 }
 
-// compareWith compares the destination, which exists already, with what would be written.
+// compareWith compares the destination, which exists already, with the bytes that r would
+// write. The error is ErrForeign if they are different changes.
 func (c *compactClient) compareWith(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, 0, 0)
 	if err != nil {
 		return nil, err
 	}
 	var n atomic.Int64
-	stands := &countedReader{rc, &n}
-	_, same, err := ltxfile.Same(r, untrusted.NewLTX(stands))
+	existing := &countedReader{rc, &n}
+	_, same, err := ltxfile.Same(r, untrusted.NewLTX(existing))
 	if err = errors.Join(err, rc.Close()); err != nil {
 		return nil, err
 	} else if !same {
@@ -142,13 +144,13 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 		return c.compareWith(ctx, level, minTXID, maxTXID, r)
 	}
 	var n atomic.Int64
-	c.v.Doubt(level, minTXID, maxTXID)
+	c.v.MarkStray(level, minTXID, maxTXID)
 	failpoint.Hit("compact.put.before")
 	src := &countedReader{io.NopCloser(r), &n}
 	var body io.Reader = src
-	var copied *head
+	var copied *limitedBuffer
 	if c.shelf != nil {
-		copied = &head{most: maxKept}
+		copied = &limitedBuffer{most: maxKept}
 		body = io.TeeReader(src, copied)
 	}
 	info, err := c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, body)
@@ -166,14 +168,14 @@ func (c *compactClient) WriteLTXFile(ctx context.Context, level int, minTXID, ma
 	return info, nil
 }
 
-// head keeps what is written to it, as long as it is no more than most bytes.
-type head struct {
+// limitedBuffer keeps what is written to it, unless that is more than most bytes.
+type limitedBuffer struct {
 	most int
 	buf  []byte
 	over bool
 }
 
-func (h *head) Write(p []byte) (int, error) {
+func (h *limitedBuffer) Write(p []byte) (int, error) {
 	if h.over = h.over || len(h.buf)+len(p) > h.most; h.over {
 		h.buf = nil
 	} else {
@@ -183,7 +185,7 @@ func (h *head) Write(p []byte) (int, error) {
 }
 
 // all returns everything that was written, or nil if that was too much.
-func (h *head) all() []byte {
+func (h *limitedBuffer) all() []byte {
 	if h == nil || h.over {
 		return nil
 	}

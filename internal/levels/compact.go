@@ -29,15 +29,16 @@ func (r *Report) Add(o Report) {
 	r.BytesWritten += o.BytesWritten
 }
 
-// Compact merges files of each level into one of the next level, if that is due or, if all
-// is set, wherever a level has two files or more to merge: that is for a database that
-// becomes cold. It makes one request for each file that it writes, and one for each file
-// that it reads and whose bytes are not kept (see Inventory.Remember). It makes no listing.
+// Compact merges files of each level into files of the next level where that is due. If all
+// is set, it does so wherever a level has two files or more to merge; that is for a
+// database that becomes cold. It makes one request for each file that it writes, and one
+// for each file that it reads and that is not in the cache (see Inventory.UseCache). It
+// makes no listing.
 //
-// A file is added to the inventory when the replica has acknowledged it. On an error, the
-// compactions before it are done, and another call goes on from there. See ErrInventory
-// and ErrPageSize for errors that another call does not overcome. ctx bounds all requests.
-// A nil logger discards.
+// A file is added to the inventory when the replica has acknowledged it. After an error,
+// the compactions before it are done, and another call goes on from there. See ErrInventory
+// and ErrPageSize for errors that need more than another call. ctx bounds all requests. A
+// nil logger discards.
 //
 // Calls for different inventories may run at the same time.
 func Compact(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, all bool, logger *slog.Logger) (Report, error) {
@@ -67,7 +68,7 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	c := &compactClient{ReplicaClient: client, v: v, shelf: v.shelf, dst: dst}
 	var reached ltx.TXID
 	for _, f := range run {
-		if f.max > reached { // otherwise another file contains all of it
+		if f.max > reached { // otherwise a file of the run contains all of it
 			c.sources = append(c.sources, f.info(dst-1))
 			reached = f.max
 		}
@@ -86,7 +87,7 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	rep := Report{BytesRead: c.read.Load(), BytesWritten: c.written}
 	if err == nil {
 		rep.Compactions, rep.FilesRead = 1, len(c.sources)
-		for _, f := range run { // nobody reads them again
+		for _, f := range run { // no compaction reads them again
 			v.shelf.drop(key{dst - 1, f.min, f.max})
 		}
 		return rep, nil
@@ -95,7 +96,7 @@ func compactRun(ctx context.Context, client litestream.ReplicaClient, v *Invento
 	case c.missing.Load():
 		err = fmt.Errorf("%w: %w", ErrInventory, err)
 	case errors.Is(err, ErrPageSize):
-		v.Cut(c.sources[c.opened-1].MaxTXID)
+		v.BeginEpoch(c.sources[c.opened-1].MaxTXID)
 	}
 	return rep, fmt.Errorf("compact %d files to level %d: %w", len(c.sources), dst, err)
 }

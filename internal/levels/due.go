@@ -9,8 +9,9 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// CompactionDue reports whether Compact has something to do. It looks only at
-// the files not yet compacted and is cheap enough for every write.
+// CompactionDue reports whether Compact, called without all, has something to do. It looks
+// only at the files that are not compacted yet, and is cheap enough to be called after
+// every write.
 func (v *Inventory) CompactionDue(p Policy) bool {
 	p = p.withDefaults()
 	for level := range p.MaxLevel {
@@ -44,9 +45,9 @@ func (p Policy) due(level int, run []file) bool {
 	return len(run) >= p.files(level) || level == 0 && len(run) >= 2 && size(run) >= p.L0Bytes
 }
 
-// runs yields the files of a level that are not in the next level. They come in parts that
-// may be compacted into one file: inside a part no TXID is missing and no epoch begins. As
-// in litestream, a file counts as in the next level if its first TXID is.
+// runs yields the files of a level that are not in the next level, in runs that may be
+// compacted into one file: inside a run no TXID is missing and no epoch begins. As in
+// litestream, a file counts as being in the next level if its first TXID is.
 func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 	return func(yield func(run []file) bool) {
 		done := v.levels[level+1].max
@@ -56,7 +57,7 @@ func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 			n, last := 1, files[0]
 			for ; n < len(files); n++ {
 				f := files[n]
-				if f.min > last.max+1 || v.cutBetween(last, f) {
+				if f.min > last.max+1 || v.epochBetween(last, f) {
 					break
 				}
 				if f.max > last.max {
@@ -71,10 +72,10 @@ func (v *Inventory) runs(level int) func(yield func(run []file) bool) {
 	}
 }
 
-// dueRuns returns the runs of a level to compact now, oldest first: the runs of two files
-// or more up to the last one that is due, or all of them. It must leave out none before
-// that one: once a later run is compacted, an earlier one would stay in its level for
-// good.
+// dueRuns returns the runs of a level to compact now, the oldest first: the runs of two
+// files or more, up to the last one that is due or, if all is set, all of them. It must not
+// leave out a run before that one, since once a later run is in the next level, an earlier
+// one counts as being there and would never be compacted.
 func (v *Inventory) dueRuns(level int, p Policy, all bool) [][]file {
 	var runs [][]file
 	due := 0
@@ -114,11 +115,11 @@ func (v *Inventory) SnapshotDue(p Policy, now time.Time) bool {
 		return false
 	case !ok, newest.created == unknownTime:
 		return true
-	case len(v.cuts) > 0 && v.cuts[len(v.cuts)-1] >= newest.max && v.cuts[len(v.cuts)-1] < last:
+	case len(v.epochs) > 0 && v.epochs[len(v.epochs)-1] >= newest.max && v.epochs[len(v.epochs)-1] < last:
 		return true
 	}
 	age := now.Sub(time.UnixMilli(newest.created))
-	return age >= p.SnapshotInterval || age <= -p.SnapshotInterval // or a clock was wrong once
+	return age >= p.SnapshotInterval || age <= -p.SnapshotInterval // the second: some clock was wrong
 }
 
 // newestSnapshot is the file from TXID 1 that ends last.

@@ -20,7 +20,7 @@ const (
 // The encoding is the version; then, for each level, in integers of variable length, the
 // number of files and for each file the distance of its first TXID from the last TXID of
 // the file before, the number of its TXIDs less one, its size and the time since the last
-// known time (the least integer if it is unknown); then the cuts, the strays, the marks,
+// known time (the least integer if it is unknown); then the epochs, the strays, the marks,
 // and a CRC-32C of all of these.
 
 // AppendBinary appends the inventory to b, in about 7 bytes for a small file.
@@ -46,8 +46,8 @@ func (v *Inventory) AppendBinary(b []byte) ([]byte, error) {
 			created = f.created
 		}
 	}
-	b = binary.AppendUvarint(b, uint64(len(v.cuts)))
-	for _, txid := range v.cuts {
+	b = binary.AppendUvarint(b, uint64(len(v.epochs)))
+	for _, txid := range v.epochs {
 		b = binary.AppendUvarint(b, uint64(txid))
 	}
 	b = binary.AppendUvarint(b, uint64(len(v.strays)))
@@ -66,9 +66,9 @@ func (v *Inventory) AppendBinary(b []byte) ([]byte, error) {
 	return binary.BigEndian.AppendUint32(b, checksum(b[start:])), nil
 }
 
-// UnmarshalBinary replaces the inventory by an encoded one. On an error, which wraps
-// ErrEncoding, it changes nothing. It takes memory of at most a small multiple of len(b),
-// whatever b is.
+// UnmarshalBinary replaces the inventory by an encoded one. If it returns an error, which
+// wraps ErrEncoding, it has changed nothing. Whatever b is, it uses memory of at most a
+// small multiple of len(b).
 func (v *Inventory) UnmarshalBinary(b []byte) error {
 	n := len(b) - checksumSize
 	if n < 1 || binary.BigEndian.Uint32(b[n:]) != checksum(b[:n]) {
@@ -82,13 +82,13 @@ func (v *Inventory) UnmarshalBinary(b []byte) error {
 	for level := range w.levels {
 		d.files(&w.levels[level])
 	}
-	w.cuts = d.cuts()
+	w.epochs = d.epochs()
 	w.strays = d.strays(&w)
 	w.marks = d.marks()
 	if d.Bad || len(d.B) > 0 {
 		return fmt.Errorf("%w: malformed", ErrEncoding)
 	}
-	v.Forget()
+	v.DropCached()
 	w.shelf = v.shelf
 	*v = w
 	return nil
@@ -130,17 +130,17 @@ func (d *decoder) files(l *list) {
 	}
 }
 
-func (d *decoder) cuts() []ltx.TXID {
-	var cuts []ltx.TXID
+func (d *decoder) epochs() []ltx.TXID {
+	var epochs []ltx.TXID
 	for range d.Count(1) {
 		txid := ltx.TXID(d.Uvarint())
-		if d.Bad || len(cuts) > 0 && cuts[len(cuts)-1] >= txid {
+		if d.Bad || len(epochs) > 0 && epochs[len(epochs)-1] >= txid {
 			d.Fail()
 			return nil
 		}
-		cuts = append(cuts, txid)
+		epochs = append(epochs, txid)
 	}
-	return cuts
+	return epochs
 }
 
 // strays reads the strays, none of which may be a file of v.

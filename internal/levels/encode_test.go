@@ -35,11 +35,11 @@ func sample() *levels.Inventory {
 	v.Add(&ltx.FileInfo{Level: 1, MinTXID: 121, MaxTXID: math.MaxUint64, Size: 5, CreatedAt: at})
 	v.Add(&ltx.FileInfo{Level: 9, MinTXID: 1, MaxTXID: 100, Size: 1 << 40, CreatedAt: at})
 	v.Add(&ltx.FileInfo{Level: 9, MinTXID: 1, MaxTXID: 200, Size: 1 << 40, CreatedAt: at})
-	v.Cut(70)
-	v.Cut(30)
-	v.Cut(70)
-	v.Doubt(2, 1, 120)
-	v.Doubt(0, 7, 7)
+	v.BeginEpoch(70)
+	v.BeginEpoch(30)
+	v.BeginEpoch(70)
+	v.MarkStray(2, 1, 120)
+	v.MarkStray(0, 7, 7)
 	return v
 }
 
@@ -48,7 +48,7 @@ func TestAnInventoryIsEncodedAndDecodedWhole(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := encode(t, v)
 			got := new(levels.Inventory)
-			got.Cut(5) // replaced
+			got.BeginEpoch(5) // replaced
 			if err := got.UnmarshalBinary(b); err != nil {
 				t.Fatal(err)
 			}

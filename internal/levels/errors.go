@@ -7,8 +7,8 @@ var (
 	// replica: something else deletes there, such as a lifecycle rule. List the
 	// prefix, Reset the inventory, and take a snapshot if it is not Restorable.
 	ErrInventory = errors.New("replica does not hold a file of the inventory")
-	// ErrPageSize is returned when files to compact have different page sizes. A Cut
-	// is made between them, so that the next call compacts them separately.
+	// ErrPageSize is returned when files to compact have different page sizes. An epoch
+	// has then been begun between them, so that the next call compacts them separately.
 	// Take a snapshot if the inventory is not Restorable.
 	ErrPageSize = errors.New("page size changes between files")
 	// ErrNotRestorable is returned when the newest TXID cannot be restored from

@@ -33,7 +33,7 @@ func (v *Inventory) KeepOnly(level int, minTXID, maxTXID ltx.TXID, data []byte) 
 func (v *Inventory) Remove(info *ltx.FileInfo) {
 	if k := keyOf(info); k.valid() {
 		v.levels[k.level].remove(k.min, k.max)
-		v.settle(k)
+		v.removeStray(k)
 		v.shelf.drop(k)
 	}
 }

@@ -298,7 +298,7 @@ func (d *tenant) snapshot() {
 // changePageSize is a VACUUM to another page size, as the shipper ships it.
 func (d *tenant) changePageSize() {
 	d.t.Helper()
-	d.v.Cut(d.txid())
+	d.v.BeginEpoch(d.txid())
 	d.rewrite()
 	d.snapshot()
 }

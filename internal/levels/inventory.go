@@ -18,13 +18,14 @@ const levelCount = litestream.SnapshotLevel + 1
 // zero value is an empty prefix. Not safe for concurrent use.
 type Inventory struct {
 	levels [levelCount]list
-	cuts   []ltx.TXID // sorted, see Cut
+	epochs []ltx.TXID // an epoch begins after each; sorted, see BeginEpoch
 	strays []key      // sorted; they are not in levels
-	marks  []mark     // the oldest first, see Note
+	marks  []mark     // the oldest first, see MarkSeen
 	shelf  *shelf     // the bytes of small files that were written lately; nil: none
 }
 
-// mark says that all of level 0 up to a TXID was at the replica at a time.
+// mark records that all files of level 0 up to a TXID were known to be at the replica at a
+// time.
 type mark struct {
 	at   int64 // ms since the epoch
 	txid ltx.TXID
@@ -43,13 +44,13 @@ type file struct {
 	created  int64 // ms since the epoch; unknownTime
 }
 
-// key names a file.
+// key identifies a file.
 type key struct {
 	level    int
 	min, max ltx.TXID
 }
 
-// unknownTime stands for a zero CreatedAt. No rule takes such a file for old.
+// unknownTime represents a zero CreatedAt. No rule treats such a file as old.
 const unknownTime = math.MinInt64
 
 func keyOf(info *ltx.FileInfo) key { return key{info.Level, info.MinTXID, info.MaxTXID} }
@@ -80,9 +81,9 @@ func compareFiles(a, b file) int {
 	return cmp.Or(cmp.Compare(a.min, b.min), cmp.Compare(a.max, b.max))
 }
 
-// Add records a file that is at the replica, in place of the one that is known under its
-// level and TXIDs. It ignores a file that no restore could use (a level outside 0 to 9, a
-// MinTXID of 0 or above MaxTXID).
+// Add records a file that is at the replica. It replaces one with the same level and TXIDs.
+// It ignores a file that no restore could use (a level outside 0 to 9, a MinTXID of 0 or
+// above MaxTXID).
 func (v *Inventory) Add(info *ltx.FileInfo) {
 	k := keyOf(info)
 	if !k.valid() {
@@ -93,14 +94,14 @@ func (v *Inventory) Add(info *ltx.FileInfo) {
 		f.created = ms
 	}
 	v.levels[k.level].add(f)
-	v.settle(k)
+	v.removeStray(k)
 	v.shelf.drop(k)
 }
 
-// Remember makes the inventory keep the bytes of files, from now on, in a cache that it
-// shares with other inventories; see Wrote. If the cache is nil, it keeps none. Call
-// Forget when the inventory is no longer used.
-func (v *Inventory) Remember(c *Cache) {
+// UseCache makes the inventory keep the bytes of the files that Wrote adds from now on, in
+// a cache that it shares with other inventories. If the cache is nil, it keeps none. Call
+// DropCached when the inventory is no longer used.
+func (v *Inventory) UseCache(c *Cache) {
 	v.shelf.clear()
 	if v.shelf = nil; c != nil {
 		v.shelf = &shelf{cache: c}
@@ -116,14 +117,14 @@ func (v *Inventory) Wrote(info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// Forget frees the bytes of all files. Compacting the files then reads them from the
-// replica.
-func (v *Inventory) Forget() { v.shelf.clear() }
+// DropCached removes the bytes of all files from the cache. Compacting the files then reads
+// them from the replica.
+func (v *Inventory) DropCached() { v.shelf.clear() }
 
-// Doubt records, after a write or a deletion that failed, that it is not known whether a
-// file is at the replica. The file is a stray until it is added again; see the package
+// MarkStray records, after a write or a deletion that failed, that it is not known whether
+// a file is at the replica. The file is a stray until it is added again; see the package
 // comment.
-func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
+func (v *Inventory) MarkStray(level int, minTXID, maxTXID ltx.TXID) {
 	k := key{level, minTXID, maxTXID}
 	if !k.valid() {
 		return
@@ -135,8 +136,8 @@ func (v *Inventory) Doubt(level int, minTXID, maxTXID ltx.TXID) {
 	}
 }
 
-// settle removes a file from the strays.
-func (v *Inventory) settle(k key) {
+// removeStray removes a file from the strays.
+func (v *Inventory) removeStray(k key) {
 	if i, ok := slices.BinarySearchFunc(v.strays, k, compareKeys); ok {
 		v.strays = slices.Delete(v.strays, i, i+1)
 	}
@@ -146,11 +147,11 @@ func (v *Inventory) settle(k key) {
 }
 
 // Reset replaces all files by those of a listing, which may come in any order. It forgets
-// the strays, since the listing says which of them exist, and since when files are known
-// to be at the replica: call Note. It keeps the cuts, and the bytes of no file.
+// the strays, since the listing shows which of them exist, and when files were known to be
+// at the replica: call MarkSeen. It keeps the epochs, and the bytes of no file.
 func (v *Inventory) Reset(files []*ltx.FileInfo) {
-	v.Forget()
-	*v = Inventory{cuts: v.cuts, shelf: v.shelf}
+	v.DropCached()
+	*v = Inventory{epochs: v.epochs, shelf: v.shelf}
 	var n [levelCount]int
 	for _, info := range files {
 		if keyOf(info).valid() {
@@ -166,11 +167,11 @@ func (v *Inventory) Reset(files []*ltx.FileInfo) {
 	}
 }
 
-// Note records that every level 0 file of the inventory is at the replica at now.
+// MarkSeen records that every level 0 file of the inventory is at the replica at now.
 // Policy.Grace is counted from then, and not from the times in the files, which come from
 // the clocks of their writers. Only a few times are kept, so that a file may count as
 // known up to a quarter of grace later than it was.
-func (v *Inventory) Note(now time.Time, grace time.Duration) {
+func (v *Inventory) MarkSeen(now time.Time, grace time.Duration) {
 	end, n := v.levels[0].max, len(v.marks)
 	if n > 0 && v.marks[n-1].txid >= end || end == 0 {
 		return
@@ -203,32 +204,32 @@ func (v *Inventory) knownAt(txid ltx.TXID) int64 {
 	return unknownTime
 }
 
-// Cut begins an epoch: files that end at txid or before are never compacted together with
-// later ones, and no restore goes on from them to later ones. It is called when the page
-// size has changed and when TXIDs are lost.
-func (v *Inventory) Cut(txid ltx.TXID) {
-	if i, ok := slices.BinarySearch(v.cuts, txid); !ok {
-		v.cuts = slices.Insert(v.cuts, i, txid)
+// BeginEpoch begins an epoch after txid: files that end at txid or before are never
+// compacted together with later ones, and no restore goes on from them to later ones. Call
+// it when the page size has changed and when TXIDs are lost.
+func (v *Inventory) BeginEpoch(txid ltx.TXID) {
+	if i, ok := slices.BinarySearch(v.epochs, txid); !ok {
+		v.epochs = slices.Insert(v.epochs, i, txid)
 	}
 }
 
-// cutBetween reports whether an epoch begins after file a and not after file b.
-func (v *Inventory) cutBetween(a, b file) bool {
-	i, _ := slices.BinarySearch(v.cuts, a.max)
-	return i < len(v.cuts) && v.cuts[i] < b.max
+// epochBetween reports whether an epoch begins between the end of file a and that of b.
+func (v *Inventory) epochBetween(a, b file) bool {
+	i, _ := slices.BinarySearch(v.epochs, a.max)
+	return i < len(v.epochs) && v.epochs[i] < b.max
 }
 
-// pruneCuts forgets the cuts before which there is no file any more.
-func (v *Inventory) pruneCuts() {
+// pruneEpochs forgets the epochs before which no file is left.
+func (v *Inventory) pruneEpochs() {
 	first := ltx.TXID(math.MaxUint64) // the lowest end of a file
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			first = min(first, f.max)
 		}
 	}
-	i, _ := slices.BinarySearch(v.cuts, first)
-	if v.cuts = slices.Delete(v.cuts, 0, i); len(v.cuts) == 0 {
-		v.cuts = nil
+	i, _ := slices.BinarySearch(v.epochs, first)
+	if v.epochs = slices.Delete(v.epochs, 0, i); len(v.epochs) == 0 {
+		v.epochs = nil
 	}
 }
 
@@ -278,7 +279,7 @@ func size(files []file) int64 {
 
 func (l *list) add(f file) {
 	i := len(l.files)
-	if i > 0 && compareFiles(l.files[i-1], f) >= 0 { // rarely: files come in order
+	if i > 0 && compareFiles(l.files[i-1], f) >= 0 { // rarely, since files mostly come in order
 		var ok bool
 		if i, ok = slices.BinarySearchFunc(l.files, f, compareFiles); ok {
 			l.files[i] = f

@@ -72,7 +72,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	}
 	if seed%3 > 0 { // some of it is kept, or all
 		m.cache = levels.NewCache([]int64{0, 3000, 1 << 20}[seed%3])
-		m.v.Remember(m.cache)
+		m.v.UseCache(m.cache)
 	}
 	rate := m.rng.IntN(3) * 10 // of failures, in percent
 	m.b.rng = rand.New(rand.NewPCG(seed, 1))
@@ -157,7 +157,7 @@ func (m *model) trySnapshot() {
 	}
 	m.injected(err)
 	if err != nil {
-		m.v.Doubt(litestream.SnapshotLevel, 1, m.txid())
+		m.v.MarkStray(litestream.SnapshotLevel, 1, m.txid())
 		return
 	}
 	m.v.Add(info)
@@ -175,7 +175,7 @@ func (m *model) tryRetain() {
 		m.v.Reset(m.b.infos())
 		m.note()
 	}
-	m.v.Note(m.now, m.p.Grace)
+	m.v.MarkSeen(m.now, m.p.Grace)
 	due := m.v.RetentionDue(m.p, m.now)
 	before := m.b.deletes
 	rep, err := levels.Retain(ctx, m.b, m.v, m.p, m.now)
@@ -213,9 +213,9 @@ func (m *model) giveUp() {
 // reload takes the inventory through its encoding.
 func (m *model) reload() {
 	b := encode(m.t, m.v)
-	m.v.Forget()
+	m.v.DropCached()
 	m.v = new(levels.Inventory)
-	m.v.Remember(m.cache)
+	m.v.UseCache(m.cache)
 	if err := m.v.UnmarshalBinary(b); err != nil {
 		m.t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 // RestorePlan returns, without I/O, the files that litestream would restore from, in
 // order: to txid, or to the state before timestamp, or, if both are zero, to the newest
 // state. The error wraps litestream.ErrTxNotAvailable if the files cannot restore that. A
-// plan that crosses a cut is refused with ErrNotRestorable.
+// plan with files of two epochs is refused with ErrNotRestorable.
 func (v *Inventory) RestorePlan(ctx context.Context, txid ltx.TXID, timestamp time.Time) ([]*ltx.FileInfo, error) {
 	infos, err := litestream.CalcRestorePlan(ctx, planClient{v: v}, txid, timestamp, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -24,7 +24,7 @@ func (v *Inventory) RestorePlan(ctx context.Context, txid ltx.TXID, timestamp ti
 		return nil, fmt.Errorf("%w: its files begin at %s", ErrNotRestorable, infos[0].MinTXID)
 	}
 	for i := 1; i < len(infos); i++ {
-		if a, b := infos[i-1], infos[i]; v.cutBetween(file{max: a.MaxTXID}, file{max: b.MaxTXID}) {
+		if a, b := infos[i-1], infos[i]; v.epochBetween(file{max: a.MaxTXID}, file{max: b.MaxTXID}) {
 			return nil, fmt.Errorf("%w: no snapshot since a new epoch began after %s", ErrNotRestorable, a.MaxTXID)
 		}
 	}

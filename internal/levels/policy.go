@@ -39,14 +39,14 @@ type Policy struct {
 	// the level 0 files that it was made of may be deleted, all together. Default 5
 	// minutes.
 	L0Retention time.Duration
-	// Granularity bounds how much time inside a level 1 file restores to a point in
-	// time may lose: a level 0 file that is older than the end of its level 1 file
-	// by more than that stays for the whole Retention. Default: no bound; once
-	// L0Retention has passed, a level 1 file is restored wholly or not at all.
+	// Granularity bounds by how much a restore to a point in time inside a level 1 file
+	// may miss that point: a level 0 file that is older than the end of its level 1 file
+	// by more than that is kept for the whole Retention. Default: no bound; once
+	// L0Retention has passed, a level 1 file is restored as a whole or not at all.
 	Granularity time.Duration
-	// Grace is for how long every level 0 file stays at least, counted from when it
-	// was first known to be at the replica (Inventory.Note). Other writers rely on
-	// that to find out that the prefix is not theirs any more. Default: none.
+	// Grace is how long every level 0 file is kept at least, counted from when it was
+	// known to be at the replica (Inventory.MarkSeen). Other writers rely on it to find
+	// out that somebody else has written to the prefix. Default: none.
 	Grace time.Duration
 	// Retention is the window in which every point in time can be restored.
 	// Default 24 hours.

@@ -28,7 +28,7 @@ func (v *Inventory) RetentionDue(p Policy, now time.Time) bool {
 
 // NextRetention returns when the first file becomes deletable, which may be in the past,
 // or the zero time if none ever does. The answer holds until the inventory changes. It
-// costs a walk over all files, so callers keep it. If there are strays it is the Unix
+// costs a walk over all files, so callers remember it. If there are strays it is the Unix
 // epoch: the prefix should be listed at once.
 func (v *Inventory) NextRetention(p Policy) time.Time {
 	if len(v.strays) > 0 {
@@ -46,11 +46,12 @@ func (v *Inventory) NextRetention(p Policy) time.Time {
 // deleted at some time, and with that time in ms.
 func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 	snapshots := v.snapshots()
-	// oldest[i] is the age that snapshot i or a later one has reached first.
+	// oldest[i] is when the first of snapshot i and the later ones becomes older than
+	// the retention.
 	oldest := make([]int64, len(snapshots)+1)
 	oldest[len(snapshots)] = never
 	for i, s := range slices.Backward(snapshots) {
-		oldest[i] = min(oldest[i+1], past(s.created, p.Retention))
+		oldest[i] = min(oldest[i+1], olderFrom(s.created, p.Retention))
 	}
 	for level := range v.levels {
 		files := v.levels[level].files
@@ -63,7 +64,7 @@ func (v *Inventory) eachDeletable(p Policy, fn func(k key, at int64)) {
 				at = min(oldest[firstEnding(snapshots, f.max)], v.containedAt(p, level, f))
 			}
 			if level == 0 && p.Grace > 0 {
-				at = max(at, past(v.knownAt(f.max), p.Grace))
+				at = max(at, olderFrom(v.knownAt(f.max), p.Grace))
 			}
 			if at != never {
 				fn(key{level, f.min, f.max}, at)
@@ -81,18 +82,18 @@ func (v *Inventory) containedAt(p Policy, level int, f file) int64 {
 		if i < 0 || !files[i].contains(f) {
 			continue
 		}
-		at = min(at, past(files[i].created, p.Retention))
+		at = min(at, olderFrom(files[i].created, p.Retention))
 		if level == 0 && (p.Granularity <= 0 || files[i].created-f.created <= p.Granularity.Milliseconds()) {
-			// All files that a level 1 file was made of are deleted together: the rest
-			// could not be restored without the others.
-			at = min(at, past(files[i].created, p.L0Retention))
+			// All files of which a level 1 file was made may be deleted at the same
+			// time, since a restore can use none of them without those before it.
+			at = min(at, olderFrom(files[i].created, p.L0Retention))
 		}
 	}
 	return at
 }
 
-// past is the first millisecond in which a time is further back than d.
-func past(created int64, d time.Duration) int64 {
+// olderFrom returns the first millisecond in which created is longer ago than d.
+func olderFrom(created int64, d time.Duration) int64 {
 	if created == unknownTime {
 		return never
 	}
@@ -103,10 +104,9 @@ func past(created int64, d time.Duration) int64 {
 // newest TXID could not be restored from the files that stay, it deletes nothing and
 // returns ErrNotRestorable.
 //
-// Files are removed from the inventory before the request that deletes them. After an
-// error they are strays. Retain deletes no stray: the name alone does not say who wrote
-// the file and which other files depend on it. List the prefix and Reset. ctx bounds all
-// requests.
+// Files are removed from the inventory before the request that deletes them, and are strays
+// if that fails. Retain deletes no stray: its name does not say who wrote the file and
+// which other files depend on it. List the prefix, and call Reset. ctx bounds all requests.
 func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, p Policy, now time.Time) (Report, error) {
 	doomed := make(map[key]bool)
 	v.eachDeletable(p.withDefaults(), func(k key, at int64) {
@@ -121,14 +121,14 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 	if err := kept.Restorable(); err != nil {
 		return Report{}, fmt.Errorf("retention: %w", err)
 	}
-	kept.pruneCuts()
+	kept.pruneEpochs()
 	for k := range doomed {
 		v.shelf.drop(k)
 	}
 	*v = *kept
 
-	// Highest level first: if it is interrupted, the past before the window has no
-	// snapshot to begin with any more, rather than a snapshot and a gap after it.
+	// The highest level comes first. If Retain is interrupted, the time before the window
+	// then has no snapshot, and not a snapshot with a gap after it.
 	order := slices.SortedFunc(maps.Keys(doomed), func(a, b key) int {
 		return cmp.Or(-cmp.Compare(a.level, b.level), compareKeys(a, b))
 	})
@@ -143,7 +143,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 			return rep, fmt.Errorf("retention: delete %d files: %w", len(batch), err)
 		}
 		for _, k := range batch {
-			v.settle(k)
+			v.removeStray(k)
 		}
 		rep.Deleted += len(batch)
 		failpoint.Hit("retain.delete.after")
@@ -153,7 +153,7 @@ func Retain(ctx context.Context, client litestream.ReplicaClient, v *Inventory, 
 
 // without returns the inventory in which the doomed files are strays.
 func (v *Inventory) without(doomed map[key]bool) *Inventory {
-	w := &Inventory{cuts: slices.Clone(v.cuts), strays: slices.Clone(v.strays), marks: v.marks, shelf: v.shelf}
+	w := &Inventory{epochs: slices.Clone(v.epochs), strays: slices.Clone(v.strays), marks: v.marks, shelf: v.shelf}
 	for level := range v.levels {
 		for _, f := range v.levels[level].files {
 			if k := (key{level, f.min, f.max}); doomed[k] {

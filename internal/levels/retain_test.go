@@ -229,11 +229,11 @@ func TestNoLevel0FileGoesBeforeItsGrace(t *testing.T) {
 	}
 	retained(0) // nobody has said that they are there
 	known := d.now
-	d.v.Note(d.now, p.Grace)
+	d.v.MarkSeen(d.now, p.Grace)
 	d.now = d.now.Add(time.Second)
 	d.commits(5)
 	d.compact(levels.Policy{MaxLevel: 1}, true)
-	d.v.Note(d.now, p.Grace)
+	d.v.MarkSeen(d.now, p.Grace)
 	d.now = known.Add(p.Grace)
 	retained(0)
 	d.now = d.now.Add(time.Second)
@@ -244,14 +244,14 @@ func TestNoLevel0FileGoesBeforeItsGrace(t *testing.T) {
 	d.wantSame()
 }
 
-// TestAGraceIsNoLongerThanAQuarterMore bounds what Note keeps.
+// TestAGraceIsNoLongerThanAQuarterMore bounds what MarkSeen keeps.
 func TestAGraceIsNoLongerThanAQuarterMore(t *testing.T) {
 	const grace = 100 * time.Second
 	p := levels.Policy{L0Retention: time.Second, Grace: grace}
 	d := newTenant(t, 1)
 	for range 1000 { // a busy database
 		d.commits(1)
-		d.v.Note(d.now, grace)
+		d.v.MarkSeen(d.now, grace)
 	}
 	d.compact(p, true)
 	d.retain(p)
@@ -335,14 +335,14 @@ func TestAnEpochAfterTheNewestSnapshotMakesOneDue(t *testing.T) {
 	d := newTenant(t, 1)
 	d.commits(5)
 	d.snapshot()
-	d.v.Cut(5)
-	d.v.Reset(d.b.infos()) // cuts are not at the replica
+	d.v.BeginEpoch(5)
+	d.v.Reset(d.b.infos()) // epochs are not at the replica
 	if d.v.SnapshotDue(levels.Policy{}, d.now) || d.v.Restorable() != nil {
-		t.Fatal("a snapshot is due with nothing after the cut")
+		t.Fatal("a snapshot is due with nothing after the epoch began")
 	}
 	d.commits(1)
 	if !d.v.SnapshotDue(levels.Policy{}, d.now) || !errors.Is(d.v.Restorable(), levels.ErrNotRestorable) {
-		t.Fatal("no snapshot is due after the cut")
+		t.Fatal("no snapshot is due after an epoch began")
 	}
 	d.snapshot()
 	if d.v.SnapshotDue(levels.Policy{}, d.now) {

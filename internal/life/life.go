@@ -1,11 +1,11 @@
-// Package life is what a Manager may do when: the phases from New to the end of
-// Close, and how far a Close that ran out of time has come. It is values and
-// decisions only, with no I/O, and is locked by its caller.
+// Package life has the phases of a Manager from New to the end of Close: what may be called
+// when, and how far a Close has come that ran out of time. It is pure: it has no lock and
+// does no I/O. Its caller locks it.
 package life
 
 import "errors"
 
-// Errors of what comes too early or too late.
+// Errors of calls that come too early or too late.
 var (
 	// ErrNotStarted is returned by Serving before Start has succeeded.
 	ErrNotStarted = errors.New("manager not started")
@@ -28,21 +28,21 @@ const (
 	closed
 )
 
-// Life is the phase, and what Close has done so far, so that a Close that ran out of
-// time continues where it was and does nothing twice. The zero value is that of a new
-// Manager. Its caller holds a lock around every method, and for Left. Stage belongs to
-// the Close in progress.
+// Life is the phase of a Manager, and what Close has done so far, so that a second Close
+// continues where one that ran out of time has stopped. The zero value is that of a new
+// Manager. The caller holds its lock for every method and for Left. Stage belongs to the
+// Close in progress.
 type Life struct {
 	Stage Stage
-	Left  error // why some databases are not at the replica, once Close has shipped the others
+	Left  error // why Close could not ship some databases; it has shipped the others
 
-	phase  phase
-	served bool          // Start has succeeded: what it made is there
-	abort  func()        // while starting: ends Start
-	began  chan struct{} // while starting: closed when Start has ended
+	phase      phase
+	served     bool          // Start has succeeded, so that there is something to close
+	abort      func()        // while starting: makes Start return
+	startEnded chan struct{} // while starting: closed when Start has ended
 }
 
-// Stage is what a Close that ran out of time continues with.
+// Stage is where a Close that ran out of time continues.
 type Stage uint8
 
 // The stages, in their order.
@@ -54,33 +54,35 @@ const (
 	End                 // wait for the last goroutines
 )
 
-// Start begins Start, which abort ends, and reports whether it may begin.
+// Start is called when the Manager's Start begins, and reports whether it may go on. abort
+// makes it return.
 func (l *Life) Start(abort func()) bool {
 	if l.phase != fresh {
 		return false
 	}
-	l.phase, l.abort, l.began = starting, abort, make(chan struct{})
+	l.phase, l.abort, l.startEnded = starting, abort, make(chan struct{})
 	return true
 }
 
-// Started ends Start, which has succeeded or not.
+// Started is called when the Manager's Start has succeeded or failed.
 func (l *Life) Started(ok bool) {
 	l.phase, l.abort, l.served = closed, nil, ok
 	if ok {
 		l.phase = serving
 	}
-	close(l.began)
+	close(l.startEnded)
 }
 
-// Close begins Close, or continues it. If a Start is in progress it is ended, and
-// the channel says when to call again. With nil and false there is nothing left to do.
+// Close is called when the Manager's Close begins, and reports whether it may go on. If a
+// Start is in progress, Close aborts it and returns a channel: call Close again when that
+// is closed. If it returns nil and false, there is nothing to close.
 func (l *Life) Close() (wait <-chan struct{}, goOn bool) {
 	switch l.phase {
 	case fresh:
 		l.phase = closed
 	case starting:
 		l.abort()
-		return l.began, false
+		return l.startEnded, false
 	case serving, closing:
 		l.phase = closing
 		return nil, true
@@ -88,7 +90,7 @@ func (l *Life) Close() (wait <-chan struct{}, goOn bool) {
 	return nil, false
 }
 
-// Closed ends Close.
+// Closed is called when the Manager's Close has done everything.
 func (l *Life) Closed() { l.phase = closed }
 
 // Serving returns nil between Start and Close, otherwise ErrNotStarted or ErrClosed.

@@ -32,7 +32,7 @@ func TestALifeOnlyGoesForward(t *testing.T) {
 				case "start":
 					got = fmt.Sprint(l.Start(func() { aborted++ }))
 				case "ok", "failed":
-					began := l.began
+					began := l.startEnded
 					l.Started(s.do == "ok")
 					<-began
 				case "close":

@@ -12,12 +12,13 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// KeptDir is where files are set aside, beside the database. No pattern takes what
-// is in it for one.
+// KeptDir is the name of the directory, beside the database, in which files are set aside.
+// No pattern takes what is in it for a database.
 const KeptDir = ".multidb-kept"
 
-// SetAside moves a database, with its log, to a directory beside it, under a name
-// that says when and why. Nobody may have it open.
+// SetAside moves a database, with its log, into a directory on the same file system, under
+// a name that says when and why. It returns the new path, which is empty if there was no
+// database. Nobody may have it open. After an error some of its files may have been moved.
 func SetAside(ctx context.Context, path, dir, why string, now time.Time) (kept string, err error) {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return "", nil
@@ -27,8 +28,8 @@ func SetAside(ctx context.Context, path, dir, why string, now time.Time) (kept s
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", err
 	}
-	// With nothing left in its log it is one file, and one rename moves it. What
-	// cannot be checkpointed is moved as it is.
+	// If its log is empty, the database is one file, and one rename moves it. If it cannot
+	// be checkpointed, it is moved as it is.
 	if fi, err := os.Stat(path + "-wal"); err == nil && fi.Size() > 0 {
 		if conn, err := sqlitedb.OpenConn(ctx, path, time.Second); err == nil {
 			_, _, _, err = conn.Checkpoint(ctx, "TRUNCATE")

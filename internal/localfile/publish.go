@@ -1,6 +1,6 @@
-// Package localfile puts whole database files in their place on this machine's disk,
-// and takes them out of it: nothing is ever overwritten, and a crash leaves the old
-// file or the new one. It opens no database that anybody else may have open.
+// Package localfile gives finished database files their name on this machine's disk, and
+// moves existing ones away. Nothing is ever overwritten, and after a crash no file is lost.
+// It opens no database that anybody else may have open. It has no state and no locks.
 package localfile
 
 import (
@@ -17,14 +17,15 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
-// ErrExists: something stands at the path already, or belongs to it.
+// ErrExists: there is a file at the path already, or one that belongs to a database there.
 var ErrExists = errors.New("output path already exists")
 
-// TempPattern is how the directories of unfinished files are called.
+// TempPattern is the pattern, as of os.MkdirTemp, of the names of directories with
+// unfinished files.
 const TempPattern = ".multidb-restore-*"
 
-// Vacant makes sure that nothing stands at a path or belongs to it. A WAL left
-// by a deleted database would be applied to the new one.
+// Vacant returns ErrExists if there is a file at a path, or a log or journal beside it.
+// SQLite would apply the log of a deleted database to the new one.
 func Vacant(path string) error {
 	for _, suffix := range []string{"", "-wal", "-journal", "-shm"} {
 		if _, err := os.Lstat(path + suffix); err == nil {
@@ -36,14 +37,15 @@ func Vacant(path string) error {
 	return nil
 }
 
-// publisher gives a finished file its name, by the first way that the file system has.
+// publisher gives a finished file its name by the first of its functions that the file
+// system supports. Tests replace them.
 type publisher struct {
-	rename func(from, to string) error // fails where to exists
+	rename func(from, to string) error // fails if to exists
 	link   func(from, to string) error
 }
 
-// Publish gives a finished file its name, if nobody has taken it meanwhile. Nothing is
-// ever overwritten. The file may stay at tmp, too.
+// Publish gives the finished file tmp the name out, or returns ErrExists if there is a file
+// already. Nothing is ever overwritten. The file may keep its old name as well.
 func Publish(tmp, out string) error {
 	return publisher{renameNoReplace, os.Link}.publish(tmp, out)
 }
@@ -72,7 +74,7 @@ func (p publisher) name(tmp, out string) error {
 	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EXDEV) {
 		return err
 	}
-	// An old kernel, or a file system (NFS, FUSE, FAT, SMB) that cannot do it.
+	// The kernel is old, or the file system (NFS, FUSE, FAT, SMB) cannot do it.
 	err = p.link(tmp, out)
 	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EXDEV) {
 		return err
@@ -80,11 +82,11 @@ func (p publisher) name(tmp, out string) error {
 	return reserve(tmp, out)
 }
 
-// reserve takes the name with an empty file, which the finished one then replaces. A
-// crash in between leaves an empty file, which is no database of anybody's: it is
-// brought up to date from the replica when it is opened, or refused, never shipped.
+// reserve takes the name with an empty file, which the finished file then replaces. A crash
+// in between leaves the empty file. That loses nothing: it is never shipped, but restored
+// from the replica when it is opened, or refused.
 func reserve(tmp, out string) error {
-	// Only a file that is new is opened here, so that no lock can be lost.
+	// O_EXCL: only a new file is opened here, so that closing it can drop no lock.
 	f, err := os.OpenFile(out, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func reserve(tmp, out string) error {
 	if err != nil {
 		return err
 	} else if !os.SameFile(mine, now) || now.Size() != 0 {
-		return fs.ErrExist // somebody was quick
+		return fs.ErrExist // somebody has replaced the empty file or written to it
 	}
 	return os.Rename(tmp, out)
 }
@@ -116,8 +118,8 @@ func (p publisher) copyBeside(tmp, out string) (err error) {
 	return p.name(beside, out)
 }
 
-// copyFile copies a file that nobody has open, with its mode and owner, to a new one
-// that is on disk when it returns.
+// copyFile copies a file that nobody has open to a new file, with its mode and owner. The
+// new file is flushed to disk when it returns.
 func copyFile(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {

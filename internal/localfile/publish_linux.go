@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// renameNoReplace renames a file, unless the name is taken.
+// renameNoReplace renames a file. It fails if there is a file with the new name.
 func renameNoReplace(from, to string) error {
 	if err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE); err != nil {
 		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
@@ -15,7 +15,7 @@ func renameNoReplace(from, to string) error {
 	return nil
 }
 
-// MayWriteTo fails if no file can be made in a directory.
+// MayWriteTo returns an error if this process may not create files in a directory.
 func MayWriteTo(dir string) error {
 	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
 		return fmt.Errorf("make a file in %s: %w", dir, err)

@@ -1,4 +1,4 @@
-// Package ltxfile compares LTX files by what they do to a database.
+// Package ltxfile compares LTX files by what they change in a database. It has no state.
 package ltxfile
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// Same reads two LTX files and reports whether they are the same change: the same
-// transactions, page size, size of the database, and pages. Their times and
-// writers may differ. hdr is that of the second, which is read to its end and verified
-// either way: a file that was damaged on its way is an error, and no other change.
+// Same reads two LTX files and reports whether they make the same change: whether they have
+// the same transactions, page size, size of the database, and pages. Their times and writers
+// may differ. hdr is the header of b. Same always reads b to its end and verifies it: if it
+// was damaged in transit, Same returns an error, and does not report another change.
 func Same(a, b io.Reader) (hdr ltx.Header, same bool, err error) {
 	fail := func(err error) (ltx.Header, bool, error) {
 		return hdr, false, fmt.Errorf("compare LTX files: %w", err)

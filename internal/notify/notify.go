@@ -1,7 +1,7 @@
-// Package notify puts in order what an observer is to be notified of. Order keeps the
-// events of each database in theirs; it is pure, and locked by its caller. Errors
-// collects what is met where no event can be sent; it has a lock of its own, the
-// innermost.
+// Package notify keeps the events for an observer in their order. Order does so for the
+// events of each database; it is pure, and locked by its caller. Errors collects errors
+// that occur where no event can be sent; it has a lock of its own, under which it calls
+// nothing.
 package notify
 
 import (
@@ -14,13 +14,13 @@ import (
 // delivers the events of that key that come up meanwhile. Not safe for concurrent use.
 type Order[K comparable, E any] struct {
 	key func(E) K
-	// waiting has the keys that a goroutine delivers events of, with the events that
-	// have come up since.
+	// waiting has the keys of which a goroutine is delivering events, with the events of
+	// that key that have occurred since.
 	waiting map[K][]E
 }
 
-// NewOrder returns an Order in which nothing is being delivered. key returns what
-// an event is of.
+// NewOrder returns an Order in which nothing is being delivered. key returns the key of an
+// event.
 func NewOrder[K comparable, E any](key func(E) K) *Order[K, E] {
 	return &Order[K, E]{key: key, waiting: map[K][]E{}}
 }
@@ -55,10 +55,10 @@ func (o *Order[K, E]) Done(delivered []E) (more []E) {
 // Busy returns how many keys have events that are being delivered.
 func (o *Order[K, E]) Busy() int { return len(o.waiting) }
 
-// Errors keeps errors until somebody can report them. Whoever meets one may hold any
-// lock. Safe for concurrent use.
+// Errors keeps errors until somebody can report them. Add may be called under any lock.
+// Safe for concurrent use.
 type Errors struct {
-	any  atomic.Bool // spares Take the lock
+	any  atomic.Bool // so that Take needs the lock only if there is an error
 	mu   sync.Mutex
 	errs []error
 }

@@ -10,24 +10,26 @@ import (
 // Var is one named value of a database.
 type Var struct{ Name, Value string }
 
-// variable is any type like Var: the public one, which internal packages do not know.
+// variable is any type with the fields of Var, such as the public one, which internal
+// packages cannot import.
 type variable interface {
 	~struct{ Name, Value string }
 }
 
-// Identity is what a database is called and where it is, with its values and its
-// prefix at the replica. There may be 100,000 of them, so what can be derived from the
-// rest is not kept. Immutable.
+// Identity is the ID of a database with its path, its variables, and its prefix at the
+// replica. There may be 100,000 of them, so that what can be derived from the rest is not
+// stored. Immutable.
 type Identity struct {
 	ID     string
 	Path   string
 	scheme *scheme
-	rel    int // the relative path is so many bytes at the end of Path; -1: see scheme
+	rel    int // how many bytes at the end of Path are the relative path; -1: see scheme.rel
 }
 
-// scheme is what databases of one pattern have in common: the names of their
-// values, which are the parts of their IDs, and what stands around the ID in
-// their prefixes. One that does not fit has its own.
+// scheme is what the databases of one pattern have in common: the names of their variables,
+// whose values are the parts of their IDs, and what comes before and after the ID in their
+// prefixes. A database that does not follow such rules has a scheme of its own, with vars
+// and rel.
 type scheme struct {
 	names  []string
 	prefix affix
@@ -35,17 +37,17 @@ type scheme struct {
 	rel    string
 }
 
-// Schemes are the schemes so far, each once. The zero value is ready. Locked by its
-// caller.
+// Schemes has each scheme so far once. The zero value is ready to use. The caller locks it.
 type Schemes struct{ all []*scheme }
 
-// affix makes a prefix of an ID: head, the ID, tail; or it is the same for all.
+// affix makes the prefix of an ID: head, the ID, tail. If same is set, it is head for all
+// IDs.
 type affix struct {
 	head, tail string
 	same       bool
 }
 
-// affixOf is an affix that makes this prefix of this ID.
+// affixOf returns the affix that makes the prefix text of an ID.
 func affixOf(text, id string) affix {
 	if i := strings.LastIndex(text, id); i >= 0 {
 		return affix{head: strings.Clone(text[:i]), tail: strings.Clone(text[i+len(id):])}
@@ -60,7 +62,7 @@ func (a affix) of(id string) Prefix {
 	return Prefix{a.head, id, a.tail}
 }
 
-// Identify makes the Identity of a database.
+// Identify returns the Identity of a database. rel is the path below its root.
 func Identify[V variable](schemes *Schemes, id, path, rel string, vars []V, prefix string) Identity {
 	text := path + id
 	n := len(path)
@@ -81,7 +83,7 @@ func Identify[V variable](schemes *Schemes, id, path, rel string, vars []V, pref
 	return k
 }
 
-// partsAre reports whether an ID is made of exactly these values.
+// partsAre reports whether the parts of an ID are exactly the values of these variables.
 func partsAre[V variable](id string, vars []V) bool {
 	rest, more := id, true
 	for _, v := range vars {
@@ -96,9 +98,11 @@ func partsAre[V variable](id string, vars []V) bool {
 	return !more || len(vars) == 0
 }
 
-// maxSchemes bounds the schemes, of which there are as many as patterns.
+// maxSchemes bounds the number of schemes. Usually there are as many as patterns.
 const maxSchemes = 64
 
+// commonScheme returns the scheme of these variables and prefixes, which it makes if there
+// is none. It returns nil if there are too many.
 func commonScheme[V variable](schemes *Schemes, id string, vars []V, text string) *scheme {
 	same := func(s *scheme) bool {
 		return s.prefix.of(id).is(text) && slices.EqualFunc(s.names, vars, func(name string, v V) bool { return name == Var(v).Name })
@@ -117,7 +121,7 @@ func commonScheme[V variable](schemes *Schemes, id string, vars []V, text string
 	return s
 }
 
-// RelPath is the path relative to the root that the database was found below.
+// RelPath returns the path relative to the root below which the database was found.
 func (k Identity) RelPath() string {
 	if k.rel < 0 {
 		return k.scheme.rel
@@ -125,7 +129,7 @@ func (k Identity) RelPath() string {
 	return k.Path[len(k.Path)-k.rel:]
 }
 
-// VarsOf returns the values of a database, nil if it has none.
+// VarsOf returns the variables of a database, nil if it has none.
 func VarsOf[V variable](k Identity) (vars []V) {
 	if k.rel < 0 {
 		for _, v := range k.scheme.vars {
@@ -142,15 +146,16 @@ func VarsOf[V variable](k Identity) (vars []V) {
 	return vars
 }
 
-// Prefix is the place of a database at the replica, in pieces.
+// Prefix is the prefix of a database at the replica, in three pieces, so that it takes no
+// memory of its own.
 type Prefix struct{ head, id, tail string }
 
-// Prefix returns the place of the database at the replica.
+// Prefix returns the prefix of the database at the replica.
 func (k Identity) Prefix() Prefix { return k.scheme.prefix.of(k.ID) }
 
 func (p Prefix) String() string { return p.head + p.id + p.tail }
 
-// is reports whether it is this text.
+// is reports whether the prefix is this text.
 func (p Prefix) is(text string) bool {
 	rest, ok := strings.CutPrefix(text, p.head)
 	if ok {
@@ -168,7 +173,7 @@ func (p Prefix) hash(seed maphash.Seed) uint64 {
 	return h.Sum64()
 }
 
-// equal reports whether both are the same text, however it is cut.
+// equal reports whether both are the same text, whatever their pieces are.
 func (p Prefix) equal(q Prefix) bool {
 	if p.head == q.head && p.tail == q.tail {
 		return p.id == q.id

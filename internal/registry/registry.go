@@ -1,9 +1,11 @@
-// Package registry says which databases are known: by their ID, their file and their
-// place at the replica; which files were refused, and why; on which volumes they stand;
-// and what a listing that found a file, or did not, means.
+// Package registry has the databases that are known: by their ID, by their file, and by
+// their prefix at the replica. It also has the files that were refused, and why, and the
+// volumes on which databases are. It decides what it means that a listing has found a
+// file, or has not found one.
 //
-// It is pure: it has no lock and does no I/O. Its caller locks it, looks at files where
-// a question says so, and comes back with the answers.
+// It is pure: it has no lock and does no I/O. Its caller locks it. To decide about a file it
+// may need to know what is at other paths: Ask says which, the caller looks without the
+// lock, and Decide takes the answers.
 package registry
 
 import (
@@ -18,55 +20,55 @@ import (
 	"github.com/multidb-go/multidb/internal/table"
 )
 
-// ErrNotFound: nobody knows the database.
+// ErrNotFound: no database with that ID is known.
 var ErrNotFound = errors.New("database not found")
 
 // ErrConflict: the prefix, the ID or the file is another database's.
 var ErrConflict = replicate.ErrConflict
 
-// FromCatalog is the source of what no discoverer has listed since the start.
+// FromCatalog is the source of a database that no discoverer has listed since the start.
 const FromCatalog = -1
 
-// Entry is what the registry knows of one database. Only the registry changes it, but
-// for the fields that say so.
+// Entry is what the registry knows of one database. Only the registry may change it, except
+// for Identity, which the caller sets before Add, and the fields that say so.
 type Entry struct {
 	Identity
 	File fsid.ID // zero until the file exists
 
-	// Refused is why it is not replicated, for good. The caller sets it, but where
-	// Clash is set.
+	// Refused is why it is not replicated and will not be. The caller sets it, except
+	// where Clash is set.
 	Refused error
-	Held    int32 // the caller's: how many are about to open it
+	Held    int32 // how many goroutines are about to open it; the caller sets it
 
-	// The order of what follows keeps an entry small: there may be 100,000.
+	// The order of these fields keeps an entry small, as there may be 100,000.
 	seen    uint32 // the last scan that listed it
-	source  int16  // which discoverer it is of; FromCatalog until one lists it
-	Clash   bool   // Refused because the prefix is another's
-	Removed bool   // it is known no more
-	Unread  bool   // its first bytes are to be read before it is opened
-	away    bool   // its volume was not there at the last scan
-	volume  uint8  // on which it stands; see volumes
+	source  int16  // the discoverer that listed it; FromCatalog until one does
+	Clash   bool   // Refused because another database has the same prefix
+	Removed bool   // it is no longer known
+	Unread  bool   // its first bytes have to be read before it is opened
+	away    bool   // its volume was not mounted at the last scan
+	volume  uint8  // the number of the volume on which it is; see volumes
 	recall  recall
 }
 
 // Source is the discoverer that listed it last.
 func (e *Entry) Source() int { return int(e.source) }
 
-// Registry is who is known. V is what the caller keeps of a database: each has an
-// Entry.
+// Registry has all known databases. V is the caller's type for a database, which contains
+// an Entry.
 type Registry[V any] struct {
 	entryOf  func(*V) *Entry
 	byID     *table.Table[string, V]
 	byFile   *table.Table[fsid.ID, V]
 	byPrefix *table.Table[Prefix, V]
 	schemes  Schemes
-	clashes  int // entries refused because of another's prefix
+	clashes  int // number of entries with Clash
 	refusals map[string]refusal
 	volumes  volumes
 	scans    uint32
 }
 
-// refusal is a file that was taken for no database.
+// refusal is a file that was refused: it does not become a database.
 type refusal struct {
 	source int
 	seen   uint32
@@ -79,7 +81,7 @@ type refusal struct {
 type Sight struct {
 	File fsid.ID
 	Size int64     // of the database file
-	Main time.Time // its modification time, without that of its log
+	Main time.Time // its modification time; that of the log does not count
 }
 
 func (s Sight) same(t Sight) bool {
@@ -104,24 +106,25 @@ func New[V any](entryOf func(*V) *Entry) *Registry[V] {
 // Get returns the database with an ID; nil if none is known.
 func (r *Registry[V]) Get(id string) *V { return r.byID.Get(id) }
 
-// ByFile returns the database whose file it is; nil if none is known.
+// ByFile returns the database that has a file; nil if none is known.
 func (r *Registry[V]) ByFile(file fsid.ID) *V { return r.byFile.Get(file) }
 
-// All returns the databases, in no order. It must not be changed meanwhile.
+// All returns the databases, in no order. The registry must not be changed meanwhile.
 func (r *Registry[V]) All() iter.Seq[*V] { return r.byID.All() }
 
-// Len is how many are known.
+// Len returns how many databases are known.
 func (r *Registry[V]) Len() int { return r.byID.Len() }
 
-// Kept is how much is kept by database, in all tables.
+// Kept returns how many values all tables have together. Tests use it to find a leak.
 func (r *Registry[V]) Kept() int {
 	return r.byID.Len() + r.byFile.Len() + r.byPrefix.Len() + len(r.refusals)
 }
 
-// RefusalsLen is how many files are refused.
+// RefusalsLen returns how many files are refused.
 func (r *Registry[V]) RefusalsLen() int { return len(r.refusals) }
 
-// WhyNot is why an ID is not that of a known database.
+// WhyNot returns why there is no database with an ID: why its file was refused, or
+// ErrNotFound.
 func (r *Registry[V]) WhyNot(id string) error {
 	if f, ok := r.refusals[id]; ok {
 		return f.err
@@ -129,7 +132,7 @@ func (r *Registry[V]) WhyNot(id string) error {
 	return ErrNotFound
 }
 
-// Refused reports whether a file with the ID was refused, and why.
+// Refused returns why a file with an ID was refused. ok is false if it was not.
 func (r *Registry[V]) Refused(id string) (err error, ok bool) {
 	f, ok := r.refusals[id]
 	return f.err, ok
@@ -141,11 +144,12 @@ func (r *Registry[V]) NextScan() uint32 {
 	return r.scans
 }
 
-// Scan is the number of the scan that began last.
+// Scan returns the number of the scan that began last.
 func (r *Registry[V]) Scan() uint32 { return r.scans }
 
-// Add makes a database known, whose Identity the caller has set. Where the prefix is
-// another's it is refused: Refused says whose. prefixErr is why it has none.
+// Add makes a database known. The caller has set its Identity. If another database has the
+// prefix, the new one is refused, and Refused says why. prefixErr is why it has no prefix;
+// nil if it has one.
 func (r *Registry[V]) Add(v *V, file fsid.ID, prefixErr error, source int) {
 	e := r.entryOf(v)
 	e.source, e.seen = int16(source), r.scans
@@ -166,11 +170,11 @@ func (r *Registry[V]) Add(v *V, file fsid.ID, prefixErr error, source int) {
 	}
 }
 
-// Schemes are what the identities of the databases have in common.
+// Schemes returns what the identities of databases have in common, for Identify.
 func (r *Registry[V]) Schemes() *Schemes { return &r.schemes }
 
-// SetFile notes which file a database is of; zero: none that is known. Where the file
-// was another's, it is this one's from here on.
+// SetFile sets the file of a database; zero: it is not known. If another database had the
+// file, ByFile returns this one from now on.
 func (r *Registry[V]) SetFile(v *V, file fsid.ID) {
 	e := r.entryOf(v)
 	if !e.File.IsZero() && r.byFile.Get(e.File) == v {
@@ -181,23 +185,24 @@ func (r *Registry[V]) SetFile(v *V, file fsid.ID) {
 	}
 }
 
-// ShareFile notes a file that stays another's.
+// ShareFile sets the file of a database, but ByFile goes on returning the other one that has
+// it.
 func (r *Registry[V]) ShareFile(v *V, file fsid.ID) { r.entryOf(v).File = file }
 
-// ForgetFile forgets whose a file is, if it is this one's.
+// ForgetFile makes ByFile no longer return this database for a file.
 func (r *Registry[V]) ForgetFile(v *V, file fsid.ID) {
 	if r.byFile.Get(file) == v {
 		r.byFile.Delete(file)
 	}
 }
 
-// Remove forgets a database. heir is one that was refused its prefix, and has it from
-// here on; nil: there is none.
+// Remove forgets a database. If another one was refused because it has the same prefix, it
+// gets the prefix now and is returned as heir.
 func (r *Registry[V]) Remove(v *V) (heir *V) {
 	e := r.entryOf(v)
 	e.Removed = true
 	r.byID.Delete(e.ID)
-	r.ForgetFile(v, e.File) // whose file it was stays known to who is about to open it
+	r.ForgetFile(v, e.File) // e.File stays, for whoever is about to open the database
 	if e.Clash {
 		r.clashes--
 	}
@@ -220,7 +225,8 @@ func (r *Registry[V]) Remove(v *V) (heir *V) {
 	return nil
 }
 
-// Refuse notes that a file is no database, as it was seen.
+// Refuse records that a file was refused, and what it looked like then: if it changes, it
+// is decided about again.
 func (r *Registry[V]) Refuse(id, path string, sight Sight, source int, err error) {
 	r.refusals[id] = refusal{source: source, seen: r.scans, path: path, sight: sight, err: err}
 }

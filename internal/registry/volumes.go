@@ -6,27 +6,26 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
-// volumes are the file systems on which databases stand, so that one that is
-// not mounted is not taken for one that was emptied. An entry has the number of
-// its own, in a byte; 0 is none known.
+// volumes has the file systems on which databases are, so that a volume which is not
+// mounted is not mistaken for one that was emptied. An entry has the number of its volume
+// in one byte; 0 means that it is not known.
 type volumes struct {
-	devs []uint64
-	// recalled tells of which only the catalog knows: the device's number may be
-	// another volume's since.
+	devs []uint64 // the volume with number n has the device devs[n-1]
+	// recalled: the device is known only from the catalog. Since it was written, another
+	// volume may have got its number.
 	recalled []bool
 }
 
-// recall is what an entry owes to the catalog: nothing, its volume, or that and it was
-// found.
+// recall says whether an entry's volume comes from the catalog.
 type recall uint8
 
 const (
-	recallNone recall = iota
-	recallAsked
-	recallFound
+	recallNone  recall = iota // it does not
+	recallAsked               // it does, and the file was not found in this process yet
+	recallFound               // it did, and the file was found
 )
 
-// number is the number of a device; as the catalog has it if recalled.
+// number returns the number of a device. recalled: the device comes from the catalog.
 func (v *volumes) number(dev uint64, recalled bool) uint8 {
 	for i, d := range v.devs {
 		if d == dev && v.recalled[i] == recalled {
@@ -40,8 +39,8 @@ func (v *volumes) number(dev uint64, recalled bool) uint8 {
 	return uint8(len(v.devs))
 }
 
-// Device is the device of a database's volume, for the catalog; 0 if it is not known,
-// or too large to be kept.
+// Device returns the device of a database's volume, for the catalog. It returns 0 if it is
+// not known, or too large for the catalog.
 func (r *Registry[V]) Device(v *V) uint32 {
 	if dev, ok := r.Volume(v); ok && dev <= math.MaxUint32 {
 		return uint32(dev)
@@ -49,7 +48,7 @@ func (r *Registry[V]) Device(v *V) uint32 {
 	return 0
 }
 
-// Volume is the device on which a database stands, as far as it is known.
+// Volume returns the device on which a database is. ok is false if it is not known.
 func (r *Registry[V]) Volume(v *V) (dev uint64, ok bool) {
 	n := r.entryOf(v).volume
 	if n == 0 {
@@ -58,28 +57,28 @@ func (r *Registry[V]) Volume(v *V) (dev uint64, ok bool) {
 	return r.volumes.devs[n-1], true
 }
 
-// LacksVolume reports whether SetVolume has something to note.
+// LacksVolume reports whether SetVolume would change something.
 func (r *Registry[V]) LacksVolume(v *V) bool {
 	e := r.entryOf(v)
 	return e.volume == 0 || e.away
 }
 
-// SetVolume notes on which device a database stands.
+// SetVolume records on which device a database is, and that its volume is mounted.
 func (r *Registry[V]) SetVolume(v *V, dev uint64) {
 	e := r.entryOf(v)
 	e.volume, e.away = r.volumes.number(dev, false), false
 }
 
-// SetAway notes that the volume of a database is not there. It reports whether that is
-// news.
+// SetAway records that the volume of a database is not mounted. It reports whether that was
+// not known before.
 func (r *Registry[V]) SetAway(v *V) (news bool) {
 	e := r.entryOf(v)
 	news, e.away = !e.away, true
 	return news
 }
 
-// RecallVolume takes the volume of a database from the catalog, where it has a number
-// that another boot may have given to another volume.
+// RecallVolume sets the device of a database's volume from the catalog. Since a reboot the
+// device number may be another volume's; ConfirmVolume finds out.
 func (r *Registry[V]) RecallVolume(v *V, dev uint64) {
 	e := r.entryOf(v)
 	if e.volume = r.volumes.number(dev, true); e.volume != 0 {
@@ -87,9 +86,9 @@ func (r *Registry[V]) RecallVolume(v *V, dev uint64) {
 	}
 }
 
-// ConfirmVolume notes that a database that the catalog had is there: file, in a
-// directory on dev. If it is the same file, the volume is the old one, whatever its
-// number is now.
+// ConfirmVolume records that a database from the catalog was found: file, in a directory on
+// dev. If the file has the same inode as before, the volume is the old one, whatever its
+// device number is now.
 func (r *Registry[V]) ConfirmVolume(v *V, file fsid.ID, dev uint64) {
 	e := r.entryOf(v)
 	if e.recall != recallAsked {
@@ -103,8 +102,8 @@ func (r *Registry[V]) ConfirmVolume(v *V, file fsid.ID, dev uint64) {
 	}
 }
 
-// State says what is to be done for a database that was listed: its volume is back; its
-// volume is not known; it is the catalog's, and to be confirmed.
+// State says what to do for a database that was listed: its volume is mounted again (back),
+// its volume has to be set (unknown), or it has to be confirmed (recalled).
 func (r *Registry[V]) State(v *V) (back, unknown, recalled bool) {
 	e := r.entryOf(v)
 	return e.away, e.away || e.volume == 0, e.recall == recallAsked

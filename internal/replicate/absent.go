@@ -7,21 +7,21 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// maxAbsent bounds how many are kept. One more costs the database that went first one
-// listing, if it is restored within minutes after it went.
+// maxAbsent bounds how many databases Absent keeps. If there is one more, the database that
+// was put first needs a listing, if it is restored within minutes.
 const maxAbsent = 1024
 
-// Absent is what remains of the databases whose file went lately. It only spares a
-// listing: whose history counts is decided by what the replica and the file hold, never
-// by this. What is older than the window within which it can be trusted is of no use,
-// and is dropped. Times are by Config.Boot. Not safe for concurrent use.
+// Absent keeps what was known of the databases whose file has disappeared lately. It only
+// saves a listing when the file is restored: whose history counts is decided by what the
+// replica and the file hold, never by this. What is older than the window in which it can
+// be trusted is dropped. Times are by Config.Boot. Not safe for concurrent use.
 type Absent struct {
 	window time.Duration
 	lru    *simplelru.LRU[string, Remains]
 }
 
-// NewAbsent returns an empty Absent. Within the window a file of the next transaction,
-// had anybody written one, would still be at the replica.
+// NewAbsent returns an empty Absent. The window must be so short that if another writer has
+// written the next transaction meanwhile, its file is still at the replica.
 func NewAbsent(window time.Duration) *Absent {
 	lru, err := simplelru.NewLRU[string, Remains](maxAbsent, nil)
 	if err != nil {
@@ -34,7 +34,7 @@ func NewAbsent(window time.Duration) *Absent {
 func (a *Absent) Put(id string, r Remains, now time.Duration) {
 	a.Remove(id)
 	if a.usable(r, now) {
-		r.Inventory = bytes.Clone(r.Inventory) // which may be the end of something longer
+		r.Inventory = bytes.Clone(r.Inventory) // otherwise it may keep a longer slice alive
 		a.lru.Add(id, r)
 	}
 }
@@ -48,8 +48,8 @@ func (a *Absent) Get(id string, now time.Duration) (Remains, bool) {
 // Remove forgets a database.
 func (a *Absent) Remove(id string) { a.lru.Remove(id) }
 
-// Expire drops what is too old. The oldest goes first, as all of them were put within
-// the window after their time.
+// Expire drops what is too old. It begins with the database that was put first, and stops
+// at the first that is still of use. One after that may be older; Get does not return it.
 func (a *Absent) Expire(now time.Duration) {
 	for {
 		_, r, ok := a.lru.GetOldest()
@@ -60,9 +60,9 @@ func (a *Absent) Expire(now time.Duration) {
 	}
 }
 
-// Len is how many are kept.
+// Len returns how many databases it keeps.
 func (a *Absent) Len() int { return a.lru.Len() }
 
 func (a *Absent) usable(r Remains, now time.Duration) bool {
-	return r.Placed != 0 && now-r.Placed <= a.window
+	return r.EndSeen != 0 && now-r.EndSeen <= a.window
 }

@@ -15,7 +15,7 @@ func TestWhatIsKeptOfAbsentDatabasesIsBoundedInNumberAndAge(t *testing.T) {
 	id := func(i int) string { return fmt.Sprint(i) }
 	a := NewAbsent(window)
 	remains := func(txid int, placed time.Duration) Remains {
-		return Remains{Position: ship.State{TXID: ltx.TXID(txid)}, Placed: placed}
+		return Remains{Position: ship.State{TXID: ltx.TXID(txid)}, EndSeen: placed}
 	}
 	a.Expire(time.Hour)
 	a.Put("never", remains(1, 0), time.Hour)

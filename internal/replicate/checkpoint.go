@@ -9,9 +9,9 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// sealPause is how long after a checkpoint that a reader or writer kept from
+// checkpointPause is how long after a checkpoint that a reader or writer kept from
 // completing the next one is tried.
-const sealPause = 5 * time.Second
+const checkpointPause = 5 * time.Second
 
 // checkpoint moves a long log that is shipped into the database file.
 func (x *run) checkpoint(ctx context.Context) error {
@@ -19,36 +19,36 @@ func (x *run) checkpoint(ctx context.Context) error {
 	if pos.Offset == 0 || pos.PageSize == 0 || (pos.Offset-32)/int64(pos.PageSize+24) < int64(x.cfg.CheckpointPages) {
 		return nil
 	}
-	point := sealPoint{pos.Salt2, pos.Offset}
-	if st.sealed == point || x.r.Started.Before(st.nextSeal) {
-		return nil // done, and the next commit restarts the log; or tried just now
+	point := walPoint{pos.Salt2, pos.Offset}
+	if st.checkpointed == point || x.r.Started.Before(st.nextCheckpoint) {
+		return nil // it is checkpointed, and the next commit restarts it; or that was tried just now
 	}
-	st.nextSeal = x.r.Started.Add(sealPause)
-	st.leavesLog = true
+	st.nextCheckpoint = x.r.Started.Add(checkpointPause)
+	st.mayLeaveLog = true
 	res, err := x.cfg.Ship.Checkpoint(ctx, &st.db)
 	x.count(res.Result)
 	x.noteCheckpoint()
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return nil // somebody is writing: the next run tries again
 	} else if err != nil {
-		st.nextSeal = time.Time{} // when to try again is maintain's to say
+		st.nextCheckpoint = time.Time{} // maintain decides when to try again
 		return err
 	}
 	st.unrecorded = true
 	if res.Complete {
-		st.sealed, st.nextSeal = sealPoint{pos.Salt2, pos.Offset}, time.Time{}
+		st.checkpointed, st.nextCheckpoint = walPoint{pos.Salt2, pos.Offset}, time.Time{}
 	}
 	return nil
 }
 
-// noteCheckpoint keeps the time of the files after a checkpoint of ours.
+// noteCheckpoint remembers the modification time of the files after a checkpoint of ours.
 func (x *run) noteCheckpoint() {
 	if f, err := x.stat(); err == nil {
-		x.st.checkpointed = f.ModTime().UnixNano()
+		x.st.checkpointTime = f.ModTime().UnixNano()
 	}
 }
 
-// demote ships the rest, seals, and gives up what a cold database does not need.
+// demote ships what is new, seals, and compacts, so that the database can become cold.
 func (x *run) demote(ctx context.Context) error {
 	if !x.cfg.Replicated {
 		x.r.Outcome.Demoted = true
@@ -62,7 +62,7 @@ func (x *run) demote(ctx context.Context) error {
 		return err
 	}
 	if !still {
-		x.r.Outcome.Moved = true // somebody is writing, so it is not idle
+		x.r.Outcome.Moved = true // somebody is writing, so the database is not idle
 		return nil
 	}
 	if err := x.compact(ctx, true); err != nil {
@@ -72,9 +72,9 @@ func (x *run) demote(ctx context.Context) error {
 	return nil
 }
 
-// seal ships the rest and cuts the log to nothing. It reports whether nobody
-// wrote meanwhile: only then is the files' time afterwards known to be that of
-// what is shipped, so that what is written from then on is seen while cold.
+// seal ships what is new and truncates the log. It reports whether nobody wrote meanwhile:
+// only then is the modification time of the files that of what is shipped, so that a scan
+// notices what is written to the cold database from then on.
 func (x *run) seal(ctx context.Context) (still bool, err error) {
 	if err := x.activate(ctx); err != nil {
 		return false, err
@@ -87,7 +87,7 @@ func (x *run) seal(ctx context.Context) (still bool, err error) {
 	res, err := x.cfg.Ship.Seal(ctx, &st.db)
 	x.count(res.Result)
 	st.unrecorded = true
-	x.noteCut()
+	x.noteWALSize()
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return false, nil
 	} else if err != nil {

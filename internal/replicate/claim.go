@@ -16,9 +16,9 @@ import (
 )
 
 // claimer is the client of a prefix that nothing was written to yet. It writes
-// metadata.json before the first LTX file, and not before there is one: of a file
-// that turns out to be corrupt nothing is to be left that looks like a backup. It
-// outlives the run that made it, and belongs to whoever owns the State.
+// metadata.json just before the first LTX file, and not sooner: if the database turns out
+// to be corrupt, the prefix must not look like a backup. It outlives the run that made it,
+// and belongs to whoever owns the State.
 type claimer struct {
 	litestream.ReplicaClient
 	id, path string
@@ -37,8 +37,8 @@ func (c *claimer) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID 
 	return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 }
 
-// claiming returns the client of an empty prefix that claims it when it is used.
-func (x *run) claiming(client litestream.ReplicaClient) litestream.ReplicaClient {
+// claimingClient returns a client of an empty prefix that claims it at the first write.
+func (x *run) claimingClient(client litestream.ReplicaClient) litestream.ReplicaClient {
 	return &claimer{ReplicaClient: client, id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
 }
 
@@ -59,8 +59,8 @@ func (c *claimer) claim(ctx context.Context) error {
 	return store.WriteMetadata(ctx, b)
 }
 
-// checkClaim reads metadata.json where the prefix has a history that is not known
-// here.
+// checkClaim makes sure that the prefix is not another database's, by its metadata.json. It
+// does so only if nothing is known of the prefix's history.
 func (x *run) checkClaim(ctx context.Context, client litestream.ReplicaClient) error {
 	meta, ok := client.(metadata.Store)
 	if !ok || x.st.db.State.TXID != 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// fromInventory is a client that answers listings from an inventory.
+// fromInventory returns a client that answers listings from an inventory.
 func fromInventory(client litestream.ReplicaClient, inv *levels.Inventory) litestream.ReplicaClient {
 	return inventoryClient{client, inv}
 }

@@ -35,7 +35,7 @@ func TestAnAnswerThatIsOldDoesNotSpareTheListing(t *testing.T) {
 		{"long ago, or before the machine slept", now - 2*time.Minute, 1},
 	} {
 		client := &countingLister{}
-		x := &run{st: &State{vacant: c.vacant}, Replicator: New(Config{
+		x := &run{st: &State{emptyAt: c.vacant}, Replicator: New(Config{
 			Boot: func() time.Duration { return now }, Policy: levels.Policy{Grace: 5 * time.Minute},
 		})}
 		for i := range 2 {

@@ -15,10 +15,10 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
-// Logs remembers which log stood beside which database, so that one that is left of
-// a file is never applied to another that was put in its place: SQLite would do so,
-// and spoil it. A database is known by its ID. Safe for concurrent use; no I/O is done
-// under its lock.
+// Logs remembers which log belongs to which database file. If another file is put in the
+// place of one whose log is still there, SQLite would apply the log to the new file and
+// corrupt it; Expel prevents that. Databases are identified by their ID. Safe for
+// concurrent use; no I/O is done under its lock.
 type Logs struct {
 	now func() time.Time
 
@@ -26,26 +26,27 @@ type Logs struct {
 	logs map[string]logOf
 }
 
-// logOf is a log and the database file that it was seen beside, by their inodes. An
-// inode is used again for another file, so the log's first salt tells too: it goes up
-// by one each time the log is restarted, and is drawn anew for another log.
+// logOf is a log and the database file beside which it was seen, by their inodes. As the
+// inode may be given to another file later, the log's first salt identifies it too: a
+// restart of the log adds one to it, and a new log gets a random one.
 type logOf struct {
 	main, wal uint64
 	salt      uint32
-	salted    bool // false: nothing was read of it since it was opened here
+	saltKnown bool // false: the pool has opened the database, and no run has read the log since
 }
 
-// restarts is how many restarts of a log nobody here may have seen.
-const restarts = 1 << 12
+// maxUnseenRestarts is how often a log may have been restarted since it was seen, and still
+// count as the same log.
+const maxUnseenRestarts = 1 << 12
 
-// NewLogs returns Logs that know of none. now is the clock of the names that logs get
+// NewLogs returns Logs that know of no log. now is the clock for the names that logs get
 // when they are set aside.
 func NewLogs(now func() time.Time) *Logs {
 	return &Logs{now: now, logs: map[string]logOf{}}
 }
 
-// Position returns what the catalog keeps of a position: the position, and then the
-// inode of the log beside the database in 8 bytes, if it is known.
+// Position encodes a position for the catalog: the position, and then the inode of the log
+// beside the database in 8 bytes, if it is known.
 func (l *Logs) Position(id string, pos ship.State) ([]byte, error) {
 	b, err := pos.AppendBinary(nil)
 	if err != nil {
@@ -53,14 +54,14 @@ func (l *Logs) Position(id string, pos ship.State) ([]byte, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if log := l.logs[id]; log.salted && log.main == pos.Ino && log.wal != 0 {
+	if log := l.logs[id]; log.saltKnown && log.main == pos.Ino && log.wal != 0 {
 		b = binary.LittleEndian.AppendUint64(b, log.wal)
 	}
 	return b, nil
 }
 
-// Recall returns the position of what Position returned, in this process or an earlier
-// one. It remembers the log, as the file may be exchanged while nobody looks.
+// Recall decodes what Position returned, in this process or an earlier one. It also
+// remembers the log, because the file may have been exchanged while no process was running.
 func (l *Logs) Recall(id string, b []byte) (pos ship.State, err error) {
 	if err = pos.UnmarshalBinary(b); err == nil || len(b) < 8 {
 		return pos, err
@@ -77,7 +78,7 @@ func (l *Logs) Recall(id string, b []byte) (pos ship.State, err error) {
 	return pos, nil
 }
 
-// IDs returns the databases beside which a log is known.
+// IDs returns the databases of which a log is known.
 func (l *Logs) IDs() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -88,16 +89,16 @@ func (l *Logs) IDs() []string {
 	return ids
 }
 
-// Note remembers whose log it is that stands beside a database that was opened.
+// Note remembers the log beside a database that was opened.
 func (l *Logs) Note(id string, f fsid.Files) { l.note(id, f, 0, false) }
 
-func (l *Logs) note(id string, f fsid.Files, salt uint32, salted bool) {
+func (l *Logs) note(id string, f fsid.Files, salt uint32, saltKnown bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	was := l.logs[id]
-	now := logOf{f.Main.Ino, f.WAL.Ino, salt, salted}
-	if !salted && was.main == now.main && was.wal == now.wal {
-		return // and may have its salt
+	now := logOf{f.Main.Ino, f.WAL.Ino, salt, saltKnown}
+	if !saltKnown && was.main == now.main && was.wal == now.wal {
+		return // what is known may include the salt
 	}
 	if now.wal == 0 {
 		delete(l.logs, id)
@@ -106,16 +107,16 @@ func (l *Logs) note(id string, f fsid.Files, salt uint32, salted bool) {
 	}
 }
 
-// Forget forgets a database that is gone.
+// Forget forgets the log of a database.
 func (l *Logs) Forget(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.logs, id)
 }
 
-// Expel sets the log aside that was left of a file that another has taken the place
-// of. It must come before the first connection to the new file. moved is what was set
-// aside, under its new names.
+// Expel sets a log aside if another file has taken the place of the file that it belongs
+// to. It must be called before the first connection to the new file. moved has the new
+// names of what was set aside.
 func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) {
 	l.mu.Lock()
 	log, known := l.logs[id]
@@ -123,24 +124,25 @@ func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) 
 	if !known || log.wal != f.WAL.Ino || log.main == f.Main.Ino || f.WAL.Size == 0 {
 		return nil, nil
 	}
-	if log.salted {
+	if log.saltKnown {
 		salt, err := logSalt(path)
 		if err != nil {
 			return nil, err
 		}
-		if salt-log.salt > restarts {
-			return nil, nil // another log, which got the same inode
+		if salt-log.salt > maxUnseenRestarts {
+			return nil, nil // it is another log, which got the same inode
 		}
 	}
-	// The journal is of a file that was put there.
+	// A journal is left where it is: it belongs to the new file.
 	if moved, err = l.setAside(path, "replaced", "-shm", "-wal"); err == nil {
 		l.Forget(id)
 	}
 	return moved, err
 }
 
-// ExpelOrphans sets aside what is left beside a database file that is gone, before
-// another one is made in its place: it would be applied to that.
+// ExpelOrphans sets aside what is left beside the path of a database file that no longer
+// exists. It must be called before another file is made there, to which SQLite would apply
+// what is left.
 func (l *Logs) ExpelOrphans(path string) (moved []string, err error) {
 	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
 		if _, err := os.Lstat(path + suffix); err == nil {
@@ -152,8 +154,8 @@ func (l *Logs) ExpelOrphans(path string) (moved []string, err error) {
 	return nil, nil
 }
 
-// logSalt is the first salt in a log's header (https://www.sqlite.org/fileformat.html).
-// The log carries no locks. One that has no header yet has no frames either.
+// logSalt reads the first salt in a log's header (https://www.sqlite.org/fileformat.html).
+// The log carries no locks, so that it may be opened. One without a header has no frames.
 func logSalt(path string) (uint32, error) {
 	f, err := os.Open(path + "-wal")
 	if err != nil {
@@ -164,11 +166,11 @@ func logSalt(path string) (uint32, error) {
 	return binary.BigEndian.Uint32(h[16:]), errors.Join(err, f.Close())
 }
 
-// setAside renames what stands beside a database to names that say when and why. They
-// end as before, so that no discoverer takes them for databases, and who has the file
-// they belong to can put it beside them. The index of the log must come first: without
-// it SQLite reads the log anew, with one of another log it would not. A log that a
-// crash leaves without its index is set aside again.
+// setAside renames the files beside a database to names that say when and why. The names
+// keep their suffixes, so that no discoverer takes the files for databases, and whoever has
+// the database file that they belong to can put it beside them. The -shm file must come
+// first: without it, SQLite reads the whole log, but it would believe the -shm file of
+// another log. If a crash comes between the two, the log is set aside at the next call.
 func (l *Logs) setAside(path, why string, suffixes ...string) (moved []string, err error) {
 	base := fmt.Sprintf("%s.%s-%s", path, why, l.now().UTC().Format("20060102T150405.000000000Z"))
 	for _, suffix := range suffixes {
@@ -185,14 +187,14 @@ func (l *Logs) setAside(path, why string, suffixes ...string) (moved []string, e
 	return moved, durable.SyncDir(filepath.Dir(path))
 }
 
-// LogSetAside is the event of a log that was set aside, under the name given.
+// LogSetAside returns the event of a log that was set aside under a new name.
 func LogSetAside(path, name string) Event {
 	return Event{Type: EventLogSetAside, Path: name,
 		Err: fmt.Errorf("it belonged to a file that is no longer at %s, and may have commits of it that are nowhere else", path)}
 }
 
-// expelLog sets a log aside that belongs to another file, as Logs.Expel.
-func (x *run) expelLog(f fsid.Files) error {
+// setLogAside calls Logs.Expel, and reports an event for each file that it has set aside.
+func (x *run) setLogAside(f fsid.Files) error {
 	moved, err := x.cfg.Logs.Expel(x.in.ID, x.in.Path, f)
 	for _, name := range moved {
 		x.event(LogSetAside(x.in.Path, name))

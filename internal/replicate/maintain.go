@@ -13,15 +13,16 @@ import (
 	"github.com/multidb-go/multidb/internal/store"
 )
 
-// MaintenanceError is a failure that leaves everything at the replica.
+// MaintenanceError is a failure of maintenance: everything that was committed is at the
+// replica all the same.
 type MaintenanceError struct{ error }
 
 func (e *MaintenanceError) Unwrap() error { return e.error }
 
-// maintain does what is not shipping: it keeps the log and the replica in order, and
-// demotes. Where it fails (no space for a checkpoint, no right to delete), an active
-// database is shipped at its pace all the same, and this is tried again after a pause
-// of its own.
+// maintain does what is not shipping: it keeps the log and the replica's files small, and
+// demotes. If it fails (no space for a checkpoint, no permission to delete), an active
+// database is shipped as often as before, and maintenance is tried again after a pause of
+// its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
 	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
@@ -34,20 +35,20 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	if err == nil && x.in.Demote {
 		err = x.demote(ctx)
 	} else if err == nil && x.r.Drained && x.r.WALSize > 0 && (x.in.Relieve || x.in.Cold) && x.cfg.Replicated {
-		// A cold database has no log, whoever left it there.
+		// A cold database must not keep a log, whoever has left it there.
 		_, err = x.seal(ctx)
 	} else if err == nil && x.mayCut() {
 		_, err = x.seal(ctx)
-		if x.r.WALSize > 0 { // a reader may keep it; and another process cuts it itself when it closes the database
-			st.nextCut = x.r.Started.Add(sealPause)
+		if x.r.WALSize > 0 { // a reader may keep it, or another process, which removes it when it closes the database
+			st.nextCut = x.r.Started.Add(checkpointPause)
 		} else {
-			st.leavesLog, st.nextCut = false, time.Time{}
+			st.mayLeaveLog, st.nextCut = false, time.Time{}
 		}
 	}
 	if errors.Is(err, ship.ErrFenced) {
 		return err
 	} else if errors.Is(err, ship.ErrStale) {
-		x.distrust()
+		x.unverify()
 		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
 		return nil
 	} else if err == nil {
@@ -60,21 +61,21 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	x.r.Maintenance = st.maintenance
 	x.r.Failed = append(x.r.Failed, err)
 	if x.in.Cold {
-		return st.maintenance // it has no pace: only its back-off brings it back
+		return st.maintenance // nobody polls it, so only the back-off after an error brings it back
 	}
 	return nil
 }
 
-// mayCut reports whether the log is to be cut: all of it is at the replica, and
-// nobody uses the database.
+// mayCut reports whether the log is to be cut, which is to checkpoint it and truncate it to
+// nothing: all of it is at the replica, and nobody uses the database.
 func (x *run) mayCut() bool {
-	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // which is given by who cannot wait
+	early := x.r.Started.Before(x.st.nextCut) && x.in.Order != OrderCut // whoever gives that order cannot wait
 	return x.cfg.Replicated && x.r.Drained && x.r.WALSize > 0 && !early &&
-		x.in.Caller.MayCut(x.st.leavesLog && x.quiet)
+		x.in.Caller.MayCut(x.st.mayLeaveLog && x.quiet)
 }
 
-// tidy does what a shipped database needs now and then: a checkpoint of its log,
-// compaction, a snapshot, retention. None of it holds up whoever waits.
+// tidy does what a shipped database needs now and then: a checkpoint, compaction, a
+// snapshot, retention. Nobody waits for it, since Settled was called before.
 func (x *run) tidy(ctx context.Context) error {
 	if a := x.st.active; a != nil {
 		if err := x.checkpoint(ctx); err != nil {
@@ -92,8 +93,8 @@ func (x *run) tidy(ctx context.Context) error {
 	return nil
 }
 
-// activate makes the replica's side of a database ready. Once in the life of
-// the process it compares what is known with what the replica holds: a state
+// activate gets the client and the inventory of a database ready. Once in the life of the
+// process it also compares the position with what the replica holds, because the state
 // directory may be lost, old, or a copy.
 func (x *run) activate(ctx context.Context) error {
 	st := x.st
@@ -105,8 +106,8 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	a := &active{}
-	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, Placed: st.db.Placed}
-	a.inv.Remember(x.cfg.Cache)
+	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, EndSeen: st.db.EndSeen}
+	a.inv.UseCache(x.cfg.Cache)
 	db.OnWrite = a.inv.Wrote
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)
@@ -114,7 +115,7 @@ func (x *run) activate(ctx context.Context) error {
 	if st.verified {
 		if err := a.inv.UnmarshalBinary(st.inventory); err == nil {
 			if a.inv.Len() == 0 {
-				db.Client = x.claiming(client)
+				db.Client = x.claimingClient(client)
 			}
 			st.db, st.active, st.inventory = db, a, nil
 			return nil
@@ -125,7 +126,7 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	if len(l.Files) == 0 {
-		db.Client = x.claiming(client)
+		db.Client = x.claimingClient(client)
 	} else if err := x.checkClaim(ctx, client); err != nil {
 		return err
 	}
@@ -136,21 +137,22 @@ func (x *run) activate(ctx context.Context) error {
 		return err
 	}
 	a.inv.Reset(l.Files)
-	a.inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
 	if len(l.Files) > 0 && a.inv.Restorable() != nil {
-		a.needed, a.due = true, true
+		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
 	st.verified, st.takeOver = true, false
 	return nil
 }
 
-// listing lists the replica for ship.Verify.
+// listing lists the replica for ship.Verify, unless it was seen to be empty just before the
+// file was made.
 func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (ship.Listing, error) {
 	st := x.st
-	l := ship.Listing{Began: x.cfg.Boot(), Unknown: x.cfg.TakeOverUnknown, Local: st.takeOver}
-	if asked := st.vacant; asked != 0 { // whoever made the file has asked
-		if st.vacant = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
+	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver}
+	if asked := st.emptyAt; asked != 0 {
+		if st.emptyAt = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
 			l.Began = asked
 			return l, nil
 		}
@@ -159,60 +161,62 @@ func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (shi
 	if err != nil {
 		return l, fmt.Errorf("list the replica: %w", err)
 	}
-	if st.unasked && len(files) > 0 && !l.Local {
+	if st.unanswered && len(files) > 0 && !l.TakeOver {
 		return l, fmt.Errorf("%w: %w, which did not answer when the file was made. Adopt (the backup wins, the file is kept aside) or take over (the file becomes the newest state)", ship.ErrFenced, ErrBackupExists)
 	}
-	st.unasked = false
+	st.unanswered = false
 	l.Files = files
 	l.Plan = planOf(ctx, files)
 	return l, nil
 }
 
-// deactivate keeps of the replica's side only what a database at rest needs.
+// deactivate is Rest for the database of the run.
 func (x *run) deactivate() {
 	if err := x.Rest(x.in.ID, x.st); err != nil {
 		x.event(Event{Type: EventState, Err: err})
 	}
 }
 
-// Rest keeps of the replica's side only what a database at rest needs. The error is of
-// its page hashes, without which it is at rest all the same.
+// Rest drops what only an active database needs: its client, its decoded inventory, its
+// page hashes in memory. An error means only that the page hashes could not be kept in the
+// state directory; the database is at rest all the same.
 func (p *Replicator) Rest(id string, st *State) error {
 	if st.active == nil {
 		return nil
 	}
-	st.active.inv.Forget()
+	st.active.inv.DropCached()
 	err := p.savePages(id, st.db.Pages)
 	b, unpackable := st.active.inv.AppendBinary(nil)
 	if unpackable != nil {
 		st.verified = false // listed again when it is needed
 	}
-	st.db = ship.DB{Path: st.db.Path, State: st.db.State, Placed: st.db.Placed}
+	st.db = ship.DB{Path: st.db.Path, State: st.db.State, EndSeen: st.db.EndSeen}
 	st.inventory, st.active, st.unrecorded = b, nil, true
 	return err
 }
 
-// distrust takes nothing for granted any more that is known of the replica.
-func (x *run) distrust() {
+// unverify makes the next run compare the position with what the replica holds, as if the
+// process had just started.
+func (x *run) unverify() {
 	x.deactivate()
 	st := x.st
-	st.verified, st.clean, st.unrecorded, st.db.Placed = false, false, true, 0
+	st.verified, st.clean, st.unrecorded, st.db.EndSeen = false, false, true, 0
 }
 
-// maintains reports whether we keep the prefix in order: we wrote the last file there.
-// Whoever only reads it compacts and deletes nothing.
-func (x *run) maintains() bool {
+// wroteLast reports whether this state directory wrote the replica's last file. Only whoever
+// did so compacts and deletes files there.
+func (x *run) wroteLast() bool {
 	o := x.st.db.State.Origin
 	return x.cfg.Mine(o.Node(), o.Session())
 }
 
-// compact merges small files into larger ones and writes a snapshot if one is
-// due. all: whatever is left, before going cold.
+// compact merges small files into larger ones and writes a snapshot, where due. If all is
+// set, it merges whatever can be merged, before the database becomes cold.
 func (x *run) compact(ctx context.Context, all bool) error {
 	a, p := x.st.active, x.cfg.Policy
-	snapshot := a.needed || a.inv.SnapshotDue(p, x.cfg.Now())
+	snapshot := a.snapshotNeeded || a.inv.SnapshotDue(p, x.cfg.Now())
 	files := a.inv.Compactable(p, all)
-	if !x.maintains() || !snapshot && !files {
+	if !x.wroteLast() || !snapshot && !files {
 		a.due = false
 		return nil
 	}
@@ -230,8 +234,8 @@ func (x *run) compact(ctx context.Context, all bool) error {
 		x.r.Counts.Compactions += int64(report.Compactions)
 		switch {
 		case errors.Is(err, levels.ErrPageSize):
-			// Files of before this process had another page size. They are cut
-			// off now; what is left is compacted by the next run.
+			// Files from before this process have another page size. An epoch begins
+			// after them now, and the next run compacts the rest.
 			if a.inv.Restorable() != nil {
 				return x.snapshot(ctx)
 			}
@@ -257,33 +261,33 @@ func (x *run) snapshot(ctx context.Context) error {
 	x.st.unrecorded = true
 	x.count(res)
 	if errors.Is(err, ship.ErrUnsettled) {
-		return nil // it changes too fast right now; still due
+		return nil // the database changes too fast right now; the snapshot is still due
 	} else if err != nil {
-		a.inv.Doubt(litestream.SnapshotLevel, 1, db.State.TXID) // it may be there
+		a.inv.MarkStray(litestream.SnapshotLevel, 1, db.State.TXID) // it may have been written
 		return fmt.Errorf("snapshot: %w", err)
 	}
 	if res.Empty {
 		return nil
 	}
-	a.needed = false
+	a.snapshotNeeded = false
 	x.r.Counts.Snapshots++
 	x.event(Event{Type: EventSnapshot, TXID: db.State.TXID})
 	return nil
 }
 
-// retain deletes what no restore within the retention needs. What may be there or
-// not, after a request that failed, is listed before.
+// retain deletes the files that no restore within the retention needs. If there are strays,
+// it lists the prefix first.
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
-		x.distrust()
+		x.unverify()
 		err = x.activate(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	inv, p := &x.st.active.inv, x.cfg.Policy
-	if !x.maintains() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
+	if !x.wroteLast() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
 		return nil
 	}
 	if err := x.cfg.Ship.Confirm(ctx, &x.st.db); err != nil {
@@ -297,14 +301,15 @@ func (x *run) retain(ctx context.Context) error {
 	return nil
 }
 
-// nextRetention is when there is something to delete; zero: never. Single transaction
-// files become old one by one, and are deleted together.
+// nextRetention returns when there is something to delete; zero: never. Level 0 files
+// become old one by one. So that each of them does not cost a request, they are deleted
+// together, with a pause in between.
 func (x *run) nextRetention() time.Time {
-	if !x.maintains() {
+	if !x.wroteLast() {
 		return time.Time{}
 	}
 	inv := &x.st.active.inv
-	inv.Note(x.cfg.Now(), x.cfg.Policy.Grace)
+	inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
 	next := inv.NextRetention(x.cfg.Policy)
 	if next.IsZero() || x.st.retained.IsZero() {
 		return next

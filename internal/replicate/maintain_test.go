@@ -18,7 +18,7 @@ func TestWhoDidNotWriteLastCompactsAndDeletesNothing(t *testing.T) {
 		Policy: levels.Policy{Grace: time.Minute, L0Retention: time.Minute, Retention: time.Hour, SnapshotInterval: time.Hour},
 	})
 	long := time.Now().Add(-30 * 24 * time.Hour)
-	a := &active{needed: true}
+	a := &active{snapshotNeeded: true}
 	x := &run{Replicator: p, st: &State{active: a, verified: true}}
 	pos := &x.st.db.State
 	for txid := ltx.TXID(1); txid <= 3; txid++ {
@@ -41,11 +41,11 @@ func TestWhoDidNotWriteLastCompactsAndDeletesNothing(t *testing.T) {
 // have to cut the log.
 func TestADatabaseAtRestHasItsPath(t *testing.T) {
 	p := New(Config{PagesDir: t.TempDir()})
-	st := &State{active: &active{}, db: ship.DB{Path: "/data/a.db", State: ship.State{TXID: 7}, Placed: 5}}
+	st := &State{active: &active{}, db: ship.DB{Path: "/data/a.db", State: ship.State{TXID: 7}, EndSeen: 5}}
 	if err := p.Rest("a", st); err != nil {
 		t.Fatal(err)
 	}
-	if st.active != nil || st.db.Path != "/data/a.db" || st.db.State.TXID != 7 || st.db.Placed != 5 {
+	if st.active != nil || st.db.Path != "/data/a.db" || st.db.State.TXID != 7 || st.db.EndSeen != 5 {
 		t.Errorf("at rest: %+v", st.db)
 	}
 }

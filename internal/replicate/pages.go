@@ -11,8 +11,8 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
-// fewPages is the size up to which a whole state costs no more than looking up
-// what differs.
+// fewPages is the number of pages up to which shipping the whole state costs no more than
+// finding out what differs. For such a database no hashes are kept.
 const fewPages = 16
 
 // pagesPath is where the page hashes of a database at rest are kept.
@@ -25,8 +25,9 @@ func (p *Replicator) pagesPath(id string) string {
 // DropPages deletes the page hashes of a database that is gone.
 func (p *Replicator) DropPages(id string) error { return p.savePages(id, nil) }
 
-// savePages keeps the hashes while the database is at rest. They are a saving, not
-// a truth: without them, or if a crash garbles them, a resync ships everything.
+// savePages writes the hashes to the state directory for the time at which the database is
+// at rest. Nothing depends on them: without them, or if a crash damages them, a resync
+// ships everything.
 func (p *Replicator) savePages(id string, pages *ship.Pages) error {
 	path := p.pagesPath(id)
 	if pages == nil || pages.Len() <= fewPages {
@@ -48,7 +49,7 @@ func (p *Replicator) savePages(id string, pages *ship.Pages) error {
 	return os.Rename(path+".tmp", path)
 }
 
-// loadPages returns the hashes kept for a state, nil if there are none.
+// loadPages returns the hashes that savePages has kept, or nil.
 func (p *Replicator) loadPages(id string) *ship.Pages {
 	b, err := os.ReadFile(p.pagesPath(id))
 	if err != nil {

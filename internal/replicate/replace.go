@@ -20,13 +20,13 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errNotNow: the local file was opened or written while its successor was fetched.
-var errNotNow = errors.New("the local file is in use")
+// errInUse: the local file was opened or written to while its replacement was restored.
+var errInUse = errors.New("the local file is in use")
 
-// replaceLocal puts the replica's newest state in the place of the local file, which
-// is set aside. Nobody has the file open.
+// replaceLocal sets the local file aside and puts the replica's newest state in its place.
+// Nobody may have the file open.
 func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err error) {
-	x.distrust()
+	x.unverify()
 	client, err := x.in.Caller.Client()
 	if err != nil {
 		return "", err
@@ -47,7 +47,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	path := x.in.Path
 	aside := filepath.Join(filepath.Dir(path), localfile.KeptDir)
 	incoming := filepath.Join(aside, filepath.Base(path)+".incoming")
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} { // of a replacement that a crash cut off
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal"} { // left by a replacement that a crash interrupted
 		if err := os.Remove(incoming + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
@@ -56,7 +56,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
-		return "", errors.Join(errNotNow, os.Remove(incoming))
+		return "", errors.Join(errInUse, os.Remove(incoming))
 	}
 	if fi, err := os.Stat(path); err == nil { // it may have been changed since
 		if err := fsid.AccessOf(fi).Give(incoming); err != nil {
@@ -76,7 +76,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err != nil {
 		return kept, err
 	}
-	rest.Placed = began
+	rest.EndSeen = began
 	*x.st = Restored(rest)
 	x.st.db.Path = path
 	x.r.Drained = true
@@ -85,16 +85,17 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	return kept, err
 }
 
-// mayReplace reports whether the local file may be replaced now. Without an operator's
-// word it must be as it was when it was found to have nothing of its own.
+// mayReplace reports whether the local file may be replaced now. Unless an operator has
+// ordered it, the file must be as it was when it was found to have nothing that the replica
+// lacks.
 func (x *run) mayReplace() bool {
 	now, err := x.stat()
 	return (x.in.Order == OrderAdopt || err == nil && now == x.r.Files) && x.in.Caller.MayReplace()
 }
 
-// afterRestore is the position of a file at path that was made from the replica just
-// now: it is exactly the state at the end of last. Placed is the caller's to set: when,
-// before the restore, the replica was listed.
+// afterRestore returns the position of a file at path that was just made from the replica:
+// it is exactly the state at the end of the file last. The caller must set EndSeen to when
+// the replica was listed, before the restore.
 func (p *Replicator) afterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (rest Remains, err error) {
 	st := &rest.Position
 	st.TXID = last.MaxTXID
@@ -104,16 +105,16 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
-	if st.Print, err = p.cfg.Ship.Print(ctx, path); err != nil {
+	if st.Print, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
 		return rest, err
 	}
 	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
-	inv.Note(p.cfg.Now(), p.cfg.Policy.Grace)
+	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
 }
 
-// planOf is what restores the newest state from files.
+// planOf returns a function that returns which of these files restore the newest state.
 func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo, error) {
 	return func() ([]*ltx.FileInfo, error) {
 		var inv levels.Inventory
@@ -122,19 +123,18 @@ func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo,
 	}
 }
 
-// Missing is a database whose file is to be made from the replica.
+// Missing is a database whose file does not exist and is to be made from the replica.
 type Missing struct {
 	Path   string
 	Client litestream.ReplicaClient
-	// Known is what remained of it when its file went; nil: nothing is known.
+	// Known is what was known of it when its file disappeared; nil: nothing.
 	Known *Remains
-	Opt   restore.Options // but for Output
+	Opt   restore.Options // Output and Logger are set by Restore
 }
 
-// Restore makes the missing file of a database from the replica. now is the position
-// that it has then, so that shipping goes on from there without a resync; zero where
-// that is not known. The error is restore.ErrNoBackup if there is nothing to make it
-// from.
+// Restore makes the missing file of a database from the replica. now is the position of the
+// new file, from which shipping goes on without a resync; it is zero if it is not known.
+// The error is restore.ErrNoBackup if the replica has no backup. ctx bounds all of it.
 func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err error) {
 	began := p.cfg.Boot()
 	inv, err := p.inventoryOf(ctx, db)
@@ -142,7 +142,7 @@ func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err 
 		return now, err
 	}
 	db.Opt.Output, db.Opt.Logger = db.Path, p.cfg.Logger
-	if inv.Len() == 0 { // nothing, or litestream's 0.3 layout
+	if inv.Len() == 0 { // no backup, or one in the layout of litestream 0.3
 		return now, restore.Newest(ctx, db.Client, db.Opt)
 	}
 	plan, err := inv.RestorePlan(ctx, 0, time.Time{})
@@ -153,15 +153,16 @@ func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err 
 		return now, err
 	}
 	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1])
-	now.Placed = began
+	now.EndSeen = began
 	return now, err
 }
 
-// inventoryOf is what the replica holds of a database: what was known when its
-// file went, if nobody has written since, or else one listing.
+// inventoryOf returns what the replica holds of a database. If something was known when the
+// file disappeared, it only looks whether somebody has written since; otherwise it lists.
 func (p *Replicator) inventoryOf(ctx context.Context, db Missing) (*levels.Inventory, error) {
 	inv := new(levels.Inventory)
-	// Within the window of Absent a file of the next transaction that exists is still there.
+	// If somebody has written since, the file of the next transaction shows it: within the
+	// window of Absent nobody deletes that file.
 	if known := db.Known; known != nil && inv.UnmarshalBinary(known.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == known.Position.TXID {
 		next := known.Position.TXID + 1
 		rc, err := db.Client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)

@@ -1,12 +1,11 @@
-// Package replicate takes one database through one run: what was committed since
-// the last one is shipped, the files at the replica are kept in order, the log is
-// cut where nobody needs it. It knows nothing of the fleet, of tiers, of who waits
-// or who has the database open: a run gets an Input, and what it found comes back as
-// a Report.
+// Package replicate takes one database through one run: it ships what was committed since
+// the last run, compacts and deletes files at the replica, and truncates the log where
+// nobody needs it. It knows nothing of the fleet, of tiers, of who waits, or of who has the
+// database open: a run gets an Input, and returns what it found as a Report. "The log" is
+// the WAL file throughout; to cut it is to checkpoint it and truncate it to nothing.
 //
-// A Replicator is shared by all databases and safe for concurrent use. A State is
-// owned by one goroutine at a time: by the run in progress, and between runs by
-// whoever keeps it.
+// A Replicator is shared by all databases and safe for concurrent use. A State is owned by
+// one goroutine at a time: by the run in progress, and between runs by whoever keeps it.
 package replicate
 
 import (
@@ -29,10 +28,10 @@ import (
 var (
 	// ErrConflict: the prefix at the replica is another database's.
 	ErrConflict = errors.New("replica prefix belongs to another database")
-	// ErrBackupExists: the replica has a backup of a database that was made anew.
+	// ErrBackupExists: the replica has a backup of a database that was just created.
 	ErrBackupExists = errors.New("the replica has a backup of this database")
-	// ErrReplacing: one file was taking the place of another when it failed, so that
-	// either may stand there, or none.
+	// ErrReplacing: replacing the local file failed half-way, so that the old file, the
+	// new one or none may be at the path.
 	ErrReplacing = errors.New("the local file could not be replaced by the replica's")
 )
 
@@ -44,12 +43,13 @@ type Config struct {
 	Replicated bool
 	// Cache keeps the bytes of small files for their compaction; nil: none.
 	Cache *levels.Cache
-	// Logs tells whose log stands beside a database.
+	// Logs knows which log belongs to which database file.
 	Logs *Logs
-	// Mine reports whether a session of a node was one of this state directory.
+	// Mine reports whether a session of a node was one of this state directory, and not
+	// of a copy.
 	Mine func(node, session uint32) bool
-	// Aged is the time by which files at the replica are old: less than Now where
-	// the clock was set forward.
+	// Aged returns the time from which the age of files at the replica is counted: now,
+	// or an earlier time if the clock was set forward.
 	Aged func(now time.Time) time.Time
 	Now  func() time.Time
 	// Boot is a clock that counts the time in which the machine was suspended.
@@ -65,13 +65,14 @@ type Config struct {
 	RetentionInterval time.Duration // between two deletions at one prefix
 	SyncInterval      time.Duration
 	MaxBackoff        time.Duration // between two attempts at maintenance
-	CheckpointPages   int           // size of a log from which it is checkpointed
-	MaxWALSize        int64         // in bytes, of one that the replica does not take
+	CheckpointPages   int           // a log of so many pages or more is checkpointed
+	MaxWALSize        int64         // in bytes; a longer log is cut even if it cannot be shipped
 
-	// RestoreOnOpen: a file that only lags behind the replica is brought up to date
-	// when it is opened next, and is no error until then.
+	// RestoreOnOpen: if another writer has gone on from the local file, and the file has
+	// nothing that the replica lacks, that is no error: the file is brought up to date
+	// when it is opened next.
 	RestoreOnOpen bool
-	// TakeOverUnknown: the local file wins where it is not known who wrote last.
+	// TakeOverUnknown: the local file counts if it cannot be found out who wrote last.
 	TakeOverUnknown bool
 	Logger          *slog.Logger
 }
@@ -79,8 +80,8 @@ type Config struct {
 // Replicator runs databases.
 type Replicator struct {
 	cfg Config
-	// runs are of *run. Without them each look at an idle database allocates; see
-	// TestLookingAtAnIdleHotDatabaseAllocatesNothing in the root.
+	// runs has values of type *run. Without it, every run of an idle database allocates:
+	// TestLookingAtAnIdleHotDatabaseAllocatesNothing, in the root, measures that.
 	runs sync.Pool
 }
 
@@ -93,16 +94,18 @@ type Order uint8
 const (
 	// OrderNone: nothing.
 	OrderNone Order = iota
-	// OrderCheck: see whether the local file is the newest, and bring it up to date
-	// if it only lags. Nobody has it open.
+	// OrderCheck: find out whether the local file is the newest state. If it only lags
+	// behind the replica, bring it up to date. Nobody has it open.
 	OrderCheck
-	// OrderAdopt: the replica wins. The local file is set aside. Nobody has it open.
+	// OrderAdopt: the replica's state counts. The local file is set aside and replaced.
+	// Nobody has it open.
 	OrderAdopt
-	// OrderTakeOver: the local file wins.
+	// OrderTakeOver: the local file counts, whoever wrote to the replica last.
 	OrderTakeOver
-	// OrderHandOver: ship the rest, then take nothing for granted.
+	// OrderHandOver: ship everything, and compare with the replica before the next write,
+	// because another machine may go on from here.
 	OrderHandOver
-	// OrderCut: leave no log behind, if all of it is at the replica.
+	// OrderCut: cut the log, if all of it is at the replica.
 	OrderCut
 )
 
@@ -113,13 +116,13 @@ type Input struct {
 	Caller Caller
 	Order  Order
 
-	Demote  bool // it has been idle: seal it if it still is
+	Demote  bool // it was idle: seal it if it still is
 	Cold    bool // it is cold, so that nobody polls it
-	Relieve bool // its log is to be cut, whether or not the replica takes it
+	Relieve bool // its log is to be cut, even if it cannot be shipped
 	Asked   bool // somebody waits for it to be shipped
 	// Overdue: it has something to ship, and more than one run has failed.
 	Overdue bool
-	// MayDefer: what is found changed may stay local until the database is active.
+	// MayDefer: a change may stay local until the database is active.
 	MayDefer bool
 	// LastErr is why the run before failed; nil if it did not.
 	LastErr error
@@ -128,24 +131,27 @@ type Input struct {
 	RetainAt int64
 }
 
-// Caller is what a run asks of whoever began it, and tells him while it goes on. Its
-// methods are called by the run's goroutine; the Report is good until they return.
+// Caller is what a run needs from whoever started it, and how it reports while it is in
+// progress. The methods are called by the run's goroutine. A Report passed to them is valid
+// until they return.
 type Caller interface {
 	// Client returns the client of the database's prefix.
 	Client() (litestream.ReplicaClient, error)
-	// Vars are the values that go into metadata.json.
+	// Vars returns the values for metadata.json.
 	Vars() map[string]string
-	// Progress: the run has found another file at the path (Exchanged), or
+	// Progress is called when the run has found another file at the path (Exchanged), or
 	// something to ship (Pending), and perhaps how much (Backlog).
 	Progress(*Report)
-	// Settled: all is shipped that can be, or Err says why not; maintenance comes
-	// next. Err may be replaced by one that explains it better.
+	// Settled is called when everything is shipped that can be, or when Err says why it
+	// is not; maintenance comes next. Settled may replace Err by one that explains it
+	// better.
 	Settled(*Report)
-	// MayCut reports whether the log is to be cut (wanted) where this run found the
-	// database at rest (idle): no one in this process may use it.
+	// MayCut reports whether to cut the log: there is a reason to, and nobody in this
+	// process has the database open. idle is a reason: the database is unchanged, and a
+	// run may have left the log behind.
 	MayCut(idle bool) bool
-	// MayReplace reports whether the local file may be replaced now. From then on
-	// nobody opens it until the run has ended.
+	// MayReplace reports whether the local file may be replaced now. If it returns true,
+	// nobody may open the file until the run has ended.
 	MayReplace() bool
 }
 
@@ -153,35 +159,36 @@ type Caller interface {
 type Report struct {
 	Started time.Time
 	Outcome schedule.Outcome
-	// Err is why something is not shipped; nil if it is, or was not to be.
+	// Err is why something is not shipped; nil if everything is, or was not to be.
 	Err error
-	// Maintenance is what keeping the replica or the log in order fails of.
+	// Maintenance is why maintenance fails; nil if it does not.
 	Maintenance error
-	// Failed are errors to be counted that are in neither of these.
+	// Failed has the errors to be counted of attempts at maintenance in this run.
 	Failed []error
 
-	Files   fsid.Files // before anything was read; zero: they could not be looked at
-	WALSize int64      // of the log, when it was last looked at
+	Files   fsid.Files // what stat said before anything was read; zero: stat failed
+	WALSize int64      // of the log in bytes, when it was last looked at
 	// Position is how far the replica has come.
 	Position ship.State
 
-	Exchanged bool      // another file stands at the path than the one that was shipped
+	Exchanged bool      // another file than the one that was shipped is at the path
 	Pending   bool      // there was something to ship
-	Drained   bool      // everything that stood there at Files is at the replica
-	MayDefer  bool      // as in Input, but false where it was not allowed after all
-	Deferred  bool      // a change was left local
-	Lagging   bool      // another has gone on from the local file, which has nothing of its own
+	Drained   bool      // everything that was committed when Files was taken is at the replica
+	MayDefer  bool      // as in Input, but false if this run had to look for changes all the same
+	Deferred  bool      // a change was found and stays local
+	Lagging   bool      // another writer has gone on from the local file, which has nothing that the replica lacks
 	Shipped   int       // transactions
-	Acked     time.Time // when the last of them was acknowledged; zero: none has a lag that means anything
-	Backlog   Backlog   // when it was last looked at
-	Measured  bool      // it was
+	Acked     time.Time // when the last of them was acknowledged; zero: none, or only the first of all, whose lag means nothing
+	Backlog   Backlog   // what the replica lacked when that was last measured
+	Measured  bool      // Backlog is set
 
-	// Replaced: the replica's newest state took the place of the local file, or was
-	// about to. Kept is where the local file is now.
+	// Replaced: the replica's newest state has taken the place of the local file, or
+	// Err says why it could not. Kept is where the local file is now.
 	Replaced bool
 	Kept     string
 
-	// TookOver: the local file has won, so that the rest of the order is shipping.
+	// TookOver: OrderTakeOver is carried out, except that its changes may not be shipped
+	// yet.
 	TookOver bool
 
 	// RetainKnown: RetainAt is when the replica has something to delete; zero: never.
@@ -192,7 +199,7 @@ type Report struct {
 	Events []Event // in their order
 }
 
-// Backlog is how far a database is ahead of its replica.
+// Backlog is what the replica of a database lacks, in bytes.
 type Backlog struct {
 	WALEnd int64 // how many bytes of the log are in use
 	Lag    int64 // how many of them the replica lacks
@@ -218,13 +225,13 @@ type EventType uint8
 const (
 	EventResync      EventType = iota + 1 // the whole state was shipped
 	EventSnapshot                         // a snapshot was written
-	EventWALLimit                         // the log was cut though it was not shipped
-	EventAdopted                          // the replica's state took the place of the local file, which is at Path
-	EventLogSetAside                      // a log was set aside, under Path
-	EventState                            // the state directory is in trouble
+	EventWALLimit                         // the log was cut although it was not shipped
+	EventAdopted                          // the replica's state has replaced the local file, which is now at Path
+	EventLogSetAside                      // a log was set aside and is now at Path
+	EventState                            // something could not be written to the state directory
 )
 
-// IsLocal reports whether an error is of the local file, not of the replica.
+// IsLocal reports whether the local file, and not the replica, is the reason of an error.
 func IsLocal(err error) bool {
 	for _, target := range []error{ship.ErrMissing, sqlitedb.ErrCorrupt, sqlitedb.ErrNotDatabase, sqlitedb.ErrReadOnly,
 		sqlitedb.ErrBusy, sqlitedb.ErrDiskFull, sqlitedb.ErrNoFile, ship.ErrUnsettled} {

@@ -12,7 +12,7 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
-// filesPerRun bounds how many LTX files one run writes before others get their
+// filesPerRun bounds how many LTX files one run writes before other databases get their
 // turn.
 const filesPerRun = 32
 
@@ -23,7 +23,7 @@ type run struct {
 	st *State
 	r  Report
 
-	quiet bool // nobody has written since the run before
+	quiet bool // the files are as they were after the run before, so nobody has written
 }
 
 // Run takes a database through one run. It owns st until it returns. ctx bounds
@@ -54,9 +54,11 @@ func (x *run) do(ctx context.Context) {
 	if x.handsOver() {
 		x.handOver(ctx)
 	} else if x.in.Order == OrderCheck && x.r.Err == nil && x.r.Drained && !x.r.Lagging {
-		x.st.handed = false
+		x.st.handedOver = false
 	}
-	if x.r.Lagging || x.handsOver() { // there is nothing to keep in order, and it would be known again
+	if x.r.Lagging || x.handsOver() {
+		// No maintenance: it would activate the database again, after handOver has made
+		// the next run compare it with the replica.
 		x.r.Outcome.Demoted = x.in.Demote
 	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop {
 		x.r.Err = x.maintain(ctx)
@@ -64,7 +66,7 @@ func (x *run) do(ctx context.Context) {
 	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
 		x.r.Exchanged = true // during this run
 	} else {
-		x.r.Exchanged = false // that was told when it was found
+		x.r.Exchanged = false // Progress has reported it, and what was shipped is the new file
 	}
 	if x.st.active != nil {
 		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
@@ -77,7 +79,7 @@ func (x *run) do(ctx context.Context) {
 	if x.r.Files != (fsid.Files{}) {
 		seen := x.r.Files
 		if x.r.WALSize == 0 {
-			seen.WAL = fsid.Fingerprint{} // cut, and its inode is free for another file
+			seen.WAL = fsid.Fingerprint{} // the log may be gone, and its inode given to another file
 		}
 		pos := &x.st.db.State
 		x.cfg.Logs.note(x.in.ID, seen, pos.Salt1, pos.Offset != 0 && pos.Ino == seen.Main.Ino)
@@ -89,44 +91,45 @@ func (x *run) do(ctx context.Context) {
 	x.r.Outcome.Young = x.r.Err == nil && x.r.Drained && x.st.young
 }
 
-// ship does what comes before somebody who waits is answered.
+// ship does what has to be done before somebody who waits is answered.
 func (x *run) ship(ctx context.Context) {
 	switch {
 	case x.in.Order == OrderAdopt:
 		x.r.Kept, x.r.Err = x.replaceLocal(ctx, "adopted")
 		x.r.Replaced = true
 	case x.in.Relieve && x.in.Overdue && !x.in.Asked && x.mayRelieve():
-		// The disk does not wait until the replica has not answered once more.
-		x.r.Err = x.overflow(ctx, x.in.LastErr)
+		// Another attempt at a replica that does not answer would take long, while the log
+		// fills the disk.
+		x.r.Err = x.limitWAL(ctx, x.in.LastErr)
 	default:
 		if x.in.Order == OrderTakeOver {
-			x.distrust()
+			x.unverify()
 			x.st.takeOver = true
-		} else if x.in.Order == OrderCheck && x.st.handed {
-			x.distrust() // a run since may have looked before the other machine wrote
+		} else if x.in.Order == OrderCheck && x.st.handedOver {
+			x.unverify() // a run since the hand-over may have compared before the other machine wrote
 		}
 		x.r.Err = sqlitedb.Explain(x.in.Path, x.step(ctx))
 	}
 }
 
-// handsOver reports whether the run has shipped everything for a hand-over.
+// handsOver reports whether the run is a hand-over and has shipped everything for it.
 func (x *run) handsOver() bool {
 	return x.r.Err == nil && x.in.Order == OrderHandOver && x.r.Drained
 }
 
-// handOver leaves the prefix so that another can go on from there.
+// handOver leaves the prefix in such a state that another machine can go on from there.
 func (x *run) handOver(ctx context.Context) {
 	if !x.r.Lagging {
-		defer func() { x.st.handed = x.st.handed || x.r.Err == nil }()
+		defer func() { x.st.handedOver = x.st.handedOver || x.r.Err == nil }()
 		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
 			return
 		}
-		// Whoever goes on restores it from a few files, not from one for each commit.
-		// If another has gone on already, that is what this is for.
+		// The machine that goes on can then restore it from a few files, and not from one
+		// for each commit. That it has gone on already (ErrFenced, ErrStale) is no failure.
 		if err := x.compact(ctx, true); err != nil && !errors.Is(err, ship.ErrFenced) && !errors.Is(err, ship.ErrStale) {
 			x.r.Maintenance = &MaintenanceError{err}
 		}
-		x.distrust()
+		x.unverify()
 	}
 }
 
@@ -139,14 +142,14 @@ func (x *run) count(res ship.Result) {
 	x.r.Counts.Bytes += res.Bytes
 }
 
-// step ships what is new, if anything can be.
+// step looks at the files and ships what is new.
 func (x *run) step(ctx context.Context) error {
 	st, pos := x.st, &x.st.db.State
 	var err error
 	if x.r.Files, err = x.stat(); err != nil {
 		return err
 	}
-	if err := x.expelLog(x.r.Files); err != nil {
+	if err := x.setLogAside(x.r.Files); err != nil {
 		return err
 	}
 	x.r.WALSize = x.r.Files.WAL.Size
@@ -165,15 +168,17 @@ func (x *run) step(ctx context.Context) error {
 	}
 	st.clean = false
 	if x.cfg.Replicated {
-		if st.active == nil || !st.verified || x.in.LastErr != nil { // it may be long before there is a step to tell
-			x.measure()
+		if st.active == nil || !st.verified || x.in.LastErr != nil {
+			x.measure() // now, because it may take long until a step does so
 		}
 		x.r.Pending = true
 		x.in.Caller.Progress(&x.r)
 	}
 	if !x.cfg.Replicated {
 		x.r.Outcome.Moved = x.r.Files != st.files
-		if st.files == (fsid.Files{}) { // the first look: a write just now is what brought it about
+		if st.files == (fsid.Files{}) {
+			// This is the first run, and there is nothing to compare with. A recent write
+			// is probably what caused the run.
 			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.cfg.SyncInterval
 		}
 		x.r.Drained = true
@@ -184,7 +189,7 @@ func (x *run) step(ctx context.Context) error {
 			}
 		}
 	} else if err := x.shipNew(ctx); err != nil {
-		return x.overflow(ctx, err)
+		return x.limitWAL(ctx, err)
 	}
 	if x.r.Drained {
 		st.files, st.clean = x.r.Files, !racy
@@ -195,19 +200,19 @@ func (x *run) step(ctx context.Context) error {
 	return nil
 }
 
-// mayDefer decides whether to leave the database as it is. It does not where only a
-// step can tell whether there is a change at all: where the stamps are those of our
-// own checkpoint, or were too young when they were taken.
+// mayDefer decides whether a change stays local for now. It does not if only a step can
+// find out whether there is a change at all: because the time stamps are those of our own
+// checkpoint, or were too young when they were taken.
 func (x *run) mayDefer(racy bool) bool {
 	st, mod := x.st, x.r.Files.ModTime()
 	switch {
 	case !x.r.MayDefer:
 		return false
-	case st.db.State.TXID == 0, mod.UnixNano() == st.checkpointed, x.r.Files == st.files:
+	case st.db.State.TXID == 0, mod.UnixNano() == st.checkpointTime, x.r.Files == st.files:
 		x.r.MayDefer = false
 		return false
 	case mod.Equal(st.modTime) && !racy:
-		return true // as scans judge it too: nothing has changed
+		return true // nothing has changed, which is also how scans decide it
 	}
 	x.r.Deferred = true
 	x.r.Outcome.ModTime = mod
@@ -221,14 +226,14 @@ func (x *run) shipNew(ctx context.Context) error {
 	switch {
 	case errors.Is(err, ship.ErrBehind) && x.in.Order == OrderCheck:
 		x.r.Kept, err = x.replaceLocal(ctx, "behind")
-		if errors.Is(err, errNotNow) { // so it stays as it is, as if nobody had asked
+		if errors.Is(err, errInUse) { // the file stays as it is, as without the order
 			x.r.Drained, x.r.Lagging = true, true
 			return nil
 		}
 		x.r.Replaced = true
 		return err
 	case errors.Is(err, ship.ErrBehind) && x.cfg.RestoreOnOpen:
-		// It has nothing to ship, and is brought up to date when it is opened next.
+		// There is nothing to ship, and the file is brought up to date when it is opened next.
 		x.r.Drained, x.r.Lagging = true, true
 		return nil
 	case err != nil:
@@ -236,11 +241,11 @@ func (x *run) shipNew(ctx context.Context) error {
 	}
 	x.r.TookOver = x.in.Order == OrderTakeOver
 	db := &x.st.db
-	db.OnBehind = func(end, lag int64) {
+	db.OnBacklog = func(end, lag int64) {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 		x.in.Caller.Progress(&x.r)
 	}
-	defer func() { db.OnBehind = nil }()
+	defer func() { db.OnBacklog = nil }()
 	for range filesPerRun {
 		old := db.State
 		res, err := x.cfg.Ship.Step(ctx, db)
@@ -248,7 +253,7 @@ func (x *run) shipNew(ctx context.Context) error {
 			x.count(res)
 		}
 		if errors.Is(err, ship.ErrStale) {
-			x.distrust()
+			x.unverify()
 			x.r.Outcome.More = true
 			return nil
 		} else if err != nil {
@@ -256,14 +261,14 @@ func (x *run) shipNew(ctx context.Context) error {
 		}
 		x.r.Shipped += res.Txns
 		if res.Rule == ship.RuleResync {
-			x.st.leavesLog = true
+			x.st.mayLeaveLog = true
 		}
 		if res.Rule == ship.RuleResync && res.Txns > 0 {
 			x.resynced(old)
 		}
 		if res.Txns > 0 {
 			x.r.Outcome.Moved = true
-			if old.TXID != 0 { // the first time has no lag that means anything
+			if old.TXID != 0 { // the first state was not committed just now, so its lag means nothing
 				x.r.Acked = x.cfg.Now()
 			}
 		}
@@ -277,11 +282,12 @@ func (x *run) shipNew(ctx context.Context) error {
 	return nil
 }
 
-// resynced notes a whole state in the inventory.
+// resynced counts and reports that the whole state was shipped. If the page size has
+// changed, it begins an epoch.
 func (x *run) resynced(old ship.State) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
-		x.st.active.inv.Cut(old.TXID) // files of two page sizes are never compacted together
+		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
@@ -289,33 +295,33 @@ func (x *run) resynced(old ship.State) {
 	}
 }
 
-// flush writes the log to disk for whoever waits. The pool's commits are not flushed
-// one by one (synchronous=NORMAL), so that after a power failure the local database
-// could be older than what he was told is durable, and be shipped over it as the
-// newest state.
+// flush writes the log to disk before the callers of Sync are answered. The pool's commits
+// are not flushed one by one (synchronous=NORMAL). Without flush, the local database could
+// be older after a power failure than what was promised to be durable, and be shipped as
+// the newest state.
 func (x *run) flush() error {
 	if x.r.Files.WAL.Size == 0 || x.r.Files.WAL == x.st.flushed {
 		return nil
 	}
 	f, err := os.Open(x.in.Path + "-wal") // it carries no locks
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // checkpointed and gone, which flushed the database
+		return nil // somebody has checkpointed and deleted it, which flushed the database
 	} else if err != nil {
 		return err
 	}
 	if err := errors.Join(x.cfg.Flush(f), f.Close()); err != nil {
 		return fmt.Errorf("flush the WAL: %w", err)
 	}
-	if !x.r.Files.Racy(x.r.Started) { // or the next commit may look the same
+	if !x.r.Files.Racy(x.r.Started) { // otherwise the next commit may leave the same stamps
 		x.st.flushed = x.r.Files.WAL
 	}
 	return nil
 }
 
-// measure looks how far the database is ahead of the replica. What cannot be read is
-// the step's to report.
+// measure sets Backlog in the report. If the files cannot be read, it leaves it to the step
+// to report that.
 func (x *run) measure() {
-	end, lag, err := ship.Behind(x.in.Path, x.st.db.State, x.r.Files.Main)
+	end, lag, err := ship.Backlog(x.in.Path, x.st.db.State, x.r.Files.Main)
 	if err == nil {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 	}

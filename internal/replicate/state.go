@@ -13,93 +13,98 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// State is what a run needs from the one before. The zero value is a database of
-// which nothing is known. It is large; at rest Pack makes it about a hundred bytes.
+// State is what a run needs from the run before. The zero value is that of a database of
+// which nothing is known. It is large; Pack encodes it in about a hundred bytes while the
+// database is at rest.
 type State struct {
-	// db.State is the position: how far the replica has come. The rest of db is set
-	// only while the database is active.
-	db       ship.DB
-	active   *active    // nil: at rest
-	files    fsid.Files // before the last run that found everything shipped
-	clean    bool       // nothing can have been written since, if the files are the same
-	sealed   sealPoint
-	nextSeal time.Time // not before this
-	// leavesLog: a connection of a run may have been the last one to close, so that a
-	// log with something in it was left; nextCut is when it is cut at the earliest.
-	leavesLog bool
-	nextCut   time.Time
-	retained  time.Time // when the replica was last cleared of what is old
-	verified  bool      // the replica was looked at in this process
-	inventory []byte    // of the replica, at rest
+	// db.State is the position: the last state that the replica acknowledged. db.EndSeen
+	// is kept with it. The client and the functions in db are set only while the database
+	// is active.
+	db             ship.DB
+	active         *active    // nil: at rest
+	files          fsid.Files // what stat said before the last run that found everything shipped
+	clean          bool       // if the files still look like that, nothing was written since
+	checkpointed   walPoint   // where the last complete checkpoint was made
+	nextCheckpoint time.Time  // none is tried before this time
+	// mayLeaveLog: a connection of a run may have been the last one to close, so that a
+	// log with frames was left. nextCut is when it is cut at the earliest.
+	mayLeaveLog bool
+	nextCut     time.Time
+	retained    time.Time // when files were last deleted at the replica
+	verified    bool      // the position was compared with the replica in this process
+	inventory   []byte    // of the replica, encoded; only at rest
 
-	unrecorded bool      // the catalog's record is old
+	unrecorded bool      // the catalog's record is out of date
 	recorded   time.Time // the modTime that the catalog has
 
-	flushed fsid.Fingerprint // the log when it was last flushed to disk
-	modTime time.Time        // of what is shipped
-	young   bool             // a later write may have the same modTime
-	// checkpointed is the files' time after a checkpoint of ours, in Unix nanoseconds,
-	// so that a watcher's word of it is not taken for a write of the application.
-	checkpointed int64
+	flushed fsid.Fingerprint // of the log when it was last flushed to disk
+	modTime time.Time        // of the files whose content is shipped
+	young   bool             // a later write may leave the same modTime
+	// checkpointTime is the modification time of the files after a checkpoint of ours, in
+	// Unix nanoseconds, so that a watcher that reports the checkpoint does not make it a
+	// write of the application.
+	checkpointTime int64
 
-	// vacant is when the replica was seen to have nothing, by Config.Boot; zero: it
-	// was not. It is not packed. unasked: the file was made here while the replica
-	// did not say whether it has a backup.
-	vacant  time.Duration
-	unasked bool
-	// handed: it was handed over, and was not compared with the replica for a use since.
-	handed bool
+	// emptyAt is when, by Config.Boot, the replica was seen to have no backup of a database
+	// that was about to be made; zero: it was not. It is not packed. unanswered: the file
+	// was made here although the replica did not answer whether it has a backup.
+	emptyAt    time.Duration
+	unanswered bool
+	// handedOver: the database was handed over, and was not compared with the replica by
+	// an OrderCheck since.
+	handedOver bool
 
-	// Not packed: that the local file wins at the next look at the replica; what
-	// maintenance fails of while active, when it is tried again, after what pause.
+	// These are not packed. takeOver: the local file counts at the next comparison with
+	// the replica. maintenance is why maintenance fails while the database is active,
+	// maintainAt when it is tried again, and maintenancePause the pause before that.
 	takeOver         bool
 	maintenance      error
 	maintainAt       time.Time
 	maintenancePause time.Duration
 }
 
-// active is what an active database has that one at rest does not.
+// active is what only an active database has.
 type active struct {
-	inv    levels.Inventory
-	due    bool // compaction or a snapshot is owed from an earlier run
-	needed bool // nothing restores the prefix without a new snapshot
+	inv            levels.Inventory
+	due            bool // compaction or a snapshot was due in an earlier run and is not done
+	snapshotNeeded bool // without a new snapshot, the replica cannot be restored
 }
 
-// Position is how far the replica has come. Only for the owner, as all methods.
+// Position returns the last state that the replica acknowledged. Like all methods it may be
+// called only by the owner of the State.
 func (st *State) Position() ship.State { return st.db.State }
 
-// AtRest reports whether Pack keeps all of it, and the catalog has it.
+// AtRest reports whether Pack keeps everything, and the catalog has it too.
 func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
 
-// Verified reports whether the replica was looked at in this process, and the database
-// was not handed over since.
-func (st *State) Verified() bool { return st.verified && !st.handed }
+// Verified reports whether the position was compared with the replica in this process, and
+// the database was not handed over since.
+func (st *State) Verified() bool { return st.verified && !st.handedOver }
 
-// Clean reports whether a look at unchanged files would be enough for a run.
+// Clean reports whether a run that finds the files unchanged has nothing to do.
 func (st *State) Clean() bool { return st.clean }
 
-// Unchanged reports whether nothing was written since everything was shipped, going
-// by what stat says now.
+// Unchanged reports whether nothing was written since everything was shipped, if f is what
+// stat says now.
 func (st *State) Unchanged(f fsid.Files) bool { return st.clean && f == st.files }
 
-// Seen reports whether a look at the files shows nothing that the last run has not
-// taken into account.
+// Seen reports whether the last run has taken everything into account that files which look
+// like this may have.
 func (st *State) Seen(f fsid.Files, now time.Time) bool {
 	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.Racy(now)
 }
 
-// MayOwe reports whether files that look like this may have commits that are not at
-// the replica.
+// MayOwe reports whether files that look like this may have commits that the replica lacks.
 func (st *State) MayOwe(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
 
-// IsOwn reports whether a time is that of the files after a checkpoint of ours.
-func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointed }
+// IsOwn reports whether a modification time is that of the files after a checkpoint of ours.
+func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointTime }
 
-// Asked notes when, by Config.Boot, the replica said that it has nothing of a
-// database that is about to be made; zero: it said nothing.
-func (st *State) Asked(at time.Duration) { st.vacant, st.unasked = at, at == 0 }
+// Asked notes when, by Config.Boot, the replica answered that it has no backup of a
+// database that is about to be made. Zero: it did not answer.
+func (st *State) Asked(at time.Duration) { st.emptyAt, st.unanswered = at, at == 0 }
 
-// Unrecorded reports whether Record has something new to say.
+// Unrecorded reports whether Record would return something that the catalog does not have.
 func (st *State) Unrecorded() bool {
 	return st.unrecorded || !st.young && !st.modTime.Equal(st.recorded)
 }
@@ -108,12 +113,13 @@ func (st *State) Unrecorded() bool {
 type Record struct {
 	Position  ship.State
 	Inventory []byte
-	// ModTime is of what is shipped; zero where a later write may have the same
-	// time, or none is known: then the next process looks again.
+	// ModTime is the modification time of the files whose content is shipped. It is zero
+	// if a later write may leave the same time, or none is known: then the next process
+	// looks again.
 	ModTime time.Time
 }
 
-// Record returns what the catalog is to keep, which is taken for kept.
+// Record returns what the catalog is to keep. From then on Unrecorded takes it as kept.
 func (st *State) Record() Record {
 	rec := Record{Position: st.db.State, Inventory: st.inventory}
 	st.recorded, st.unrecorded = time.Time{}, false
@@ -123,30 +129,31 @@ func (st *State) Record() Record {
 	return rec
 }
 
-// FromRecord is the State of a record of another process.
+// FromRecord returns the State of a record that another process made.
 func FromRecord(rec Record) State {
 	return State{db: ship.DB{State: rec.Position}, inventory: rec.Inventory, modTime: rec.ModTime, recorded: rec.ModTime}
 }
 
-// Lost marks a State whose packed form could not be read, as if the state directory
-// had been lost.
+// Lost marks a State whose packed form could not be read: it is as if the state directory
+// had been lost, and the catalog has to be written again.
 func (st *State) Lost() { st.unrecorded = true }
 
-// Remains is what is kept of a database whose file is gone, so that it can be
-// restored without a listing.
+// Remains is what is kept of a database whose file does not exist any more, so that it can
+// be restored without a listing.
 type Remains struct {
 	Position  ship.State
 	Inventory []byte
-	// Placed is when, by Config.Boot, the replica was last known to end there.
-	Placed time.Duration
+	// EndSeen is when, by Config.Boot, the replica was last known to end at Position.
+	EndSeen time.Duration
 }
 
-// Remains returns what is to be kept when the file is gone; false: nothing.
+// Remains returns what is to be kept when the file has disappeared. It returns false if
+// that is nothing.
 func (st *State) Remains() (Remains, bool) {
 	if st.db.State.TXID == 0 {
 		return Remains{}, false
 	}
-	r := Remains{st.db.State, st.inventory, st.db.Placed}
+	r := Remains{st.db.State, st.inventory, st.db.EndSeen}
 	if st.active != nil {
 		var err error
 		if r.Inventory, err = st.active.inv.AppendBinary(nil); err != nil {
@@ -156,51 +163,52 @@ func (st *State) Remains() (Remains, bool) {
 	return r, true
 }
 
-// Restored is the State of a file that was made from the replica just now: it is
-// exactly what the replica ends with.
+// Restored returns the State of a file that was just made from the replica: it is exactly
+// the state at the replica's end.
 func Restored(r Remains) State {
-	return State{db: ship.DB{State: r.Position, Placed: r.Placed}, inventory: r.Inventory, verified: true, unrecorded: true}
+	return State{db: ship.DB{State: r.Position, EndSeen: r.EndSeen}, inventory: r.Inventory, verified: true, unrecorded: true}
 }
 
-// Forget drops the bytes that are kept for compaction, which there will be none of.
+// Forget drops the bytes that are kept for compaction. Call it for a database that is
+// removed.
 func (st *State) Forget() {
 	if st.active != nil {
-		st.active.inv.Forget()
+		st.active.inv.DropCached()
 	}
 }
 
-// sealPoint is where the WAL was when it was last checkpointed.
-type sealPoint struct {
+// walPoint is a position in the WAL.
+type walPoint struct {
 	salt   uint32
 	offset int64
 }
 
-// What a packed State has: its first byte.
+// The first byte of a packed State says which of these it has.
 const (
 	packedClean = 1 << iota
 	packedVerified
-	packedPosition // a place in a WAL
+	packedPosition // a position in a WAL
 	packedPrint
-	packedStat   // of the database file, where it is not the print
-	packedWAL    // a stat of the WAL
-	packedLater  // a modTime of its own, not that of the stat
-	packedOthers // retained, own
+	packedStat    // a fingerprint of the database file that is not the Print
+	packedWAL     // a fingerprint of the WAL
+	packedModTime // a modTime that is not that of the fingerprints
+	packedOthers  // retained and checkpointTime
 )
 
-// And its second.
+// So does its second byte.
 const (
-	packedYoung = 1 << iota
-	packedTold  // the catalog has the modTime
-	packedKnown // of a position: SQLite has it
+	packedYoung     = 1 << iota
+	packedRecorded  // recorded is the modTime
+	packedPublished // the position is Published
 	packedOrigin
-	packedPlaced
-	packedUnasked
-	packedHanded
+	packedEndSeen
+	packedUnanswered
+	packedHandedOver
 )
 
-// Pack encodes a State that is not Active, for a database at rest: about a
-// hundred bytes, most of them times. Left out is what saves a cold database
-// nothing: when its WAL was checkpointed and flushed.
+// Pack encodes the State of a database at rest in about a hundred bytes, most of which are
+// times. It leaves out when the WAL was checkpointed and flushed, which is of no use for a
+// cold database.
 func (st *State) Pack() string {
 	b := make([]byte, 2, 160)
 	set := func(i int, flag byte, on bool) bool {
@@ -213,9 +221,9 @@ func (st *State) Pack() string {
 	set(0, packedClean, st.clean)
 	set(0, packedVerified, st.verified)
 	set(1, packedYoung, st.young)
-	set(1, packedUnasked, st.unasked)
-	set(1, packedHanded, st.handed)
-	set(1, packedTold, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
+	set(1, packedUnanswered, st.unanswered)
+	set(1, packedHandedOver, st.handedOver)
+	set(1, packedRecorded, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
 	b = binary.AppendUvarint(b, uint64(pos.TXID))
 	b = binary.AppendUvarint(b, uint64(pos.PageSize))
 	b = binary.AppendUvarint(b, uint64(pos.Commit))
@@ -227,10 +235,10 @@ func (st *State) Pack() string {
 		b = binary.AppendVarint(b, pos.Offset)
 		b = append(b, pos.SlotLen)
 		b = append(b, pos.Slot[:]...)
-		if !set(1, packedKnown, pos.Known) { // otherwise Back means nothing
-			b = binary.AppendVarint(b, pos.Back.Offset)
-			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S1)
-			b = binary.LittleEndian.AppendUint32(b, pos.Back.Sum.S2)
+		if !set(1, packedPublished, pos.Published) { // otherwise TxnStart is not needed
+			b = binary.AppendVarint(b, pos.TxnStart.Offset)
+			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S1)
+			b = binary.LittleEndian.AppendUint32(b, pos.TxnStart.Sum.S2)
 		}
 	}
 	stamp := func(p fsid.Fingerprint) {
@@ -248,24 +256,24 @@ func (st *State) Pack() string {
 	if set(0, packedWAL, !st.files.WAL.IsZero()) {
 		stamp(st.files.WAL)
 	}
-	if set(0, packedLater, !st.modTime.Equal(st.files.ModTime())) {
+	if set(0, packedModTime, !st.modTime.Equal(st.files.ModTime())) {
 		b = appendTime(b, st.modTime)
 	}
 	if set(1, packedOrigin, pos.Origin != ship.Origin{}) {
 		b = binary.LittleEndian.AppendUint64(b, pos.Origin.Writer)
 		b = binary.LittleEndian.AppendUint64(b, uint64(pos.Origin.Sum))
 	}
-	if set(1, packedPlaced, st.db.Placed != 0) {
-		b = binary.AppendVarint(b, int64(st.db.Placed))
+	if set(1, packedEndSeen, st.db.EndSeen != 0) {
+		b = binary.AppendVarint(b, int64(st.db.EndSeen))
 	}
-	if set(0, packedOthers, !st.retained.IsZero() || st.checkpointed != 0) {
+	if set(0, packedOthers, !st.retained.IsZero() || st.checkpointTime != 0) {
 		b = appendTime(b, st.retained)
-		b = binary.AppendVarint(b, st.checkpointed)
+		b = binary.AppendVarint(b, st.checkpointTime)
 	}
 	return string(append(b, st.inventory...))
 }
 
-// Unpack is the inverse; an empty string is a zero State.
+// Unpack decodes what Pack has encoded. An empty string is a zero State.
 func (st *State) Unpack(s string) error {
 	*st = State{}
 	if s == "" {
@@ -277,7 +285,7 @@ func (st *State) Unpack(s string) error {
 	flags, more := s[0], s[1]
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
-	st.unasked, st.handed = more&packedUnasked != 0, more&packedHanded != 0
+	st.unanswered, st.handedOver = more&packedUnanswered != 0, more&packedHandedOver != 0
 	pos.TXID, pos.PageSize = ltx.TXID(d.Uvarint()), uint32(d.Uvarint())
 	pos.Commit, pos.Ino = uint32(d.Uvarint()), d.Uvarint()
 	if flags&packedPosition != 0 {
@@ -286,10 +294,10 @@ func (st *State) Unpack(s string) error {
 		}
 		pos.Offset, pos.SlotLen = d.Varint(), d.Take(1)[0]
 		copy(pos.Slot[:], d.Take(len(pos.Slot)))
-		if pos.Known = more&packedKnown != 0; !pos.Known {
-			pos.Back.Offset = d.Varint()
-			pos.Back.Sum.S1 = binary.LittleEndian.Uint32(d.Take(4))
-			pos.Back.Sum.S2 = binary.LittleEndian.Uint32(d.Take(4))
+		if pos.Published = more&packedPublished != 0; !pos.Published {
+			pos.TxnStart.Offset = d.Varint()
+			pos.TxnStart.Sum.S1 = binary.LittleEndian.Uint32(d.Take(4))
+			pos.TxnStart.Sum.S2 = binary.LittleEndian.Uint32(d.Take(4))
 		}
 	}
 	if flags&packedPrint != 0 {
@@ -303,21 +311,21 @@ func (st *State) Unpack(s string) error {
 		st.files.WAL = d.stamp()
 	}
 	st.modTime = st.files.ModTime()
-	if flags&packedLater != 0 {
+	if flags&packedModTime != 0 {
 		st.modTime = d.time()
 	}
-	if st.young = more&packedYoung != 0; more&packedTold != 0 {
+	if st.young = more&packedYoung != 0; more&packedRecorded != 0 {
 		st.recorded = st.modTime
 	}
 	if more&packedOrigin != 0 {
 		pos.Origin.Writer = binary.LittleEndian.Uint64(d.Take(8))
 		pos.Origin.Sum = ltx.Checksum(binary.LittleEndian.Uint64(d.Take(8)))
 	}
-	if more&packedPlaced != 0 {
-		st.db.Placed = time.Duration(d.Varint())
+	if more&packedEndSeen != 0 {
+		st.db.EndSeen = time.Duration(d.Varint())
 	}
 	if flags&packedOthers != 0 {
-		st.retained, st.checkpointed = d.time(), d.Varint()
+		st.retained, st.checkpointTime = d.time(), d.Varint()
 	}
 	if d.Bad {
 		*st = State{}
@@ -329,7 +337,7 @@ func (st *State) Unpack(s string) error {
 	return nil
 }
 
-// errPacked is a defect of this program, and costs a look at the replica.
+// errPacked shows a defect of this program. It costs a comparison with the replica.
 var errPacked = errors.New("multidb: what was kept of a cold database cannot be read")
 
 // appendTime appends Unix nanoseconds, or the least integer for a zero time.

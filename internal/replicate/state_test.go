@@ -33,8 +33,8 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 		if rng.IntN(2) == 0 {
 			w.db.State.Salt1, w.db.State.Salt2, w.db.State.Offset = rng.Uint32(), rng.Uint32(), some()
 			w.db.State.Sum.S1, w.db.State.Sum.S2 = rng.Uint32(), rng.Uint32()
-			if w.db.State.Known = rng.IntN(2) == 0; !w.db.State.Known {
-				w.db.State.Back.Offset, w.db.State.Back.Sum.S1, w.db.State.Back.Sum.S2 = some(), rng.Uint32(), rng.Uint32()
+			if w.db.State.Published = rng.IntN(2) == 0; !w.db.State.Published {
+				w.db.State.TxnStart.Offset, w.db.State.TxnStart.Sum.S1, w.db.State.TxnStart.Sum.S2 = some(), rng.Uint32(), rng.Uint32()
 			}
 			w.db.State.SlotLen = uint8(rng.IntN(25))
 			for i := range w.db.State.Slot {
@@ -46,7 +46,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 			w.files.Main = stamp()
 		}
 		w.clean, w.verified = rng.IntN(2) == 0, rng.IntN(2) == 0
-		w.unasked, w.handed = rng.IntN(2) == 0, rng.IntN(2) == 0
+		w.unanswered, w.handedOver = rng.IntN(2) == 0, rng.IntN(2) == 0
 		if w.modTime = w.files.ModTime(); rng.IntN(2) == 0 {
 			w.modTime = moment()
 		}
@@ -54,7 +54,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 			w.recorded = w.modTime
 		}
 		if w.retained = moment(); rng.IntN(2) == 0 {
-			w.checkpointed = some()
+			w.checkpointTime = some()
 		}
 		if rng.IntN(2) == 0 {
 			w.inventory = []byte("inventory")

@@ -1,5 +1,6 @@
-// Package restore makes a database file from what a replica holds: whole, checked, on
-// disk, and under its name only then. It never overwrites anything. It has no state.
+// Package restore makes a database file from what a replica holds. The file gets its name
+// only when it is complete, checked and flushed to disk. Nothing is ever overwritten. The
+// package has no state.
 package restore
 
 import (
@@ -21,24 +22,25 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// ErrNoBackup: the replica has nothing that answers the request.
+// ErrNoBackup: the replica has no backup, or none of the requested state.
 var ErrNoBackup = errors.New("no backup found")
 
-// Options says what to restore, and where to: multidb.RestoreOptions.
+// Options says what to restore, and where to. The fields mean what those of
+// multidb.RestoreOptions do.
 type Options struct {
 	Output    string
-	TXID      ltx.TXID
-	Timestamp time.Time
+	TXID      ltx.TXID  // of the state to restore; zero: see Timestamp
+	Timestamp time.Time // the state before that time; zero too: the newest state
 	Check     sqlitedb.Depth
-	Unchecked bool // Check does not count
-	Warn      func(warning string)
-	TempDir   string
-	Logger    *slog.Logger // nil: none
+	Unchecked bool                 // no check at all, whatever Check is
+	Warn      func(warning string) // nil: warnings go to Logger
+	TempDir   string               // for the unfinished file; "": beside Output
+	Logger    *slog.Logger         // nil: none
 }
 
-// Newest restores from a client of a prefix, which it lists first.
+// Newest restores what opt asks for from a client of a prefix. It lists the prefix first.
 func Newest(ctx context.Context, client litestream.ReplicaClient, opt Options) error {
-	// Before the listing, which costs a request.
+	// This comes before the listing, which costs a request.
 	if err := localfile.Vacant(opt.Output); err != nil {
 		return err
 	}
@@ -49,7 +51,8 @@ func Newest(ctx context.Context, client litestream.ReplicaClient, opt Options) e
 	return From(ctx, client, from, opt)
 }
 
-// From restores what one client lists and reads, and asks the other for the metadata.
+// From is Newest with two clients: it lists and reads the LTX files with client, which may
+// answer listings from memory, and reads metadata.json with prefix.
 func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Options) (err error) {
 	out, err := filepath.Abs(opt.Output)
 	if err != nil {
@@ -64,12 +67,12 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	}
 	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
 		if err := localfile.MayWriteTo(dir); err != nil {
-			return err // before the download
+			return err // now, and not after the download
 		}
 		dir = opt.TempDir
 	}
-	// A directory of its own beside the target: no discoverer takes what is in
-	// it for a database, and it is on the same file system.
+	// The unfinished file has a directory of its own, in which no discoverer takes it for
+	// a database, on the file system of the target.
 	tmp, err := os.MkdirTemp(dir, localfile.TempPattern)
 	if err != nil {
 		return err
@@ -108,7 +111,7 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	return localfile.Publish(ropt.OutputPath, out)
 }
 
-// check checks a restored file that has not got its name yet.
+// check checks a restored file before it gets its name.
 func check(ctx context.Context, path string, opt Options, logger *slog.Logger) error {
 	if opt.Unchecked {
 		return nil

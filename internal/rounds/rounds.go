@@ -1,7 +1,7 @@
-// Package rounds says when everything is listed: every so often, and sooner when
-// somebody asks, but never so often that it is most of what is done. What was found
-// between two listings is taken in by the same goroutine. It knows nothing of what is
-// listed.
+// Package rounds decides when everything is listed: at an interval, and sooner when
+// somebody asks for it, but never so often that listing takes most of the time. What a
+// watcher finds between two listings is handled by the same goroutine. The package does not
+// know what is listed.
 package rounds
 
 import (
@@ -9,30 +9,33 @@ import (
 	"time"
 )
 
-// A round that somebody asks for waits for others to join it, and for so many times
-// what the last round took, so that no storm of events becomes one of rounds.
+// A round that somebody asks for begins after a delay, in which others can ask for it too.
+// It also begins no sooner after the last round than the time that one took, times the
+// share. Otherwise a storm of events would become a storm of rounds.
 const (
 	soonDelay  = 100 * time.Millisecond
 	soonShare  = 10
-	laterDelay = time.Second // nothing is lost by waiting
+	laterDelay = time.Second // for whoever loses nothing by waiting
 	laterShare = 50
-	// restShare bounds what rounds take where changes are told of in between: one every
-	// so many times what the last one took.
+	// restShare is for the regular rounds while a watcher reports changes in between: the
+	// interval is at least what the last round took, times restShare.
 	restShare = 200
 )
 
-// Rounds is one cycle of listings. Its methods are safe for concurrent use.
+// Rounds is one cycle of listings. Its methods are safe for concurrent use; Run is called
+// once.
 type Rounds[T any] struct {
 	found       chan T
 	soon, later chan struct{}
 }
 
-// New returns Rounds that hold as many found values as queue until they are taken in.
+// New returns Rounds. Up to queue values of Found wait until they are handled.
 func New[T any](queue int) *Rounds[T] {
 	return &Rounds[T]{found: make(chan T, queue), soon: make(chan struct{}, 1), later: make(chan struct{}, 1)}
 }
 
-// Ask asks for a round that begins later than this call.
+// Ask asks for a round that begins after this call: after soonDelay, or laterDelay if soon
+// is false.
 func (r *Rounds[T]) Ask(soon bool) {
 	c := r.later
 	if soon {
@@ -40,12 +43,12 @@ func (r *Rounds[T]) Ask(soon bool) {
 	}
 	select {
 	case c <- struct{}{}:
-	default: // the one that is asked for begins later than this call, too
+	default: // a round was asked for already, and begins after this call too
 	}
 }
 
-// Found hands over what was found between two rounds. If too many wait it becomes a
-// round.
+// Found passes on what was found between two rounds. If too many values wait already, it
+// asks for a round instead. It never blocks.
 func (r *Rounds[T]) Found(v T) {
 	select {
 	case r.found <- v:
@@ -54,8 +57,8 @@ func (r *Rounds[T]) Found(v T) {
 	}
 }
 
-// TakeOne calls take with one that waits, if there is any: a long round is no reason to
-// wait for its end.
+// TakeOne calls take with a waiting value, if there is one. A long round calls it now and
+// then, so that values do not wait for its end.
 func (r *Rounds[T]) TakeOne(take func(T)) {
 	select {
 	case v := <-r.found:
@@ -64,18 +67,18 @@ func (r *Rounds[T]) TakeOne(take func(T)) {
 	}
 }
 
-// Work is what a round is made of. All is called by Run's goroutine.
+// Work is what Run calls, all of it on its own goroutine.
 type Work[T any] struct {
 	Interval time.Duration             // between two rounds
-	Told     func() bool               // changes are told of in between
+	Told     func() bool               // whether a watcher reports changes in between
 	Round    func(ctx context.Context) // lists everything
-	Take     func(v T)                 // takes in what was found
-	After    func(ctx context.Context) // comes after each of them, and first of all
-	Every    time.Duration             // how often Regular is called
+	Take     func(v T)                 // handles a value of Found
+	After    func(ctx context.Context) // is called first of all, and after each Round and Take
+	Every    time.Duration             // between two calls of Regular
 	Regular  func()
 }
 
-// Run goes round until ctx ends. took is what the last round took.
+// Run makes rounds until ctx ends. took is how long the last round took.
 func (r *Rounds[T]) Run(ctx context.Context, w Work[T], took time.Duration) {
 	next := func() time.Duration {
 		if w.Told() {

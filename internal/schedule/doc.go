@@ -12,18 +12,18 @@
 //
 // # Events and runs
 //
-// Events (Seen, Accessed, Pin, Unpin, Request, Reset) make items due.
-// Next hands out the item that has waited longest, marks it running, and never
-// hands it out again before Done. An event that comes while an item runs is
-// kept and acted on by Done, because the run may have been too early to see it.
-// Every operation is O(log n) in the number of active items.
+// Events (Seen, Accessed, Pin, Unpin, Request, Reset) make items due. Next returns the item
+// that has waited longest, marks it running, and never returns it again before Done. The
+// run may have been too early to see what an event is about that comes while it is in
+// progress. So Done takes such events into account. Every operation is O(log n) in the
+// number of active items.
 //
 // # Time
 //
-// Every now should carry Go's monotonic reading. The Fleet has a time of its own, which
+// Every now should carry Go's monotonic reading. The Fleet has a clock of its own, which
 // only goes forwards. A now slightly before the last one comes from a caller that read the
-// clock before it took the lock, and does not move the Fleet's time. A now that is more
-// than SyncInterval earlier is where counting goes on from. So a clock that is set back
-// delays work by less than one SyncInterval, and one that is set far ahead makes everything
-// due once; when it is corrected, nothing has to wait for it.
+// time before it took the lock; it does not move the Fleet's clock. A now that is more than
+// SyncInterval before the last one becomes the new start from which time is counted. So if
+// the caller's clock is set back, work is delayed by less than one SyncInterval. If it is
+// set far ahead, everything becomes due once, and nothing has to wait when it is corrected.
 package schedule

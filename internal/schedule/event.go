@@ -2,23 +2,24 @@ package schedule
 
 import "time"
 
-// maxAge bounds how far in the past a write can be, so that never is always earlier.
+// maxAge bounds how far in the past a write can be, so that the constant never is always
+// earlier.
 const maxAge = 50 * 365 * 24 * time.Hour
 
-// wrote takes a write at t as a reason to be active from now on: the first step is due
-// within SyncInterval. A write to a Warm item does not hasten its next step unless it
-// gets a Hot place by it. A stopped item only remembers the write.
-func (f *Fleet[T]) wrote(it *Item[T], t int64) {
-	it.active = max(it.active, t)
+// noteWrite records a write at t, which makes a Cold item active from now on: its first
+// step is due within SyncInterval. A write to a Warm item does not make its next step due
+// earlier, unless it gets a Hot place. For a stopped item only the time is recorded.
+func (f *Fleet[T]) noteWrite(it *Item[T], t int64) {
+	it.activeAt = max(it.activeAt, t)
 	if it.is(running) {
-		it.flags |= keep
+		it.flags |= stayActive
 	}
 	if t > it.lastWrite {
 		it.lastWrite = t
-		f.written(it)
+		f.reorder(it)
 	}
 	if it.tier == Cold && !it.is(stopped) {
-		it.active = f.v
+		it.activeAt = f.clock
 		f.activate(it)
 	}
 }
@@ -38,16 +39,16 @@ func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
 	it.modTime = modTime.UnixNano()
 	age := min(max(now.Sub(modTime), 0), maxAge)
 	if newer && age < f.limits.RecentModify {
-		f.wrote(it, f.v-int64(age))
+		f.noteWrite(it, f.clock-int64(age))
 		return
 	}
-	if newer && f.v-int64(age) > it.lastWrite {
-		it.lastWrite = f.v - int64(age)
-		f.written(it)
+	if newer && f.clock-int64(age) > it.lastWrite {
+		it.lastWrite = f.clock - int64(age)
+		f.reorder(it)
 	}
 	switch {
 	case it.is(running):
-		it.flags |= again
+		it.flags |= changedSince
 	case it.tier == Cold && !it.is(stopped) && it.failures == 0:
 		f.dueBy(it, f.spread())
 	}
@@ -55,7 +56,7 @@ func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
 
 // spread returns a random time within the next ColdSyncInterval.
 func (f *Fleet[T]) spread() int64 {
-	return f.v + int64(f.rand()*float64(f.limits.ColdSyncInterval))
+	return f.clock + int64(f.rand()*float64(f.limits.ColdSyncInterval))
 }
 
 // Known says that everything written up to modTime is shipped, as the catalog knows of an
@@ -74,11 +75,11 @@ func (f *Fleet[T]) Accessed(it *Item[T], now time.Time) {
 	if it.flags&(removed|stopped) != 0 || it.tier != Cold || f.limits.AccessCount == 0 {
 		return
 	}
-	if it.accesses == 0 || f.v-it.accessed > int64(f.limits.AccessWindow) {
-		it.accessed, it.accesses = f.v, 0
+	if it.accesses == 0 || f.clock-it.firstAccess > int64(f.limits.AccessWindow) {
+		it.firstAccess, it.accesses = f.clock, 0
 	}
 	if it.accesses++; int(it.accesses) >= f.limits.AccessCount {
-		it.active = f.v
+		it.activeAt = f.clock
 		f.activate(it)
 	}
 }
@@ -107,18 +108,18 @@ func (f *Fleet[T]) Unpin(it *Item[T], now time.Time) {
 	switch {
 	case it.flags&(removed|stopped) != 0:
 	case it.is(running):
-		it.flags |= again | keep | mustStep
+		it.flags |= changedSince | stayActive | mustStep
 	default:
 		it.flags |= mustStep
 		f.dueSoon(it)
 	}
 }
 
-// dueSoon makes an item that is not running due as early as Unpin says.
+// dueSoon makes an item that is not running due as the comment of Unpin says.
 func (f *Fleet[T]) dueSoon(it *Item[T]) {
 	if it.failures == 0 {
-		it.flags |= soon
-		f.dueBy(it, max(f.v, it.last+int64(f.limits.SyncInterval)))
+		it.flags |= dueByEvent
+		f.dueBy(it, max(f.clock, it.lastDue+int64(f.limits.SyncInterval)))
 	}
 }
 
@@ -131,9 +132,9 @@ func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
 	switch {
 	case it.flags&(removed|stopped) != 0:
 	case it.is(running):
-		it.flags |= asked
+		it.flags |= requested
 	default:
-		f.ask(it)
+		f.request(it)
 	}
 }
 
@@ -149,12 +150,12 @@ func (f *Fleet[T]) Reset(it *Item[T], now time.Time) {
 	if it.is(stopped) {
 		it.flags &^= stopped
 		f.stopped--
-		if it.pins > 0 || !f.quiet(it) {
+		if it.pins > 0 || !f.idle(it) {
 			f.activate(it)
 		}
 	}
 	if !it.is(running) {
-		it.flags |= mustStep | soon
-		f.dueBy(it, f.v)
+		it.flags |= mustStep | dueByEvent
+		f.dueBy(it, f.clock)
 	}
 }

@@ -8,16 +8,16 @@ type Fleet[T any] struct {
 	rand   func() float64
 	onTier func(it *Item[T], from, to Tier)
 
-	prev time.Time // the last now
-	v    int64     // the Fleet's own time at prev, in nanoseconds
-	seq  int64
+	prev  time.Time // the last now
+	clock int64     // the Fleet's own clock at prev, in nanoseconds
+	seq   int64     // numbers the entries of heaps
 
-	due   heap[T] // by the time they are due
-	asked heap[T] // requested, by the time they were
-	hot   heap[T] // least recently written first
-	warm  heap[T] // most recently written first
+	due      heap[T] // by the time at which they are due; without those in requests
+	requests heap[T] // by the time of the Request
+	hot      heap[T] // least recently written first
+	warm     heap[T] // most recently written first
 
-	askedLast                        bool // the last item that Next returned was a request
+	requestLast                      bool // the last item that Next returned was a request
 	items, running, failing, stopped int
 }
 
@@ -30,7 +30,7 @@ func New[T any](l Limits, rand func() float64, onTier func(it *Item[T], from, to
 		rand = func() float64 { return 0.5 }
 	}
 	f := &Fleet[T]{limits: l.withDefaults(), rand: rand, onTier: onTier}
-	f.due.slot, f.asked.slot = inQueue, inQueue
+	f.due.slot, f.requests.slot = inQueue, inQueue
 	f.hot.slot, f.warm.slot = inTier, inTier
 	return f
 }
@@ -39,7 +39,7 @@ func New[T any](l Limits, rand func() float64, onTier func(it *Item[T], from, to
 // but holds no reference to it.
 func (f *Fleet[T]) Add(v T) *Item[T] {
 	f.items++
-	return &Item[T]{Value: v, f: f, last: never, lastWrite: never, active: never, accessed: never, modTime: never}
+	return &Item[T]{Value: v, f: f, lastDue: never, lastWrite: never, activeAt: never, firstAccess: never, modTime: never}
 }
 
 // Remove forgets the item. If it is running, the run goes on, and Done must still be
@@ -57,7 +57,7 @@ func (f *Fleet[T]) Remove(it *Item[T]) {
 	if it.tier != Cold {
 		f.tierHeap(it.tier).remove(it)
 		it.tier = Cold
-		f.fill()
+		f.fillHot()
 	}
 	it.flags = it.flags&running | removed
 }
@@ -70,8 +70,8 @@ func (f *Fleet[T]) Counts() (cold, warm, hot, running, backingOff, stopped int) 
 	return f.items - warm - hot, warm, hot, f.running, f.failing, f.stopped
 }
 
-// advance moves the Fleet's own time on by what has passed since the last call. It never
-// goes back, so that nothing waits for a time that does not come, whatever the clock does.
+// advance moves the Fleet's clock on by the time since the last call. It never moves it
+// back, so that whatever the caller's clock does, no item waits for a time that never comes.
 func (f *Fleet[T]) advance(now time.Time) {
 	if f.prev.IsZero() {
 		f.prev = now
@@ -80,17 +80,17 @@ func (f *Fleet[T]) advance(now time.Time) {
 	d := now.Sub(f.prev)
 	switch {
 	case d >= 0:
-		f.v = min(f.v+int64(min(d, maxDuration)), -never)
+		f.clock = min(f.clock+int64(min(d, maxDuration)), -never)
 	case d >= -f.limits.SyncInterval:
-		// The caller waited so long for the lock. To count from here would count the
-		// same time twice.
+		// The caller has waited for the lock that long. If now became the new start, that
+		// time would be counted twice.
 		return
 	}
 	f.prev = now
 }
 
-// when converts the Fleet's own time to the caller's.
-func (f *Fleet[T]) when(t int64) time.Time { return f.prev.Add(time.Duration(t - f.v)) }
+// when converts a time of the Fleet's clock to the caller's.
+func (f *Fleet[T]) when(t int64) time.Time { return f.prev.Add(time.Duration(t - f.clock)) }
 
 func (f *Fleet[T]) nextSeq() int64 {
 	f.seq++
@@ -104,9 +104,9 @@ func (f *Fleet[T]) enqueue(it *Item[T], t int64) {
 
 func (f *Fleet[T]) dequeue(it *Item[T]) {
 	switch {
-	case it.at[inQueue] == 0:
-	case it.is(asked):
-		f.asked.remove(it)
+	case it.place[inQueue] == 0:
+	case it.is(requested):
+		f.requests.remove(it)
 	default:
 		f.due.remove(it)
 	}
@@ -115,26 +115,26 @@ func (f *Fleet[T]) dequeue(it *Item[T]) {
 // dueBy makes the item due at t if it is not due earlier.
 func (f *Fleet[T]) dueBy(it *Item[T], t int64) {
 	switch {
-	case it.at[inQueue] == 0:
+	case it.place[inQueue] == 0:
 		f.enqueue(it, t)
-	case !it.is(asked) && f.due.key(it) > t:
+	case !it.is(requested) && f.due.key(it) > t:
 		f.due.rekey(it, t, f.nextSeq())
 	}
 }
 
-// ask makes an item that is not running due now, in the queue of requests. An item that was
-// due already is ranked there by the time since which it is due.
-func (f *Fleet[T]) ask(it *Item[T]) {
-	t := f.v
-	if it.at[inQueue] != 0 {
-		if it.is(asked) {
+// request puts an item that is not running into the queue of requests, due now. An item
+// that was due already keeps the earlier time.
+func (f *Fleet[T]) request(it *Item[T]) {
+	t := f.clock
+	if it.place[inQueue] != 0 {
+		if it.is(requested) {
 			return
 		}
 		t = min(t, f.due.key(it))
 		f.due.remove(it)
 	}
-	it.flags |= asked | mustStep | soon
-	f.asked.push(entry[T]{t, f.nextSeq(), it})
+	it.flags |= requested | mustStep | dueByEvent
+	f.requests.push(entry[T]{t, f.nextSeq(), it})
 }
 
 func (f *Fleet[T]) setFailures(it *Item[T], n uint16) {

@@ -1,7 +1,7 @@
 package schedule
 
-// entry is an item's place in a heap. The key is here and not in the item, so that sifting
-// reads one array only and a cold item does not take memory for a key.
+// entry is an item in a heap. The key is stored here and not in the item, so that sifting
+// reads one array only, and a cold item needs no memory for a key.
 type entry[T any] struct {
 	key int64
 	seq int64 // first in, first out among equal keys
@@ -12,15 +12,15 @@ func (e entry[T]) before(o entry[T]) bool {
 	return e.key < o.key || e.key == o.key && e.seq < o.seq
 }
 
-// heap is a binary min-heap whose items know their place in it.
+// heap is a binary min-heap whose items know their index in it.
 type heap[T any] struct {
 	e    []entry[T]
-	slot int // which element of Item.at holds the place, plus one
+	slot int // the element of Item.place for this heap
 }
 
 func (h *heap[T]) len() int { return len(h.e) }
 
-func (h *heap[T]) key(it *Item[T]) int64 { return h.e[it.at[h.slot]-1].key }
+func (h *heap[T]) key(it *Item[T]) int64 { return h.e[it.place[h.slot]-1].key }
 
 func (h *heap[T]) push(e entry[T]) {
 	h.e = append(h.e, e)
@@ -28,12 +28,12 @@ func (h *heap[T]) push(e entry[T]) {
 }
 
 func (h *heap[T]) remove(it *Item[T]) {
-	i := int(it.at[h.slot]) - 1
+	i := int(it.place[h.slot]) - 1
 	last := len(h.e) - 1
 	moved := h.e[last]
 	h.e[last] = entry[T]{} // it must not keep the item alive
 	h.e = h.e[:last]
-	it.at[h.slot] = 0
+	it.place[h.slot] = 0
 	if i < last {
 		h.e[i] = moved
 		h.fix(i)
@@ -42,7 +42,7 @@ func (h *heap[T]) remove(it *Item[T]) {
 
 // rekey gives an item of the heap another key and puts it behind the items of equal key.
 func (h *heap[T]) rekey(it *Item[T], key, seq int64) {
-	i := int(it.at[h.slot]) - 1
+	i := int(it.place[h.slot]) - 1
 	h.e[i].key, h.e[i].seq = key, seq
 	h.fix(i)
 }
@@ -89,5 +89,5 @@ func (h *heap[T]) down(i int) {
 
 func (h *heap[T]) set(i int, e entry[T]) {
 	h.e[i] = e
-	e.it.at[h.slot] = int32(i + 1)
+	e.it.place[h.slot] = int32(i + 1)
 }

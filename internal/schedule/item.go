@@ -2,13 +2,13 @@ package schedule
 
 import "time"
 
-// never is the time of something that has not happened. It is so far from every real time,
-// and from the ends of int64, that differences do not overflow.
+// never is the time of something that has not happened. It is before every real time, and
+// so far from the ends of int64 that differences do not overflow.
 const never = -1 << 61
 
 // The two kinds of heap an item can be in, at most one of each kind.
 const (
-	inQueue = iota // Fleet.due or Fleet.asked
+	inQueue = iota // Fleet.due or Fleet.requests
 	inTier         // Fleet.hot or Fleet.warm
 	heapKinds
 )
@@ -19,11 +19,11 @@ const (
 	running flags = 1 << iota
 	removed
 	stopped
-	asked    // Request: goes to the queue of requests
-	mustStep // an event needs a step before a demotion is considered
-	soon     // due because of an event, so that a change of tier does not move the time
-	again    // while running: a change came that the run may not have seen
-	keep     // while running: a reason to stay active came, so that a demotion does not count
+	requested    // it is in Fleet.requests or, if it is running, will be after the run
+	mustStep     // an event needs a step before a demotion is considered
+	dueByEvent   // an event has set the time when it is due: a change of tier does not change it
+	changedSince // an event came while it was running, which the run may not have seen
+	stayActive   // a reason to stay active came while it was running: a demotion does not count
 )
 
 // Item is one database in a Fleet. It takes 80 bytes if Value is a pointer. Fleet.Add makes
@@ -33,18 +33,18 @@ type Item[T any] struct {
 	Value T
 
 	f *Fleet[T]
-	// Times are in nanoseconds of the Fleet's own time, see Fleet.advance.
-	last      int64 // when the last step was due
-	lastWrite int64 // orders Hot and Warm items
-	active    int64 // the last reason to stay active; HotDuration counts from here
-	accessed  int64 // the first access counted
-	modTime   int64 // the last known change, in Unix nanoseconds; never if there is none
-	at        [heapKinds]int32
-	pins      int32
-	failures  uint16
-	accesses  uint16
-	flags     flags
-	tier      Tier
+	// Times are in nanoseconds of the Fleet's clock; see Fleet.advance.
+	lastDue     int64            // when the last step was due
+	lastWrite   int64            // orders Hot and Warm items
+	activeAt    int64            // when it last had a reason to be active; HotDuration counts from here
+	firstAccess int64            // when the first of accesses was; AccessWindow counts from here
+	modTime     int64            // of the last known change, in Unix nanoseconds; never if there is none
+	place       [heapKinds]int32 // its index in each kind of heap plus one; 0: it is in none
+	pins        int32
+	failures    uint16
+	accesses    uint16
+	flags       flags
+	tier        Tier
 }
 
 func (it *Item[T]) is(fl flags) bool { return it.flags&fl != 0 }
@@ -69,16 +69,16 @@ func (it *Item[T]) Failures() int { return int(it.failures) }
 // nothing but an event will make it due.
 func (it *Item[T]) NextDue() (time.Time, bool) {
 	switch {
-	case it.at[inQueue] == 0:
+	case it.place[inQueue] == 0:
 		return time.Time{}, false
-	case it.is(asked):
-		return it.f.when(it.f.asked.key(it)), true
+	case it.is(requested):
+		return it.f.when(it.f.requests.key(it)), true
 	default:
 		return it.f.when(it.f.due.key(it)), true
 	}
 }
 
-// Running reports whether Next has handed the item out and Done is to come.
+// Running reports whether Next has returned the item and Done was not called yet.
 func (it *Item[T]) Running() bool { return it.is(running) }
 
 // Pinned reports whether the item has more Pins than Unpins.

@@ -25,7 +25,7 @@ type Outcome struct {
 	Young bool
 	// ModTime is the modification time that the run has taken into account: a Seen
 	// with the same time changes nothing. A demotion that has written to the file must
-	// give it, or the next scan takes that write for one of the application. Zero: not
+	// set it, or the next scan takes that write for one by the application. Zero: not
 	// known.
 	ModTime time.Time
 }
@@ -35,21 +35,21 @@ type Outcome struct {
 // turns, so that many requests do not starve the rest. It returns false if nothing is due.
 func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 	f.advance(now)
-	ready := f.due.len() > 0 && f.due.e[0].key <= f.v
-	f.askedLast = f.asked.len() > 0 && (!ready || !f.askedLast)
+	ready := f.due.len() > 0 && f.due.e[0].key <= f.clock
+	f.requestLast = f.requests.len() > 0 && (!ready || !f.requestLast)
 	var h *heap[T]
 	switch {
-	case f.askedLast:
-		h = &f.asked
+	case f.requestLast:
+		h = &f.requests
 	case ready:
 		h = &f.due
 	default:
 		return nil, Step, false
 	}
 	it = h.e[0].it
-	it.last = h.e[0].key
+	it.lastDue = h.e[0].key
 	h.remove(it)
-	if it.tier != Cold && it.pins == 0 && !it.is(mustStep) && f.quiet(it) {
+	if it.tier != Cold && it.pins == 0 && !it.is(mustStep) && f.idle(it) {
 		a = Demote
 	}
 	it.flags = running
@@ -62,8 +62,8 @@ func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 // that is all Cold. The answer changes with every event and every Done.
 func (f *Fleet[T]) Wake() (at time.Time, ok bool) {
 	switch {
-	case f.asked.len() > 0:
-		return f.when(f.asked.e[0].key), true
+	case f.requests.len() > 0:
+		return f.when(f.requests.e[0].key), true
 	case f.due.len() > 0:
 		return f.when(f.due.e[0].key), true
 	}
@@ -77,12 +77,12 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 		panic("schedule: Done without Next")
 	}
 	f.running--
-	during := it.flags // what came while it ran
+	during := it.flags // the events that came while it ran
 	it.flags &= removed
 	if it.is(removed) {
 		return
 	}
-	if !o.ModTime.IsZero() && during&(again|keep) == 0 {
+	if !o.ModTime.IsZero() && during&(changedSince|stayActive) == 0 {
 		it.modTime = o.ModTime.UnixNano()
 	}
 	if o.Stop {
@@ -93,13 +93,13 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 		return
 	}
 	if o.Moved && it.tier != Cold && (!o.Demoted || o.Err != nil) {
-		f.wrote(it, f.v)
+		f.noteWrite(it, f.clock)
 	}
 	if o.Err != nil {
 		f.setFailures(it, min(it.failures, 1<<16-2)+1)
 	} else {
 		f.setFailures(it, 0)
-		if o.Demoted && it.pins == 0 && during&keep == 0 {
+		if o.Demoted && it.pins == 0 && during&stayActive == 0 {
 			f.deactivate(it)
 		}
 	}
@@ -110,24 +110,24 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	it.flags |= during & mustStep
 	switch {
-	case during&asked != 0:
-		f.ask(it)
+	case during&requested != 0:
+		f.request(it)
 	case it.failures > 0:
-		f.enqueue(it, f.v+f.backoff(it))
+		f.enqueue(it, f.clock+f.backoff(it))
 	case o.More:
-		it.flags |= soon
-		f.enqueue(it, f.v)
+		it.flags |= dueByEvent
+		f.enqueue(it, f.clock)
 	case it.is(mustStep):
 		f.dueSoon(it)
 	case it.tier != Cold:
-		// One interval after the last step was due, if that is not past. An item that is
-		// late does not make up for the steps that it missed.
-		next := it.last + f.interval(it)
-		if next <= f.v {
-			next = f.v + f.interval(it)
+		// One interval after the last step was due. If that is past already, one interval
+		// from now: an item does not make up for the steps that it missed.
+		next := it.lastDue + f.interval(it)
+		if next <= f.clock {
+			next = f.clock + f.interval(it)
 		}
 		f.enqueue(it, next)
-	case during&again != 0 || o.Young:
+	case during&changedSince != 0 || o.Young:
 		f.enqueue(it, f.spread())
 	}
 }

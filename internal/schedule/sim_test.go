@@ -278,10 +278,10 @@ func (w *world) longestWaiting() (due, requested *Item[*tenant]) {
 
 func (w *world) seqOf(it *Item[*tenant]) int64 {
 	h := &w.f.due
-	if it.is(asked) {
-		h = &w.f.asked
+	if it.is(requested) {
+		h = &w.f.requests
 	}
-	return h.e[it.at[inQueue]-1].seq
+	return h.e[it.place[inQueue]-1].seq
 }
 
 func (w *world) checkBegin(it *Item[*tenant], a Action) {

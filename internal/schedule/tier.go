@@ -8,9 +8,9 @@ func (f *Fleet[T]) interval(it *Item[T]) int64 {
 	return int64(f.limits.ColdSyncInterval)
 }
 
-// quiet reports whether nothing has kept the item active for HotDuration.
-func (f *Fleet[T]) quiet(it *Item[T]) bool {
-	return f.v-it.active >= int64(f.limits.HotDuration)
+// idle reports whether nothing has kept the item active for HotDuration.
+func (f *Fleet[T]) idle(it *Item[T]) bool {
+	return f.clock-it.activeAt >= int64(f.limits.HotDuration)
 }
 
 func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
@@ -20,8 +20,9 @@ func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
 	return &f.warm
 }
 
-// tierEntry orders Hot items with the least recently written first, and Warm items with the
-// most recently written first: these are the ones that are exchanged.
+// tierEntry returns the entry of an active item in the heap of its tier. The first Hot item
+// is the least recently written one, and the first Warm item the most recently written one:
+// these two change places.
 func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
 	if it.tier == Hot {
 		return entry[T]{it.lastWrite, f.nextSeq(), it}
@@ -39,15 +40,15 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	if to != Cold {
 		f.tierHeap(to).push(f.tierEntry(it))
 	}
-	// A time that an event or a back-off has set does not depend on the tier.
-	if it.at[inQueue] != 0 && !it.is(soon) && it.failures == 0 {
+	// If an event or a back-off has set the time, it does not depend on the tier.
+	if it.place[inQueue] != 0 && !it.is(dueByEvent) && it.failures == 0 {
 		switch t := f.due.key(it); {
 		case to == Hot:
-			f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+			f.dueBy(it, f.clock+int64(f.limits.SyncInterval))
 		case from == Hot && to == Warm:
-			// Counted from the last step and not from now, so that items which change
-			// places all the time still get their steps.
-			if late := it.last + int64(f.limits.ColdSyncInterval); late > t {
+			// The interval is counted from the last step and not from now, so that items
+			// which change places all the time still get their steps.
+			if late := it.lastDue + int64(f.limits.ColdSyncInterval); late > t {
 				f.due.rekey(it, late, f.nextSeq())
 			}
 		}
@@ -57,8 +58,9 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 	}
 }
 
-// activate gives a Cold item a place, and its first step within SyncInterval. Done makes a
-// running item due, and a failing one is due already.
+// activate makes a Cold item Hot or Warm, with its first step within SyncInterval. It leaves
+// alone when a running item is due, which Done decides, and a failing one, which is due
+// after its back-off.
 func (f *Fleet[T]) activate(it *Item[T]) {
 	it.accesses = 0
 	switch {
@@ -71,14 +73,14 @@ func (f *Fleet[T]) activate(it *Item[T]) {
 		f.setTier(it, Warm)
 	}
 	if !it.is(running) && it.failures == 0 {
-		f.dueBy(it, f.v+int64(f.limits.SyncInterval))
+		f.dueBy(it, f.clock+int64(f.limits.SyncInterval))
 	}
 }
 
-// written moves an item whose lastWrite has changed to its new place. A Warm item takes a
-// Hot place only from an item that was not written for a SyncInterval: among many equally
-// busy items an exchange at every write would gain nothing.
-func (f *Fleet[T]) written(it *Item[T]) {
+// reorder moves an item whose lastWrite has changed to its new index in its heap. A Warm
+// item takes a Hot place only from an item that was not written for a SyncInterval: among
+// many equally busy items an exchange at every write would gain nothing.
+func (f *Fleet[T]) reorder(it *Item[T]) {
 	switch it.tier {
 	case Hot:
 		f.hot.rekey(it, it.lastWrite, f.nextSeq())
@@ -97,12 +99,12 @@ func (f *Fleet[T]) deactivate(it *Item[T]) {
 	it.accesses = 0
 	if it.tier != Cold {
 		f.setTier(it, Cold)
-		f.fill()
+		f.fillHot()
 	}
 }
 
-// fill gives free Hot places to the most recently written Warm items.
-func (f *Fleet[T]) fill() {
+// fillHot gives free Hot places to the most recently written Warm items.
+func (f *Fleet[T]) fillHot() {
 	for f.hot.len() < f.limits.MaxHot && f.warm.len() > 0 {
 		f.setTier(f.warm.e[0].it, Hot)
 	}

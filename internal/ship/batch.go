@@ -11,13 +11,13 @@ import (
 type batch struct {
 	hdr        wal.Header
 	start, end wal.Pos
-	last       wal.Pos  // where the last transaction begins
+	lastTxn    wal.Pos  // where the last transaction starts
 	frames     []uint64 // pgno<<32 | index of the frame from start, committed ones only
 	commit     uint32   // pages after the last transaction
 	minCommit  uint32   // the smallest size of the database after any of them
 	txns       int
-	more       bool // the buffer was full; the log goes on
-	tail       bool // valid frames of an unfinished transaction follow
+	more       bool // the buffer was full, and the log has more
+	tail       bool // valid frames of an open transaction follow
 	buf        []byte
 	spool      *spool // where the frames are if one transaction exceeds the buffer
 }
@@ -54,7 +54,7 @@ func (b *batch) sortPages() {
 // that fits into the buffer. A single transaction that is larger than the buffer goes to a
 // spool. The batch uses the buffer until it is released.
 func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Pos) (*batch, error) {
-	b := &batch{hdr: h, start: from, end: from, last: from}
+	b := &batch{hdr: h, start: from, end: from, lastTxn: from}
 	fs := h.FrameSize()
 	room := int64(s.cfg.ChunkSize)
 	if pending := size - from.Offset; pending < room {
@@ -95,7 +95,7 @@ func (s *Shipper) readBatch(r io.ReaderAt, size int64, h wal.Header, from wal.Po
 			if low == 0 || f.Commit < low {
 				low = f.Commit
 			}
-			b.last, b.end, b.commit, b.minCommit = b.end, pos, f.Commit, low
+			b.lastTxn, b.end, b.commit, b.minCommit = b.end, pos, f.Commit, low
 			b.txns++
 			if b.spool != nil { // the large transaction is complete
 				chainEnded = pos.Offset >= size

@@ -13,10 +13,10 @@ import (
 // is held, so that no writer waits for a slow replica.
 const sealUploadTime = 500 * time.Millisecond
 
-// Checkpoint ships what is left and then moves the WAL's frames into the database file, at
-// exactly the state that was shipped. It holds the write lock, so that the next commit
-// begins a new generation, and rule R2 can prove that nothing was missed. Writers wait
-// while frames are copied, but not for the replica.
+// Checkpoint ships what is new, and then copies the WAL's frames into the database file
+// while that is exactly the state that was shipped. It holds the write lock meanwhile, so
+// that the next commit begins a new generation, and rule R2 can prove that nothing was
+// missed. Writers wait while frames are copied, but not for the replica.
 func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error) {
 	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
@@ -36,19 +36,19 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 	defer func() { err = errors.Join(err, work.Close()) }()
 
 	for i := 0; ; i++ {
-		s.at(beforeLock)
+		s.reach(beforeLock)
 		if err := lock.BeginImmediate(ctx); err != nil {
 			return out, err
 		}
-		settled, err := s.shipLocked(ctx, db, &out, i > 2)
-		if err == nil && settled {
+		allShipped, err := s.shipLocked(ctx, db, &out, i > 2)
+		if err == nil && allShipped {
 			err = s.checkpointLocked(ctx, db, work, &out)
 		}
 		lock.End()
 		if errors.Is(err, errGhost) {
-			err = cutGhost(ctx, work, err)
+			err = truncateGhost(ctx, work, err)
 		}
-		if err != nil || settled {
+		if err != nil || allShipped {
 			return out, err
 		}
 		if err := s.drain(ctx, db, &out); err != nil {
@@ -57,10 +57,10 @@ func (s *Shipper) Checkpoint(ctx context.Context, db *DB) (out Sealed, err error
 	}
 }
 
-// shipLocked looks for commits that came before the lock was taken. There are rarely any.
-// If there are, the lock is released and they are shipped without it; insist ships them
-// under the lock, so that this does not go on forever.
-func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bool) (settled bool, err error) {
+// shipLocked looks for commits that were made before the lock was taken; there are rarely
+// any. If there are, it returns false: the caller releases the lock and ships them without
+// it. If insist is set, it ships them under the lock, so that this ends some time.
+func (s *Shipper) shipLocked(ctx context.Context, db *DB, out *Sealed, insist bool) (allShipped bool, err error) {
 	for {
 		d, empty, err := s.capture(ctx, db)
 		if err != nil || empty {
@@ -101,9 +101,9 @@ func (s *Shipper) checkpointLocked(ctx context.Context, db *DB, work *sqlitedb.C
 			return err
 		}
 		if shipped, ours := shippedFrames(db, h); !ours || shipped != log {
-			return ghost(db, log)
+			return ghostError(db, log)
 		}
-		db.State.Known = true
+		db.State.Published = true
 		done := int64(0)
 		if log, done, _, err = work.Checkpoint(ctx, "PASSIVE"); err != nil {
 			return err

@@ -65,7 +65,7 @@ func TestACommitShorterThanTheGhostItReplacesIsShipped(t *testing.T) {
 
 // TestAGhostBeforeARestartIsNotTakenForACommit: another program checkpoints the
 // log without the ghost and restarts it. The slot behind the ghost is untouched, so
-// that nothing seems to be missed. The line is the condition on st.Known in
+// that nothing seems to be missed. The line is the condition on st.Published in
 // restartedOnce.
 func TestAGhostBeforeARestartIsNotTakenForACommit(t *testing.T) {
 	r := ghostRig(t)

@@ -186,7 +186,7 @@ func TestALostStateIsFencedWhereTheFileDiffers(t *testing.T) {
 			r.lostState(3)
 			r.refused(ErrFenced)
 			l := r.listing()
-			l.Unknown = true // WithTakeover
+			l.TakeOverUnknown = true // WithTakeover
 			if err := r.s.Verify(t.Context(), r.db, l); err != nil {
 				t.Fatal(err)
 			}
@@ -207,7 +207,7 @@ func TestAnOperatorMayChooseTheLocalFile(t *testing.T) {
 	r.reborn()
 	r.refused(ErrFenced)
 	l := r.listing()
-	l.Local = true
+	l.TakeOver = true
 	if err := r.s.Verify(t.Context(), r.db, l); err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,9 @@ import (
 )
 
 // Pages holds the hash of every page of one shipped state, in 8 bytes each. A resync that
-// has them ships only the pages that differ. They describe what the replica holds, and not
-// the local file. So they are right for their TXID however old they are, and useless for
-// any other TXID. Not safe for concurrent use.
+// has them ships only the pages that differ. They describe the state that the replica has
+// at TXID, and not the local file: they stay right for that TXID, however old they are, and
+// are of no use for any other. Not safe for concurrent use.
 type Pages struct {
 	TXID     ltx.TXID
 	PageSize uint32
@@ -24,14 +24,15 @@ func (p *Pages) Len() int { return len(p.sums) }
 // sumPage returns the first quarter of a page's SHA-256. A resync does not ship a page that
 // has the hash of the page at the replica. By accident that happens to a changed page once
 // in 2^64 comparisons, and nobody can make a page with the hash of a given one. (Whoever
-// makes both pages needs about 2^32 attempts, and loses a page of his own backup by it.)
+// chooses both pages finds such a pair in about 2^32 attempts, and damages only his own
+// backup.)
 func sumPage(data []byte) uint64 {
 	h := sha256.Sum256(data)
 	return binary.LittleEndian.Uint64(h[:])
 }
 
-// at returns the hash of a page and whether it is known.
-func (p *Pages) at(pgno uint32) (uint64, bool) {
+// hash returns the hash of a page, and whether it is known.
+func (p *Pages) hash(pgno uint32) (uint64, bool) {
 	if p == nil || pgno == 0 || int(pgno) > len(p.sums) {
 		return 0, false
 	}
@@ -96,9 +97,9 @@ func (p *Pages) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// note gives a database the hashes of the state that was just acknowledged, or drops the
-// hashes that it has if the new ones are not known.
-func (s *Shipper) note(db *DB, before State, d *delta) {
+// updatePages gives a database the hashes of the state that was just acknowledged, or none
+// if they are not known.
+func (s *Shipper) updatePages(db *DB, before State, d *delta) {
 	switch {
 	case int(d.next.Commit) > s.cfg.MaxPages:
 		db.Pages = nil

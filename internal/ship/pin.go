@@ -12,10 +12,11 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// pin is a read transaction and the exact place in the WAL up to which it sees the
-// database; or the file of a database that nobody writes to.
+// pin is a view of the whole database that does not change: a read transaction together
+// with the exact position in the WAL up to which it sees commits, or the file of a database
+// that nobody writes to.
 type pin struct {
-	still    *sqlitedb.File
+	file     *sqlitedb.File
 	reader   *sqlitedb.Conn
 	probe    *sqlitedb.Conn
 	release  func()
@@ -25,10 +26,10 @@ type pin struct {
 	pageSize uint32
 	pages    uint32
 
-	// The place in the WAL, if it holds anything that the reader needs.
+	// inWAL: the reader needs frames of the WAL, up to pos in the generation of hdr.
 	inWAL bool
-	// shipped: nothing is needed from the WAL, but it still holds the generation of
-	// the shipped state, and nothing after that state.
+	// shipped: the reader needs nothing of the WAL, which still holds the generation of
+	// the shipped state and no commit after that state.
 	shipped bool
 	hdr     wal.Header
 	pos     wal.Pos
@@ -39,12 +40,12 @@ type pin struct {
 // them the write lock is taken for a moment.
 const pinAttempts = 8
 
-// openPin begins a read transaction at a known place. It asks SQLite for the number of
-// frames (wal_checkpoint(NOOP)) just before and just after the transaction begins. If both
-// are the same, the transaction sees so many frames too. The file alone does not tell,
-// since a commit frame is written to it before the commit becomes visible.
+// openPin begins a read transaction at a known position of the WAL. It asks SQLite for the
+// number of frames (wal_checkpoint(NOOP)) just before and just after the transaction
+// begins. If both answers are the same, the transaction sees that many frames too. The
+// file does not show it, since a commit frame is written before the commit becomes visible.
 func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
-	if err := take(ctx, s.pins); err != nil {
+	if err := acquire(ctx, s.pins); err != nil {
 		return nil, err
 	}
 	p = &pin{release: func() { <-s.pins }}
@@ -54,11 +55,11 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 			p = nil
 		}
 	}()
-	at, err := s.cfg.Stat(db.Path)
+	before, err := s.cfg.Stat(db.Path)
 	if err != nil {
 		return p, err
 	}
-	p.ino = at.Ino
+	p.ino = before.Ino
 	if p.reader, err = sqlitedb.OpenConn(ctx, db.Path, s.cfg.BusyTimeout); err != nil {
 		return p, err
 	}
@@ -80,7 +81,7 @@ func (s *Shipper) openPin(ctx context.Context, db *DB) (p *pin, err error) {
 		return p, err
 	}
 	defer lock.End()
-	// Nobody commits now, but the log may still be restarting, or being closed.
+	// Nobody commits now, but a log may still be restarting, or another process closing it.
 	for i := 0; i < pinAttempts; i++ {
 		if ok, err := s.tryPin(ctx, db, p, p.probe); ok || err != nil {
 			return p, err
@@ -97,7 +98,7 @@ func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
 	if p.main, err = s.cfg.Stat(db.Path); err != nil {
 		return err
 	}
-	if p.main.Ino != p.ino { // otherwise one file's state would be taken for the other's
+	if p.main.Ino != p.ino { // otherwise the state of one file would be recorded for another
 		return fmt.Errorf("%w: %s: another file has taken its place", ErrUnsettled, db.Path)
 	}
 	if err := p.reader.QueryRow(ctx, "PRAGMA page_size", &p.pageSize); err != nil {
@@ -106,7 +107,7 @@ func (s *Shipper) measure(ctx context.Context, db *DB, p *pin) (err error) {
 	return p.reader.QueryRow(ctx, "PRAGMA page_count", &p.pages)
 }
 
-// tryPin tries once to begin the transaction. False means that the database changed
+// tryPin tries once to begin the transaction. It returns false if the database changed
 // meanwhile.
 func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Conn) (ok bool, err error) {
 	h0, _, err := walHeader(db.Path)
@@ -117,7 +118,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if err != nil {
 		return false, err
 	}
-	s.at(beforeRead)
+	s.reach(beforeRead)
 	if err := p.reader.BeginRead(ctx); err != nil {
 		return false, err
 	}
@@ -126,7 +127,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 			p.reader.End()
 		}
 	}()
-	s.at(afterRead)
+	s.reach(afterRead)
 	after, _, _, err := probe.Checkpoint(ctx, "NOOP")
 	if err != nil || before != after {
 		p.why = fmt.Sprintf("%d frames before, %d after", before, after)
@@ -139,7 +140,7 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	if !p.inWAL {
 		// Everything is in the file, and nobody can write to it during this transaction:
 		// a checkpoint needs the lock that a reader of the file alone holds.
-		p.shipped, err = s.atEnd(db)
+		p.shipped, err = s.nothingAfter(db)
 		return err == nil, err
 	}
 	f, size, err := openWAL(db.Path)
@@ -182,29 +183,30 @@ func (s *Shipper) tryPin(ctx context.Context, db *DB, p *pin, probe *sqlitedb.Co
 	return true, nil
 }
 
-// moment is a point in the code at which a commit by somebody else matters. Tests act there.
+// moment is a point in the code at which a commit by somebody else could do harm. Tests
+// commit there.
 type moment uint8
 
 const (
-	beforeRead  moment = iota + 1 // of a pin, after its first question
-	afterRead                     // before the second
-	beforeLock                    // of a checkpoint, after it has shipped everything
-	afterOpen                     // of a file that may stand still, before its fingerprint
-	beforeStill                   // after that
-	beforePage                    // each, of a resync or a snapshot
-	afterPages                    // of a resync or a snapshot, before its last look at the file
+	beforeRead     moment = iota + 1 // openPin has asked for the number of frames once
+	afterRead                        // its transaction has begun, and it is about to ask again
+	beforeLock                       // Checkpoint has shipped everything, and has no lock yet
+	afterOpen                        // openFilePin has opened the file, and has no fingerprint yet
+	beforeFileRead                   // it has the fingerprint, and has yet to check the file again
+	beforePage                       // a resync or snapshot is about to handle a page
+	afterPages                       // it has all pages, and is about to check the file again
 )
 
-// at lets a test act at such a point.
-func (s *Shipper) at(now moment) {
+// reach lets a test act at a moment.
+func (s *Shipper) reach(now moment) {
 	if s.onMoment != nil {
 		s.onMoment(now)
 	}
 }
 
-// atEnd reports whether the log is still in the generation of the shipped state and has no
-// commit after it.
-func (s *Shipper) atEnd(db *DB) (bool, error) {
+// nothingAfter reports whether the log still has the generation of the shipped state and no
+// commit after that state.
+func (s *Shipper) nothingAfter(db *DB) (bool, error) {
 	f, size, err := openWAL(db.Path)
 	if err != nil || f == nil {
 		return false, err
@@ -244,17 +246,11 @@ func walHeader(path string) (*wal.Header, int64, error) {
 	return &h, size, nil
 }
 
-// Print returns the fingerprint of a file that nobody writes to, for a State to which the
-// whole file belongs.
-func (s *Shipper) Print(ctx context.Context, path string) (fsid.Fingerprint, error) {
-	return s.sealPrint(ctx, path)
-}
-
-// sealPrint returns the file's fingerprint as soon as its time stamps are older than the
-// granularity of the clock, so that any later write must change them. It is zero if they
-// are in the future or change all the time. The caller must know that the file was not
-// written to before.
-func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint, error) {
+// StableFingerprint returns the fingerprint of a file as soon as its time stamps are older
+// than the granularity of the clock, so that any later write must change them. It is zero
+// if they are in the future or keep changing. The caller must know what the content is, and
+// that nobody wrote to the file before this call. ctx bounds the wait.
+func (s *Shipper) StableFingerprint(ctx context.Context, path string) (fsid.Fingerprint, error) {
 	for i := 0; i < 5; i++ {
 		p, err := s.cfg.Stat(path)
 		if err != nil {
@@ -271,13 +267,13 @@ func (s *Shipper) sealPrint(ctx context.Context, path string) (fsid.Fingerprint,
 	return fsid.Fingerprint{}, nil
 }
 
-// state is the State after shipping what the pin sees as the given file.
+// state returns the State after prev once everything that the pin sees is shipped.
 func (p *pin) state(prev State) State {
 	st := prev
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
 	st.Print = fsid.Fingerprint{}
 	if p.inWAL {
-		st.at(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so it has them
+		st.moveTo(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so they are published
 	} else {
 		st.noWAL()
 	}
@@ -292,15 +288,15 @@ func (p *pin) close() error {
 		}
 		c.End()
 		if !p.inWAL {
-			// Nothing in the WAL is needed, so it may be deleted.
+			// Nothing in the WAL is needed, so the last connection may delete it.
 			errs = append(errs, c.DropWAL())
 		}
 		errs = append(errs, c.Close())
 	}
-	if p.still != nil {
-		errs = append(errs, p.still.Close())
+	if p.file != nil {
+		errs = append(errs, p.file.Close())
 	}
-	p.still, p.reader, p.probe = nil, nil, nil
+	p.file, p.reader, p.probe = nil, nil, nil
 	if p.release != nil {
 		p.release()
 	}

@@ -182,7 +182,7 @@ func TestASlotWhoseContentIsNotKnownIsNeverAccepted(t *testing.T) {
 	h := wal.Header{Salt1: 7, Salt2: 9, PageSize: 512}
 	st := State{TXID: 1, PageSize: 512}
 	p := wal.Pos{Offset: wal.HeaderSize + 536}
-	st.at(h, p, p, unknownSlot(h))
+	st.moveTo(h, p, p, unknownSlot(h))
 	b := make([]byte, st.Offset+wal.FrameHeaderSize)
 	copy(b[st.Offset:], st.Slot[:])
 	next := wal.Header{Salt1: 8, Salt2: 1, Seq: 1, PageSize: 512}

@@ -21,12 +21,12 @@ const SnapshotLevel = 9
 // resync is R4: it ships the whole state of the database as the next transaction. Writers
 // are not stopped.
 func (s *Shipper) resync(ctx context.Context, db *DB) (d *delta, empty bool, err error) {
-	p, err := s.openStill(ctx, db)
+	p, err := s.openFilePin(ctx, db)
 	if err != nil {
 		return nil, false, err
 	}
 	if p != nil {
-		if d, empty, err = s.resyncFrom(ctx, db, p); !errors.Is(err, errMoved) {
+		if d, empty, err = s.resyncFrom(ctx, db, p); !errors.Is(err, errWritten) {
 			return d, empty, err
 		}
 	}
@@ -51,8 +51,8 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	next.TXID++
 	d = &delta{rule: RuleResync, next: next, txns: 1}
 	d.hdr = s.header(next)
-	// Also if nothing is in the log: a litestream that continues from this file takes an
-	// offset of zero for a damaged file.
+	// The offset is set even if nothing is in the log: litestream, if it continues from
+	// this file, takes an offset of zero for damage.
 	d.hdr.WALOffset = wal.HeaderSize
 	if p.inWAL {
 		d.hdr.WALSize = p.pos.Offset - wal.HeaderSize
@@ -66,7 +66,7 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 		d.close()
 		return nil, false, err
 	}
-	if d.same { // nothing is to be written: only the position moves
+	if d.same { // no file is written, and only the position moves
 		d.close()
 		d.ltx, d.txns = nil, 0
 		d.next.TXID = db.State.TXID
@@ -84,16 +84,16 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	return d, false, nil
 }
 
-// dump encodes every page that the pin sees or, if the hashes of the state before are
-// known, every page that differs. It returns the fingerprint of the file if all that was
-// read is in the file.
+// dump encodes every page that the pin sees or, if known has the hashes of the shipped
+// state, every page that differs from it. If the file alone was read, dump returns its
+// fingerprint, for rule R3.
 func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pages) (fsid.Fingerprint, error) {
 	var print fsid.Fingerprint
-	if p.still != nil {
+	if p.file != nil {
 		print = p.main
 	} else if !p.inWAL {
 		var err error
-		if print, err = s.sealPrint(ctx, db.Path); err != nil {
+		if print, err = s.StableFingerprint(ctx, db.Path); err != nil {
 			return fsid.Fingerprint{}, err
 		}
 	}
@@ -105,7 +105,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	d.hash = int(p.pages) <= s.cfg.MaxPages || known != nil
 	lock, last, written := ltx.LockPgno(p.pageSize), uint32(0), 0
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
-		s.at(beforePage)
+		s.reach(beforePage)
 		last = pgno
 		if pgno > p.pages {
 			return nil
@@ -116,7 +116,7 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 				sum = sumPage(data)
 			}
 			d.all = append(d.all, sum)
-			if old, ok := known.at(pgno); ok && old == sum {
+			if old, ok := known.hash(pgno); ok && old == sum {
 				return nil
 			}
 		}
@@ -136,15 +136,15 @@ func (s *Shipper) dump(ctx context.Context, db *DB, p *pin, d *delta, known *Pag
 	if d.sum, err = enc.close(); err != nil {
 		return fsid.Fingerprint{}, err
 	}
-	s.at(afterPages)
+	s.reach(afterPages)
 	after, err := s.cfg.Stat(db.Path)
 	switch {
 	case err == nil && after == print:
 		return print, nil
-	case p.still != nil:
-		return fsid.Fingerprint{}, errors.Join(errMoved, err)
+	case p.file != nil:
+		return fsid.Fingerprint{}, errors.Join(errWritten, err)
 	}
-	return fsid.Fingerprint{}, err // what was read is consistent all the same: locks see to that
+	return fsid.Fingerprint{}, err // what was read is consistent all the same: the transaction ensures it
 }
 
 // snapshotOf writes a resync's pages as a snapshot of its TXID.
@@ -178,8 +178,8 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 		return err
 	}
 	if err := s.writeSnapshot(ctx, db, snap); errors.Is(err, errForeignSnapshot) {
-		// An earlier attempt at this transaction has made the snapshot, but its own file
-		// never arrived. The number is taken, so the next one is used.
+		// An earlier attempt at this transaction wrote the snapshot, but the transaction's
+		// own file never arrived. The number is taken: Verify goes on from it.
 		return fmt.Errorf("%w: %w", ErrStale, err)
 	} else if err != nil {
 		return err
@@ -188,8 +188,7 @@ func (s *Shipper) snapshotOf(ctx context.Context, db *DB, d *delta) error {
 }
 
 // writeSnapshot creates the snapshot, or finds that an earlier attempt has created it. If
-// there is a snapshot of the same name that holds another state, the error is
-// errForeignSnapshot.
+// a snapshot of that TXID exists with other pages, the error is errForeignSnapshot.
 func (s *Shipper) writeSnapshot(ctx context.Context, db *DB, d *delta) error {
 	if err := s.Confirm(ctx, db); err != nil {
 		return err
@@ -229,7 +228,7 @@ func (s *Shipper) sameSnapshot(ctx context.Context, db *DB, d *delta) (*ltx.File
 		CreatedAt: time.UnixMilli(hdr.Timestamp).UTC()}, nil
 }
 
-// Snapshot ships what is left and then writes the state at the resulting TXID as a full
+// Snapshot ships what is new, and then writes the state at the resulting TXID as a full
 // snapshot. Writers are not stopped.
 func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) {
 	for i := 0; i < pinAttempts; i++ {
@@ -245,7 +244,7 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 		}
 		var p *pin
 		if i == 0 {
-			p, err = s.openStill(ctx, db)
+			p, err = s.openFilePin(ctx, db)
 		}
 		if p == nil && err == nil {
 			p, err = s.openPin(ctx, db)
@@ -259,7 +258,7 @@ func (s *Shipper) Snapshot(ctx context.Context, db *DB) (res Result, err error) 
 			}
 			continue // somebody has committed since
 		}
-		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errMoved) {
+		if err := s.snapshotPinned(ctx, db, p); !errors.Is(err, errWritten) {
 			return res, err
 		}
 	}
@@ -280,7 +279,7 @@ func (s *Shipper) snapshotPinned(ctx context.Context, db *DB, p *pin) (err error
 	} else if err != nil {
 		return err
 	}
-	s.note(db, db.State, d)
+	s.updatePages(db, db.State, d)
 	return nil
 }
 

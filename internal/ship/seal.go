@@ -16,23 +16,23 @@ import (
 // Sealed is the result of Seal and Checkpoint.
 type Sealed struct {
 	Result
-	// Complete: every frame is in the database file. If not, a reader keeps some of
-	// them in the WAL. Nothing is lost by that, and the next seal continues.
+	// Complete: every frame was copied into the database file. If not, a reader keeps
+	// some of them in the WAL. This loses nothing, and the next seal copies the rest.
 	Complete bool
 }
 
-// errGhost: a commit is in the log and was shipped, but SQLite does not see it, because its
-// writer died before readers could.
+// errGhost: a commit is in the log and was shipped, but it is none to SQLite, because its
+// writer died before it published the commit.
 var errGhost = fmt.Errorf("%w: a commit that SQLite does not have", ErrUnsettled)
 
 // sealAttempts bounds how often Seal tries again because the database was written to
 // meanwhile. Such a database is not idle.
 const sealAttempts = 4
 
-// Seal ships what is left of a database that becomes cold, moves the frames of its WAL into
-// the database file, keeps the fingerprint of the file for rule R3, and truncates the WAL.
-// It waits for nobody and makes nobody wait. If somebody writes meanwhile, the error is
-// ErrUnsettled or sqlitedb.ErrBusy.
+// Seal prepares a database to become cold: it ships what is new, copies the frames of the
+// WAL into the database file, keeps the fingerprint of the file for rule R3, and truncates
+// the WAL. It waits for nobody and makes nobody wait. If somebody writes meanwhile, the
+// error is ErrUnsettled or sqlitedb.ErrBusy.
 func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 	if done, err := s.prepare(ctx, db, &out); err != nil || done {
 		return out, err
@@ -47,7 +47,7 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 	for i := 0; ; i++ {
 		settled, err := s.sealOnce(ctx, db, conn, &out)
 		if errors.Is(err, errGhost) {
-			err = cutGhost(ctx, conn, err)
+			err = truncateGhost(ctx, conn, err)
 		}
 		if err != nil {
 			return out, err
@@ -64,23 +64,23 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 		return out, nil
 	}
 	failpoint.Hit("seal.truncate.before")
-	// A commit from here on changes the file if this checkpoint moves it there, and R3
-	// will notice.
+	// If a commit is made from here on and this checkpoint copies it into the file, the
+	// file changes, and R3 notices that.
 	if _, _, busy, err := conn.Checkpoint(ctx, "TRUNCATE"); err != nil && !errors.Is(err, sqlitedb.ErrBusy) {
 		return out, err
 	} else if busy || err != nil {
-		return out, nil // somebody reads; the WAL is checkpointed and keeps its size
+		return out, nil // somebody reads: the WAL is checkpointed, but keeps its size
 	}
 	failpoint.Hit("seal.truncate.after")
 	return out, conn.DropWAL()
 }
 
 // sealOnce checkpoints what was shipped and takes the file's fingerprint. No lock keeps
-// writers out; instead it looks at the log afterwards. Every commit is in the log, after
-// what was shipped or in a new generation, until a later one restarts the log. So if the
-// log ends where shipping ended, nobody has committed since, and nobody's checkpoint had
-// anything to write to the file. False means that somebody has committed; the next step
-// ships it.
+// writers out; instead it looks at the log afterwards. A commit made meanwhile would be in
+// the log: after what was shipped, or in a new generation. So if the log still ends where
+// shipping ended, nobody has committed since, and no checkpoint of anybody had something to
+// write to the file. If sealOnce returns false, somebody has committed, and the next step
+// ships that.
 func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out *Sealed) (settled bool, err error) {
 	failpoint.Hit("seal.checkpoint.before")
 	h, _, err := walHeader(db.Path)
@@ -99,26 +99,26 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	case !ours || log > shipped:
 		return false, nil
 	case log < shipped:
-		return false, ghost(db, log)
+		return false, ghostError(db, log)
 	}
 	if done < log {
 		return true, nil // somebody reads
 	}
 	failpoint.Hit("seal.checkpoint.after")
-	print, err := s.sealPrint(ctx, db.Path)
+	print, err := s.StableFingerprint(ctx, db.Path)
 	if err != nil {
 		return false, err
 	}
-	if still, err := s.atEnd(db); err != nil || !still {
+	if still, err := s.nothingAfter(db); err != nil || !still {
 		return false, err
 	}
-	db.State.Known, db.State.Print = true, print
+	db.State.Published, db.State.Print = true, print
 	out.Complete = true
 	return true, nil
 }
 
-// shippedFrames returns how many frames of the log are shipped. ours is false if the log is
-// not the one that was shipped from.
+// shippedFrames returns how many frames of the log are shipped. ours is false if the log
+// has another generation than the one that was shipped from.
 func shippedFrames(db *DB, h *wal.Header) (n int64, ours bool) {
 	st := &db.State
 	if h == nil || st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
@@ -127,20 +127,20 @@ func shippedFrames(db *DB, h *wal.Header) (n int64, ours bool) {
 	return h.Frames(st.pos()), true
 }
 
-func ghost(db *DB, log int64) error {
+func ghostError(db *DB, log int64) error {
 	return fmt.Errorf("%w: %s: shipped up to %d, %d frames in use", errGhost, db.Path, db.State.Offset, log)
 }
 
-// cutGhost truncates the log that has the ghost: otherwise the replica would have it until
-// somebody commits. The next step ships the database without it.
-func cutGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
+// truncateGhost truncates the log that has a ghost, so that the next step ships the
+// database without it. Otherwise the replica would have the ghost until somebody commits.
+func truncateGhost(ctx context.Context, conn *sqlitedb.Conn, err error) error {
 	if _, _, _, e := conn.Checkpoint(ctx, "TRUNCATE"); !errors.Is(e, sqlitedb.ErrBusy) {
 		err = errors.Join(err, e)
 	}
 	return err
 }
 
-// drain ships all that there is.
+// drain makes steps until nothing is left to ship.
 func (s *Shipper) drain(ctx context.Context, db *DB, out *Sealed) error {
 	for {
 		r, err := s.Step(ctx, db)
@@ -151,8 +151,8 @@ func (s *Shipper) drain(ctx context.Context, db *DB, out *Sealed) error {
 	}
 }
 
-// prepare ships all that there is and takes a place among the seals. done says that
-// nothing is left for a checkpoint, and that it took no place.
+// prepare ships everything and acquires the semaphore seals. If done is true, there is
+// nothing to checkpoint, and it has not acquired it.
 func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, err error) {
 	if err := s.drain(ctx, db, out); err != nil || out.Empty {
 		return true, err
@@ -160,11 +160,11 @@ func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, 
 	if out.Complete, err = isSealed(db); err != nil || out.Complete {
 		return true, err
 	}
-	return false, take(ctx, s.seals)
+	return false, acquire(ctx, s.seals)
 }
 
-// isSealed reports whether the file is all of the database already. A step has just been
-// made.
+// isSealed reports whether the file alone is the database already. It must be called right
+// after a step.
 func isSealed(db *DB) (bool, error) {
 	if db.State.Print.IsZero() {
 		return false, nil
@@ -184,12 +184,12 @@ func walSize(path string) (int64, error) {
 	return fi.Size(), nil
 }
 
-// Relieve checkpoints and truncates a WAL that grew past its limit while the replica could
-// not take it. Nothing local is lost. The next step resyncs, so that the states in between
-// are missing from the replica's history. If a reader keeps the WAL (sqlitedb.ErrBusy),
-// the state does not change: what is not shipped is still in the WAL.
+// Relieve checkpoints and truncates a WAL that was not shipped: it grew past its limit
+// while the replica could not take it. The local database loses nothing. The next step
+// resyncs, so that the replica never gets the states in between. If a reader keeps the WAL
+// (sqlitedb.ErrBusy), the state does not change: what is not shipped is still in the WAL.
 func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
-	if err := take(ctx, s.seals); err != nil {
+	if err := acquire(ctx, s.seals); err != nil {
 		return err
 	}
 	defer func() { <-s.seals }()

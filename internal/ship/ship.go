@@ -33,8 +33,8 @@ var (
 	// ErrBehind: another writer has gone on from our state, and the local file has
 	// nothing that the replica lacks.
 	ErrBehind = errors.New("ship: another writer has gone on from the local state")
-	// ErrStale: the replica is not what it was known to be. Call Verify, which finds
-	// out what that means.
+	// ErrStale: the replica does not end where State says. Call Verify, which finds out
+	// why.
 	ErrStale = errors.New("ship: the replica is not what it was")
 	// ErrMissing: the database file is gone.
 	ErrMissing = errors.New("database file does not exist")
@@ -66,21 +66,21 @@ type Config struct {
 	// are read at once, and as many again for the LTX file that is made of them.
 	// Default 1 MiB; at least one frame is always read.
 	ChunkSize int
-	// Node and Session go into every LTX header, to tell our own writes from
-	// those of another writer: Node is the state directory, Session this run.
+	// Node and Session go into every LTX header, to distinguish our own writes from those
+	// of another writer. Node identifies the state directory, Session this process.
 	Node, Session uint32
-	// Mine reports whether an earlier session of this node is known to have run with
-	// this state directory and not with a copy of it. Default: no session is.
+	// Mine reports whether a session of a node is known to have run with this state
+	// directory, and not with a copy of it. Default: it never is.
 	Mine func(node, session uint32) bool
-	// Copied: the state directory is, or was, a copy, so that what it knows may be
-	// older than what was written since. See Listing.Unknown.
+	// Copied: the state directory is or was a copy, so that it may lack what was written
+	// with the original since. See Listing.TakeOverUnknown.
 	Copied bool
 	// Boot is a clock that counts the time in which the machine was suspended.
 	// Default boottime.Now.
 	Boot func() time.Duration
-	// Window is for how long the replica is taken to end where it was last seen to
-	// end. It is half of the time for which every writer keeps each level 0 file
-	// (DESIGN.md, "Place"). Default 2m30s.
+	// Window is how long Confirm trusts the last look at the end of the replica. It is
+	// half of the time for which every writer keeps each level 0 file (DESIGN.md, "The
+	// end of the replica"). Default 2m30s.
 	Window time.Duration
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
@@ -100,10 +100,12 @@ type Config struct {
 
 // Shipper steps databases.
 type Shipper struct {
-	cfg      Config
-	started  time.Time
-	bufs     sync.Pool
-	pins     chan struct{} // a place here is taken after one in seals, never before
+	cfg     Config
+	started time.Time
+	bufs    sync.Pool
+	// pins and seals are semaphores. Whoever needs both acquires seals first: the other
+	// order could deadlock.
+	pins     chan struct{}
 	seals    chan struct{}
 	onMoment func(moment) // set by tests only
 }
@@ -146,10 +148,10 @@ func New(cfg Config) *Shipper {
 	}
 }
 
-// take waits for a place in a bounded set. Receive from places to release it.
-func take(ctx context.Context, places chan struct{}) error {
+// acquire acquires a semaphore. Receive from sem to release it.
+func acquire(ctx context.Context, sem chan struct{}) error {
 	select {
-	case places <- struct{}{}:
+	case sem <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -165,16 +167,16 @@ type DB struct {
 	State  State
 	// Pages holds the hashes of the pages at State; nil if they are not known.
 	Pages *Pages
-	// Placed is the time by Config.Boot at which the replica was last known to end at
-	// State; zero if that is not known. See Confirm.
-	Placed time.Duration
+	// EndSeen is when, by Config.Boot, the replica was last known to end at State; zero
+	// if it is not known to. See Confirm.
+	EndSeen time.Duration
 	// OnWrite, if set, is called for every file that the replica has acknowledged.
 	// data is the whole file, valid only during the call. It is nil if the file is
 	// not in memory, or if the replica may have stored another attempt's bytes.
 	OnWrite func(info *ltx.FileInfo, data []byte)
-	// OnBehind, if set, is called with what Behind would return, before a step writes
+	// OnBacklog, if set, is called with what Backlog would return, before a step writes
 	// anything.
-	OnBehind func(end, behind int64)
+	OnBacklog func(walEnd, backlog int64)
 
 	pending []attempt // writes whose answer was lost
 }
@@ -217,7 +219,7 @@ type delta struct {
 	more bool
 	tail bool
 
-	end, behind int64 // what Behind returns
+	walEnd, backlog int64 // what Backlog returns
 
 	hash    bool      // whether the hashes of the pages are needed
 	changed []pageSum // the hashes of the pages in the file
@@ -235,7 +237,7 @@ func (d *delta) close() {
 // moves only when the replica has acknowledged the file; after any error it is what it was
 // before. ctx bounds reading and writing.
 func (s *Shipper) Step(ctx context.Context, db *DB) (Result, error) {
-	if err := s.settle(ctx, db); err != nil {
+	if err := s.resolvePending(ctx, db); err != nil {
 		return Result{}, err
 	}
 	d, empty, err := s.capture(ctx, db)
@@ -281,17 +283,17 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 		return nil, false, err
 	}
 	if d == nil {
-		if db.OnBehind != nil {
-			end, behind, err := Behind(db.Path, db.State, main)
+		if db.OnBacklog != nil {
+			walEnd, backlog, err := Backlog(db.Path, db.State, main)
 			if err != nil {
 				return nil, false, err
 			}
-			db.OnBehind(end, behind)
+			db.OnBacklog(walEnd, backlog)
 		}
 		return s.resync(ctx, db)
 	}
-	if db.OnBehind != nil && d.ltx != nil {
-		db.OnBehind(d.end, d.behind)
+	if db.OnBacklog != nil && d.ltx != nil {
+		db.OnBacklog(d.walEnd, d.backlog)
 	}
 	return d, false, nil
 }
@@ -330,8 +332,8 @@ func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) 
 // proveNoWAL is R3 for a WAL that holds nothing.
 func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
 	if size >= wal.HeaderSize {
-		// The header has the right size but is wrong. Either it is being written right
-		// now, or its writer died: a later step can tell.
+		// The header is complete but invalid. Either it is being written right now, or
+		// its writer died. If it is still invalid a second later, its writer died.
 		fi, err := f.Stat()
 		if err != nil {
 			return nil, err
@@ -347,10 +349,10 @@ func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size 
 }
 
 // sameGeneration is R1: the header has the salts of the state, and the frames up to the
-// state's offset are still the ones that were shipped. If SQLite is known to have them, the
-// checksum of the last one proves it. Otherwise they may have been a ghost. What replaces a
-// ghost begins where it began but need not reach its end, so that the last frame may still
-// be the old one: then all of the last transaction is read.
+// state's offset are still the ones that were shipped. If the last transaction is Published,
+// the checksum of its last frame proves that. Otherwise it may have been a ghost. What
+// overwrites a ghost starts where the ghost started but may be shorter, so that the ghost's
+// last frame is still there. So all frames of the last transaction are read then.
 func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
 	if st.Offset == 0 || h.Salt1 != st.Salt1 || h.Salt2 != st.Salt2 {
 		return false, nil
@@ -370,7 +372,7 @@ func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, 
 	if fr.Sum != st.Sum || fr.Salt1 != st.Salt1 || fr.Salt2 != st.Salt2 {
 		return false, nil
 	}
-	if st.Known {
+	if st.Published {
 		return true, nil
 	}
 	return s.unbroken(st, h, f)
@@ -379,12 +381,12 @@ func (s *Shipper) sameGeneration(st *State, h wal.Header, f io.ReaderAt) (bool, 
 // unbroken reports whether the checksum chain still leads through the last transaction to
 // the state's position.
 func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error) {
-	if st.Back.Offset < wal.HeaderSize || st.Back.Offset >= st.Offset {
+	if st.TxnStart.Offset < wal.HeaderSize || st.TxnStart.Offset >= st.Offset {
 		return false, nil
 	}
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
 	defer s.putBuf(buf)
-	sc, err := wal.NewScanner(f, h, st.Back, buf)
+	sc, err := wal.NewScanner(f, h, st.TxnStart, buf)
 	if err != nil {
 		return false, err
 	}
@@ -400,10 +402,10 @@ func (s *Shipper) unbroken(st *State, h wal.Header, f io.ReaderAt) (bool, error)
 // and nobody wrote to the slot where the next commit of the old generation would have been.
 // The header was read before the slot, so the old generation had ended by then. The
 // header's sequence number proves nothing, since each connection has a count of its own.
-// SQLite must be known to have what was shipped: a ghost leaves no trace once the log was
-// checkpointed without it.
+// The last transaction must be Published: once the log was checkpointed without a ghost,
+// nothing in the log shows that there was one.
 func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, error) {
-	if st.Offset == 0 || !st.Known || h.Salt1 != st.Salt1+1 || size < st.Offset {
+	if st.Offset == 0 || !st.Published || h.Salt1 != st.Salt1+1 || size < st.Offset {
 		return false, nil
 	}
 	if st.SlotLen < wal.FrameHeaderSize {
@@ -424,10 +426,10 @@ func restartedOnce(st *State, h wal.Header, f io.ReaderAt, size int64) (bool, er
 		}
 	} else if fr := wal.ParseFrame(st.Slot[:]); fr.Salt1 == st.Salt1 && fr.Salt2 == st.Salt2 ||
 		fr.Salt1 == 0 && fr.Salt2 == 0 {
-		// When the state was shipped, the slot held an unfinished frame of the same
-		// generation. It may have been committed since without being changed. Or, if it
-		// had no salts yet, an unfinished transaction of the new generation may have
-		// written the same bytes.
+		// When the state was shipped, the slot held a frame of an open transaction, of
+		// the same generation. That transaction may have been committed since without
+		// writing the frame again. Or, if the frame had no salts yet, an open transaction
+		// of the new generation may have written the same bytes.
 		return false, nil
 	}
 	slot, err := readSlot(f, st.Offset)
@@ -480,10 +482,10 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	}
 	d := &delta{rule: rule, next: db.State, txns: b.txns, more: b.more, tail: b.tail, hash: db.Pages.usable(db.State)}
 	if b.empty() && rule == RuleSame {
-		d.next.at(h, b.end, db.State.Back, slot)
-		d.next.Known = db.State.Known
+		d.next.moveTo(h, b.end, db.State.TxnStart, slot)
+		d.next.Published = db.State.Published
 	} else {
-		d.next.at(h, b.end, b.last, slot)
+		d.next.moveTo(h, b.end, b.lastTxn, slot)
 	}
 	if b.empty() {
 		return d, nil
@@ -491,13 +493,13 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	d.next.TXID++
 	d.next.Commit = b.commit
 	d.next.Print = fsid.Fingerprint{}
-	d.end = b.end.Offset
+	d.walEnd = b.end.Offset
 	if b.more || b.tail {
-		if d.end, err = usedEnd(f, h, size); err != nil {
+		if d.walEnd, err = usedEnd(f, h, size); err != nil {
 			return nil, err
 		}
 	}
-	d.behind = d.end - from.Offset
+	d.backlog = d.walEnd - from.Offset
 	if err := s.encodeBatch(d, b, db.State.Commit); err != nil {
 		d.close()
 		return nil, err

@@ -22,7 +22,7 @@ type spool struct {
 func (s *spool) Write(b []byte) (int, error) {
 	if s.f == nil && len(s.mem)+len(b) > s.limit {
 		f, err := os.CreateTemp(s.dir, "spool-*")
-		if errors.Is(err, fs.ErrNotExist) { // somebody has deleted the directory, as it was empty
+		if errors.Is(err, fs.ErrNotExist) { // somebody has deleted the directory because it was empty
 			if err = os.MkdirAll(s.dir, 0o700); err == nil {
 				f, err = os.CreateTemp(s.dir, "spool-*")
 			}

@@ -24,20 +24,21 @@ type State struct {
 	// alone does not distinguish our history from another writer's.
 	Origin Origin
 
-	// The WAL generation and the place in it up to which it was shipped. An
+	// The generation of the WAL, and the position in it up to which it was shipped. An
 	// Offset of 0 means that no generation is known.
 	Salt1, Salt2 uint32
 	Offset       int64
 	Sum          wal.Sum
-	// Back is where the last shipped transaction begins, as long as it is not Known
-	// that SQLite itself has it. A transaction in the file may be a ghost: its writer
-	// died before readers could see it, and the next writer overwrites it.
-	Back  wal.Pos
-	Known bool
+	// TxnStart is where the last shipped transaction starts. Published reports whether
+	// that transaction is known to be visible to readers; then TxnStart is not needed. As
+	// long as it is not, the transaction may be a ghost: its writer died before it was
+	// published, and the next writer overwrites it.
+	TxnStart  wal.Pos
+	Published bool
 
-	// Slot is what the file held at Offset, the place of the next frame's header, when
-	// everything up to there was shipped: SlotLen bytes, which are fewer than a header
-	// if the file ended there. Rule R2 depends on it.
+	// Slot is what stood at Offset, where the header of the next frame goes, when
+	// everything before it was shipped. It has SlotLen bytes: fewer than a header if the
+	// file ended there. Rule R2 depends on it.
 	Slot    [wal.FrameHeaderSize]byte
 	SlotLen uint8
 
@@ -49,7 +50,7 @@ type State struct {
 // Origin identifies an LTX file by its header and trailer. The zero value stands for no
 // file.
 type Origin struct {
-	Writer uint64       // the NodeID in its header: the node in the upper half, the session in the lower
+	Writer uint64       // the NodeID in its header: the node in the upper 32 bits, the session in the lower
 	Sum    ltx.Checksum // of the whole file
 }
 
@@ -86,14 +87,14 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = le.AppendUint64(b, uint64(s.Offset))
 	b = le.AppendUint32(b, s.Sum.S1)
 	b = le.AppendUint32(b, s.Sum.S2)
-	b = le.AppendUint64(b, uint64(s.Back.Offset))
-	b = le.AppendUint32(b, s.Back.Sum.S1)
-	b = le.AppendUint32(b, s.Back.Sum.S2)
-	known := byte(0)
-	if s.Known {
-		known = 1
+	b = le.AppendUint64(b, uint64(s.TxnStart.Offset))
+	b = le.AppendUint32(b, s.TxnStart.Sum.S1)
+	b = le.AppendUint32(b, s.TxnStart.Sum.S2)
+	published := byte(0)
+	if s.Published {
+		published = 1
 	}
-	b = append(b, known)
+	b = append(b, published)
 	b = append(b, s.Slot[:]...)
 	b = append(b, s.SlotLen)
 	b = le.AppendUint64(b, s.Print.Ino)
@@ -124,9 +125,9 @@ func (s *State) UnmarshalBinary(b []byte) error {
 		Salt1: le.Uint32(b[25:]), Salt2: le.Uint32(b[29:]),
 		Offset: int64(le.Uint64(b[33:])),
 		Sum:    wal.Sum{S1: le.Uint32(b[41:]), S2: le.Uint32(b[45:])},
-		Back: wal.Pos{Offset: int64(le.Uint64(b[49:])),
+		TxnStart: wal.Pos{Offset: int64(le.Uint64(b[49:])),
 			Sum: wal.Sum{S1: le.Uint32(b[57:]), S2: le.Uint32(b[61:])}},
-		Known: b[65] == 1,
+		Published: b[65] == 1,
 	}
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
@@ -141,18 +142,18 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// at moves the state's WAL position to p. The last transaction before p begins at back;
-// back is p itself if SQLite is known to have everything up to there.
-func (s *State) at(h wal.Header, p, back wal.Pos, slot []byte) {
+// moveTo moves the state's WAL position to p. The last transaction before p starts at
+// txnStart. If SQLite is known to have published it, txnStart is p.
+func (s *State) moveTo(h wal.Header, p, txnStart wal.Pos, slot []byte) {
 	s.Salt1, s.Salt2 = h.Salt1, h.Salt2
 	s.Offset, s.Sum = p.Offset, p.Sum
-	s.Back, s.Known = back, back == p
+	s.TxnStart, s.Published = txnStart, txnStart == p
 	s.Slot = [wal.FrameHeaderSize]byte{}
 	s.SlotLen = uint8(copy(s.Slot[:], slot))
 }
 
 // noWAL forgets the WAL position.
-func (s *State) noWAL() { s.at(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
+func (s *State) noWAL() { s.moveTo(wal.Header{}, wal.Pos{}, wal.Pos{}, nil) }
 
 // pos returns the state's position in its generation.
 func (s *State) pos() wal.Pos { return wal.Pos{Offset: s.Offset, Sum: s.Sum} }

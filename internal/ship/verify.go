@@ -27,62 +27,62 @@ type Listing struct {
 	Files []*ltx.FileInfo
 	// Began is Config.Boot just before the listing was made.
 	Began time.Duration
-	// Plan returns the files that the newest state is restored from, in order. It is
+	// Plan returns the files from which the newest state is restored, in order. It is
 	// called only if the local file has to be compared with that state.
 	Plan func() ([]*ltx.FileInfo, error)
-	// Local says that an operator has chosen the local file, whoever wrote to the
+	// TakeOver: an operator has decided that the local file counts, whoever wrote to the
 	// replica last.
-	Local bool
-	// Unknown chooses the local file too, but only if nobody can tell whose the newest
-	// file of the replica is: the state was lost, or is a copy.
-	Unknown bool
+	TakeOver bool
+	// TakeOverUnknown: the local file counts if it cannot be found out who wrote the
+	// newest file of the replica, because the state was lost or is a copy.
+	TakeOverUnknown bool
 }
 
 // Verify decides whether the local file may go on from what the replica holds. It is called
 // before the first write of a process to a prefix, and again whenever the replica is found
-// to have changed. DESIGN.md ("Who may write") has the table. On success the state is at
-// the replica's end. If it is not known which place of the WAL that corresponds to, the
-// next step resyncs.
+// to have changed. DESIGN.md ("Who may write") has the table. On success the state is the
+// replica's end. If it is not known which position in the WAL that is, the next step
+// resyncs.
 //
 // ErrBehind and ErrFenced change nothing.
 func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	db.pending = nil
 	last := newest(l.Files)
 	if last == nil {
-		db.State, db.Placed = State{}, l.Began
+		db.State, db.EndSeen = State{}, l.Began
 		return nil
 	}
-	at, err := readOrigin(ctx, db, last)
+	found, err := readOrigin(ctx, db, last)
 	if err != nil {
 		return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 	}
 	switch known := db.State; {
-	case known.TXID == last.MaxTXID && s.knew(known, at):
-		db.State.Origin = at.Origin
-	case l.Local, s.mine(at.hdr), l.Unknown && (known.TXID == 0 || at.Node() == s.cfg.Node || s.cfg.Copied):
+	case known.TXID == last.MaxTXID && s.isShippedFile(known, found):
+		db.State.Origin = found.Origin
+	case l.TakeOver, s.wroteIt(found.hdr), l.TakeOverUnknown && (known.TXID == 0 || found.Node() == s.cfg.Node || s.cfg.Copied):
 		st, err := s.fromReplica(ctx, db, last)
 		if err != nil {
 			return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 		}
-		db.State, db.State.Origin = st, at.Origin
+		db.State, db.State.Origin = st, found.Origin
 	default:
-		if err := s.verifyForeign(ctx, db, l, last, at); err != nil {
+		if err := s.verifyForeign(ctx, db, l, last, found); err != nil {
 			return err
 		}
 	}
-	db.Placed = l.Began
+	db.EndSeen = l.Began
 	return nil
 }
 
-// verifyForeign decides if the replica's last file is not known to be ours.
-func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) error {
+// verifyForeign is Verify where the replica's last file is not known to be ours.
+func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) error {
 	fail := func(err error) error { return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err) }
 	st, err := s.fromReplica(ctx, db, last)
 	if err != nil {
 		return fail(err)
 	}
 	if st.Offset != 0 { // the log has all of it, byte for byte
-		db.State, db.State.Origin = st, at.Origin
+		db.State, db.State.Origin = st, found.Origin
 		return nil
 	}
 	known := db.State
@@ -90,30 +90,30 @@ func (s *Shipper) verifyForeign(ctx context.Context, db *DB, l Listing, last *lt
 	if err != nil {
 		return fail(err)
 	}
-	idle, err := s.untouched(ctx, db)
+	idle, err := s.hasNothingNew(ctx, db)
 	if err != nil {
 		return fail(err)
 	}
 	if idle && (known.TXID == 0 || descends && last.MaxTXID > known.TXID) {
 		return fmt.Errorf("%w: from transaction %s to %s, written by node %s at %s; this one is node %08x/%08x", ErrBehind,
-			known.TXID, last.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
+			known.TXID, last.MaxTXID, found.Origin, time.UnixMilli(found.hdr.Timestamp).UTC().Format(time.RFC3339), s.cfg.Node, s.cfg.Session)
 	}
-	same, err := s.equals(ctx, db, l, last, at)
+	same, err := s.equals(ctx, db, l, last, found)
 	if err != nil {
 		return fail(err)
 	} else if same {
 		return nil
 	}
-	// A fenced database stays fenced, so a file that was damaged on its way must not be
-	// the reason.
+	// A fenced database stays fenced, so the reason must not be a file that was damaged
+	// in transit.
 	if _, _, err := readVerified(ctx, db, last.Level, last.MinTXID, last.MaxTXID, last.Size); err != nil {
 		return fail(err)
 	}
-	return s.fenced(db, at, l.Files)
+	return s.fenced(db, found, l.Files)
 }
 
-// fenced returns the error that says who wrote what, and what the operator can do.
-func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
+// fenced returns an ErrFenced that says who wrote what, and what the operator can do.
+func (s *Shipper) fenced(db *DB, found stored, files []*ltx.FileInfo) error {
 	ours := "what this one has shipped is not known"
 	if st := db.State; st.TXID != 0 {
 		ours = fmt.Sprintf("this one knows of transaction %s", st.TXID)
@@ -128,14 +128,14 @@ func (s *Shipper) fenced(db *DB, at stored, files []*ltx.FileInfo) error {
 	}
 	return fmt.Errorf("%w: transaction %s was written by node %s at %s; %s (node %08x/%08x), and its file has commits that the replica lacks. "+
 		"Nothing was shipped or changed. Take over (the local file becomes the newest state) or adopt (the replica wins, the local file is kept aside)",
-		ErrFenced, at.hdr.MaxTXID, at.Origin, time.UnixMilli(at.hdr.Timestamp).UTC().Format(time.RFC3339),
+		ErrFenced, found.hdr.MaxTXID, found.Origin, time.UnixMilli(found.hdr.Timestamp).UTC().Format(time.RFC3339),
 		ours, s.cfg.Node, s.cfg.Session)
 }
 
-// mine reports whether a file was written by this run, or by an earlier run that is known to
-// have had this state directory and not a copy of it. A file with a later time than the
-// start of this run was written by a copy that is not known as one.
-func (s *Shipper) mine(hdr ltx.Header) bool {
+// wroteIt reports whether this session wrote a file, or an earlier session that is known to
+// have run with this state directory and not with a copy of it. If the file's time is after
+// the start of this session, a copy that is not known as one wrote it.
+func (s *Shipper) wroteIt(hdr ltx.Header) bool {
 	o := Origin{Writer: hdr.NodeID}
 	if o.Node() == s.cfg.Node && o.Session() == s.cfg.Session {
 		return true
@@ -143,18 +143,18 @@ func (s *Shipper) mine(hdr ltx.Header) bool {
 	return s.cfg.Mine(o.Node(), o.Session()) && !time.UnixMilli(hdr.Timestamp).After(s.started)
 }
 
-// knew reports whether the file is the one that the state was acknowledged for. A state that
-// was encoded before version 3 knows only the number of the file.
-func (s *Shipper) knew(st State, at stored) bool {
+// isShippedFile reports whether the file is the one whose acknowledgement led to the state.
+// A state that was encoded before version 3 has no Origin: then the node has to do.
+func (s *Shipper) isShippedFile(st State, found stored) bool {
 	if st.Origin == (Origin{}) {
-		return at.Node() == s.cfg.Node
+		return found.Node() == s.cfg.Node
 	}
-	return st.Origin == at.Origin
+	return st.Origin == found.Origin
 }
 
-// untouched reports whether the local file has nothing beyond the state: nothing was
-// committed since, or the file is empty.
-func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
+// hasNothingNew reports whether it is proved that nothing was committed to the local file
+// since the state, or that the file is empty.
+func (s *Shipper) hasNothingNew(ctx context.Context, db *DB) (bool, error) {
 	main, err := s.cfg.Stat(db.Path)
 	if err != nil {
 		return false, err
@@ -177,22 +177,22 @@ func (s *Shipper) untouched(ctx context.Context, db *DB) (bool, error) {
 	return d.rule != RuleNone && d.ltx == nil && !d.more && !d.tail, nil
 }
 
-// descendsFrom reports whether the replica's history may contain the state: if the replica
-// still has the file of the state's transaction, it is the one that is known.
+// descendsFrom reports whether the replica's history may contain the state. It does not if
+// the replica has a file of the state's TXID that another writer wrote.
 func descendsFrom(ctx context.Context, db *DB, files []*ltx.FileInfo, st State) (bool, error) {
 	for _, f := range files {
 		if f.Level == 0 && f.MaxTXID == st.TXID {
-			at, err := readOrigin(ctx, db, f)
-			return err == nil && at.Origin == st.Origin, err
+			found, err := readOrigin(ctx, db, f)
+			return err == nil && found.Origin == st.Origin, err
 		}
 	}
 	return true, nil
 }
 
 // equals compares the database with the newest state of the replica, page by page: first
-// the file without the log, then all of the database. If one of them is the same, the state
+// the file without its log, then the whole database. If one of the two is equal, the state
 // moves to the replica's end.
-func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, at stored) (bool, error) {
+func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileInfo, found stored) (bool, error) {
 	if l.Plan == nil {
 		return false, nil
 	}
@@ -205,7 +205,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 	}
 	plan, err := l.Plan()
 	if err != nil {
-		return false, nil // it cannot be restored, so it equals nothing
+		return false, nil // no state can be restored, so none is equal
 	}
 	pages, err := s.pagesOf(ctx, db, plan)
 	if err != nil {
@@ -215,7 +215,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 		return false, err
 	} else if !print.IsZero() {
 		db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()),
-			Ino: print.Ino, Print: print, Origin: at.Origin}
+			Ino: print.Ino, Print: print, Origin: found.Origin}
 		if db.Pages = pages; pages.Len() > s.cfg.MaxPages {
 			db.Pages = nil
 		}
@@ -230,37 +230,37 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 		db.State, db.Pages = before, beforePages
 		return false, err
 	}
-	db.State, db.State.Origin = d.next, at.Origin
+	db.State, db.State.Origin = d.next, found.Origin
 	if pages.Len() > s.cfg.MaxPages {
 		db.Pages = nil
 	}
 	return true, nil
 }
 
-// fileEquals compares the database file without its log. If it is the same, it returns the
-// fingerprint of the file, so that rule R3 goes on from there: everything in the log was
-// committed on top of that state. Otherwise commits made before the replica could be asked
-// would make the file look like another history.
+// fileEquals compares the database file without its log with the pages of the replica. If
+// they are equal, it returns the fingerprint of the file, with which rule R3 goes on:
+// everything in the log was committed on top of that state. Without this, commits that were
+// made before the replica answered would make the file look like another history.
 func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fingerprint, error) {
 	if _, err := os.Lstat(db.Path + "-journal"); !errors.Is(err, fs.ErrNotExist) {
 		return fsid.Fingerprint{}, err
 	}
-	print, err := s.sealPrint(ctx, db.Path)
+	print, err := s.StableFingerprint(ctx, db.Path)
 	if err != nil || print.Size != int64(pages.Len())*int64(pages.PageSize) {
 		return fsid.Fingerprint{}, err
 	}
 	f, err := sqlitedb.OpenFile(db.Path)
 	if err != nil {
-		return fsid.Fingerprint{}, nil // a symbolic link too: then all of it is compared
+		return fsid.Fingerprint{}, nil // such as a symbolic link: then the whole database is compared
 	}
-	p := &pin{still: f, pageSize: pages.PageSize}
+	p := &pin{file: f, pageSize: pages.PageSize}
 	err = p.each(ctx, func(pgno uint32, data []byte) error {
-		if sum, _ := pages.at(pgno); sum != sumPage(data) && pgno != ltx.LockPgno(p.pageSize) {
+		if sum, _ := pages.hash(pgno); sum != sumPage(data) && pgno != ltx.LockPgno(p.pageSize) {
 			return errDiffers
 		}
 		return nil
 	})
-	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errMoved) {
+	if err = errors.Join(err, f.Close()); errors.Is(err, errDiffers) || errors.Is(err, errWritten) {
 		return fsid.Fingerprint{}, nil
 	} else if err != nil {
 		return fsid.Fingerprint{}, err
@@ -274,7 +274,7 @@ func (s *Shipper) fileEquals(ctx context.Context, db *DB, pages *Pages) (fsid.Fi
 
 var errDiffers = errors.New("ship: a page differs")
 
-// pagesOf returns the hashes of the state that a restore from these files would give.
+// pagesOf returns the page hashes of the state that these files restore.
 func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*Pages, error) {
 	p := new(Pages)
 	for _, f := range plan {
@@ -285,9 +285,8 @@ func (s *Shipper) pagesOf(ctx context.Context, db *DB, plan []*ltx.FileInfo) (*P
 	return p, nil
 }
 
-// applyFile makes the hashes those of the state after one more file. The memory that they
-// take is bounded by the size of the file: the header alone, which says how many pages
-// there are, allocates nothing.
+// applyFile updates the hashes with one more file. Memory is allocated for the pages that
+// the file has, and not for the number of pages that its header claims.
 func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	rc, err := db.Client.OpenLTXFile(ctx, f.Level, f.MinTXID, f.MaxTXID, 0, 0)
 	if err != nil {
@@ -317,7 +316,7 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	if err := dec.Close(); err != nil {
 		return err
 	}
-	// Every page past the former end must be in the file (but for the lock page).
+	// A file must have every page (but the lock page) past the former end of the database.
 	if grown := int64(hdr.Commit) - int64(len(p.sums)); grown > int64(len(changed))+1 {
 		return fmt.Errorf("it has %d pages for a database that grew by %d", len(changed), grown)
 	}
@@ -326,7 +325,7 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 	return nil
 }
 
-// stored is what the header and the trailer of a stored file say.
+// stored is what the header and the trailer of a file at the replica say.
 type stored struct {
 	Origin
 	hdr ltx.Header
@@ -334,15 +333,15 @@ type stored struct {
 
 // OriginOf reads who wrote a file of the replica, and its checksum.
 func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileInfo) (Origin, error) {
-	at, err := readOrigin(ctx, &DB{Client: client}, f)
-	return at.Origin, err
+	found, err := readOrigin(ctx, &DB{Client: client}, f)
+	return found.Origin, err
 }
 
 // smallFile is the size in bytes up to which a file is read as a whole if only its header
 // and its trailer are needed.
 const smallFile = 64 << 10
 
-// readOrigin reads who wrote a file, without its pages if it is large.
+// readOrigin reads who wrote a file. Of a large file it reads only the header and trailer.
 func readOrigin(ctx context.Context, db *DB, f *ltx.FileInfo) (stored, error) {
 	if f.Size <= smallFile {
 		hdr, sum, _, err := readStored(ctx, db, f.Level, f.MinTXID, f.MaxTXID)
@@ -380,8 +379,8 @@ func checkOrigin(f *ltx.FileInfo, hdr ltx.Header, sum ltx.Checksum, err error) (
 	return stored{Origin{hdr.NodeID, sum}, hdr}, err
 }
 
-// newest returns the file that ends last. Of several it is the one of the lowest level,
-// which says most about its origin.
+// newest returns the file that ends last. Of several it returns that of the lowest level,
+// whose header says most about its origin.
 func newest(files []*ltx.FileInfo) *ltx.FileInfo {
 	var last *ltx.FileInfo
 	for _, f := range files {
@@ -392,7 +391,8 @@ func newest(files []*ltx.FileInfo) *ltx.FileInfo {
 	return last
 }
 
-// fromReplica makes a state of the replica's last file.
+// fromReplica returns the state at the end of the replica's last file. If the local WAL has
+// all of that file, the state has a position in the WAL.
 func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (State, error) {
 	rc, err := db.Client.OpenLTXFile(ctx, last.Level, last.MinTXID, last.MaxTXID, 0, 0)
 	if err != nil {
@@ -418,20 +418,20 @@ func (s *Shipper) fromReplica(ctx context.Context, db *DB, last *ltx.FileInfo) (
 		return State{}, err
 	}
 	st.Ino = main.Ino
-	st.at(m.hdr, m.end, m.start, m.slot)
+	st.moveTo(m.hdr, m.end, m.start, m.slot)
 	return st, nil
 }
 
 var errNoMatch = errors.New("ship: the file does not match the WAL")
 
-// match is the range of the WAL that an LTX file was made of.
+// match is the range of the WAL from which an LTX file was made.
 type match struct {
 	hdr        wal.Header
 	start, end wal.Pos
 	slot       []byte
 }
 
-// matchWAL checks that the WAL still holds the frames an LTX file was made of.
+// matchWAL checks that the WAL still has the frames from which an LTX file was made.
 func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, error) {
 	none := func(err error) (match, error) { return match{}, err }
 	f, size, err := openWAL(path)
@@ -446,8 +446,8 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		return none(orNoMatch(ignoreBadHeader(err)))
 	}
 	end := lh.WALOffset + lh.WALSize
-	// The last frame of each page in the range. They are found while the checksum chain
-	// is checked from the start of the log to the end of the range.
+	// want has the place of the last frame of each page in the range. It is filled while
+	// the checksum chain is checked from the start of the log to the end of the range.
 	buf := s.getBuf(int(max(h.FrameSize(), smallBuf)))
 	defer s.putBuf(buf)
 	sc, err := wal.NewScanner(f, h, h.Start(), buf)
@@ -487,7 +487,7 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 		}
 		off, ok := want[ph.Pgno]
 		if !ok {
-			continue // a page of a resync, or one that the file gained without a write
+			continue // a page of a resync, or a free page that was never written
 		}
 		delete(want, ph.Pgno)
 		if _, err := f.ReadAt(mine, off); err != nil {
@@ -512,9 +512,9 @@ func (s *Shipper) matchWAL(path string, lh ltx.Header, r io.Reader) (match, erro
 	return match{hdr: h, start: start, end: sc.Pos(), slot: unknownUnlessEnd(h, slot)}, nil
 }
 
-// unknownUnlessEnd keeps a slot only if the file ends there. Otherwise it is not known what
-// the slot held when the range was shipped: a frame that is there now may be a commit that
-// was made since.
+// unknownUnlessEnd keeps a slot only if the file ends there. Otherwise nobody knows what
+// the slot held when the range was shipped: a frame that is there now may be a commit made
+// since.
 func unknownUnlessEnd(h wal.Header, slot []byte) []byte {
 	if len(slot) == 0 {
 		return slot

@@ -26,8 +26,8 @@ func (s *Shipper) encodeBatch(d *delta, b *batch, prevCommit uint32) error {
 	if err != nil {
 		return err
 	}
-	// Pages that the file gained without a write are free pages. Their content does not
-	// matter, but a restore must get them from somewhere.
+	// Pages that the database gained without a frame are free pages. Their content does
+	// not matter, but a restore needs every page from some file.
 	floor := min(prevCommit, b.minCommit)
 	var zero, scratch []byte
 	if b.spool != nil {
@@ -113,21 +113,21 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 			return 0, err
 		}
 		before := db.State
-		s.acked(db, d.next, info, d.ltx.bytes())
-		db.Placed = max(db.Placed, began)
-		s.note(db, before, d)
+		s.acknowledge(db, d.next, info, d.ltx.bytes())
+		db.EndSeen = max(db.EndSeen, began)
+		s.updatePages(db, before, d)
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
 		// The file counts as ours if it has the same bytes.
-		return 0, s.judge(ctx, db, txid, append(db.pending, attempt{txid, d.sum, d.next}))
+		return 0, s.identify(ctx, db, txid, append(db.pending, attempt{txid, d.sum, d.next}))
 	default:
-		// The replica may have stored it all the same: the next step finds out.
+		// The replica may have stored it all the same; the next step finds out.
 		db.pending = append(db.pending, attempt{txid, d.sum, d.next})
 		return 0, fmt.Errorf("write transaction %s: %w", txid, err)
 	}
 }
 
-func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo, data []byte) {
+func (s *Shipper) acknowledge(db *DB, next State, info *ltx.FileInfo, data []byte) {
 	db.State = next
 	db.pending = nil
 	if db.OnWrite != nil {
@@ -135,9 +135,9 @@ func (s *Shipper) acked(db *DB, next State, info *ltx.FileInfo, data []byte) {
 	}
 }
 
-// settle finds out what became of a write whose answer was lost, before the next write is
-// tried in its place.
-func (s *Shipper) settle(ctx context.Context, db *DB) error {
+// resolvePending finds out whether the replica has stored a file whose answer was lost,
+// before another write of the same TXID is tried.
+func (s *Shipper) resolvePending(ctx context.Context, db *DB) error {
 	if len(db.pending) == 0 {
 		return nil
 	}
@@ -146,22 +146,24 @@ func (s *Shipper) settle(ctx context.Context, db *DB) error {
 		db.pending = nil
 		return nil
 	}
-	err := s.judge(ctx, db, txid, db.pending)
+	err := s.identify(ctx, db, txid, db.pending)
 	if errors.Is(err, fs.ErrNotExist) {
-		// It is not stored so far, but may still be under way. Like the next attempt it
-		// only creates a file, so whichever arrives first is known as ours.
+		// It is not stored so far, but may still be on its way. Neither it nor the next
+		// attempt overwrites a file, and whichever arrives first is recognized as ours.
 		return nil
 	}
 	return err
 }
 
-// maxPending bounds the attempts that are remembered for one TXID. Each of them is a write
-// whose answer was lost, followed by a read that was answered.
+// maxPending bounds how many attempts are remembered for one TXID. Another one is added
+// only if the answer to a write is lost and then a read is answered.
 const maxPending = 16
 
-// judge reads the file that is at our next TXID and decides whether one of our attempts
-// wrote it or somebody else.
-func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt) error {
+// identify reads the file that exists at our next TXID and finds out who wrote it. It
+// returns nil if it is one of our attempts, to whose state it then moves. Otherwise it
+// returns ErrStale if this or an earlier session of ours wrote the file, and ErrFenced if
+// another writer did.
+func (s *Shipper) identify(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt) error {
 	if len(ours) > maxPending {
 		ours = ours[len(ours)-maxPending:]
 	}
@@ -170,32 +172,33 @@ func (s *Shipper) judge(ctx context.Context, db *DB, txid ltx.TXID, ours []attem
 	if err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
-	if done, err := s.adopt(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
+	if done, err := s.recognize(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
 		return err
 	}
-	// A fenced database stays fenced, so a file that was damaged on its way must not be
-	// the reason.
+	// A fenced database stays fenced, so the reason must not be a file that was damaged
+	// in transit.
 	if hdr, sum, err = readVerified(ctx, db, 0, txid, txid, size); err != nil {
 		return fmt.Errorf("look at transaction %s: %w", txid, err)
 	}
-	if done, err := s.adopt(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
+	if done, err := s.recognize(ctx, db, txid, ours, hdr, sum, size); done || err != nil {
 		return err
 	}
-	if s.mine(hdr) {
+	if s.wroteIt(hdr) {
 		return fmt.Errorf("%w: transaction %s is there", ErrStale, txid)
 	}
 	return s.fenced(db, stored{Origin{hdr.NodeID, sum}, hdr}, nil)
 }
 
-// adopt takes the file at txid as the attempt that has the same checksum, if there is one.
-func (s *Shipper) adopt(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) (bool, error) {
+// recognize looks for the attempt that has the checksum of the file at txid. If there is
+// one, the file counts as acknowledged.
+func (s *Shipper) recognize(ctx context.Context, db *DB, txid ltx.TXID, ours []attempt, hdr ltx.Header, sum ltx.Checksum, size int64) (bool, error) {
 	for _, a := range ours {
 		if a.sum == sum {
 			if err := s.confirmLate(ctx, db, txid); err != nil {
 				return false, err
 			}
-			db.Pages = nil // it is not known any more which pages that attempt changed
-			s.acked(db, a.next, &ltx.FileInfo{
+			db.Pages = nil // which pages that attempt changed is no longer known
+			s.acknowledge(db, a.next, &ltx.FileInfo{
 				MinTXID: txid, MaxTXID: txid, Size: size,
 				CreatedAt: time.UnixMilli(hdr.Timestamp).UTC(),
 			}, nil)
@@ -262,7 +265,7 @@ func readVerified(ctx context.Context, db *DB, level int, minTXID, maxTXID ltx.T
 			return hdr, 0, fmt.Errorf("damaged: %w", err)
 		}
 	}
-	if size-c.n < ltx.TrailerSize { // Close cannot live with less
+	if size-c.n < ltx.TrailerSize { // dec.Close does not check that there is a whole trailer
 		return hdr, 0, errors.New("damaged: it ends too early")
 	}
 	if err := dec.Close(); err != nil {

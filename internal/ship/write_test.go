@@ -279,7 +279,7 @@ func TestAFileOfOurNodeFencesUnlessItsSessionIsKnown(t *testing.T) {
 			r.s.cfg.Session = 1
 			r.db.State = old
 			r.reborn()
-			r.db.Placed = r.s.cfg.Boot()
+			r.db.EndSeen = r.s.cfg.Boot()
 			r.insert(1, 100)
 			if _, err := r.s.Step(t.Context(), r.db); !errors.Is(err, c.want) {
 				t.Fatalf("got %v, want %v", err, c.want)

@@ -10,10 +10,9 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// Files guards the LTX files that one restore or compaction opens, also where it
-// opens one again in the middle after a broken connection. The zero value is
-// ready. Safe for concurrent use; of the readers of one file only the last is to
-// be read.
+// Files guards the LTX files that one restore or compaction opens, even if it opens a file
+// again in the middle after its connection broke. The zero value is ready to use. Safe for
+// concurrent use, but of several readers of one file only the last may be read.
 type Files struct {
 	mu    sync.Mutex
 	files map[fileKey]*scanner
@@ -24,8 +23,8 @@ type fileKey struct {
 	min, max ltx.TXID
 }
 
-// Wrap returns rc, which a client opened at offset to read to the file's end,
-// guarded as by LTX.
+// Wrap returns a reader of rc that is guarded like LTX. The client must have opened rc at
+// offset, to read to the end of the file.
 func (f *Files) Wrap(level int, minTXID, maxTXID ltx.TXID, offset int64, rc io.ReadCloser) (io.ReadCloser, error) {
 	k := fileKey{level, minTXID, maxTXID}
 	f.mu.Lock()
@@ -51,8 +50,8 @@ type guarded struct {
 	io.Closer
 }
 
-// Client returns a client whose LTX files are guarded, for one restore. It has
-// the optional methods for backups of litestream v0.3 if c has them, and no others.
+// Client returns a client whose LTX files are guarded, for one restore. Of the optional
+// interfaces of c it has only that for backups of litestream v0.3.
 func Client(c litestream.ReplicaClient) litestream.ReplicaClient {
 	g := &client{ReplicaClient: c, files: new(Files)}
 	if v3, ok := c.(litestream.ReplicaClientV3); ok {
@@ -68,7 +67,7 @@ type client struct {
 
 func (c *client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
 	rc, err := c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
-	if err != nil || size > 0 { // a part is decoded by nobody
+	if err != nil || size > 0 { // nobody decodes a part of a file
 		return rc, err
 	}
 	g, err := c.files.Wrap(level, minTXID, maxTXID, offset, rc)

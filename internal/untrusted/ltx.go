@@ -9,16 +9,16 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// LTX passes an LTX file on to a decoder, and fails before the decoder sees a
-// size that no file of its kind has: decoders of superfly/ltx allocate what the
-// file asks for, up to 4 GiB for a page, before they look at a checksum. It checks
-// nothing else; what it passes may still be damaged. Not safe for concurrent use.
+// LTX is a reader of an LTX file that returns an error before a decoder sees a size that no
+// valid file has. Decoders of superfly/ltx allocate the sizes that the file claims, up to
+// 4 GiB for a page, before they check a checksum. LTX checks nothing else: what it returns
+// may still be damaged. Not safe for concurrent use.
 type LTX struct {
 	r io.Reader
 	s *scanner
 }
 
-// NewLTX returns a reader of the whole file that r is at the beginning of.
+// NewLTX returns an LTX that reads from r, which must be at the beginning of the file.
 func NewLTX(r io.Reader) *LTX { return &LTX{r, newScanner()} }
 
 func (l *LTX) Read(p []byte) (int, error) {
@@ -31,7 +31,8 @@ func (l *LTX) Read(p []byte) (int, error) {
 	case l.s.err != nil:
 		return n, l.s.err
 	case err == io.EOF && !l.s.mayEnd():
-		// Not a damage yet: a connection may have been cut, and be made again.
+		// This need not be damage: the connection may have broken, and the caller may
+		// open the file again.
 		return n, io.ErrUnexpectedEOF
 	}
 	return n, err
@@ -44,8 +45,8 @@ const (
 	inHeader    state = iota
 	inPage            // a page's header
 	inSize            // the size of a page's block
-	inBlock           // its bytes, not looked at
-	inFrame           // the fixed head of an LZ4 frame, as old files have for a page
+	inBlock           // the bytes of the block, which are not looked at
+	inFrame           // the fixed part of the head of an LZ4 frame, which old files have for a page
 	inFrameMore       // the rest of that head
 	inFrameSize       // the size of the frame's block
 	inFrameBlock
@@ -79,8 +80,8 @@ type scanner struct {
 
 func newScanner() *scanner { return &scanner{state: inHeader, need: ltx.HeaderSize} }
 
-// scan looks at the next bytes of the file and returns how many of them may be
-// passed on: all, unless it sets err.
+// scan looks at the next bytes of the file and returns how many of them may be passed on:
+// all of them, unless it sets err.
 func (s *scanner) scan(p []byte) int {
 	n := 0
 	for n < len(p) && s.err == nil {
@@ -106,7 +107,7 @@ func (s *scanner) scan(p []byte) int {
 		if s.have == s.need {
 			s.field()
 			if s.err != nil {
-				break // the field's last byte is kept back
+				break // the last byte of the field is not passed on
 			}
 		}
 		n += k
@@ -115,8 +116,8 @@ func (s *scanner) scan(p []byte) int {
 	return n
 }
 
-// mayEnd reports whether a file may end here: with less than that in its tail
-// the decoder of superfly/ltx v0.5.2 panics.
+// mayEnd reports whether a file may end here. If it has fewer bytes in its tail, the decoder
+// of superfly/ltx v0.5.2 panics.
 func (s *scanner) mayEnd() bool { return s.state == inTail && s.tail >= tailFixed }
 
 func (s *scanner) fail(format string, args ...any) {
@@ -125,7 +126,7 @@ func (s *scanner) fail(format string, args ...any) {
 
 func (s *scanner) next(state state, need int) { s.state, s.need, s.have = state, need, 0 }
 
-// field takes in a field that is complete, and says what follows.
+// field decodes a field that is complete, and sets which one comes next.
 func (s *scanner) field() {
 	b := s.buf[:s.have]
 	switch s.state {
@@ -192,11 +193,11 @@ func (s *scanner) field() {
 			return
 		}
 		s.next(inPage, ltx.PageHeaderSize)
-	case inTail: // of scan itself
+	case inTail: // scan does this itself
 	}
 }
 
-// block skips the bytes of a page; the field that they are has nothing in it.
+// block makes scan skip the bytes of a page, as a field without content.
 func (s *scanner) block(state state, size int64) {
 	s.next(state, 0)
 	if s.skip = size; size == 0 {
@@ -204,7 +205,8 @@ func (s *scanner) block(state state, size int64) {
 	}
 }
 
-// frame takes in the head of an LZ4 frame: one block, as litestream wrote them.
+// frame decodes the head of an LZ4 frame. It accepts frames of one block, which is what
+// litestream wrote.
 func (s *scanner) frame(b []byte) {
 	if binary.LittleEndian.Uint32(b) != frameMagic || b[4]>>6 != 1 {
 		s.fail("page %d is not compressed as one", s.pages)

@@ -1,6 +1,6 @@
-// Package untrusted bounds what is read of a replica. Whoever can write to the
-// bucket or the directory, and every flipped bit, decides what stands there: it
-// must cost one database an error, never the process its memory.
+// Package untrusted bounds what is read from a replica. Anybody who can write to the bucket
+// or the directory may have put there what he likes, and bits may have flipped. That may
+// cause an error for one database, but must never exhaust the memory of the process.
 package untrusted
 
 import (
@@ -9,20 +9,22 @@ import (
 	"io"
 )
 
-// ErrDamaged is returned when what the replica holds is nothing that multidb or
-// litestream wrote.
+// ErrDamaged is returned when the replica holds something that neither multidb nor
+// litestream can have written.
 var ErrDamaged = errors.New("the replica holds what no backup has")
 
 const (
-	// MaxMetadata bounds a metadata.json, in bytes. One has a few hundred.
+	// MaxMetadata is the largest size of a metadata.json, in bytes. Usually it has a few
+	// hundred.
 	MaxMetadata = 1 << 20
-	// MaxFiles bounds the files of one database that are kept of a listing: about
-	// 130 bytes each, and 12 days of one file a second that nothing compacted.
+	// MaxFiles is the largest number of files of one database in a listing. Each takes
+	// about 130 bytes of memory. One file a second, never compacted, needs 12 days to get
+	// there.
 	MaxFiles = 1 << 20
 )
 
-// ReadMetadata reads a metadata.json to its end. The error wraps ErrDamaged if
-// it has more than MaxMetadata bytes, of which no more than that are read.
+// ReadMetadata reads a metadata.json to its end. If it has more than MaxMetadata bytes, it
+// stops there and returns an error that wraps ErrDamaged.
 func ReadMetadata(r io.Reader) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(r, MaxMetadata+1))
 	if err == nil {
@@ -34,7 +36,8 @@ func ReadMetadata(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// CheckMetadata refuses a metadata.json that ReadMetadata would not have read.
+// CheckMetadata returns an error that wraps ErrDamaged for a metadata.json that is too
+// large for ReadMetadata.
 func CheckMetadata(data []byte) error {
 	if len(data) > MaxMetadata {
 		return fmt.Errorf("%w: metadata.json has more than %d bytes; delete it: restores do without", ErrDamaged, MaxMetadata)
@@ -42,8 +45,8 @@ func CheckMetadata(data []byte) error {
 	return nil
 }
 
-// CheckFiles refuses a listing of n files of one database where most are the most:
-// MaxFiles, but in tests.
+// CheckFiles returns an error that wraps ErrDamaged for a listing of more than most files of
+// one database. Tests pass less than MaxFiles.
 func CheckFiles(n, most int) error {
 	if n > most {
 		return fmt.Errorf("%w: more than %d files of one database; delete what is not its own, or what is older than a snapshot", ErrDamaged, most)

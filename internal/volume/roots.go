@@ -9,16 +9,16 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
-// root is a directory below which a discoverer looks. What it was is remembered
-// between the runs of a program: at a start nothing else tells a volume that was
+// root is a directory below which a discoverer looks. Which directory it is, is remembered
+// from one process to the next: at a start, nothing else can distinguish a volume that was
 // emptied from one that is not mounted.
 type root struct {
 	path string
 
-	id    fsid.ID   // what it was when databases were last found in it; zero: unknown
-	known bool      // id was seen in this process, not only remembered
-	away  bool      // another directory stands at its path
-	since time.Time // when it was first seen away
+	id    fsid.ID   // of the directory in which databases were last found; zero: unknown
+	known bool      // id was seen in this process, and not only remembered
+	away  bool      // another directory is at the path
+	since time.Time // when it was first seen that another directory is there
 }
 
 // stands reports whether a directory that was seen at the path may be the root.
@@ -29,11 +29,11 @@ func (r *root) stands(id fsid.ID) bool {
 	return r.id.IsZero() || id == r.id
 }
 
-// roots are all of them. The list does not change once it is made; what is in it is
-// locked by the caller.
+// roots has all roots. The list does not change once it is made; the caller locks what is
+// in it.
 type roots []*root
 
-// of returns the innermost root of a path; nil if there is none.
+// of returns the innermost root that a path is below; nil if there is none.
 func (all roots) of(path string) (best *root) {
 	for _, r := range all {
 		if within(path, r.path) && (best == nil || len(r.path) > len(best.path)) {
@@ -48,7 +48,7 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-// rootsRecord is what is remembered of the roots.
+// rootsRecord is what is remembered of the roots between processes.
 type rootsRecord struct {
 	Format int                   `json:"format"`
 	Roots  map[string]rootRecord `json:"roots"`
@@ -61,7 +61,7 @@ type rootRecord struct {
 
 const rootsFormat = 1
 
-// recall takes what the roots were from what record returned in another run.
+// recall sets which directories the roots were from what record returned in another process.
 func (all roots) recall(b []byte) error {
 	var rec rootsRecord
 	if err := json.Unmarshal(b, &rec); err != nil {
@@ -78,7 +78,7 @@ func (all roots) recall(b []byte) error {
 	return nil
 }
 
-// record returns what recall is to know in another run.
+// record encodes which directories the roots are, for recall in another process.
 func (all roots) record() ([]byte, error) {
 	rec := rootsRecord{Format: rootsFormat, Roots: map[string]rootRecord{}}
 	for _, r := range all {
@@ -90,9 +90,10 @@ func (all roots) record() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// see takes what stands at the root's path now. It reports whether the root is what it
-// was (same), or may be taken for it (may): no other one was known, or it is the same
-// file system in the life of one process. Otherwise its databases decide.
+// see is called with the directory that is at the root's path now. same reports whether it is
+// the root. Otherwise may reports whether it may become the root: no other directory was
+// known, or it is on the same file system as one seen in this process. If both are false,
+// the databases in it decide.
 func (r *root) see(now fsid.ID) (same, may bool) {
 	if now == r.id {
 		r.away, r.known = false, true
@@ -104,8 +105,8 @@ func (r *root) see(now fsid.ID) (same, may bool) {
 // accept makes a directory the root.
 func (r *root) accept(now fsid.ID) { r.id, r.known, r.away = now, true, false }
 
-// reject notes that another directory stands in the root's place. It reports whether
-// that is news.
+// reject records that another directory is at the root's path. It reports whether that was
+// not known before.
 func (r *root) reject(at time.Time) (news bool) {
 	if r.away {
 		return false

@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// Pos is a place in a log just after a frame, with the checksum chain there.
+// Pos is a position in a log: after the header or after a frame, with the checksum there.
 type Pos struct {
 	Offset int64
 	Sum    Sum
@@ -15,7 +15,7 @@ type Pos struct {
 // Start is the position before the first frame.
 func (h Header) Start() Pos { return Pos{Offset: HeaderSize, Sum: h.Sum} }
 
-// Frames is how many frames end at or before the position.
+// Frames returns how many frames end at or before a position.
 func (h Header) Frames(p Pos) int64 { return (p.Offset - HeaderSize) / h.FrameSize() }
 
 // Scanner reads frames one after the other, through a buffer of the caller, and stops at
@@ -29,8 +29,8 @@ type Scanner struct {
 	err  error
 }
 
-// NewScanner scans the log from a position. The buffer holds at least one
-// frame; a larger one means fewer reads.
+// NewScanner returns a Scanner of the frames after a position. The buffer must have room
+// for a frame; a larger one means fewer reads.
 func NewScanner(r io.ReaderAt, h Header, from Pos, buf []byte) (*Scanner, error) {
 	if int64(len(buf)) < h.FrameSize() {
 		return nil, fmt.Errorf("wal: buffer of %d bytes for frames of %d", len(buf), h.FrameSize())
@@ -38,8 +38,8 @@ func NewScanner(r io.ReaderAt, h Header, from Pos, buf []byte) (*Scanner, error)
 	return &Scanner{r: r, h: h, pos: from, buf: buf}, nil
 }
 
-// Next returns the next valid frame and its page, which is good until the next
-// call. It returns false at the end of the log or on a read error: see Err.
+// Next returns the next valid frame and its page, which is valid until the next call. It
+// returns false at the end of the log and after a read error, which Err returns.
 func (s *Scanner) Next() (f Frame, page []byte, ok bool) {
 	if int64(len(s.have)) < s.h.FrameSize() && !s.fill() {
 		return Frame{}, nil, false
@@ -71,9 +71,9 @@ func (s *Scanner) Pos() Pos { return s.pos }
 // Err returns the first read error. The end of the file is not an error.
 func (s *Scanner) Err() error { return s.err }
 
-// CommittedEnd scans at most maxFrames frames from a position (0: no limit). It returns
+// CommittedEnd scans at most maxFrames frames after a position (0: no limit). It returns
 // the position after the last commit frame among them, and the size of the database in
-// pages after that commit. If there is no commit it returns the position from and 0.
+// pages after that commit. If there is none, it returns from and 0.
 func CommittedEnd(r io.ReaderAt, h Header, from Pos, buf []byte, maxFrames int64) (Pos, uint32, error) {
 	s, err := NewScanner(r, h, from, buf)
 	if err != nil {

@@ -98,9 +98,9 @@ func ParseFrame(b []byte) Frame {
 	}
 }
 
-// Verify checks the frame at the start of b (its header and page): whether it has the
-// salts of the log and continues the checksum chain from prev. The chain goes on with
-// f.Sum.
+// Verify decodes the frame at the start of b (its header and page). ok reports whether it
+// has the salts of the log and continues the checksum chain from prev. The chain goes on
+// with f.Sum.
 func (h Header) Verify(prev Sum, b []byte) (f Frame, ok bool) {
 	if int64(len(b)) < h.FrameSize() {
 		return Frame{}, false

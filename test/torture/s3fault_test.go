@@ -109,7 +109,7 @@ var s3Faults = []s3Fault{
 // internal/ship/write.go, write); an ETag in the answer to a write (P1,
 // internal/store/s3/write.go, single); a database that is clean only when all of it was
 // shipped (P2, P3, replicate/run.go, step); the second look before one is fenced (P3,
-// internal/ship/write.go, judge); the time for a body that was sent to arrive (P3,
+// internal/ship/write.go, identify); the time for a body that was sent to arrive (P3,
 // internal/store/s3/transport.go, patienceLocked); the note that something is owed
 // before the replica is asked (lag, replicate/run.go, step); the WAL that is cut when it is
 // over its limit (disk, replicate/walsize.go, overflow). No line was found yet whose loss makes

@@ -9,14 +9,15 @@ import (
 	"github.com/multidb-go/multidb/internal/wal"
 )
 
-// Behind returns how far the database at path is ahead of a state: end is how many bytes
-// of the WAL are in use, and behind is how many of them the replica lacks. If no WAL says
-// what changed, because nothing was shipped yet, or another file is in the place of the
-// one that was shipped, or there is no WAL, behind is the size of the file. main is the
-// database file as it is now. Frames are recognized by their salts and not verified, so
-// that this costs a few small reads whatever the size. The frames of an open transaction
-// count too.
-func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, err error) {
+// Backlog returns what the replica lacks of the database at path if it ends at a state:
+// walEnd is how many bytes of the WAL are in use, and backlog is how many of them the
+// replica lacks. Where the WAL does not show what has changed (nothing was shipped yet,
+// another file has taken the place of the shipped one, or there is no WAL), backlog counts
+// the whole file. main is the database file as it is now.
+//
+// Frames are recognized by their salts and not verified, so that this takes a few small
+// reads, however long the WAL is. Frames of an open transaction count too.
+func Backlog(path string, st State, main fsid.Fingerprint) (walEnd, backlog int64, err error) {
 	f, size, err := openWAL(path)
 	if err != nil {
 		return 0, 0, err
@@ -35,20 +36,20 @@ func Behind(path string, st State, main fsid.Fingerprint) (end, behind int64, er
 	case err != nil:
 		return 0, 0, err
 	}
-	if end, err = usedEnd(f, hdr, size); err != nil {
+	if walEnd, err = usedEnd(f, hdr, size); err != nil {
 		return 0, 0, err
 	}
 	switch {
 	case other:
-		return end, main.Size + end, nil
+		return walEnd, main.Size + walEnd, nil
 	case st.Offset != 0 && hdr.Salt1 == st.Salt1 && hdr.Salt2 == st.Salt2:
-		return end, max(end-st.Offset, 0), nil
+		return walEnd, max(walEnd-st.Offset, 0), nil
 	}
-	return end, end - wal.HeaderSize, nil
+	return walEnd, walEnd - wal.HeaderSize, nil
 }
 
-// usedEnd returns the end of the last frame of the log's generation. Frames of older
-// generations come after it, so that a binary search finds it.
+// usedEnd returns where the frames of the log's generation end. Only frames of older
+// generations follow, so that a binary search finds the end.
 func usedEnd(f io.ReaderAt, h wal.Header, size int64) (int64, error) {
 	var failed error
 	stale := func(frame int) bool {
@@ -62,7 +63,7 @@ func usedEnd(f io.ReaderAt, h wal.Header, size int64) (int64, error) {
 	}
 	frames := int((size - wal.HeaderSize) / h.FrameSize())
 	n := frames
-	if frames > 0 && stale(frames-1) { // a log that only grew has no older frames
+	if frames > 0 && stale(frames-1) { // otherwise the log has no older frames
 		n = sort.Search(frames-1, stale)
 	}
 	return wal.HeaderSize + int64(n)*h.FrameSize(), failed

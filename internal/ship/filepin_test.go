@@ -59,7 +59,7 @@ func TestADatabaseThatStandsStillIsReadWithoutAConnection(t *testing.T) {
 
 // TestACommitBesideAStillReadIsNeverLost places one at each moment of it: the file
 // does not stand still then. Red without the second look at what stands beside the
-// file (alone, in openStill), and without the one at its fingerprint (after == print,
+// file (alone, in openFilePin), and without the one at its fingerprint (after == print,
 // in dump).
 func TestACommitBesideAStillReadIsNeverLost(t *testing.T) {
 	const change = "UPDATE t SET v = randomblob(300)"
@@ -68,15 +68,15 @@ func TestACommitBesideAStillReadIsNeverLost(t *testing.T) {
 		moment moment
 		do     func(r *rig)
 	}{
-		{"to the log, before", beforeStill, func(r *rig) { r.keep(change) }},
+		{"to the log, before", beforeFileRead, func(r *rig) { r.keep(change) }},
 		{"to the log, after", afterPages, func(r *rig) { r.keep(change) }},
-		{"to the file, before", beforeStill, func(r *rig) { r.foreign(change) }},
+		{"to the file, before", beforeFileRead, func(r *rig) { r.foreign(change) }},
 		{"to the file, in the middle", beforePage, func(r *rig) { r.foreign(change) }},
 		{"to a shorter file, in the middle", beforePage, func(r *rig) { r.foreign("DELETE FROM t WHERE k > 3", "VACUUM") }},
 		{"to the file, after", afterPages, func(r *rig) { r.foreign(change) }},
-		{"to a shorter file, before", beforeStill, func(r *rig) { r.foreign("DELETE FROM t WHERE k > 3", "VACUUM") }},
+		{"to a shorter file, before", beforeFileRead, func(r *rig) { r.foreign("DELETE FROM t WHERE k > 3", "VACUUM") }},
 		{"to a shorter file, after", afterPages, func(r *rig) { r.foreign("DELETE FROM t WHERE k > 3", "VACUUM") }},
-		{"to a rollback journal, before", beforeStill, func(r *rig) { r.foreign("PRAGMA journal_mode=delete", change) }},
+		{"to a rollback journal, before", beforeFileRead, func(r *rig) { r.foreign("PRAGMA journal_mode=delete", change) }},
 		{"to a rollback journal, after", afterPages, func(r *rig) { r.foreign("PRAGMA journal_mode=delete", change) }},
 	} {
 		for _, snapshot := range []bool{false, true} {
@@ -163,7 +163,7 @@ func TestAFileSystemThatKeepsWholeSecondsHidesNoWrite(t *testing.T) {
 // TestAFileReplacedBesideAStillReadIsNotTakenForTheOneThatWasRead: its fingerprint
 // would say that the replica has what nobody read.
 func TestAFileReplacedBesideAStillReadIsNotTakenForTheOneThatWasRead(t *testing.T) {
-	for _, when := range []moment{afterOpen, beforeStill, afterPages} {
+	for _, when := range []moment{afterOpen, beforeFileRead, afterPages} {
 		r, other := newStill(t, 1024, 100), newStill(t, 1024, 200)
 		r.replaceAt(when, other)
 		r.ship(RuleResync)
@@ -210,7 +210,7 @@ func TestWhatIsNotTheWholeDatabaseIsLeftToSQLite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newStill(t, 1024, 100)
-			p, err := r.s.openStill(t.Context(), r.db)
+			p, err := r.s.openFilePin(t.Context(), r.db)
 			if p == nil || err != nil {
 				t.Fatalf("it does not stand still: %v", err)
 			}
@@ -218,7 +218,7 @@ func TestWhatIsNotTheWholeDatabaseIsLeftToSQLite(t *testing.T) {
 				t.Fatal(err)
 			}
 			spoil(r)
-			if p, err = r.s.openStill(t.Context(), r.db); p != nil || err != nil {
+			if p, err = r.s.openFilePin(t.Context(), r.db); p != nil || err != nil {
 				t.Errorf("it was opened: %v", err)
 			}
 			if len(r.s.pins) > 0 {

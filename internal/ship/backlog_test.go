@@ -16,7 +16,7 @@ func (r *rig) behind() (end, lag int64) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	end, lag, err = Behind(r.path, r.db.State, main)
+	end, lag, err = Backlog(r.path, r.db.State, main)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -138,9 +138,9 @@ func TestAStepTellsWhatBehindSays(t *testing.T) {
 		for n := range 3 {
 			told := 0
 			end, lag := r.behind()
-			r.db.OnBehind = func(e, l int64) {
+			r.db.OnBacklog = func(e, l int64) {
 				if told++; e != end || l != lag {
-					t.Errorf("seed %d, round %d, step %d: told of %d, %d; Behind says %d, %d", seed, i, n, e, l, end, lag)
+					t.Errorf("seed %d, round %d, step %d: told of %d, %d; Backlog says %d, %d", seed, i, n, e, l, end, lag)
 				}
 			}
 			res, err := r.s.Step(t.Context(), r.db)

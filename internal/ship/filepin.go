@@ -13,27 +13,27 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// errMoved: the file was written to while it was read as one to which nobody writes.
-var errMoved = fmt.Errorf("%w: it was written to while it was read", ErrUnsettled)
+// errWritten: somebody wrote to the file while openFilePin's pin read it.
+var errWritten = fmt.Errorf("%w: it was written to while it was read", ErrUnsettled)
 
-// openStill is openPin for a database whose log is empty and whose file nobody writes to.
-// It opens no connection, which would make a log and its index beside the file only to
-// delete them again. It returns nil if the database is not like that or cannot be read like
-// that: then openPin decides, and returns the error.
+// openFilePin is openPin for a database whose log is empty and whose file nobody writes to.
+// It opens no connection, which would create a log and its index beside the file and delete
+// them again. It returns nil if the database is in another state or cannot be read that
+// way. The caller then uses openPin, which also reports any error.
 //
 // The file alone is the database if there is no log, and no journal to roll back. If the
 // file has the same fingerprint before and after it was read, nobody has written to it
-// meanwhile, since any write would have changed the fingerprint: see sealPrint.
-func (s *Shipper) openStill(ctx context.Context, db *DB) (p *pin, err error) {
+// meanwhile: any write would have changed the fingerprint (see StableFingerprint).
+func (s *Shipper) openFilePin(ctx context.Context, db *DB) (p *pin, err error) {
 	first, err := s.cfg.Stat(db.Path)
 	if err != nil || !alone(db.Path) {
 		return nil, ignoreNotExist(err)
 	}
 	p = &pin{main: first}
-	if p.still, err = sqlitedb.OpenFile(db.Path); err != nil {
-		return nil, nil // a symbolic link too: the log is beside the file that it leads to
+	if p.file, err = sqlitedb.OpenFile(db.Path); err != nil {
+		return nil, nil // such as a symbolic link, whose log is beside the file that it points to
 	}
-	s.at(afterOpen)
+	s.reach(afterOpen)
 	defer func() {
 		if p.release == nil {
 			err = errors.Join(err, p.close())
@@ -43,15 +43,15 @@ func (s *Shipper) openStill(ctx context.Context, db *DB) (p *pin, err error) {
 	if !p.shape() {
 		return p, nil
 	}
-	print, err := s.sealPrint(ctx, db.Path)
-	if err != nil || print != first { // the file that was opened, and not written to since
+	print, err := s.StableFingerprint(ctx, db.Path)
+	if err != nil || print != first { // it is another file, or was written to since
 		return p, ignoreNotExist(err)
 	}
-	s.at(beforeStill)
+	s.reach(beforeFileRead)
 	if !alone(db.Path) || !p.shape() {
 		return p, nil
 	}
-	if err := take(ctx, s.pins); err != nil {
+	if err := acquire(ctx, s.pins); err != nil {
 		return p, err
 	}
 	p.release = func() { <-s.pins }
@@ -72,7 +72,7 @@ func alone(path string) bool {
 // WAL mode, or whose size only SQLite can find out.
 func (p *pin) shape() bool {
 	var h [100]byte
-	if _, err := p.still.ReadAt(h[:], 0); err != nil || string(h[:16]) != sqlitedb.Magic {
+	if _, err := p.file.ReadAt(h[:], 0); err != nil || string(h[:16]) != sqlitedb.Magic {
 		return false
 	}
 	be := binary.BigEndian
@@ -84,23 +84,23 @@ func (p *pin) shape() bool {
 	walMode := h[18] == 2 && h[19] == 2
 	sizeCounts := be.Uint32(h[24:]) == be.Uint32(h[92:])
 	return walMode && sizeCounts && p.pages > 0 && ltx.IsValidPageSize(p.pageSize) &&
-		int64(p.pages)*int64(p.pageSize) == p.still.Size()
+		int64(p.pages)*int64(p.pageSize) == p.file.Size()
 }
 
-// each calls fn for every page in order, the lock page included. The slice is good
-// until fn returns.
+// each calls fn for every page in order, including the lock page. The slice is valid until
+// fn returns.
 func (p *pin) each(ctx context.Context, fn func(pgno uint32, data []byte) error) error {
-	if p.still == nil {
+	if p.file == nil {
 		return p.reader.Pages(ctx, fn)
 	}
 	buf := make([]byte, smallBuf) // a multiple of every page size
-	for pgno, off := uint32(1), int64(0); off < p.still.Size(); {
+	for pgno, off := uint32(1), int64(0); off < p.file.Size(); {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n := min(int64(len(buf)), p.still.Size()-off)
-		if _, err := p.still.ReadAt(buf[:n], off); errors.Is(err, io.ErrUnexpectedEOF) {
-			return errors.Join(errMoved, err)
+		n := min(int64(len(buf)), p.file.Size()-off)
+		if _, err := p.file.ReadAt(buf[:n], off); errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.Join(errWritten, err)
 		} else if err != nil {
 			return err
 		}

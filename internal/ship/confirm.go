@@ -13,31 +13,31 @@ import (
 // same.
 const DefaultWindow = 150 * time.Second
 
-// Confirm makes sure that the replica still ends at the state. If that was last known
-// longer ago than Config.Window, it lists level 0 from the state's own file on, and returns
-// ErrStale if the replica ends elsewhere. It is called before anything is written or
-// deleted. Creating a file only if it does not exist is not enough: another writer's file
-// of that name may have existed and been deleted. But nobody deletes such a file within
-// twice the window. DESIGN.md has the proof.
+// Confirm makes sure that the replica still ends at the state. If its end was last seen
+// longer ago than Config.Window, Confirm lists level 0 from the state's own file on, and
+// returns ErrStale if the replica ends elsewhere. It must be called before anything is
+// written or deleted. To create a file only if it does not exist is not enough: another
+// writer may have created a file of that name and deleted it again. But nobody deletes such
+// a file within twice the window. DESIGN.md has the proof.
 func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
-	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window {
+	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window {
 		return nil
 	}
 	return s.confirm(ctx, db, db.State.TXID)
 }
 
-// confirmLate is Confirm for after an acknowledged write of txid. If the write took so long
-// that another writer's file of that name may have been made and deleted meanwhile, it
-// lists the replica before the write counts.
+// confirmLate is called after the replica has acknowledged txid, and before that counts. If
+// the write took so long that another writer may have created a file of the same name and
+// deleted it again meanwhile, it lists the replica as Confirm does.
 func (s *Shipper) confirmLate(ctx context.Context, db *DB, txid ltx.TXID) error {
-	if db.Placed != 0 && s.cfg.Boot()-db.Placed <= s.cfg.Window+s.cfg.Window/2 {
+	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window+s.cfg.Window/2 {
 		return nil
 	}
 	return s.confirm(ctx, db, txid)
 }
 
-// confirm lists level 0 from txid on, which must be the last file. A file of the next TXID
-// may be from an attempt of our own whose answer was lost; the next write finds out.
+// confirm lists level 0 from txid on, whose file must be the last one. A file of the next
+// TXID may be that of an attempt whose answer was lost; the next write finds out.
 func (s *Shipper) confirm(ctx context.Context, db *DB, txid ltx.TXID) error {
 	began := s.cfg.Boot()
 	files, err := db.Client.LTXFiles(ctx, 0, txid, false)
@@ -64,6 +64,6 @@ func (s *Shipper) confirm(ctx context.Context, db *DB, txid ltx.TXID) error {
 	case !there:
 		return fmt.Errorf("%w: transaction %s is not there", ErrStale, txid)
 	}
-	db.Placed = began
+	db.EndSeen = began
 	return nil
 }
