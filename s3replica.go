@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -140,15 +139,7 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 	if err := s3.CheckName(cfg.Path); err != nil {
 		errs = append(errs, fmt.Errorf("%w: s3 replica: Path: %w", ErrInvalidOption, err))
 	}
-	client, err := s3.New(s3.Config{
-		Bucket: cfg.Bucket, Region: cfg.Region, Endpoint: cfg.Endpoint,
-		AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
-		Profile: cfg.Profile, Anonymous: cfg.Anonymous,
-		ForcePathStyle: cfg.ForcePathStyle, Accelerate: cfg.Accelerate, StorageClass: cfg.StorageClass,
-		SSE: cfg.SSE, SSEKMSKeyID: cfg.SSEKMSKeyID, SSECustomerKey: cfg.SSECustomerKey,
-		Concurrency: cfg.Concurrency, MaxAttempts: cfg.MaxAttempts, RequestTimeout: cfg.RequestTimeout, PartSize: cfg.PartSize,
-		AllowUnsafeWrites: cfg.AllowUnsafeWrites, NoDelete: cfg.NoDelete, CheckPrefix: checkPrefix(cfg.Path),
-	})
+	client, err := s3.New(s3.Config(cfg))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w: s3 replica: %w", ErrInvalidOption, err))
 	}
@@ -198,16 +189,7 @@ func (r *S3Replica) Vars() []string { return r.template.Vars() }
 // NoDelete, .multidb-check stays). It answers within 10 seconds; the error is one
 // line that says what to fix.
 func (r *S3Replica) Check(ctx context.Context) error {
-	return r.client.Check(ctx, checkPrefix(r.template.String()))
-}
-
-// checkPrefix is the directory that all prefixes of a template have in common.
-func checkPrefix(template string) string {
-	dir, _, variable := strings.Cut(template, "{{")
-	if variable {
-		dir = dir[:strings.LastIndexByte(dir, '/')+1]
-	}
-	return dir
+	return r.client.Check(ctx, s3.CheckPrefix(r.template.String()))
 }
 
 // RequestStats returns the requests made so far, of all databases together.

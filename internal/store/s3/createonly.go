@@ -44,9 +44,9 @@ type trial struct {
 // conditional reports whether a file can be created by If-None-Match. Where the
 // store does not honor it and Config.AllowUnsafeWrites is set, it answers false:
 // look first. The first caller tries it out, and those that come meanwhile share
-// the outcome: in an outage they would else fail one after another. ctx bounds
-// the trial and the waiting. The trial is made in Config.CheckPrefix or, where
-// only that is denied, under p.
+// the outcome: in an outage they would otherwise fail one after another. ctx bounds
+// the trial and the waiting. The trial is made in CheckPrefix of Config.Path or,
+// where only that is denied, under p.
 func (c *Client) conditional(ctx context.Context, p *Prefix) (bool, error) {
 	for {
 		if o := c.known.Load(); o.valid() {
@@ -96,7 +96,7 @@ func (c *Client) lead(ctx context.Context, p *Prefix, t *trial) (o *createOnly, 
 	}
 	// What is left over is 0 bytes, and says nothing of the write: that objects
 	// cannot be deleted is told by Check, and by the retention.
-	o, _, err = c.try(ctx, a, c.Prefix(c.cfg.CheckPrefix))
+	o, _, err = c.try(ctx, a, c.Prefix(CheckPrefix(c.cfg.Path)))
 	if errors.Is(err, ErrAccessDenied) {
 		o, _, err = c.try(ctx, a, p)
 	}
