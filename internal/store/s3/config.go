@@ -159,7 +159,7 @@ func (cfg Config) checkSSE() error {
 	return nil
 }
 
-// pathStyle reports whether the bucket belongs into the path for endpoint: a
+// pathStyle reports whether endpoint needs the bucket in the path: a
 // host name cannot be put before an IP address, and rarely resolves before a
 // bare name ("localhost", "minio").
 func pathStyle(endpoint string) bool {

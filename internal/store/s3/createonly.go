@@ -17,8 +17,8 @@ import (
 const (
 	checkFile = ".multidb-check"
 
-	// tryAgain is how long a store that does not refuse a second create is taken
-	// for one: then it is tried again, as it may have been mended.
+	// tryAgain is after how long a store that did not refuse a second create is
+	// tried again, as it may have been fixed.
 	tryAgain = time.Minute
 
 	cleanUpTimeout = 10 * time.Second
@@ -29,7 +29,7 @@ const (
 // failed not at all.
 type createOnly struct {
 	honored bool
-	reason  string // where it is not: what the store did
+	reason  string // what the store did, if it does not honor the condition
 	at      time.Time
 }
 
@@ -76,7 +76,7 @@ func (c *Client) conditional(ctx context.Context, p *Prefix) (bool, error) {
 			return false, c.wrap("put", p.root, ctx.Err())
 		}
 		if t.err != nil && !errors.Is(t.err, context.Canceled) && !errors.Is(t.err, context.DeadlineExceeded) {
-			return false, t.err // else it was the other's context that ended
+			return false, t.err // otherwise only the other caller's context ended
 		}
 	}
 }
@@ -94,8 +94,8 @@ func (c *Client) lead(ctx context.Context, p *Prefix, t *trial) (o *createOnly, 
 	if err != nil {
 		return nil, c.wrap("put", p.root, err)
 	}
-	// What is left over is 0 bytes, and says nothing of the write: that objects
-	// cannot be deleted is told by Check, and by the retention.
+	// An object that could not be deleted has 0 bytes and does not affect the write:
+	// Check and the retention report that objects cannot be deleted.
 	o, _, err = c.try(ctx, a, c.Prefix(CheckPrefix(c.cfg.Path)))
 	if errors.Is(err, ErrAccessDenied) {
 		o, _, err = c.try(ctx, a, p)
