@@ -36,6 +36,9 @@ func TestNoMachineLosesWhatAnotherPromised(t *testing.T) {
 		w.live()
 		total.add(&w.tally)
 	})
+	if total.lives >= 10 && total.fences == 0 {
+		t.Error("no machine was ever fenced, as far as the model knows: it does not get what the goroutines find out")
+	}
 }
 
 // livesTally counts what was done.
