@@ -76,11 +76,10 @@ lint: linters ## run staticcheck and errcheck
 		$(BIN)/staticcheck -tags $(TAGS) ./...; \
 		$(BIN)/errcheck -tags $(TAGS) -ignoretests -exclude $(CURDIR)/tools/errcheck.txt ./... ); done
 
-# What is reached now. Each is to be lowered with what the root loses, down to 24
-# files, 4200 lines, circles of 9, and 20 fields and 50 methods of Manager.
+# The root stays a face that can be read at a sitting: what is new gets a room below it.
 .PHONY: rooms
 rooms: ## measure how large and how entangled the root package is
-	$(GO) run -C tools ./rooms -max-files 32 -max-lines 6542 -max-circle 23 -max-fields 44 -max-methods 142
+	$(GO) run -C tools ./rooms -max-files 24 -max-lines 4200 -max-circle 9 -max-fields 20 -max-methods 50
 
 .PHONY: api
 api: ## write what importers can use into docs/api.txt: the accepted public API

@@ -3,6 +3,9 @@ package multidb
 import (
 	"strings"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/superfly/ltx"
 )
 
 // ID names one database in a Manager. It is the values its discovery pattern
@@ -16,6 +19,13 @@ func (id ID) String() string { return string(id) }
 
 // IsZero reports whether the ID is empty.
 func (id ID) IsZero() bool { return id == "" }
+
+// TXID is a transaction of a replica: the n-th LTX file that was written to it.
+// It is litestream's.
+type TXID = ltx.TXID
+
+// Pos is how far a replica has come.
+type Pos struct{ TXID TXID }
 
 // Var is one named value of a database, captured from its path or given by a
 // Discoverer. Replica path templates expand it as {{Name}}.
@@ -71,4 +81,21 @@ func baseName(path string) string {
 		path = path[:i]
 	}
 	return path
+}
+
+// databaseOf is what the inner packages know of a database, as the user sees it.
+func databaseOf(db registry.Database) Database {
+	return Database{ID: ID(db.ID), Path: db.Path, RelPath: db.RelPath, Vars: convertVars[Var](db.Vars), ModTime: db.ModTime}
+}
+
+// inner is the inverse.
+func (d Database) inner() registry.Database {
+	return registry.Database{ID: string(d.ID), Path: d.Path, RelPath: d.RelPath, Vars: convertVars[registry.Var](d.Vars), ModTime: d.ModTime}
+}
+
+func convertVars[To, From ~struct{ Name, Value string }](vars []From) (out []To) {
+	for _, v := range vars {
+		out = append(out, To(v))
+	}
+	return out
 }

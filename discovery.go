@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/multidb-go/multidb/internal/discover"
-	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/pattern"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/survey"
 )
 
 // Discoverer lists the databases of a Manager. It is called at Start and then
@@ -139,7 +139,15 @@ func unlisted(err error) (paths []string, ok bool) {
 // pathLister is an optional interface of a Discoverer: all paths that a database with
 // an ID may be listed by. DiscovererLocator knows one of them.
 type pathLister interface {
-	pathsOf(id ID) []string
+	pathsOf(id string) []string
+}
+
+// globbing is what else is asked of a GlobDiscoverer, or of a type that embeds one.
+type globbing interface {
+	roots() []string
+	excluding(dir string) *GlobDiscoverer // a copy that never enters a directory
+	list(context.Context) iter.Seq2[survey.Listed, error]
+	watch(ctx context.Context, notify func(survey.Change), needless func(id, path string) bool) (run func(), err error)
 }
 
 // validator is what New asks of a Discoverer whose constructor returns no error.
@@ -147,30 +155,23 @@ type validator interface {
 	validate() error
 }
 
-// excluder gives a copy of a Discoverer that never enters a directory: the
-// Manager's state directory holds SQLite files that are no tenant's.
-type excluder interface {
-	excluding(dir string) Discoverer
-}
-
 var (
-	_ Discoverer        = (*GlobDiscoverer)(nil)
 	_ DiscovererVars    = (*GlobDiscoverer)(nil)
 	_ DiscovererRoot    = (*GlobDiscoverer)(nil)
 	_ DiscovererLocator = (*GlobDiscoverer)(nil)
+	_ DiscovererWatcher = (*GlobDiscoverer)(nil)
 	_ validator         = (*GlobDiscoverer)(nil)
-	_ excluder          = (*GlobDiscoverer)(nil)
-	_ lister            = (*GlobDiscoverer)(nil)
-	_ Discoverer        = (*static)(nil)
+	_ globbing          = (*GlobDiscoverer)(nil)
+	_ pathLister        = (*GlobDiscoverer)(nil)
 	_ DiscovererVars    = (*static)(nil)
 	_ DiscovererRoot    = (*static)(nil)
 	_ DiscovererLocator = (*static)(nil)
 	_ validator         = (*static)(nil)
-	_ DiscovererWatcher = (*GlobDiscoverer)(nil)
-	_ sparingWatcher    = (*GlobDiscoverer)(nil)
-	_ pathLister        = (*GlobDiscoverer)(nil)
 	_ pathLister        = (*static)(nil)
 )
+
+// The types of changes are the same inside and outside.
+var _ = [1]struct{}{WatchPolls - WatchEventType(discover.Polls): {}}
 
 // GlobDiscoverer lists the files that match patterns, and watches them; see Glob.
 // Its patterns do not change. Safe for concurrent use.
@@ -220,7 +221,7 @@ func Glob(patterns ...string) *GlobDiscoverer {
 func (g *GlobDiscoverer) Discover(ctx context.Context) iter.Seq2[Database, error] {
 	return func(yield func(Database, error) bool) {
 		for l, err := range g.list(ctx) {
-			if !yield(l.Database, err) {
+			if !yield(databaseOf(l.Database), err) {
 				return
 			}
 		}
@@ -228,31 +229,32 @@ func (g *GlobDiscoverer) Discover(ctx context.Context) iter.Seq2[Database, error
 }
 
 // list is Discover with what it saw of the files.
-func (g *GlobDiscoverer) list(ctx context.Context) iter.Seq2[listed, error] {
-	return func(yield func(listed, error) bool) {
+func (g *GlobDiscoverer) list(ctx context.Context) iter.Seq2[survey.Listed, error] {
+	return func(yield func(survey.Listed, error) bool) {
 		if g.err != nil {
-			yield(listed{}, g.err)
+			yield(survey.Listed{}, g.err)
 			return
 		}
 		for f, err := range g.glob.List(ctx) {
 			if err != nil {
-				if !yield(listed{}, listingError(err)) {
+				if !yield(survey.Listed{}, listingError(err)) {
 					return
 				}
 				continue
 			}
-			if !yield(listed{g.database(f), f.File, f.Size, f.Main}, nil) {
+			l := survey.Listed{Database: g.database(f), Sight: registry.Sight{File: f.File, Size: f.Size, Main: f.Main}}
+			if !yield(l, nil) {
 				return
 			}
 		}
 	}
 }
 
-// database is what a file of the listing is to the user.
-func (g *GlobDiscoverer) database(f discover.File) Database {
-	db := Database{ID: ID(f.ID), Path: f.Path, RelPath: f.Rel, ModTime: f.ModTime}
+// database is a file of the listing as a database.
+func (g *GlobDiscoverer) database(f discover.File) registry.Database {
+	db := registry.Database{ID: f.ID, Path: f.Path, RelPath: f.Rel, ModTime: f.ModTime}
 	if f.ID != "" {
-		db.Vars = varsOf(g.patterns[f.Index], f.ID)
+		db.Vars = varsOf[registry.Var](g.patterns[f.Index], f.ID)
 	}
 	return db
 }
@@ -269,35 +271,6 @@ func listingError(err error) error {
 		why = fmt.Errorf("%w: %w", why, ErrConflict)
 	}
 	return &UnlistedError{Paths: part.Paths, Err: why}
-}
-
-// listed is a database of a listing. Where the listing looked at the file, what
-// it saw saves another look.
-type listed struct {
-	Database
-	file fsid.ID   // zero: not looked at
-	size int64     // of the database file
-	main time.Time // its ModTime, without that of its WAL
-}
-
-// lister is an optional interface of a Discoverer.
-type lister interface {
-	list(ctx context.Context) iter.Seq2[listed, error]
-}
-
-// list lists a discoverer's databases. A walk goes on while what it found is taken
-// in, so that a first listing of 100,000 has two cores.
-func list(ctx context.Context, d Discoverer) iter.Seq2[listed, error] {
-	if l, ok := d.(lister); ok {
-		return discover.Ahead(l.list(ctx))
-	}
-	return func(yield func(listed, error) bool) {
-		for db, err := range d.Discover(ctx) {
-			if !yield(listed{Database: db}, err) {
-				return
-			}
-		}
-	}
 }
 
 // CheckVars refuses a variable that one of the patterns does not capture.
@@ -326,7 +299,7 @@ func (g *GlobDiscoverer) Root() string {
 func (g *GlobDiscoverer) Locate(id ID) (Database, bool) {
 	for _, p := range g.patterns {
 		if path, rel, ok := p.Locate(string(id)); ok {
-			return Database{ID: id, Path: path, Vars: varsOf(p, string(id)), RelPath: rel}, true
+			return Database{ID: id, Path: path, Vars: varsOf[Var](p, string(id)), RelPath: rel}, true
 		}
 	}
 	return Database{}, false
@@ -334,45 +307,48 @@ func (g *GlobDiscoverer) Locate(id ID) (Database, bool) {
 
 func (g *GlobDiscoverer) validate() error { return g.err }
 
-func (g *GlobDiscoverer) excluding(dir string) Discoverer {
+func (g *GlobDiscoverer) roots() (all []string) {
+	for _, p := range g.patterns {
+		all = append(all, p.Root())
+	}
+	return all
+}
+
+func (g *GlobDiscoverer) excluding(dir string) *GlobDiscoverer {
 	c := *g
 	c.glob = g.glob.Excluding(dir)
 	return &c
 }
 
 // pathsOf returns where each of the patterns has the ID.
-func (g *GlobDiscoverer) pathsOf(id ID) []string { return g.glob.Paths(string(id)) }
+func (g *GlobDiscoverer) pathsOf(id string) []string { return g.glob.Paths(id) }
 
 // Watch watches the directories that Discover reads, one watch each and none per
 // file. A write to a database is one to its -wal, or in rollback mode to its
 // -journal and itself. Where the system has no watches left, directories are
 // looked at instead: those that changed recently often, the others rarely.
 func (g *GlobDiscoverer) Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error) {
-	return g.watch(ctx, notify, func(Database) bool { return false })
+	return g.watch(ctx, func(c survey.Change) {
+		notify(WatchEvent{Type: WatchEventType(c.Type), Database: databaseOf(c.Database), Err: c.Err})
+	}, func(_, _ string) bool { return false })
 }
 
-// sparingWatcher is a DiscovererWatcher that asks before it looks at what was
-// written: it does not tell of what is needless. The Database has only its ID and
-// Path.
-type sparingWatcher interface {
-	watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error)
-}
-
-func (g *GlobDiscoverer) watch(ctx context.Context, notify func(WatchEvent), needless func(Database) bool) (run func(), err error) {
+// watch does what Watch does, but asks before it looks at what was written: it does not
+// notify of what is needless.
+func (g *GlobDiscoverer) watch(ctx context.Context, notify func(survey.Change), needless func(id, path string) bool) (run func(), err error) {
 	if g.err != nil {
 		return nil, g.err
 	}
-	types := [...]WatchEventType{discover.Changed: WatchChanged, discover.Gone: WatchGone, discover.Rescan: WatchRescan, discover.Polls: WatchPolls}
 	return g.glob.Watch(ctx, func(ev discover.Event) {
-		told := WatchEvent{Type: types[ev.Type]}
+		c := survey.Change{Type: ev.Type}
 		if ev.Err != nil {
-			told.Err = listingError(ev.Err)
+			c.Err = listingError(ev.Err)
 		}
 		if ev.Type == discover.Changed {
-			told.Database = g.database(ev.File)
+			c.Database = g.database(ev.File)
 		}
-		notify(told)
-	}, func(id, path string) bool { return needless(Database{ID: ID(id), Path: path}) }), nil
+		notify(c)
+	}, needless), nil
 }
 
 // Static returns a Discoverer of a fixed list. IDs must be unique and not
@@ -469,49 +445,78 @@ func (s *static) Locate(id ID) (Database, bool) {
 }
 
 // pathsOf returns the path as the caller wrote it.
-func (s *static) pathsOf(id ID) []string {
-	if db, ok := s.Locate(id); ok {
+func (s *static) pathsOf(id string) []string {
+	if db, ok := s.Locate(ID(id)); ok {
 		return []string{db.Path}
 	}
 	return nil
 }
 
-// extent is what the listing of a Discoverer did not cover.
-type extent struct {
-	d Discoverer
-	discover.Extent
+// rootOf is the root of a discoverer; "" if it has none.
+func rootOf(d Discoverer) string {
+	if r, ok := d.(DiscovererRoot); ok {
+		return r.Root()
+	}
+	return ""
 }
 
-// add takes in an error of the listing.
-func (x *extent) add(err error) { x.Add(unlisted(err)) }
-
-// may reports whether the database may be in what was not covered. It asks the
-// Discoverer, so the lock must not be held.
-func (x *extent) may(id ID, path string) bool {
-	switch {
-	case x.All:
-		return true
-	case x.Complete():
-		return false
-	case x.Below(path):
-		return true
+// rootsOf are the roots of all discoverers.
+func rootsOf(all []Discoverer) (roots []string) {
+	for _, d := range all {
+		if g, ok := d.(globbing); ok {
+			roots = append(roots, g.roots()...)
+		} else {
+			roots = append(roots, rootOf(d))
+		}
 	}
-	switch d := x.d.(type) {
-	case pathLister:
-		return slices.ContainsFunc(d.pathsOf(id), x.Below)
-	case DiscovererLocator:
-		db, ok := d.Locate(id)
-		return !ok || x.Below(db.Path)
-	}
-	// It may be listed by a symlink, in a directory that cannot be read.
-	return !fsid.OrZero(path).IsZero()
+	return roots
 }
 
-// partial reports whether what was not covered is less than everything: the root of
-// the Discoverer was read.
-func (x *extent) partial() bool {
-	if r, ok := x.d.(DiscovererRoot); ok && r.Root() != "" && x.Below(r.Root()) {
-		return false
+// surveyed are the discoverers as the survey asks them, which never enters the state
+// directory: it holds SQLite files that are no tenant's.
+func surveyed(all []Discoverer, stateDir string) (out []survey.Discoverer) {
+	for _, d := range all {
+		if g, ok := d.(globbing); ok {
+			d = g.excluding(stateDir)
+		}
+		out = append(out, surveyedOf(d))
 	}
-	return !x.All
+	return out
+}
+
+func surveyedOf(d Discoverer) survey.Discoverer {
+	s := survey.Discoverer{Unlisted: unlisted, Root: rootOf(d)}
+	if l, ok := d.(DiscovererLocator); ok {
+		s.Locate = func(id string) (registry.Database, bool) {
+			db, ok := l.Locate(ID(id))
+			return db.inner(), ok
+		}
+	}
+	if l, ok := d.(pathLister); ok {
+		s.Paths = l.pathsOf
+	}
+	if g, ok := d.(globbing); ok {
+		// The walk goes on while what it found is taken in, so that a first listing of
+		// 100,000 has two cores.
+		s.List = func(ctx context.Context) iter.Seq2[survey.Listed, error] { return discover.Ahead(g.list(ctx)) }
+		s.Watch = g.watch
+		return s
+	}
+	s.List = func(ctx context.Context) iter.Seq2[survey.Listed, error] {
+		return func(yield func(survey.Listed, error) bool) {
+			for db, err := range d.Discover(ctx) {
+				if !yield(survey.Listed{Database: db.inner()}, err) {
+					return
+				}
+			}
+		}
+	}
+	if w, ok := d.(DiscovererWatcher); ok {
+		s.Watch = func(ctx context.Context, notify func(survey.Change), _ func(id, path string) bool) (func(), error) {
+			return w.Watch(ctx, func(ev WatchEvent) {
+				notify(survey.Change{Type: discover.EventType(ev.Type), Database: ev.Database.inner(), Err: ev.Err})
+			})
+		}
+	}
+	return s
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"syscall"
 	"testing"
+
+	"github.com/multidb-go/multidb/internal/survey"
 )
 
 func TestOnlyAnErrorThatNamesPathsSaysWhatWasNotListed(t *testing.T) {
@@ -72,13 +74,13 @@ func TestADatabaseIsKeptByEachOfItsNames(t *testing.T) {
 		{located{"a": "/data/a"}, "a", "/v/a", "/else", false}, //
 		{located{}, "a", "/v/a", "/else", true},                // that does not know it any more
 	} {
-		x := extent{d: tt.d}
-		x.add(&UnlistedError{Paths: []string{tt.part}})
-		if got := x.may(tt.id, tt.path); got != tt.want {
+		x := survey.NewExtent(surveyedOf(tt.d))
+		x.Note(&UnlistedError{Paths: []string{tt.part}})
+		if got := x.May(string(tt.id), tt.path); got != tt.want {
 			t.Errorf("%s at %s, without %s: %v, want %v", tt.id, tt.path, tt.part, got, tt.want)
 		}
-		x.add(syscall.EIO)
-		if !x.may(tt.id, tt.path) {
+		x.Note(syscall.EIO)
+		if !x.May(string(tt.id), tt.path) {
 			t.Errorf("%s: not kept when anything may be missing", tt.id)
 		}
 	}
@@ -87,10 +89,10 @@ func TestADatabaseIsKeptByEachOfItsNames(t *testing.T) {
 func TestADatabaseWhoseNamesNobodyKnowsIsKeptWhileItsFileIsThere(t *testing.T) {
 	dir := t.TempDir()
 	makeFiles(t, dir, "a.db")
-	x := extent{d: struct{ Discoverer }{}} // it cannot locate
-	x.add(&UnlistedError{Paths: []string{"/else"}})
+	x := survey.NewExtent(surveyedOf(struct{ Discoverer }{})) // it cannot locate
+	x.Note(&UnlistedError{Paths: []string{"/else"}})
 	for name, want := range map[string]bool{"a.db": true, "b.db": false} {
-		if got := x.may("a", filepath.Join(dir, name)); got != want {
+		if got := x.May("a", filepath.Join(dir, name)); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}

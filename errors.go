@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/registry"
@@ -13,14 +14,16 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store/file"
 	"github.com/multidb-go/multidb/internal/store/s3"
+	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/multidb-go/multidb/internal/volume"
 )
 
 // Errors of configuration.
 var (
 	// ErrInvalidOption is returned when an option, a pattern or a template is
 	// wrong; the message says what to write instead.
-	ErrInvalidOption = errors.New("invalid option")
+	ErrInvalidOption = survey.ErrInvalid
 )
 
 // Errors of the Manager's life cycle.
@@ -32,11 +35,11 @@ var (
 	ErrClosed = life.ErrClosed
 	// ErrInUse is returned when another Manager holds the state directory, or
 	// when a database is leased and the operation needs it free.
-	ErrInUse = errors.New("in use")
+	ErrInUse = conduct.ErrInUse
 	// ErrRootMissing is returned by Start when a discovery root does not exist, and
 	// by Acquire when a database would be created in a root that does not exist or
 	// is not the directory it was before, as when its volume is not mounted.
-	ErrRootMissing = errors.New("discovery root is not there")
+	ErrRootMissing = volume.ErrRootMissing
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
 	ErrNotDurable = errors.New("not durable yet")

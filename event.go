@@ -1,6 +1,10 @@
 package multidb
 
-import "time"
+import (
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fleet"
+)
 
 // EventType says what happened.
 type EventType uint8
@@ -48,53 +52,16 @@ type Event struct {
 	Err      error  // what went wrong, if anything did
 }
 
-// unlock releases mu and then tells the events that came up under it, those of one
-// database in their order, without the lock: an observer may call the Manager.
-func (m *Manager) unlock() {
-	for _, err := range m.trouble.Take() {
-		m.events = append(m.events, Event{Type: EventState, Path: m.dir, Err: err})
+// deliver passes an event on to the log and the observer. No lock is held: an observer
+// may call the Manager.
+func (m *Manager) deliver(of fleet.Event) {
+	ev := Event{
+		Type: EventType(of.Type), Time: m.cfg.now(), ID: ID(of.ID), Path: of.Path,
+		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Err: of.Err,
 	}
-	if len(m.events) == 0 {
-		m.mu.Unlock()
-		return
+	if of.Op != "" {
+		ev.Err = opError(of.Op, ev.ID, of.Err)
 	}
-	mine := m.telling.Take(m.events)
-	m.events = nil
-	m.mu.Unlock()
-	m.tellFrom(mine, 0)
-}
-
-// tellFrom tells events from the i-th on, and then what came up for their databases
-// meanwhile. Where the observer panics the others are told all the same before the
-// panic goes on: nobody else would, as they are claimed.
-func (m *Manager) tellFrom(events []Event, i int) {
-	whole := false
-	defer func() {
-		if !whole {
-			m.tellFrom(events, i+1)
-		}
-	}()
-	for len(events) > 0 {
-		for ; i < len(events); i++ {
-			m.tell(events[i])
-		}
-		m.mu.Lock()
-		events, i = m.telling.Done(events), 0
-		m.mu.Unlock()
-	}
-	whole = true
-}
-
-// emit tells one event. Never called with the lock held.
-func (m *Manager) emit(ev Event) {
-	m.mu.Lock()
-	m.events = append(m.events, ev)
-	m.unlock()
-}
-
-// tell tells the observer and the log.
-func (m *Manager) tell(ev Event) {
-	ev.Time = m.cfg.now()
 	args := make([]any, 0, 10)
 	if ev.ID != "" {
 		args = append(args, "id", string(ev.ID))

@@ -11,17 +11,14 @@ const MaxAbsent = 1024
 
 // AbsentLen is of how many databases that went something is kept in memory.
 func AbsentLen(m *Manager) int {
-	m.mu.Lock()
-	defer m.unlock()
-	return m.absent.Len()
+	_, absent := m.fleet.Kept()
+	return absent
 }
 
 // PerDatabase is the sum of what is kept in memory by database, but for the absent ones.
 func PerDatabase(m *Manager) int {
-	m.mu.Lock()
-	defer m.unlock()
-	return m.reg.Kept() + len(m.sniffing) + len(m.runs) +
-		len(m.logs.IDs()) + len(m.strays) + len(m.orders) + len(m.opening) + len(m.backlogs)
+	kept, _ := m.fleet.Kept()
+	return kept + len(m.logs.IDs()) + m.opener.Waiting()
 }
 
 // CatalogRows writes what the catalog has queued and counts its rows.

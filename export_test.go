@@ -38,16 +38,8 @@ func CacheBytes(m *Manager) int64 { return m.cache.Size() }
 // RunOnce runs a database once, as a worker does when it is due, and reports
 // whether a look at unchanged files was or would be enough.
 func RunOnce(ctx context.Context, m *Manager, id ID) bool {
-	m.mu.Lock()
-	e := m.reg.Get(string(id))
-	m.fleet.Request(e.item, m.cfg.now())
-	it, action, ok := m.fleet.Next(m.cfg.now())
-	m.unlock()
-	if !ok {
-		return false // a worker has it
-	}
-	m.job(it.Value, action)(ctx)
-	return e.peekLocked().Clean()
+	e, err := m.fleet.Lookup(string(id))
+	return err == nil && m.conductor.RunOnce(ctx, e) && m.fleet.IsClean(e)
 }
 
 // FlushCatalog writes what the catalog has queued.

@@ -1,7 +1,13 @@
 package multidb_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +18,11 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
+	"conduct":        "fleet volume registry replicate catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"fleet":          "registry replicate schedule budget life notify fsid ship",
+	"opener":         "conduct fleet volume registry replicate pool restore store life fsid ship sqlitedb",
+	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
+	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
@@ -39,7 +50,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "fleet", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
@@ -72,6 +83,105 @@ func TestImportsPointDown(t *testing.T) {
 	if seen < 20 { // there were 45 when this was written
 		t.Errorf("only %d imports among internal packages were seen", seen)
 	}
+}
+
+// TestTheWalksOfTheDesignGoDown: every function that docs/DESIGN.md names in its three
+// walks exists, and each step is in the room of the one that it belongs to, or in one
+// that this may import.
+func TestTheWalksOfTheDesignGoDown(t *testing.T) {
+	design, err := os.ReadFile("docs/DESIGN.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, walks, _ := strings.Cut(string(design), "## Three walks")
+	walks, _, _ = strings.Cut(walks, "\n## ")
+	step := regexp.MustCompile("^( *)- `([a-z0-9]+)\\.([A-Za-z]+)`")
+	declared := map[string]map[string]bool{}
+	var above []string // the rooms of the steps that the next one may belong to
+	n := 0
+	for line := range strings.Lines(walks) {
+		m := step.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		n++
+		depth, room, name := len(m[1])/2, m[2], m[3]
+		if declared[room] == nil {
+			declared[room] = functions(t, room)
+		}
+		if !declared[room][name] {
+			t.Errorf("%s.%s does not exist", room, name)
+		}
+		if above = append(above[:depth], room); depth == 0 {
+			continue
+		}
+		if from := above[depth-1]; from != room && from != "multidb" && !reaches(from, room) {
+			t.Errorf("%s.%s belongs to a step in %s, which is not above it", room, name, from)
+		}
+	}
+	if n < 40 { // there were 49 when this was written
+		t.Errorf("only %d steps were seen", n)
+	}
+}
+
+// TestTheLinesThatReliabilityNamesAreThere: each rule that docs/RELIABILITY.md says was
+// removed once stands where it says.
+func TestTheLinesThatReliabilityNamesAreThere(t *testing.T) {
+	b, err := os.ReadFile("docs/RELIABILITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, ref := range regexp.MustCompile("`([a-z0-9/_]+\\.go)`((?:, `[A-Za-z]+`)*)").FindAllStringSubmatch(string(b), -1) {
+		file := filepath.Join("internal", strings.TrimPrefix(ref[1], "internal/"))
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Errorf("%s: %v", ref[1], err)
+			continue
+		}
+		for _, name := range regexp.MustCompile("[A-Za-z]+").FindAllString(ref[2], -1) {
+			if n++; !regexp.MustCompile(`\b` + name + `\b`).Match(src) {
+				t.Errorf("%s has no %s", ref[1], name)
+			}
+		}
+	}
+	if n < 20 { // there were 32 when this was written
+		t.Errorf("only %d names were seen", n)
+	}
+}
+
+// reaches reports whether a room may import another, or may import one that may.
+func reaches(from, to string) bool {
+	return slices.ContainsFunc(strings.Fields(below[from]), func(next string) bool { return next == to || reaches(next, to) })
+}
+
+// functions are the names of the functions and methods of a room, tests left out.
+func functions(t *testing.T, room string) map[string]bool {
+	t.Helper()
+	dir := filepath.Join("internal", room)
+	if room == "multidb" {
+		dir = "."
+	}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: %v", dir, err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok {
+				names[fn.Name.Name] = true
+			}
+		}
+	}
+	return names
 }
 
 // within reports whether a package is at a path or below it.

@@ -9,82 +9,49 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/budget"
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/lag"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/life"
-	"github.com/multidb-go/multidb/internal/notify"
-	"github.com/multidb-go/multidb/internal/pool"
+	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/rounds"
-	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/worker"
+	"github.com/multidb-go/multidb/internal/store/identity"
+	"github.com/multidb-go/multidb/internal/survey"
+	"github.com/multidb-go/multidb/internal/volume"
 )
 
 // Manager follows a fleet of SQLite databases. Make it with New, then Start it,
 // and Close it when done. Its methods are safe for concurrent use.
 type Manager struct {
-	cfg   config
-	epoch time.Time // of every moment
+	cfg config
+
+	// Made by New.
+	fleet   *fleet.Fleet    // what is known of all databases, and the only lock of it
+	volumes *volume.Volumes // on which they stand
+	survey  *survey.Survey  // finds them
+	logs    *replicate.Logs // beside them
+	lag     lag.Window      // of their commits
+	closing chan struct{}   // one Close at a time: whoever has put something in
 
 	// Made by Start, not changed afterwards.
-	dir        string // the state directory
-	catalog    *catalog.Catalog
-	cache      *levels.Cache // nil: none
-	replicator *replicate.Replicator
-	// sessions are the runs whose files at the replica are ours.
-	sessions *catalog.Sessions
-	workers  *worker.Pool
-	pool     *pool.Pool[*entry, *tenant]
-	ctx      context.Context // ends when Close has finished with everything
-	cancel   context.CancelFunc
-	joined   sync.WaitGroup // the scanner and the catalog's flusher
-
-	stopScan   context.CancelFunc // the watchers' too
-	discovered []Discoverer       // the options', without the state directory
-	roots      registry.Roots     // of all discoverers
-	closing    chan struct{}      // one Close at a time: whoever has put something in; before mu
-
-	scanning sync.WaitGroup          // the watchers and the scanner
-	rounds   *rounds.Rounds[unknown] // from the watchers to the scanner
-
-	counters counters
-	trouble  notify.Errors // of the state directory, from whoever met it, under whatever lock
-	watched  atomic.Bool   // all discoverers tell of changes
-
-	jobs sync.Pool // of *job
-	age  *fsid.AgeClock
-	logs *replicate.Logs
-
-	// mu guards what follows, the entries' fields that say so, and the schedule.
-	// It is the innermost lock but for the pool's, and nothing does I/O or calls
-	// user code under it; release it with unlock, which tells the events.
-	mu       sync.Mutex
-	life     life.Life
-	telling  *notify.Order[ID, Event]
-	reg      *registry.Registry[entry]
-	silent   time.Time         // when the replica last did not say whether it has a backup
-	absent   *replicate.Absent // what spares WithRestoreOnOpen a listing
-	lastDir  lastDir
-	sniffing map[ID]chan struct{}
-	fleet    *schedule.Fleet[*entry]
-	fresh    []*entry                     // unread
-	wals     *budget.Budget[*entry]       // the sizes of their WALs
-	events   []Event                      // to be told by unlock
-	runs     map[*entry]*job              // in progress, as many as there are workers
-	strays   map[*entry]fsid.ID           // the file of a lease that was given back when it was no longer theirs
-	orders   map[*entry]*order            // for the next run
-	opening  map[*entry]*order            // for the pool, when it opens the database
-	backlogs map[*entry]replicate.Backlog // of those of which the replica lacks something
-	deferred int                          // entries with a change left local on purpose
-	unwell   ByReason                     // entries by what their health has as error
-	scanErr  map[int]scanTrouble          // the last one told, by discoverer
+	dir       string // the state directory
+	catalog   *catalog.Catalog
+	cache     *levels.Cache      // nil: none
+	conductor *conduct.Conductor // works on the databases
+	opener    *opener.Opener     // opens them for the application
+	ctx       context.Context    // ends when Close has finished with everything
+	cancel    context.CancelFunc
+	stopScan  context.CancelFunc // the watchers too
+	joined    sync.WaitGroup     // the catalog's flusher
 }
 
 // New makes a Manager from options. It does no I/O and starts nothing. All
@@ -94,27 +61,29 @@ func New(opts ...Option) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager{
-		cfg:      cfg,
-		epoch:    cfg.now(),
-		reg:      registry.New(func(e *entry) *registry.Entry { return &e.Entry }),
-		absent:   replicate.NewAbsent(cfg.grace / 2),
-		sniffing: map[ID]chan struct{}{},
-		scanErr:  map[int]scanTrouble{},
-		telling:  notify.NewOrder(func(ev Event) ID { return ev.ID }),
-		closing:  make(chan struct{}, 1),
-		runs:     map[*entry]*job{},
-		backlogs: map[*entry]replicate.Backlog{},
-		logs:     replicate.NewLogs(cfg.now),
-		strays:   map[*entry]fsid.ID{},
-		orders:   map[*entry]*order{},
-		opening:  map[*entry]*order{},
-
-		rounds: rounds.New[unknown](unknownQueue),
-	}
-	m.age = &fsid.AgeClock{Keep: max(cfg.retention, cfg.l0Retention)}
-	m.fleet = schedule.New(cfg.limits(), cfg.rand, m.onTier)
-	m.wals = budget.New[*entry](cfg.maxTotalWALSize)
+	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
+	m.fleet = fleet.New(fleet.Config{
+		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(),
+		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
+		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
+		AbsentWindow: cfg.grace / 2,
+		Reasons:      reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
+		Due: func() { m.conductor.Due() },
+		Forget: func(id string) {
+			m.logs.Forget(id)
+			m.catalog.Delete(id)
+		},
+		Deliver: m.deliver,
+		AsEvent: func(err error) fleet.Event {
+			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
+		},
+	})
+	m.volumes = volume.New(volume.Config{Fleet: m.fleet, MissingRoots: cfg.missingRoots, Emptied: cfg.emptiedVolumes, Now: cfg.now})
+	m.survey = survey.New(survey.Config{
+		Fleet: m.fleet, Volumes: m.volumes, Prefix: m.cfg.prefix,
+		Watch: cfg.watch, Interval: cfg.scanInterval, RetentionInterval: cfg.retentionInterval,
+		Now: cfg.now, Stat: cfg.stat,
+	})
 	return m, nil
 }
 
@@ -131,107 +100,175 @@ func New(opts ...Option) (*Manager, error) {
 func (m *Manager) Start(ctx context.Context) (err error) {
 	ctx, abort := context.WithCancelCause(ctx)
 	defer abort(nil)
-	m.mu.Lock()
-	may := m.life.Start(func() { abort(ErrClosed) })
-	m.unlock()
+	may := false
+	m.fleet.Life(func(l *life.Life) { may = l.Start(func() { abort(ErrClosed) }) })
 	if !may {
 		return fmt.Errorf("multidb: start: %w", errors.New("a Manager can be started only once, and not after Close"))
 	}
 	served := false // also where a discoverer or the observer panics
-	defer func() {
-		m.mu.Lock()
-		m.life.Started(served)
-		m.unlock()
-	}()
+	defer func() { m.fleet.Life(func(l *life.Life) { l.Started(served) }) }()
 	if err = m.start(ctx); err != nil && errors.Is(context.Cause(ctx), ErrClosed) {
-		err = fmt.Errorf("multidb: start: %w", ErrClosed)
+		err = ErrClosed
 	}
-	served = err == nil
-	return err
+	if served = err == nil; !served {
+		return fmt.Errorf("multidb: start: %w", err)
+	}
+	return nil
 }
 
 // start does what Start does. If it fails, or panics, nothing of it is left.
 func (m *Manager) start(ctx context.Context) (err error) {
-	dir, err := m.stateDir()
+	dir, err := m.cfg.statePath()
 	if err != nil {
-		return fmt.Errorf("multidb: start: %w", err)
+		return err
 	}
-	if err := m.findRoots(dir); err != nil {
-		return fmt.Errorf("multidb: start: %w", err)
+	if err := m.volumes.Find(rootsOf(m.cfg.discoverers), dir); err != nil {
+		return err
 	}
 	m.dir = dir
-	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: func(err error) { m.trouble.Add(err) }})
+	m.catalog, err = catalog.Open(ctx, dir, catalog.Options{OnError: m.fleet.Trouble})
 	if errors.Is(err, catalog.ErrLocked) {
-		return fmt.Errorf("multidb: start: %w: %w; give each Manager its own WithStateDir", ErrInUse, err)
+		return fmt.Errorf("%w: %w; give each Manager its own WithStateDir", ErrInUse, err)
 	} else if err != nil {
-		return fmt.Errorf("multidb: start: state directory (see WithStateDir): %w", err)
+		return fmt.Errorf("state directory (see WithStateDir): %w", err)
 	}
 	whole := false
 	defer func() {
-		if whole {
-			return
+		if !whole {
+			err = errors.Join(err, m.abandon())
 		}
-		if m.cancel != nil {
-			m.cancel()
-		}
-		m.scanning.Wait()
-		if m.pool != nil {
-			err = errors.Join(err, m.pool.Close(context.Background()))
-		}
-		err = errors.Join(err, m.catalog.Abandon())
 	}()
 	if lost := m.catalog.Recovered(); lost != nil {
-		m.emit(Event{Type: EventState, Path: dir, Err: lost})
-	}
-	m.discovered = nil
-	for _, d := range m.cfg.discoverers {
-		if x, ok := d.(excluder); ok {
-			d = x.excluding(dir)
-		}
-		m.discovered = append(m.discovered, d)
-	}
-	m.loadRoots()
-	if err := m.load(ctx); err != nil {
-		return fmt.Errorf("multidb: start: load catalog: %w", err)
+		m.fleet.Emit(fleet.Event{Type: fleet.EventState, Path: dir, Err: lost})
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if err := m.identify(); err != nil {
-		return fmt.Errorf("multidb: start: %w", err)
+		return err
 	}
-	spool := filepath.Join(dir, spoolDir)
-	if err := resetDir(spool); err != nil {
-		return fmt.Errorf("multidb: start: %w", err)
+	if err := m.build(ctx); err != nil {
+		return err
 	}
-	self := session()
-	if m.sessions, err = m.catalog.Begin(ctx, self); err != nil {
-		return fmt.Errorf("multidb: start: %w", err)
+	m.volumes.Load(dir)
+	if err := m.conductor.Load(ctx); err != nil {
+		return fmt.Errorf("load catalog: %w", err)
 	}
-	if m.sessions.Copied() {
-		m.emit(Event{Type: EventState, Path: dir, Err: errCopied})
-	}
-	m.cache = levels.NewCache(m.cfg.cacheSize)
-	m.replicator = m.newReplicator(spool, self)
-	m.pool = m.newPool()
-	m.workers = worker.New(source{m}, m.cfg.uploadConcurrency, m.cfg.now)
-
-	m.age.Trusted(m.cfg.now())
-
-	scanCtx, stop := context.WithCancel(m.ctx)
-	m.stopScan = stop
-	if err := m.watch(scanCtx); err != nil {
-		m.emit(Event{Type: EventWatch, Err: err})
+	var scanCtx context.Context
+	scanCtx, m.stopScan = context.WithCancel(m.ctx)
+	if err := m.survey.Watch(scanCtx); err != nil {
+		m.fleet.Emit(fleet.Event{Type: fleet.EventWatch, Err: err})
 	}
 	began := time.Now()
-	if err := m.scan(ctx); err != nil {
-		return fmt.Errorf("multidb: start: first discovery: %w", err)
+	if err := m.survey.Scan(ctx); err != nil {
+		return fmt.Errorf("first discovery: %w", err)
 	}
 	took := time.Since(began)
 	m.warnIfEmpty()
-	m.workers.Start()
-	m.scanning.Go(func() { m.goRound(scanCtx, took) })
+	m.conductor.Start()
+	m.survey.Go(scanCtx, took)
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
 	whole = true
 	return nil
+}
+
+// abandon ends what a Start that failed has begun.
+func (m *Manager) abandon() (err error) {
+	if m.cancel != nil {
+		m.cancel()
+	}
+	err = m.survey.Wait(context.Background())
+	if m.opener != nil {
+		err = errors.Join(err, m.opener.Close(context.Background()))
+	}
+	return errors.Join(err, m.catalog.Abandon())
+}
+
+// build makes what works on the databases, in the state directory.
+func (m *Manager) build(ctx context.Context) error {
+	c := &m.cfg
+	spool := filepath.Join(m.dir, spoolDir)
+	if err := resetDir(spool); err != nil {
+		return err
+	}
+	self := session()
+	sessions, err := m.catalog.Begin(ctx, self)
+	if err != nil {
+		return err
+	}
+	if sessions.Copied() {
+		m.fleet.Emit(fleet.Event{Type: fleet.EventState, Path: m.dir, Err: errCopied})
+	}
+	// isOurs reports whether a run of a node was one of this state directory.
+	isOurs := func(node, session uint32) bool {
+		return node == uint32(sessions.NodeID()) && sessions.Has(session)
+	}
+	age := &fsid.AgeClock{Keep: max(c.retention, c.l0Retention)}
+	age.Trusted(c.now())
+	m.cache = levels.NewCache(c.cacheSize)
+	replicator := replicate.New(replicate.Config{
+		Ship: ship.New(ship.Config{
+			SpoolDir: spool,
+			Node:     uint32(sessions.NodeID()), Session: self,
+			Mine: isOurs, Copied: sessions.WasCopied(), Boot: c.boot, Window: c.grace / 2,
+			Now: c.now, Stat: func(path string) (fsid.Fingerprint, error) { return c.stat(path, "") },
+		}),
+		Replicated: c.replica != nil,
+		Cache:      m.cache, Logs: m.logs, Mine: isOurs, Aged: age.Trusted,
+		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
+		PagesDir: filepath.Join(m.dir, "pages"),
+		Policy:   c.policy(), RetentionInterval: c.retentionInterval,
+		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
+		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
+		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
+	})
+	client := func(db registry.Database) (litestream.ReplicaClient, error) {
+		return c.replica.ReplicaClient(databaseOf(db))
+	}
+	m.conductor = conduct.New(conduct.Config{
+		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
+		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: client, Prefix: c.prefix,
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
+	})
+	m.opener = opener.New(opener.Config{
+		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
+		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
+		Check: c.integrity.depth(), Unchecked: c.integrity == IntegrityNone, SpoolDir: spool,
+		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
+		Locate: m.survey.Locate, Prefix: c.prefix, Client: client, Hook: c.hook(),
+		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
+	})
+	m.conductor.SetPool(m.opener)
+	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
+	return nil
+}
+
+// identityFile is the memory of a Manager's replica, in the state directory.
+const identityFile = "replica.json"
+
+// identify gives the replica the memory of its identity, if it has one.
+func (m *Manager) identify() error {
+	r, ok := m.cfg.replica.(ReplicaIdentity)
+	if !ok {
+		return nil
+	}
+	memory, err := identity.Open(filepath.Join(m.dir, identityFile), func() error {
+		if m.ctx.Err() != nil {
+			return ErrClosed
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.Identify(memory)
+}
+
+// warnIfEmpty says that nothing was found, which is more often a wrong pattern or volume
+// than a fleet without databases.
+func (m *Manager) warnIfEmpty() {
+	if m.fleet.Len() == 0 && m.ScanErr() == nil {
+		m.fleet.Emit(fleet.Event{Type: fleet.EventEmpty, Path: m.volumes.String(),
+			Err: errors.New("no database was found; are the patterns right, and the volumes mounted?")})
+	}
 }
 
 // spoolDir is the directory of unfinished files, in the state directory.
@@ -259,10 +296,13 @@ func (m *Manager) Close(ctx context.Context) error {
 		return fmt.Errorf("multidb: close: another Close is in progress: %w", context.Cause(ctx))
 	}
 	for {
-		m.mu.Lock()
-		wait, goOn := m.life.Close()
-		left := m.life.Left
-		m.unlock()
+		var wait <-chan struct{}
+		var goOn bool
+		var left error
+		m.fleet.Life(func(l *life.Life) {
+			wait, goOn = l.Close()
+			left = l.Left
+		})
 		switch {
 		case goOn:
 			return m.close(ctx)
@@ -279,37 +319,36 @@ func (m *Manager) Close(ctx context.Context) error {
 
 // close does what is left of Close, stage by stage.
 func (m *Manager) close(ctx context.Context) error {
-	l := &m.life
+	var l *life.Life // Stage belongs to this Close, and so does Left after it is set
+	m.fleet.Life(func(of *life.Life) { l = of })
 	late := func(err error) error {
 		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), err)
 	}
 	if l.Stage == life.Drain {
 		m.stopScan()
-		if err := waitFor(ctx, &m.scanning); err != nil {
-			return late(m.undurable(err))
+		if err := m.survey.Wait(ctx); err != nil {
+			return late(notDurable(m.conductor.Undrained(err)))
 		}
-		if err := m.pool.Close(ctx); err != nil && ctx.Err() != nil {
-			return errors.Join(fmt.Errorf("multidb: close: %w", err), m.undurable(ctx.Err()))
+		if err := m.opener.Close(ctx); err != nil && ctx.Err() != nil {
+			return errors.Join(fmt.Errorf("multidb: close: %w", err), notDurable(m.conductor.Undrained(ctx.Err())))
 		} else if err != nil {
-			m.emit(Event{Type: EventState, Err: fmt.Errorf("close databases: %w", err)})
+			m.fleet.Emit(fleet.Event{Type: fleet.EventState, Err: fmt.Errorf("close databases: %w", err)})
 		}
 		l.Stage = life.Ship
 	}
 	if l.Stage == life.Ship {
-		left := m.shipAll(ctx)
+		left := notDurable(m.conductor.Drain(ctx))
 		if ctx.Err() != nil {
 			return late(left)
 		}
-		m.mu.Lock()
-		l.Left = left
-		m.unlock()
+		m.fleet.Life(func(l *life.Life) { l.Left = left })
 		l.Stage = life.Stop
 	}
 	if l.Stage == life.Stop {
-		if err := m.workers.Stop(ctx); err != nil {
+		if err := m.conductor.Stop(ctx); err != nil {
 			return late(l.Left)
 		}
-		m.persistAll()
+		m.conductor.RecordAll()
 		l.Stage = life.Record
 	}
 	if l.Stage == life.Record {
@@ -319,82 +358,27 @@ func (m *Manager) close(ctx context.Context) error {
 		m.cancel()
 		l.Stage = life.End
 	}
-	if err := waitFor(ctx, &m.joined); err != nil {
+	if err := ctxio.Wait(ctx, &m.joined); err != nil {
 		return late(l.Left)
 	}
 	if c, ok := m.cfg.replica.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
-	m.mu.Lock()
-	l.Closed()
-	m.unlock()
+	m.fleet.Life((*life.Life).Closed)
 	return l.Left
 }
 
-// waitFor waits for goroutines until ctx ends. Then they are waited for by whoever
-// calls it next.
-func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		wg.Wait()
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// notDurable is the error of databases that may not be durable; nil if there are none.
+func notDurable(left []conduct.Unshipped) error {
+	var errs []error
+	for _, u := range left {
+		errs = append(errs, opError("close", ID(u.ID), fmt.Errorf("%w: %w", ErrNotDurable, u.Err)))
 	}
+	return errors.Join(errs...)
 }
-
-// serving returns nil if the Manager is between Start and Close.
-func (m *Manager) servingLocked() error { return m.life.Serving() }
 
 // errCopied is told once by a state directory that is found to be a copy.
 var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")
-
-// newReplicator makes what runs are done with, in this run of the program.
-func (m *Manager) newReplicator(spool string, self uint32) *replicate.Replicator {
-	c := &m.cfg
-	return replicate.New(replicate.Config{
-		Ship: ship.New(ship.Config{
-			SpoolDir: spool,
-			Node:     uint32(m.sessions.NodeID()), Session: self,
-			Mine: m.isOurs, Copied: m.sessions.WasCopied(), Boot: c.boot, Window: c.grace / 2,
-			Now: c.now, Stat: func(path string) (fsid.Fingerprint, error) { return c.stat(path, "") },
-		}),
-		Replicated: c.replica != nil,
-		Cache:      m.cache, Logs: m.logs, Mine: m.isOurs, Aged: m.age.Trusted,
-		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
-		PagesDir: filepath.Join(m.dir, "pages"),
-		Policy:   c.policy(), RetentionInterval: c.retentionInterval,
-		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
-		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
-		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-	})
-}
-
-// isOurs reports whether a run of a node was one of this state directory.
-func (m *Manager) isOurs(node, session uint32) bool {
-	return node == uint32(m.sessions.NodeID()) && m.sessions.Has(session)
-}
-
-// stateDir is where the catalog is.
-func (m *Manager) stateDir() (string, error) {
-	dir := m.cfg.stateDir
-	for _, d := range m.cfg.discoverers {
-		if dir != "" {
-			break
-		}
-		if r, ok := d.(DiscovererRoot); ok && r.Root() != "" {
-			dir = filepath.Join(r.Root(), ".multidb")
-		}
-	}
-	if dir == "" {
-		return "", fmt.Errorf("%w: the discoverers have no root; add multidb.WithStateDir(dir)", ErrInvalidOption)
-	}
-	return filepath.Abs(dir)
-}
 
 // resetDir makes an empty directory. What a crash left in it was temporary.
 func resetDir(dir string) error {
@@ -411,13 +395,18 @@ func session() uint32 {
 	return binary.LittleEndian.Uint32(b[:])
 }
 
-// onTier is called by the schedule, under mu.
-func (m *Manager) onTier(it *schedule.Item[*entry], from, to schedule.Tier) {
-	switch {
-	case to == schedule.Cold:
-		m.counters.demotions.Add(1)
-	case from == schedule.Cold:
-		m.counters.promotions.Add(1)
+// replicated is a known database of a Manager with a replica.
+func (m *Manager) replicated(id ID) (*fleet.Entry, error) {
+	if m.cfg.replica == nil {
+		return nil, ErrNoReplica
 	}
-	m.events = append(m.events, Event{Type: EventTier, ID: it.Value.id(), From: tierOf(from), To: tierOf(to)})
+	return m.fleet.Lookup(string(id))
+}
+
+// servesReplica returns nil between Start and Close of a Manager with a replica.
+func (m *Manager) servesReplica() error {
+	if m.cfg.replica == nil {
+		return ErrNoReplica
+	}
+	return m.fleet.Serving()
 }

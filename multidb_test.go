@@ -342,7 +342,7 @@ func TestCloseMissesNoDatabaseThatHasAnotherNameNow(t *testing.T) {
 }
 
 // TestADirectoryRenamedWithTheLogIsOpenedWhileItIsLeased by its old name. Red
-// without the look at the log in standsAlone (volume.go).
+// without the look at the log in claim (internal/opener/opener.go).
 func TestADirectoryRenamedWithTheLogIsOpenedWhileItIsLeased(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()), multidb.WithWatch(false),
 		multidb.WithScanInterval(time.Hour), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))

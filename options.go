@@ -8,12 +8,15 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -101,6 +104,41 @@ func defaults() config {
 	}
 }
 
+// statePath is where the catalog is.
+func (c *config) statePath() (string, error) {
+	dir := c.stateDir
+	for _, d := range c.discoverers {
+		if dir != "" {
+			break
+		}
+		if root := rootOf(d); root != "" {
+			dir = filepath.Join(root, ".multidb")
+		}
+	}
+	if dir == "" {
+		return "", fmt.Errorf("%w: the discoverers have no root; add multidb.WithStateDir(dir)", ErrInvalidOption)
+	}
+	return filepath.Abs(dir)
+}
+
+// prefix asks the factory for the place of a database.
+func (c *config) prefix(db registry.Database) (at fleet.Prefix) {
+	if p, ok := c.replica.(ReplicaPrefixer); ok {
+		at.Path, at.Err = p.Prefix(databaseOf(db))
+	}
+	return at
+}
+
+// hook is the open hook as the inner packages call it; nil: none.
+func (c *config) hook() func(context.Context, registry.Database, *sql.DB) error {
+	if c.openHook == nil {
+		return nil
+	}
+	return func(ctx context.Context, db registry.Database, conn *sql.DB) error {
+		return c.openHook(ctx, databaseOf(db), conn)
+	}
+}
+
 func invalid(option, format string, args ...any) error {
 	return fmt.Errorf("multidb: %s: %w: %s", option, ErrInvalidOption, fmt.Sprintf(format, args...))
 }
@@ -174,6 +212,25 @@ func WithStateDir(dir string) Option {
 		c.stateDir = dir
 		return nil
 	}
+}
+
+// WithMissingRoots sets whether Start accepts a discovery root that does not
+// exist, such as a volume that is mounted later: its databases are found when it
+// is there, until then Healthy is false, and no database is made or restored in
+// it. The state directory must not lie in a root that is missing; see
+// WithStateDir. Default false: Start fails with ErrRootMissing.
+func WithMissingRoots(allow bool) Option {
+	return func(c *config) error { c.missingRoots = allow; return nil }
+}
+
+// WithEmptiedVolumes sets what Start makes of a volume that is another one than
+// the state directory remembers, or of which nothing is left. With true its
+// databases were deleted or the disk replaced on purpose: they are forgotten, and
+// may be made anew or restored. Use it for one start, after a look at the mounts.
+// Default false: the volume counts as not mounted. Its databases fail with
+// ErrMissing, none is forgotten, and none is made in its place.
+func WithEmptiedVolumes(allow bool) Option {
+	return func(c *config) error { c.emptiedVolumes = allow; return nil }
 }
 
 // WithSyncInterval sets how often a hot database is shipped while its WAL

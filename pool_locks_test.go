@@ -43,7 +43,7 @@ func locked(t *testing.T, path string) bool {
 // TestALockOfTheApplicationSurvivesThatItsFileIsFound: where there is neither a WAL
 // nor a journal beside it, the Manager reads the first bytes of the file.
 //
-// Red where readStart (sniff.go) opens it by package os.
+// Red where readStart (internal/sqlitedb/header.go) opens it by package os.
 func TestALockOfTheApplicationSurvivesThatItsFileIsFound(t *testing.T) {
 	root := newTree(t, 1, 1)
 	path := filepath.Join(root, "project0/databases/db0.db")

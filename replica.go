@@ -2,10 +2,8 @@ package multidb
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/superfly/ltx"
 )
 
@@ -96,25 +94,4 @@ type IdentityMemory interface {
 	Remember(place, identity string) error
 	// Name says where it is, for messages that say what to delete.
 	Name() string
-}
-
-// identityFile is the memory of a Manager's replica, in the state directory.
-const identityFile = "replica.json"
-
-// identify gives the replica the memory of its identity, if it has one.
-func (m *Manager) identify() error {
-	r, ok := m.cfg.replica.(ReplicaIdentity)
-	if !ok {
-		return nil
-	}
-	memory, err := identity.Open(filepath.Join(m.dir, identityFile), func() error {
-		if m.ctx.Err() != nil {
-			return ErrClosed
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return r.Identify(memory)
 }

@@ -51,20 +51,17 @@ func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error 
 }
 
 func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error {
-	if m.cfg.replica == nil {
-		return ErrNoReplica
-	}
-	var db Database
-	if e, err := m.lookup(id); err == nil {
-		db = e.database()
+	e, err := m.replicated(id)
+	if err == nil {
+		return restoreDatabase(ctx, m.cfg.replica, databaseOf(e.Database()), opt, m.cfg.logger)
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) {
 		return err
-	} else if at, _, ok := m.locate(id); ok {
-		db = at
-	} else {
+	}
+	db, _, ok := m.survey.Locate(string(id))
+	if !ok {
 		return ErrNotFound
 	}
-	return restoreDatabase(ctx, m.cfg.replica, db, opt, m.cfg.logger)
+	return restoreDatabase(ctx, m.cfg.replica, databaseOf(db), opt, m.cfg.logger)
 }
 
 // restoreDatabase makes the database file from what the factory keeps of db.

@@ -26,7 +26,8 @@ import (
 // It has been seen red without each of these:
 // the state moves only after the replica's answer (internal/ship/write.go, write);
 // the bound of the hot tier (internal/schedule/tier.go, activate); what Close
-// names (sync.go, shipThese); the records that a start loads (persist.go, load).
+// names (internal/conduct/drain.go, shipAll); the records that a start loads
+// (internal/conduct/record.go, Load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
 	var total tally
 	eachSeed(t, 100, &total, func(t *testing.T, seed uint64, dir string) {

@@ -62,7 +62,7 @@ func TestTwoWritesWithinOneTickAreBothFound(t *testing.T) {
 
 // TestAWriteWithinTheTickOfTheLastLookIsFoundAfterACrash: the catalog, of which
 // this is a copy from the midst of a run, must not take the second write for the
-// first. Red without !w.young in persist.go.
+// first. Red without !st.young in Record (internal/replicate/state.go).
 func TestAWriteWithinTheTickOfTheLastLookIsFoundAfterACrash(t *testing.T) {
 	dir := memoryDir(t)
 	synctest.Test(t, func(t *testing.T) {

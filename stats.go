@@ -1,7 +1,6 @@
 package multidb
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/lag"
@@ -71,27 +70,23 @@ type PoolStats struct {
 
 // Stats returns the totals. It costs the same however many databases there are.
 func (m *Manager) Stats() Stats {
-	var s Stats
-	m.mu.Lock()
-	var backing int
-	s.Cold, s.Warm, s.Hot, s.Running, backing, s.Stopped = m.fleet.Counts()
-	s.Databases, s.Failing = m.reg.Len(), backing
-	s.Pending, s.Ignored, s.Unwell = m.deferred, m.reg.RefusalsLen(), m.unwell
-	s.FailingScans = len(m.scanErrsLocked())
-	served := m.life.Served()
-	m.unlock()
-	c := &m.counters
-	s.Promotions, s.Demotions = c.promotions.Load(), c.demotions.Load()
-	s.Transactions, s.Bytes = c.transactions.Load(), c.bytes.Load()
-	s.Resyncs, s.Compactions, s.Snapshots = c.resyncs.Load(), c.compactions.Load(), c.snapshots.Load()
-	for i := range s.FailuresBy {
-		s.FailuresBy[i] = c.failures[i].Load()
+	now, total := m.fleet.Counts()
+	scanErrs, _ := m.scanErrs()
+	s := Stats{
+		Databases: now.All, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
+		Running: now.Running, Failing: now.BackingOff, Stopped: now.Stopped,
+		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs),
+		Unwell:     ByReason(now.Failing),
+		Promotions: total.Promotions, Demotions: total.Demotions,
+		Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
+		Compactions: total.Compactions, Snapshots: total.Snapshots,
+		FailuresBy: ByReason(total.Failures),
+		Lag:        LagHistogram(m.lag.Histogram()),
 	}
 	s.Failures = s.FailuresBy.Total()
-	s.LagP50, s.LagP99 = c.lag.Quantiles(m.cfg.now())
-	s.Lag = LagHistogram(c.lag.Histogram())
-	if served {
-		p := m.pool.Stats()
+	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
+	if now.Served {
+		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}
 	}
@@ -99,11 +94,4 @@ func (m *Manager) Stats() Stats {
 		s.Requests = r.RequestStats()
 	}
 	return s
-}
-
-type counters struct {
-	promotions, demotions, transactions, bytes, resyncs atomic.Int64
-	compactions, snapshots                              atomic.Int64
-	failures                                            [reasons]atomic.Int64
-	lag                                                 lag.Window
 }

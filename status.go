@@ -1,11 +1,12 @@
 package multidb
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/fleet"
 )
 
 // Status is what is known of one database.
@@ -44,85 +45,25 @@ type Status struct {
 // Status returns what is known of one database. The error is ErrNotFound, or why
 // a file was refused (ErrNotDatabase, ErrConflict), as *Error.
 func (m *Manager) Status(id ID) (Status, error) {
-	e, err := m.lookup(id)
+	e, err := m.fleet.Lookup(string(id))
 	if err != nil {
 		return Status{}, opError("status", id, err)
 	}
-	m.mu.Lock()
-	defer m.unlock()
-	return m.statusLocked(e), nil
+	return statusOf(m.fleet.Status(e)), nil
 }
 
-func (m *Manager) statusLocked(e *entry) Status {
-	h := &e.health
-	s := Status{
-		Database: e.database(), Tier: tierOf(e.item.Tier()), Prefix: e.Prefix().String(),
-		TXID: h.txid, SyncedAt: m.when(h.syncedAt), LastWrite: e.item.LastWrite(), WALSize: h.walSize,
-		Leased: e.item.Pinned(), Err: opError("sync", e.id(), h.err), ErrSince: m.when(h.errSince),
-		Failures: e.item.Failures(),
+func statusOf(s fleet.Status) Status {
+	db := databaseOf(s.Identity.Database())
+	return Status{
+		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, SyncedAt: s.SyncedAt,
+		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
+		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
+		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
 	}
-	b := m.backlogLocked(e)
-	s.WALPos, s.LagBytes = b.WALEnd, b.Lag
-	if e.deferred {
-		s.PendingSince = m.when(h.dirtySince)
-	}
-	s.Lag = m.lagLocked(e, m.cfg.now())
-	return s
 }
 
-// neverShippedLocked notes that the replica, as far as is known here, has nothing
-// of a database that is new here, or had another place: since it was last written.
-// A run that finds everything shipped, or nothing in it, says otherwise.
-func (m *Manager) neverShippedLocked(e *entry, written time.Time) {
-	if m.cfg.replica == nil {
-		return
-	}
-	now := m.cfg.now()
-	if !written.After(time.Unix(0, 0)) || written.After(now) {
-		written = now
-	}
-	e.health.dirtySince = m.momentOfFile(written)
-}
-
-// lagLocked is how long there has been something to ship, how long the database
-// has waited for its turn to be looked at, or how long the run in progress has
-// taken: one that hangs is seen by nothing else.
-func (m *Manager) lagLocked(e *entry, now time.Time) time.Duration {
-	var lag time.Duration
-	if e.health.dirtySince != 0 && !e.deferred && !e.Unread { // else it may be no database
-		lag = now.Sub(m.when(e.health.dirtySince))
-	}
-	if due, ok := e.item.NextDue(); ok && m.cfg.replica != nil {
-		lag = max(lag, now.Sub(due))
-	}
-	if r := m.runs[e]; e.item.Running() && r != nil && m.cfg.replica != nil {
-		// Shipped, perhaps, and now compacted: whatever is committed meanwhile
-		// waits, and where the replica does not answer it waits long.
-		lag = max(lag, now.Sub(r.started)-m.cfg.syncInterval)
-	}
-	return max(lag, 0)
-}
-
-// setErrLocked changes why a database is not being shipped, and since when.
-func (m *Manager) setErrLocked(e *entry, err error) {
-	h := &e.health
-	if h.err != nil {
-		m.unwell[ReasonOf(h.err)]--
-	}
-	if err != nil {
-		m.unwell[ReasonOf(err)]++
-	}
-	switch {
-	case err == nil:
-		h.errSince = 0
-	case h.err == nil:
-		h.errSince = m.moment(m.cfg.now())
-	}
-	h.err = err
-}
-
-// sickest is how many databases Healthy names at most.
-const sickest = 10
+// worstNamed is how many databases Healthy names at most.
+const worstNamed = 10
 
 // Healthy reports whether every database is at the replica but for the last
 // maxLag, and names the worst ten that are not: those that fail, are fenced or
@@ -133,54 +74,43 @@ const sickest = 10
 // one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
 // not replicated. It looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
-	m.mu.Lock()
-	defer m.unlock()
-	now := m.cfg.now()
-	for e := range m.reg.All() {
-		if e.health.err == nil && m.lagLocked(e, now) <= maxLag {
-			continue
-		}
-		worst = append(worst, m.statusLocked(e))
-		if len(worst) > 20*sickest {
-			worst = trimWorst(worst)
-		}
+	if errs, since := m.scanErrs(); len(errs) > 0 {
+		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
 	}
-	worst = trimWorst(worst)
-	if err := m.scanErrLocked(); err != nil {
-		s := Status{Err: fmt.Errorf("discovery: %w", err), ErrSince: m.scanErrSinceLocked()}
-		worst = append([]Status{s}, worst...)[:min(len(worst)+1, sickest)]
+	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
+		worst = append(worst, statusOf(s))
 	}
 	return len(worst) == 0, worst
-}
-
-// trimWorst keeps those with the most lag, errors first.
-func trimWorst(a []Status) []Status {
-	slices.SortFunc(a, func(x, y Status) int {
-		if (x.Err != nil) != (y.Err != nil) {
-			if x.Err != nil {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Compare(y.Lag, x.Lag)
-	})
-	return a[:min(len(a), sickest)]
 }
 
 // All returns the status of every database, in no order. It does not hold up
 // the Manager: databases that come and go meanwhile may be in it or not.
 func (m *Manager) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
-		m.mu.Lock()
-		all := slices.Collect(m.reg.All())
-		m.unlock()
-		for _, e := range all {
-			m.mu.Lock()
-			s, gone := m.statusLocked(e), e.Removed
-			m.unlock()
-			if !gone && !yield(s) {
+		for _, e := range m.fleet.All() {
+			if s := m.fleet.Status(e); !s.Removed && !yield(statusOf(s)) {
 				return
 			}
 		}
 	}
+}
+
+// ScanErr returns why the last listing of the databases was not whole, nil if it
+// was: of every discoverer that failed, joined, and ErrRootMissing where another
+// volume stands in the place of one that was known. What was not listed is not
+// shipped, and so Healthy is false. A listing that says which parts it could not
+// read (UnlistedError) is told by EventScanFailed alone. Safe for concurrent use.
+func (m *Manager) ScanErr() error {
+	errs, _ := m.scanErrs()
+	return errors.Join(errs...)
+}
+
+// scanErrs are the parts of ScanErr, and since when there have been any.
+func (m *Manager) scanErrs() (errs []error, since time.Time) {
+	errs, since = m.survey.Errs()
+	away, first := m.volumes.Away()
+	if len(away) > 0 && (since.IsZero() || first.Before(since)) {
+		since = first
+	}
+	return append(errs, away...), since
 }

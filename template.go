@@ -57,7 +57,7 @@ func (p *Pattern) Match(path string) (values []Var, ok bool) {
 	if !ok {
 		return nil, false
 	}
-	return varsOf(&p.p, id), true
+	return varsOf[Var](&p.p, id), true
 }
 
 // PathFor returns the Database that an ID would have under this pattern,
@@ -69,17 +69,17 @@ func (p *Pattern) PathFor(id ID) (db Database, ok bool) {
 	if !ok {
 		return Database{}, false
 	}
-	return Database{ID: id, Path: path, Vars: varsOf(&p.p, string(id)), RelPath: rel}, true
+	return Database{ID: id, Path: path, Vars: varsOf[Var](&p.p, string(id)), RelPath: rel}, true
 }
 
 // varsOf returns the values that a pattern captured for an ID.
-func varsOf(p *pattern.Pattern, id string) []Var {
+func varsOf[V ~struct{ Name, Value string }](p *pattern.Pattern, id string) []V {
 	if len(p.Names()) == 0 {
 		return nil
 	}
-	vars := make([]Var, 0, len(p.Names()))
+	vars := make([]V, 0, len(p.Names()))
 	for name, value := range p.Values(id) {
-		vars = append(vars, Var{name, value})
+		vars = append(vars, V{name, value})
 	}
 	return vars
 }

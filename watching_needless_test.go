@@ -2,8 +2,6 @@ package multidb
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +11,7 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/multidb-go/multidb/internal/schedule"
+	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/watch"
 )
 
@@ -44,8 +42,8 @@ func TestAWriteThatIsNeedlessIsNotToldAndANewNameIs(t *testing.T) {
 		g.glob.Notifications = func() (watch.Source, error) { return s, nil }
 		var got []string
 		ctx, stop := context.WithCancel(t.Context())
-		run, err := g.watch(ctx, func(ev WatchEvent) { got = append(got, fmt.Sprint(ev.Type, ev.Database.ID)) },
-			func(db Database) bool { return db.ID == "a" })
+		run, err := g.watch(ctx, func(c survey.Change) { got = append(got, fmt.Sprint(c.Type, c.Database.ID)) },
+			func(id, _ string) bool { return id == "a" })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,71 +71,5 @@ func TestAWriteThatIsNeedlessIsNotToldAndANewNameIs(t *testing.T) {
 		}
 		stop()
 		<-done
-	})
-}
-
-// TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway takes each reason away.
-func TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway(t *testing.T) {
-	root, state := t.TempDir(), t.TempDir()
-	rep, err := NewFileReplica(t.TempDir(), "{{database}}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	base := time.Now()
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		m := started(t, WithDiscoverer(Glob(filepath.Join(root, "{{database}}.db"))), WithReplica(rep),
-			WithStateDir(state), WithClock(func() time.Time { return base.Add(time.Since(began)) }), WithSyncInterval(time.Hour),
-			WithHotDuration(10*time.Hour), WithColdSyncInterval(time.Hour), WithWatch(false))
-		if err := m.Do(t.Context(), "a", func(db *sql.DB) error {
-			_, err := db.Exec("CREATE TABLE t(v)")
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := m.Sync(t.Context(), "a"); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait() // the run that answered has ended
-		m.mu.Lock()
-		defer m.unlock()
-		e, now := m.reg.Get("a"), m.cfg.now()
-		db := e.database()
-		check := func(want bool, when string) {
-			t.Helper()
-			if got := m.needlessLocked(db); got != want {
-				t.Errorf("%s: needless is %v", when, got)
-			}
-		}
-		check(true, "hot")
-		run := func(o schedule.Outcome) {
-			t.Helper()
-			m.fleet.Request(e.item, now)
-			if it, _, ok := m.fleet.Next(now); !ok || it != e.item {
-				t.Fatal("it is not due")
-			}
-			check(false, "running")
-			m.fleet.Done(e.item, now, o)
-		}
-		run(schedule.Outcome{})
-		check(true, "hot after a run")
-		e.early = 1
-		check(false, "hot just now")
-		e.early, e.Held = 0, 1
-		check(false, "about to be opened")
-		e.Held = 0
-		db.Path += "x"
-		check(false, "by another path")
-		db.Path = e.Path
-		db.ID = "b"
-		check(false, "unknown")
-		db.ID = "a"
-		m.cfg.syncInterval = 3 * time.Hour
-		check(false, "looked at three times before it goes cold")
-		m.cfg.syncInterval = time.Hour
-		run(schedule.Outcome{Err: errors.New("failed")})
-		check(false, "failing")
-		run(schedule.Outcome{Demoted: true})
-		check(false, "cold")
 	})
 }

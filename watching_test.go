@@ -102,7 +102,7 @@ func (f *fleet) cold() {
 // TestACommitSoonAfterTheFirstTouchOfAColdDatabaseDoesNotWaitForTheInterval: what a
 // writer does first is to make a log, and by that the database is hot.
 //
-// Red without early in touchedLocked (watching.go).
+// Red without early in lookLocked (internal/fleet/touch.go).
 func TestACommitSoonAfterTheFirstTouchOfAColdDatabaseDoesNotWaitForTheInterval(t *testing.T) {
 	root := newTree(t, 1, 3)
 	for i := range 3 {

@@ -1,10 +1,11 @@
-// Package ctxio lets reading and sleeping end with a context. It touches nothing
+// Package ctxio lets reading, sleeping and waiting end with a context. It touches nothing
 // of its own and has no locks; see each function for concurrent use.
 package ctxio
 
 import (
 	"context"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -49,4 +50,20 @@ func (r *Reader) Close() error {
 		return nil
 	}
 	return r.C.Close()
+}
+
+// Wait waits for goroutines until ctx ends, whose cause it then returns. The goroutines
+// are waited for by whoever calls it next.
+func Wait(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wg.Wait()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Var is one named value of a database.
@@ -173,4 +174,17 @@ func (p Prefix) equal(q Prefix) bool {
 		return p.id == q.id
 	}
 	return p.is(q.String())
+}
+
+// Database is a database as a discoverer lists it, or would.
+type Database struct {
+	ID, Path string
+	RelPath  string // below the root that it was found in; may be empty
+	Vars     []Var
+	ModTime  time.Time // of the file or of its WAL, the later one; zero if not known
+}
+
+// Database is the database again, without its ModTime.
+func (k Identity) Database() Database {
+	return Database{ID: k.ID, Path: k.Path, RelPath: k.RelPath(), Vars: VarsOf[Var](k)}
 }

@@ -1,6 +1,6 @@
 // Package registry says which databases are known: by their ID, their file and their
-// place at the replica; which files were refused, and why; on which volumes and below
-// which roots they stand; and what a listing that found a file, or did not, means.
+// place at the replica; which files were refused, and why; on which volumes they stand;
+// and what a listing that found a file, or did not, means.
 //
 // It is pure: it has no lock and does no I/O. Its caller locks it, looks at files where
 // a question says so, and comes back with the answers.

@@ -109,3 +109,20 @@ func (r *Registry[V]) State(v *V) (back, unknown, recalled bool) {
 	e := r.entryOf(v)
 	return e.away, e.away || e.volume == 0, e.recall == recallAsked
 }
+
+// Inhabitants returns how many of the databases that are in a directory were known
+// before this scan, and the paths of those that it has listed. recalledOnly counts those
+// alone of which the catalog knew the volume.
+func (r *Registry[V]) Inhabitants(in func(path string) bool, recalledOnly bool, scan uint32) (here []string, known int) {
+	for v := range r.byID.All() {
+		e := r.entryOf(v)
+		if e.File.IsZero() || e.recall == recallNone && recalledOnly || !in(e.Path) {
+			continue // it was never seen before
+		}
+		known++
+		if e.seen == scan {
+			here = append(here, e.Path)
+		}
+	}
+	return here, known
+}

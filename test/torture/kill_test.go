@@ -39,7 +39,7 @@ var killPoints = []string{
 // each kill what the replica and the machine have. P1 to P3, and P5. Lines that
 // keep them, each seen red when removed: Ship.Verify in activate (replicate/maintain.go),
 // without which a kill between a file's write and its note in the catalog ends
-// all replication (P3), and m.fleet.Seen in found (scan.go), without which nobody
+// all replication (P3), and Seen in Listed (internal/fleet/found.go), without which nobody
 // looks at what was written while the process was down (P3).
 func TestNothingSyncedIsLostByKill9(t *testing.T) {
 	bin := buildChild(t)

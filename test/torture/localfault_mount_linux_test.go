@@ -42,8 +42,8 @@ func (w *ward) mountSick() (mount, unmount func()) {
 // Nothing is forgotten, no empty database takes its place, neither here nor at the
 // replica, and when it is back all goes on.
 //
-// Red without the look at unmounted in forget (scan.go), and with
-// WithRestoreOnOpen without that in ensureFile (pool.go).
+// Red without Unmounted in forget (internal/survey/survey.go), and with
+// WithRestoreOnOpen without MayMake in ensureFile (internal/opener/file.go).
 func TestAVolumeThatIsNotMountedIsMissingAndNotEmptied(t *testing.T) {
 	if !alone(t, mounts...) {
 		return

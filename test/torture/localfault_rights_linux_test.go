@@ -101,7 +101,7 @@ func TestRightsTakenAwayAreNamedAndGivenBackAreUsed(t *testing.T) {
 // TestADatabaseThatCannotBeReadWhenItIsFoundIsNamedAndShippedWhenItCan: before its
 // first look.
 //
-// Red where foundNew (scan.go) refuses what sniff could not read: it was ignored
+// Red where CheckHeader (internal/conduct) refuses what could not be read: it was ignored
 // until somebody wrote to it.
 func TestADatabaseThatCannotBeReadWhenItIsFoundIsNamedAndShippedWhenItCan(t *testing.T) {
 	if !alone(t, powerless...) {

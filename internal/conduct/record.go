@@ -1,0 +1,104 @@
+package conduct
+
+import (
+	"context"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
+)
+
+// Load makes the databases of the catalog known. The Fleet has none yet.
+func (c *Conductor) Load(ctx context.Context) error {
+	for rec, err := range c.cfg.Catalog.Load(ctx) {
+		if err != nil {
+			return err
+		}
+		r := fleet.Recalled{
+			Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
+			File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
+			LastWrite: time.Unix(0, rec.LastWrite),
+		}
+		for _, v := range rec.Vars {
+			r.Vars = append(r.Vars, registry.Var(v))
+		}
+		r.Prefix = c.cfg.Prefix(r.Database)
+		if !c.cfg.Volumes.Emptied() {
+			r.Device = uint64(rec.Flags)
+		}
+		if r.Prefix.Path == rec.Prefix {
+			var inv levels.Inventory
+			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
+				r.RetainAt = inv.NextRetention(c.cfg.Policy)
+			}
+			r.Known, r.Looked = c.known(rec)
+		}
+		c.fleet.Recall(r)
+	}
+	return nil
+}
+
+// known is what a row of the catalog says of the State of a database that has the prefix
+// that it had. looked: everything of it was at the replica.
+func (c *Conductor) known(rec catalog.Record) (known *replicate.Record, looked bool) {
+	pos, err := c.cfg.Logs.Recall(rec.ID, rec.State)
+	if err != nil {
+		return nil, false
+	}
+	known = &replicate.Record{Position: pos}
+	// With nothing shipped it had nothing to ship, where it is sure that there was a
+	// replica then.
+	looked = pos.TXID != 0 || rec.LastWrite != 0 && (rec.Prefix != "" || !c.cfg.Replicated)
+	if c.cfg.Catalog.ClosedCleanly() {
+		known.Inventory = rec.Files
+	}
+	if rec.LastWrite != 0 && looked {
+		known.ModTime = time.Unix(0, rec.LastWrite)
+	}
+	return known, looked
+}
+
+// record queues what the catalog is to know of a database. The caller owns st.
+func (c *Conductor) record(e *fleet.Entry, st *replicate.State) {
+	known := st.Record()
+	state, err := c.cfg.Logs.Position(e.ID(), known.Position)
+	if err != nil {
+		return // unreachable: encoding a fixed-size struct
+	}
+	db := e.Database()
+	rec := catalog.Record{
+		ID: db.ID, Path: db.Path, RelPath: db.RelPath,
+		TXID: uint64(known.Position.TXID), State: state, Files: known.Inventory,
+		Prefix: e.Identity().Prefix().String(),
+	}
+	for _, v := range db.Vars {
+		rec.Vars = append(rec.Vars, catalog.Var(v))
+	}
+	if !known.ModTime.IsZero() {
+		rec.LastWrite = known.ModTime.UnixNano()
+	}
+	c.fleet.Record(e, func(file fsid.ID, device uint32) {
+		rec.Dev, rec.Ino, rec.Flags = file.Dev, file.Ino, device
+		c.cfg.Catalog.Put(rec)
+	})
+}
+
+// RecordAll records the final positions and inventories. Nothing runs any more.
+func (c *Conductor) RecordAll() {
+	for _, e := range c.fleet.All() {
+		st := c.fleet.StateAtEnd(e)
+		if st == nil {
+			continue
+		}
+		if err := c.cfg.Replicator.Rest(e.ID(), st); err != nil {
+			c.fleet.Emit(fleet.Event{Type: fleet.EventState, ID: e.ID(), Err: err})
+		}
+		if !st.AtRest() {
+			c.record(e, st)
+		}
+	}
+}

@@ -1,0 +1,113 @@
+package opener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/replicate"
+)
+
+// exclusive is an order that needs a database which nobody has open: the next opening
+// carries it out, as the pool opens a database only then.
+type exclusive struct {
+	kind replicate.Order
+	done bool // it was carried out, or could not be
+	kept string
+	err  error
+}
+
+// ErrHandedOver is what an opening ends with that was made for a hand-over.
+var ErrHandedOver = fmt.Errorf("%w: it is being handed over to another machine", conduct.ErrInUse)
+
+// WhenClosed has an order carried out when nobody has the database open, which it waits
+// for. kept is where the local file is, if another took its place. ErrInUse: another
+// order of that kind is under way.
+func (o *Opener) WhenClosed(ctx context.Context, id string, kind replicate.Order) (kept string, err error) {
+	e, err := o.hold(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	defer o.conductor.LetGo(e)
+	want := &exclusive{kind: kind}
+	o.mu.Lock()
+	if o.exclusive[e] != nil {
+		o.mu.Unlock()
+		return "", fmt.Errorf("%w: another Adopt or HandOver of it is under way", conduct.ErrInUse)
+	}
+	o.exclusive[e] = want
+	o.mu.Unlock()
+	defer func() {
+		o.mu.Lock()
+		delete(o.exclusive, e)
+		o.mu.Unlock()
+	}()
+	// The pool opens a database only when nobody has it, and then open does it.
+	o.pool.Evict(e)
+	lease, err := o.pool.Acquire(ctx, e)
+	if err == nil {
+		lease.Release()
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err == nil || errors.Is(err, ErrHandedOver) {
+		err = want.err
+	}
+	return want.kept, err
+}
+
+// carryOut is called while the pool opens a database, when nobody can have it open: it
+// carries out what WhenClosed wants. done reports whether there was anything.
+func (o *Opener) carryOut(ctx context.Context, e *fleet.Entry) (done bool, err error) {
+	o.mu.Lock()
+	want := o.exclusive[e]
+	todo := want != nil && !want.done
+	o.mu.Unlock()
+	if !todo {
+		return false, nil
+	}
+	order, err := o.conductor.Perform(ctx, e, want.kind)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if want.err = err; order != nil {
+		want.done = true
+		select {
+		case <-order.Done():
+			want.kept, _ = order.Result()
+		default: // ctx ended before
+		}
+	}
+	if err == nil && want.kind == replicate.OrderHandOver {
+		err = ErrHandedOver // the pool opens nothing
+	}
+	return true, err
+}
+
+// refreshTime bounds how long the opening of a database waits for the replica.
+const refreshTime = 5 * time.Second
+
+// refresh is called while the pool opens a database whose file is there: with
+// RestoreOnOpen it brings the file up to date, unless this process knows already that it
+// is the newest.
+func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
+	if !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsUpToDate(e) {
+		return nil
+	}
+	// A replica that does not answer keeps nobody from his file: then the first write
+	// finds out.
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	order, err := o.conductor.Perform(ctx, e, replicate.OrderCheck)
+	if err != nil && order != nil && o.fleet.Withdraw(order) {
+		return nil
+	} else if order != nil {
+		err = o.conductor.Await(context.WithoutCancel(ctx), order) // no file is opened while it is replaced
+	}
+	if errors.Is(err, replicate.ErrReplacing) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package opener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
+)
+
+// How long a new database waits for the replica to say whether it has a backup, and for
+// how long nobody asks again once it did not answer: the application does not wait for
+// the replica.
+const (
+	askTimeout = 5 * time.Second
+	askPause   = 30 * time.Second
+)
+
+// ensureFile makes a missing file: from the replica, if that is wanted and it has one, or
+// empty.
+func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
+	if done, err := o.carryOut(ctx, e); done {
+		return err
+	}
+	if fi, err := os.Stat(e.Path()); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is no regular file", sqlitedb.ErrNotDatabase, e.Path())
+	} else if err == nil {
+		o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+		return o.refresh(ctx, e)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	// A restored or an empty one would stand below the mount point, and take commits that
+	// vanish when the volume comes back.
+	if err := o.cfg.Volumes.MayMake(e); err != nil {
+		return err
+	}
+	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen {
+		// It stood here when it was last looked at. Should it really be gone, the next
+		// scan says so, and then an empty one may take its place.
+		return missingError(e)
+	}
+	moved, err := o.cfg.Logs.ExpelOrphans(e.Path())
+	o.fleet.SetAside(e, moved)
+	if err != nil {
+		return err
+	}
+	if o.cfg.RestoreOnOpen && o.cfg.Replicated {
+		if err := o.restore(ctx, e); err != nil && !errors.Is(err, restore.ErrNoBackup) {
+			return fmt.Errorf("restore on open: %w", err)
+		}
+	} else if err := o.mayMake(ctx, e); err != nil {
+		return err
+	}
+	return o.makeFile(e)
+}
+
+// makeFile creates an empty file, and its directories, unless it exists.
+func (o *Opener) makeFile(e *fleet.Entry) error {
+	if err := os.MkdirAll(filepath.Dir(e.Path()), 0o755); err != nil {
+		return err
+	}
+	// Only a file that is new is opened here, so that no lock can be lost.
+	f, err := os.OpenFile(e.Path(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err == nil {
+		err = f.Close()
+	} else if errors.Is(err, os.ErrExist) {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+	return nil
+}
+
+// restore makes the missing file of a database from the replica. It returns
+// restore.ErrNoBackup if there is nothing to make it from. The pool calls it once for any
+// number of callers.
+func (o *Opener) restore(ctx context.Context, e *fleet.Entry) error {
+	client, err := o.cfg.Client(e.Database())
+	if err != nil {
+		return err
+	}
+	opt, err := o.restoreOptions(e)
+	if err != nil {
+		return err
+	}
+	missing := replicate.Missing{Path: e.Path(), Client: client, Opt: opt}
+	if gone, ok := o.fleet.Remains(e); ok {
+		missing.Known = &gone
+	}
+	now, err := o.cfg.Replicator.Restore(ctx, missing)
+	if err != nil {
+		return err
+	}
+	o.fleet.Restored(e, now)
+	return nil
+}
+
+// spoolFor is where a file that is to be linked to path is made: in the state directory,
+// where the next Start clears up what a crash leaves, if that is on the same file system;
+// "" if it is not: beside path.
+func (o *Opener) spoolFor(path string) (string, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	if !fsid.SameMount(dir, o.cfg.SpoolDir) {
+		return "", nil
+	}
+	return o.cfg.SpoolDir, nil
+}
+
+// mayMake reports whether a new file may take the place of a missing one: not if the
+// replica has a backup, whose newest state an empty database would become. It costs one
+// listing, which the first write then need not make again.
+//
+// A replica that does not answer within 5 s, or did not within the last 30 s, is no
+// reason to refuse: the application's writes do not depend on it. If it turns out to
+// have a backup when the first of them is to be shipped, that is refused with ErrFenced.
+func (o *Opener) mayMake(ctx context.Context, e *fleet.Entry) error {
+	if !o.cfg.Replicated || o.cfg.TakeOverUnknown {
+		return nil
+	}
+	now := o.cfg.Now()
+	o.mu.Lock()
+	silent := !o.silent.IsZero() && now.Sub(o.silent) < askPause && now.Sub(o.silent) >= 0
+	o.mu.Unlock()
+	if silent {
+		o.fleet.ReplicaHasNone(e, 0)
+		return nil
+	}
+	asked := o.cfg.Boot()
+	newest, err := o.newestBackup(ctx, e)
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case err != nil:
+		o.mu.Lock()
+		o.silent = now
+		o.mu.Unlock()
+		o.cfg.Warn("multidb: new databases are made without knowing whether the replica has them", "id", e.ID(), "pause", askPause, "err", err)
+		asked = 0
+	case newest != 0:
+		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", replicate.ErrBackupExists, newest, e.Path())
+	}
+	o.fleet.ReplicaHasNone(e, asked)
+	return nil
+}
+
+// newestBackup is the last transaction that the replica has of a database; 0: none.
+func (o *Opener) newestBackup(ctx context.Context, e *fleet.Entry) (newest ltx.TXID, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	client, err := o.cfg.Client(e.Database())
+	if err != nil {
+		return 0, err
+	}
+	files, err := store.Files(ctx, client, false)
+	for _, f := range files {
+		newest = max(newest, f.MaxTXID)
+	}
+	return newest, err
+}
