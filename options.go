@@ -223,10 +223,10 @@ func WithMissingRoots(allow bool) Option {
 	return func(c *config) error { c.missingRoots = allow; return nil }
 }
 
-// WithEmptiedVolumes sets what Start makes of a volume that is another one than
-// the state directory remembers, or of which nothing is left. With true its
-// databases were deleted or the disk replaced on purpose: they are forgotten, and
-// may be made anew or restored. Use it for one start, after a look at the mounts.
+// WithEmptiedVolumes sets how Start treats a volume that is not the one that the
+// state directory remembers, or of which nothing is left. True says that its
+// databases were deleted, or the disk replaced, on purpose: they are forgotten, and
+// may be created again or restored. Use it for one start, after checking the mounts.
 // Default false: the volume counts as not mounted. Its databases fail with
 // ErrMissing, none is forgotten, and none is made in its place.
 func WithEmptiedVolumes(allow bool) Option {

@@ -88,7 +88,7 @@ func testListing(t *replicaTest) {
 	t.wantFiles(c, 0, 2560, "2560-2560")
 	t.wantFiles(c, 0, 2561)
 
-	// seek goes by the first TXID of a file, not by the last.
+	// seek compares with the first TXID of a file, not with the last.
 	t.put(c, 1, 1, 9)
 	t.put(c, 1, 10, 20)
 	t.put(c, 1, 21, 21)

@@ -154,7 +154,7 @@ func carryOut(ctx context.Context, a Actor, o Order, ids []string, tell func(Out
 
 // Act has the process carry out an order. It yields each database's outcome when
 // that is known; nothing but ctx bounds how long that takes. An error is the last
-// pair: then what of the order was done is told only by the outcomes so far.
+// pair: then only the outcomes so far say what was done of the order.
 func (c *Client) Act(ctx context.Context, o Order) iter.Seq2[Outcome, error] {
 	return func(yield func(Outcome, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
