@@ -81,6 +81,14 @@ lint: linters ## run staticcheck and errcheck
 rooms: ## measure how large and how entangled the root package is
 	$(GO) run -C tools ./rooms -max-files 24 -max-lines 4200 -max-circle 9 -max-fields 20 -max-methods 50
 
+.PHONY: api
+api: ## write what importers can use into docs/api.txt: the accepted public API
+	$(GO) run -C tools ./api -o ../docs/api.txt
+
+.PHONY: api-check
+api-check: ## fail if the public API is not the one in docs/api.txt
+	$(GO) run -C tools ./api -check ../docs/api.txt
+
 .PHONY: tidy-check
 tidy-check: ## fail if a go.mod or go.sum is not tidy
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m mod tidy -diff); done

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -105,25 +104,14 @@ func TestAFileOfALostAnswerIsReadFromTheReplica(t *testing.T) {
 }
 
 func TestAFencedOrRemovedDatabaseLeavesTheCache(t *testing.T) {
-	rep := multidbtest.NewReplica()
-	a, b := newTree(t, 1, 1), newTree(t, 1, 1)
 	const id = "project0/db0"
-	first := start(t, a, multidb.WithReplica(rep))
-	first.insert(id, "first")
-	first.sync(id)
-	second := start(t, b, multidb.WithReplica(rep), multidb.WithTakeover(multidb.TakeoverUnknown)) // with its own state
-	second.insert(id, "second")
-	second.sync(id)
-	first.insert(id, "too late")
-	if _, err := first.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
-		t.Fatalf("sync of the first: %v", err)
-	}
+	first, second := fencedBySecond(t, multidbtest.NewReplica(), id)
 	eventually(t, "an empty cache of the one that is fenced", func() bool { return multidb.CacheBytes(first.m) == 0 })
 
 	if multidb.CacheBytes(second.m) == 0 {
 		t.Fatal("nothing in the cache of the other")
 	}
-	if err := os.Remove(filepath.Join(b, "project0/databases/db0.db")); err != nil {
+	if err := os.Remove(second.path()); err != nil {
 		t.Fatal(err)
 	}
 	second.events.wait(t, "removed", func(ev multidb.Event) bool { return ev.Type == multidb.EventRemoved })

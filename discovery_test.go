@@ -14,62 +14,27 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/discover/discovertest"
 )
 
-// makeFiles creates empty files below root; a name that ends in / is a directory.
-func makeFiles(t testing.TB, root string, names ...string) {
-	t.Helper()
-	for _, name := range names {
-		path := filepath.Join(root, name)
-		if strings.HasSuffix(name, "/") {
-			must(t, os.MkdirAll(path, 0o755))
-			continue
-		}
-		must(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		must(t, os.WriteFile(path, nil, 0o600))
-	}
-}
+var makeFiles, must = discovertest.MakeFiles, discovertest.Must
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
+func listedID(x Database) string { return string(x.ID) }
 
-// listing collects a listing.
-func listing(seq iter.Seq2[Database, error]) (dbs []Database, errs []error) {
-	for db, err := range seq {
-		if err != nil {
-			errs = append(errs, err)
-		} else {
-			dbs = append(dbs, db)
-		}
-	}
-	slices.SortFunc(dbs, func(a, b Database) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return dbs, errs
+func listing(seq iter.Seq2[Database, error]) ([]Database, []error) {
+	return discovertest.Collect(seq, listedID)
 }
 
 // wantListing lists and wants these IDs, sorted, and no error.
 func wantListing(t *testing.T, d Discoverer, want ...string) []Database {
 	t.Helper()
-	dbs, errs := listing(d.Discover(t.Context()))
-	if len(errs) > 0 {
-		t.Errorf("errors: %v", errs)
-	}
-	wantIDs(t, dbs, want...)
-	return dbs
+	return discovertest.Want(t, d.Discover(t.Context()), listedID, want...)
 }
 
-func wantIDs(t *testing.T, dbs []Database, want ...string) {
+func wantIDs(t *testing.T, listed []Database, want ...string) {
 	t.Helper()
-	got := []string{}
-	for _, db := range dbs {
-		got = append(got, string(db.ID))
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got  %q\nwant %q", got, want)
-	}
+	discovertest.WantIDs(t, listed, listedID, want...)
 }
 
 func TestGlobListsTheFilesThatMatch(t *testing.T) {

@@ -14,7 +14,7 @@
 // enough accesses make a database hot; five minutes without a write make it
 // cold again. See [WithPromotion], [WithHotDuration] and [WithMaxHot].
 //
-// The application gets at its databases by [Manager.Acquire] or [Manager.Do],
+// The application uses its databases through [Manager.Acquire] or [Manager.Do],
 // which share a bounded number of open ones.
 //
 // A replica is a [ReplicaFactory]: [NewS3Replica], [NewFileReplica],

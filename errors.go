@@ -37,8 +37,8 @@ var (
 	// when a database is leased and the operation needs it free.
 	ErrInUse = conduct.ErrInUse
 	// ErrRootMissing is returned by Start when a discovery root does not exist, and
-	// by Acquire when a database would be made in one that does not exist or is
-	// another one than it was: a volume that is not mounted.
+	// by Acquire when a database would be created in a root that does not exist or
+	// is not the directory it was before, as when its volume is not mounted.
 	ErrRootMissing = volume.ErrRootMissing
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
@@ -62,7 +62,7 @@ var (
 	// (A full state directory or file replica is syscall.ENOSPC.)
 	ErrDiskFull = sqlitedb.ErrDiskFull
 	// ErrBusy is returned when another connection keeps the database locked for
-	// longer than is waited for.
+	// longer than multidb waits.
 	ErrBusy = sqlitedb.ErrBusy
 	// ErrMissing is returned when the database file has gone, or is on a volume
 	// that is not mounted now.
@@ -80,18 +80,18 @@ var (
 	// ErrReplicaAway is returned when the directory of a file replica is not the
 	// one that was used before: its volume is not mounted, or another one is.
 	ErrReplicaAway = file.ErrAway
-	// ErrDamaged is returned when something in the replica is nothing that multidb
-	// or litestream wrote, and is left unread: a metadata.json of more than 1 MiB,
-	// an LTX file with sizes that cannot be, more than 1,048,576 files of one
-	// database. Other databases are not affected.
+	// ErrDamaged is returned when the replica holds something that neither multidb
+	// nor litestream can have written, and that is therefore not read: a
+	// metadata.json of more than 1 MiB, an LTX file with impossible sizes, more than
+	// 1,048,576 files of one database. Other databases are not affected.
 	ErrDamaged = untrusted.ErrDamaged
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that
 	// answers the request.
 	ErrNoBackup = restore.ErrNoBackup
-	// ErrBackupExists is returned when a database would be made anew although the
-	// replica has a backup of it, whose newest state that would become.
+	// ErrBackupExists is returned when a database would be created empty although
+	// the replica has a backup of it, whose newest state would then be empty.
 	ErrBackupExists = replicate.ErrBackupExists
 	// ErrExists is returned by Restore when the output path, or a WAL or
 	// journal left beside it, already exists.
@@ -114,8 +114,8 @@ var (
 	// ErrNoConditionalWrites is returned when the store lets a file be created
 	// twice, or refuses the condition, and S3Config.AllowUnsafeWrites is not set.
 	ErrNoConditionalWrites = s3.ErrNoConditionalWrites
-	// ErrArchived is returned when an object is to be read that a lifecycle rule
-	// has moved to an archive (Glacier): S3 has to restore it first.
+	// ErrArchived is returned when a lifecycle rule has moved an object that has to
+	// be read to an archive (Glacier): S3 has to restore it first.
 	ErrArchived = s3.ErrArchived
 )
 

@@ -36,12 +36,12 @@ var (
 // system without hard links is refused by Check.
 //
 // The directory has a marker, .multidb-replica, made when it is first written to.
-// Where it was used before, by this FileReplica or by a Manager with its state
-// directory, and is not there, has no marker, or another's, every read and write
-// fails with ErrReplicaAway: a volume that is not mounted must not look like an
-// empty replica, nor be written to below its mount point. A directory that a
-// FileReplica made itself leaves a copy of the marker beside it
-// (/backup: /.backup.multidb-replica), by which every program of this machine
+// If this FileReplica used the directory before, or a Manager with its state
+// directory did, and it is now missing, or has no marker or another replica's,
+// every read and write fails with ErrReplicaAway: a volume that is not mounted must
+// not look like an empty replica, nor be written to below its mount point. A
+// FileReplica that makes the directory itself puts a copy of the marker beside it
+// (/backup: /.backup.multidb-replica), from which every program of this machine
 // knows it. The marker belongs to the backup: copy it with the rest. A directory
 // with backups of an older multidb gets its marker at the next write.
 //
@@ -54,7 +54,7 @@ type FileReplica struct {
 
 // NewFileReplica returns a FileReplica that keeps a database at pathTemplate,
 // expanded, below dir: NewFileReplica("/backup", "{{project}}/{{database}}").
-// dir may be relative to the working directory of this moment. It does no I/O:
+// dir may be relative to the current working directory. It does no I/O:
 // dir is made by the first write. The error wraps ErrInvalidOption.
 func NewFileReplica(dir, pathTemplate string) (*FileReplica, error) {
 	if dir == "" {
@@ -113,8 +113,8 @@ func (r *FileReplica) Check(ctx context.Context) error {
 // listing of one level is one. Throttled is always zero.
 func (r *FileReplica) RequestStats() RequestStats { return RequestStats(r.store.Stats()) }
 
-// Identify implements ReplicaIdentity. What the memory knows counts for more
-// than what was found so far.
+// Identify implements ReplicaIdentity. What the memory knows takes
+// precedence over what was found so far.
 func (r *FileReplica) Identify(memory IdentityMemory) error {
 	return r.store.Identify(fileMemory{memory})
 }

@@ -46,7 +46,7 @@ var only = map[string][]string{
 	"github.com/aws":        {"internal/store/s3"},
 	"github.com/fsnotify":   {"internal/watch"},
 	"github.com/prometheus": {"multidbprom"},
-	"testing":               {"multidbtest", "examples/internal/process"},
+	"testing":               {"multidbtest", "internal/discover/discovertest", "examples/internal/process"},
 }
 
 // pure has the packages that decide from values alone.

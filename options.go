@@ -20,10 +20,10 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
-// Option configures a Manager. Each validates itself; New joins the errors.
+// Option configures a Manager. Each validates its arguments; New joins the errors.
 type Option func(*config) error
 
-// config is what the options say. Every default stands in defaults.
+// config is what the options set. Every default is in defaults.
 type config struct {
 	discoverers []Discoverer
 	replica     ReplicaFactory
@@ -223,10 +223,10 @@ func WithMissingRoots(allow bool) Option {
 	return func(c *config) error { c.missingRoots = allow; return nil }
 }
 
-// WithEmptiedVolumes sets what Start makes of a volume that is another one than
-// the state directory remembers, or of which nothing is left. With true its
-// databases were deleted or the disk replaced on purpose: they are forgotten, and
-// may be made anew or restored. Use it for one start, after a look at the mounts.
+// WithEmptiedVolumes sets how Start treats a volume that is not the one that the
+// state directory remembers, or of which nothing is left. True says that its
+// databases were deleted, or the disk replaced, on purpose: they are forgotten, and
+// may be created again or restored. Use it for one start, after checking the mounts.
 // Default false: the volume counts as not mounted. Its databases fail with
 // ErrMissing, none is forgotten, and none is made in its place.
 func WithEmptiedVolumes(allow bool) Option {
@@ -239,26 +239,26 @@ func WithSyncInterval(d time.Duration) Option {
 	return positive("WithSyncInterval", d, func(c *config, d time.Duration) { c.syncInterval = d })
 }
 
-// WithColdSyncInterval sets how often a database is shipped that is active
-// while MaxHot others are more so, and how soon an old change found in a cold
-// one is (but see WithColdSyncMode). Default 30s.
+// WithColdSyncInterval sets how often an active database is shipped while MaxHot
+// others are more active, and how soon an old change is shipped that was found in
+// a cold one (but see WithColdSyncMode). Default 30s.
 func WithColdSyncInterval(d time.Duration) Option {
 	return positive("WithColdSyncInterval", d, func(c *config, d time.Duration) { c.coldSyncInterval = d })
 }
 
-// WithScanInterval sets how often the discoverers are asked. Default 30s. Where
-// changes are watched for, one that takes long is asked less often, so that scans
-// take half a percent of the time at most.
+// WithScanInterval sets how often the discoverers are asked. Default 30s. While
+// changes are watched for, a discoverer that takes long is asked less often, so
+// that scans take half a percent of the time at most.
 func WithScanInterval(d time.Duration) Option {
 	return positive("WithScanInterval", d, func(c *config, d time.Duration) { c.scanInterval = d })
 }
 
 // WithWatch sets whether changes are watched for between scans, by the
-// discoverers that can (DiscovererWatcher): Glob's knows of a new database, and
-// of another process's write to a cold one, within milliseconds. It costs one
-// inotify watch per directory, about 1 KB in the kernel; where they run out
-// directories are polled, and EventWatch says so. Default true; false leaves
-// such changes to the scans.
+// discoverers that can (DiscovererWatcher): Glob's notices a new database, and
+// another process's write to a cold one, within milliseconds. It costs one
+// inotify watch per directory, about 1 KB in the kernel; if the watches run out,
+// directories are polled, and EventWatch says so. Default true; with false only
+// scans find such changes.
 func WithWatch(on bool) Option {
 	return func(c *config) error { c.watch = on; return nil }
 }
@@ -295,7 +295,7 @@ func WithMaxOpen(n int) Option {
 }
 
 // WithIdleTimeout sets how long a database that nobody uses stays open.
-// Default 1m; 0: until its place is needed.
+// Default 1m; 0: until another database needs its place.
 func WithIdleTimeout(d time.Duration) Option {
 	return func(c *config) error {
 		if d < 0 {
@@ -335,15 +335,15 @@ func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error)
 // WithRestoreOnOpen makes Acquire restore a database whose file is missing from
 // the replica, once for any number of callers; a new one is made when the
 // replica has nothing. It is at most a handful of requests, and no listing for a
-// database whose file went while this Manager knew it. Default: off, a missing
-// file is made anew if the replica has no backup of it, and ErrBackupExists if it
-// has.
+// database whose file went while this Manager knew it. Default: off; for a missing
+// file a new database is made if the replica has no backup of it, else Acquire
+// fails with ErrBackupExists.
 func WithRestoreOnOpen() Option {
 	return func(c *config) error { c.restoreOpen = true; return nil }
 }
 
 // WithIntegrityCheck says how a database that WithRestoreOnOpen restores is
-// checked. What the check warns of is told as EventIntegrity. Default: IntegrityFull.
+// checked. Warnings of the check are reported as EventIntegrity. Default: IntegrityFull.
 func WithIntegrityCheck(check IntegrityCheck) Option {
 	return func(c *config) error {
 		if !check.valid() {
@@ -372,16 +372,16 @@ func WithRetention(d time.Duration) Option {
 	return positive("WithRetention", d, func(c *config, d time.Duration) { c.retention = d })
 }
 
-// WithRetentionInterval sets how often what is older than the retention is
-// looked for. Default 1h.
+// WithRetentionInterval sets how often the Manager looks for files that are older
+// than the retention. Default 1h.
 func WithRetentionInterval(d time.Duration) Option {
 	return positive("WithRetentionInterval", d, func(c *config, d time.Duration) { c.retentionInterval = d })
 }
 
 // WithL0Retention sets for how long every single transaction can be restored.
-// Further back, within the retention, a restore to a point in time may miss it
-// by as much at most. Default 5m. Whatever is set here, a level 0 file stays for 5
-// minutes: another machine that writes to the same prefix counts on it.
+// Further back, within the retention, a restore to a point in time may be off by
+// this much at most. Default 5m. Whatever is set here, a level 0 file stays for 5
+// minutes: another machine that writes to the same prefix relies on it.
 func WithL0Retention(d time.Duration) Option {
 	return positive("WithL0Retention", d, func(c *config, d time.Duration) { c.l0Retention = d })
 }
@@ -392,10 +392,10 @@ func WithCheckpointPages(n int) Option {
 	return atLeastOne("WithCheckpointPages", n, func(c *config, n int) { c.checkpointPages = n })
 }
 
-// WithMaxWALSize bounds, in bytes, the WAL of a database that the replica does
-// not take. Past it the WAL is checkpointed: the local data stays whole, the
-// states in between are missing from the replica, and the database is shipped
-// whole when the replica is back. Default 64 MiB.
+// WithMaxWALSize bounds, in bytes, the WAL of a database that cannot be shipped
+// because the replica does not accept it. Past it the WAL is checkpointed: the
+// local data stays whole, the states in between are missing from the replica, and
+// the database is shipped whole when the replica is back. Default 64 MiB.
 func WithMaxWALSize(n int64) Option {
 	return func(c *config) error {
 		if n < 1<<16 {
@@ -407,10 +407,10 @@ func WithMaxWALSize(n int64) Option {
 }
 
 // WithMaxTotalWALSize bounds, in bytes, the WALs of all databases together, as
-// they were when last looked at. Past it the largest are cut: first those that
-// are at the replica, by which nothing is lost, then those that it does not
-// take, as with WithMaxWALSize. A database that becomes quiet while the replica
-// is away cannot go cold, and its WAL stays and counts. Default 8 GiB; 0: none.
+// they were when last looked at. Past it the largest are checkpointed: first those
+// that the replica has (this loses nothing), then those that it does not accept,
+// as with WithMaxWALSize. A database that becomes quiet while the replica is away
+// cannot go cold, and its WAL stays and counts. Default 8 GiB; 0: no bound.
 func WithMaxTotalWALSize(n int64) Option {
 	return func(c *config) error {
 		if n != 0 && n < 1<<16 {
@@ -422,8 +422,8 @@ func WithMaxTotalWALSize(n int64) Option {
 }
 
 // WithCacheSize bounds, in bytes for the whole fleet, the memory in which files
-// of up to 64 KiB stay between their upload and their compaction. A file that is
-// there is compacted without a download; of the others each costs one GET. A busy
+// of up to 64 KiB stay between their upload and their compaction. Such a file is
+// compacted without a download; each of the others costs one GET. A busy
 // database needs about 60 times the size of its commits, compressed. Default
 // 32 MiB; 0: none.
 func WithCacheSize(n int64) Option {
@@ -452,9 +452,9 @@ func WithLogger(l *slog.Logger) Option {
 // databases, from the Manager's goroutines: it must be quick and may be called
 // concurrently. It must not call the Manager's Close.
 //
-// A panic in it ends the process if it comes up in a goroutine of the Manager's; in a
+// A panic in it ends the process if it occurs in one of the Manager's goroutines; in a
 // call of yours it reaches you, and while a database is being opened it fails the
-// Acquire. Where the process goes on, so does the Manager: the other events are told.
+// Acquire. If the process continues, so does the Manager, with the other events.
 func WithObserver(fn func(Event)) Option {
 	return func(c *config) error {
 		if fn == nil {
@@ -481,8 +481,7 @@ func withFlush(flush func(*os.File) error) Option {
 	return func(c *config) error { c.flush = flush; return nil }
 }
 
-// withStat sets how files are looked at, for tests whose clock is not the file
-// system's.
+// withStat replaces stat, for tests whose clock is not the file system's.
 func withStat(stat func(path string) (fsid.Fingerprint, error)) Option {
 	return func(c *config) error {
 		c.stat = func(path, suffix string) (fsid.Fingerprint, error) { return stat(path + suffix) }
@@ -490,7 +489,7 @@ func withStat(stat func(path string) (fsid.Fingerprint, error)) Option {
 	}
 }
 
-// withRand sets where jitter comes from, for tests that are to be repeated.
+// withRand sets the source of jitter, for tests that can be repeated exactly.
 func withRand(rand func() float64) Option {
 	return func(c *config) error { c.rand = rand; return nil }
 }
@@ -527,7 +526,7 @@ func build(opts []Option) (config, error) {
 	return c, errors.Join(errs...)
 }
 
-// policy is what the options mean to the levels at the replica.
+// policy returns the options that the levels at the replica depend on.
 func (c *config) policy() levels.Policy {
 	return levels.Policy{
 		Grace:            c.grace,

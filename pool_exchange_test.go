@@ -98,8 +98,9 @@ func TestALeaseRestoresTheFileOfAnOpenIdleDatabaseThatWasRemoved(t *testing.T) {
 	})
 }
 
-func TestSyncTellsWhoseLeaseIsOfAFileThatWasExchanged(t *testing.T) {
-	f := start(t, newTree(t, 1, 1), unwatched(multidbtest.NewReplica())...)
+// exchangeLeased leases the database, and puts another file in its place.
+func exchangeLeased(t *testing.T, f *fleet) multidb.Handle {
+	t.Helper()
 	h, err := f.m.Acquire(t.Context(), exchangedID)
 	if err != nil {
 		t.Fatal(err)
@@ -110,6 +111,12 @@ func TestSyncTellsWhoseLeaseIsOfAFileThatWasExchanged(t *testing.T) {
 	if err := os.Rename(other, f.path()); err != nil {
 		t.Fatal(err)
 	}
+	return h
+}
+
+func TestSyncTellsWhoseLeaseIsOfAFileThatWasExchanged(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), unwatched(multidbtest.NewReplica())...)
+	h := exchangeLeased(t, f)
 	if _, err := h.DB().Exec("INSERT INTO t(v) VALUES('lost')"); err != nil {
 		t.Fatal(err)
 	}
@@ -126,16 +133,7 @@ func TestSyncTellsWhoseLeaseIsOfAFileThatWasExchanged(t *testing.T) {
 
 func TestCloseTellsOfALeaseOfAFileThatWasExchanged(t *testing.T) {
 	f := start(t, newTree(t, 1, 1), unwatched(multidbtest.NewReplica())...)
-	h, err := f.m.Acquire(t.Context(), exchangedID)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := filepath.Join(t.TempDir(), "other.db")
-	makeDB(t, other, 2)
-	moveAway(t, f.path(), true)
-	if err := os.Rename(other, f.path()); err != nil {
-		t.Fatal(err)
-	}
+	h := exchangeLeased(t, f)
 	h.Release()
 	if err := f.close(); !errors.Is(err, multidb.ErrNotDurable) || !errors.Is(err, multidb.ErrInUse) {
 		t.Errorf("Close: %v", err)

@@ -16,7 +16,7 @@ type Reason uint8
 
 // The reasons. Their number stays small, whatever errors there are.
 const (
-	ReasonOther        Reason = iota // what is below does not fit
+	ReasonOther        Reason = iota // none of those below
 	ReasonUnreachable                // the replica does not answer, or is not mounted: ErrUnreachable, ErrReplicaAway
 	ReasonThrottled                  // it asks to slow down: ErrThrottled
 	ReasonAccessDenied               // it refuses the credentials, or there are none: ErrAccessDenied, ErrNoCredentials
@@ -54,7 +54,7 @@ func Reasons() []Reason {
 }
 
 // ReasonOf returns the kind of an error of Status, Sync or an Event. Of several
-// it is the one that has to be mended first.
+// it is the one to fix first.
 func ReasonOf(err error) Reason {
 	for _, c := range causes {
 		for _, target := range c.errs {
@@ -66,7 +66,7 @@ func ReasonOf(err error) Reason {
 	return ReasonOther
 }
 
-// causes are in the order in which they count. A constant table.
+// causes are sorted by precedence, the first to fix first. A constant table.
 var causes = []struct {
 	reason Reason
 	errs   []error

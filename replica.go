@@ -14,33 +14,33 @@ import (
 //
 // The client returned writes LTX files under a prefix that no other database
 // of this Manager has. Writes should be create-only at every level: an existing
-// file is left alone and the error wraps fs.ErrExist. A client that cannot do that
+// file stays as it is and the error wraps fs.ErrExist. A client that cannot do that
 // gives no protection against two writers on one prefix.
 type ReplicaFactory interface {
 	ReplicaClient(db Database) (litestream.ReplicaClient, error)
 }
 
-// ReplicaPrefixer is an optional power of a ReplicaFactory: the place of a
+// ReplicaPrefixer is an optional interface of a ReplicaFactory: the place of a
 // database as text ("s3://bucket/litestream/project0/db0"). The Manager refuses
 // two databases with one prefix (ErrConflict) before the first write.
 type ReplicaPrefixer interface {
 	Prefix(db Database) (string, error)
 }
 
-// ReplicaVars is an optional power of a ReplicaFactory: the template variables
+// ReplicaVars is an optional interface of a ReplicaFactory: the template variables
 // that it expands. New refuses those that no discoverer captures.
 type ReplicaVars interface {
 	Vars() []string
 }
 
-// ReplicaChecker is an optional power of a ReplicaFactory: it proves that the
+// ReplicaChecker is an optional interface of a ReplicaFactory: it proves that the
 // storage can be reached and written with the given credentials. The error is
 // one line that says what to fix.
 type ReplicaChecker interface {
 	Check(ctx context.Context) error
 }
 
-// ReplicaStats is an optional power of a ReplicaFactory: requests made so far.
+// ReplicaStats is an optional interface of a ReplicaFactory: requests made so far.
 type ReplicaStats interface {
 	RequestStats() RequestStats
 }
@@ -57,7 +57,7 @@ type RequestStats struct {
 // Total is the number of requests of every kind.
 func (s RequestStats) Total() int64 { return s.Put + s.Get + s.List + s.Head + s.Delete }
 
-// FileLister is an optional power of a replica client: all LTX files of the
+// FileLister is an optional interface of a replica client: all LTX files of the
 // prefix, of every level, in one listing, sorted by level, then by TXID. With
 // useMetadata, CreatedAt is exact (the time of the LTX header), otherwise the
 // store's own. Without it the Manager lists level by level.
@@ -65,8 +65,8 @@ type FileLister interface {
 	AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error)
 }
 
-// MetadataStore is an optional power of a replica client: the small object
-// metadata.json beside the levels, which tells whose prefix it is.
+// MetadataStore is an optional interface of a replica client: the small object
+// metadata.json beside the levels, which says whose prefix it is.
 // ReadMetadata returns fs.ErrNotExist if there is none.
 type MetadataStore interface {
 	WriteMetadata(ctx context.Context, data []byte) error
@@ -75,8 +75,8 @@ type MetadataStore interface {
 
 // ReplicaIdentity is an optional interface of a ReplicaFactory whose storage can
 // be away without an error, such as a directory whose volume is not mounted. It
-// tells its storage from any other by an identity, which is made once and kept
-// in it, and refuses to read or write where that is not found.
+// recognizes its storage by an identity, which is made once and kept there, and
+// refuses to read or write where it does not find it.
 //
 // Start calls Identify, before any client is used, with a memory in the state
 // directory. Safe for concurrent use.

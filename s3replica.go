@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -33,8 +32,8 @@ type S3Config struct {
 	// "litestream/{{project}}/{{database}}/". Required. See Template.
 	Path string
 	// Region of the bucket. Empty: AWS_REGION, AWS_DEFAULT_REGION or the shared
-	// config file; with a custom endpoint, "us-east-1" if those are not set. That
-	// in an ARN goes before.
+	// config file; with a custom endpoint, "us-east-1" if those are not set. The
+	// region in an ARN takes precedence.
 	Region string
 	// Endpoint is the URL of an S3-compatible store ("http://127.0.0.1:9000"),
 	// "https://" if it has no scheme. Empty: AWS_ENDPOINT_URL_S3, else AWS.
@@ -71,7 +70,7 @@ type S3Config struct {
 	SSEKMSKeyID string
 	// SSECustomerKey is a 256-bit key, base64 encoded, which the store encrypts
 	// with and does not keep (SSE-C): without it no backup can be read. Excludes
-	// SSE. Needs https, but for hosts of a private network. Empty: none.
+	// SSE. Needs https, except to hosts of a private network. Empty: none.
 	SSECustomerKey string
 
 	// Concurrency bounds the requests in flight, of all databases together. When
@@ -92,12 +91,12 @@ type S3Config struct {
 	// Google's XML interface, or that refuses it (501, 400). Each file is then
 	// looked for before it is written, for one HEAD more: a second writer on a
 	// prefix may be overwritten in between, and may make backups that cannot be
-	// restored. So there must be one writer, by other means. False: writes to such a
-	// store fail with ErrNoConditionalWrites, and so does Check. Where the store
-	// honors it this changes nothing.
+	// restored. So something else must ensure that there is one writer. False: writes
+	// to such a store fail with ErrNoConditionalWrites, and so does Check. Where the
+	// store honors it this changes nothing.
 	AllowUnsafeWrites bool
-	// NoDelete deletes nothing, for credentials that may not: what the retention
-	// lets go stays in the bucket, and no request is made for it. A bucket's
+	// NoDelete deletes nothing, for credentials that may not: files that the
+	// retention would delete stay in the bucket, and no request is made for them. A bucket's
 	// lifecycle rule must not expire files by their age: it cannot know the newest
 	// file of level 0 of a tenant, nor what its newest restore needs, which may be
 	// years old; see docs/OPERATIONS.md.
@@ -140,15 +139,7 @@ func NewS3Replica(cfg S3Config) (*S3Replica, error) {
 	if err := s3.CheckName(cfg.Path); err != nil {
 		errs = append(errs, fmt.Errorf("%w: s3 replica: Path: %w", ErrInvalidOption, err))
 	}
-	client, err := s3.New(s3.Config{
-		Bucket: cfg.Bucket, Region: cfg.Region, Endpoint: cfg.Endpoint,
-		AccessKeyID: cfg.AccessKeyID, SecretAccessKey: cfg.SecretAccessKey, SessionToken: cfg.SessionToken,
-		Profile: cfg.Profile, Anonymous: cfg.Anonymous,
-		ForcePathStyle: cfg.ForcePathStyle, Accelerate: cfg.Accelerate, StorageClass: cfg.StorageClass,
-		SSE: cfg.SSE, SSEKMSKeyID: cfg.SSEKMSKeyID, SSECustomerKey: cfg.SSECustomerKey,
-		Concurrency: cfg.Concurrency, MaxAttempts: cfg.MaxAttempts, RequestTimeout: cfg.RequestTimeout, PartSize: cfg.PartSize,
-		AllowUnsafeWrites: cfg.AllowUnsafeWrites, NoDelete: cfg.NoDelete, CheckPrefix: checkPrefix(cfg.Path),
-	})
+	client, err := s3.New(s3.Config(cfg))
 	if err != nil {
 		errs = append(errs, fmt.Errorf("%w: s3 replica: %w", ErrInvalidOption, err))
 	}
@@ -198,16 +189,7 @@ func (r *S3Replica) Vars() []string { return r.template.Vars() }
 // NoDelete, .multidb-check stays). It answers within 10 seconds; the error is one
 // line that says what to fix.
 func (r *S3Replica) Check(ctx context.Context) error {
-	return r.client.Check(ctx, checkPrefix(r.template.String()))
-}
-
-// checkPrefix is the directory that all prefixes of a template have in common.
-func checkPrefix(template string) string {
-	dir, _, variable := strings.Cut(template, "{{")
-	if variable {
-		dir = dir[:strings.LastIndexByte(dir, '/')+1]
-	}
-	return dir
+	return r.client.Check(ctx, s3.CheckPrefix(r.template.String()))
 }
 
 // RequestStats returns the requests made so far, of all databases together.

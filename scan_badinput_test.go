@@ -367,21 +367,26 @@ func TestALostAnswerIsRecognisedAndNothingIsWrittenTwice(t *testing.T) {
 	}
 }
 
-func TestASecondWriterOnThePrefixFencesTheFirst(t *testing.T) {
-	rep := multidbtest.NewReplica()
-	a, b := newTree(t, 1, 1), newTree(t, 1, 1)
-	const id = "project0/db0"
-	first := start(t, a, multidb.WithReplica(rep))
+// fencedBySecond returns two Managers with state of their own on one prefix, of which the
+// second has fenced the first.
+func fencedBySecond(t *testing.T, rep *multidbtest.Replica, id multidb.ID) (first, second *fleet) {
+	t.Helper()
+	first = start(t, newTree(t, 1, 1), multidb.WithReplica(rep))
 	first.insert(id, "first")
 	first.sync(id)
-	second := start(t, b, multidb.WithReplica(rep), multidb.WithTakeover(multidb.TakeoverUnknown)) // with its own state
+	second = start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithTakeover(multidb.TakeoverUnknown))
 	second.insert(id, "second")
 	second.sync(id)
 	first.insert(id, "too late")
-	_, err := first.m.Sync(t.Context(), id)
-	if !errors.Is(err, multidb.ErrFenced) {
+	if _, err := first.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
 		t.Fatalf("sync of the first: %v", err)
 	}
+	return first, second
+}
+
+func TestASecondWriterOnThePrefixFencesTheFirst(t *testing.T) {
+	const id = "project0/db0"
+	first, second := fencedBySecond(t, multidbtest.NewReplica(), id)
 	second.insert(id, "goes on")
 	second.sync(id)
 	if got := fmt.Sprint(second.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 second goes on]" {

@@ -297,13 +297,7 @@ func (w *world) shutDown() {
 	}
 	synctest.Wait()
 	w.lookAtFiles()
-	w.mu.Lock()
-	done := w.done
-	w.done = nil
-	w.mu.Unlock()
-	for _, fn := range done {
-		fn()
-	}
+	w.takeIn()
 	w.heal()
 	w.checkUndurable(err, true)
 }

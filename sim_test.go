@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -16,12 +15,6 @@ import (
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/multidbtest"
-)
-
-// The long form has the variables of test/torture.
-const (
-	simTimeEnv = "MULTIDB_TORTURE_TIME"
-	simSeedEnv = "MULTIDB_TORTURE_SEED"
 )
 
 // TestTheManagerAgreesWithItsModel drives whole Managers, on real databases and
@@ -36,77 +29,12 @@ const (
 // names (internal/conduct/drain.go, shipAll); the records that a start loads
 // (internal/conduct/record.go, Load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
-	first, only := uint64(1), false // the short form is the same each time
-	if s := os.Getenv(simSeedEnv); s != "" {
-		v, err := strconv.ParseUint(s, 10, 64)
-		if err != nil {
-			t.Fatalf("%s=%q: want a number", simSeedEnv, s)
-		}
-		first, only = v, true
-	}
-	n, long := 100, time.Duration(0)
-	if s := os.Getenv(simTimeEnv); s != "" {
-		var err error
-		if long, err = time.ParseDuration(s); err != nil || long <= 0 {
-			t.Fatalf("%s=%q: want a duration such as 2h", simTimeEnv, s)
-		}
-		if !only {
-			first = rand.Uint64() >> 16
-		}
-	}
-	switch {
-	case only && long == 0:
-		n = 1
-	case testing.Short():
-		n /= 4 // the race detector's run
-	}
 	var total tally
-	began := time.Now()
-	const atOnce = 4
-	for i := 0; long == 0 && i < n || long > 0 && time.Since(began) < long; {
-		t.Run("seeds", func(group *testing.T) {
-			for range min(atOnce, n) {
-				seed := first + uint64(i)
-				i++
-				group.Run(fmt.Sprint(seed), func(st *testing.T) {
-					st.Parallel()
-					defer func() {
-						if st.Failed() {
-							st.Logf("replay: %s=%d go test -count=1 -run '^%s$' .", simSeedEnv, seed, t.Name())
-						}
-					}()
-					dir := memoryDir(st)
-					synctest.Test(st, func(st *testing.T) {
-						w := newWorld(st, seed, dir)
-						w.history()
-						total.add(w.tally)
-					})
-				})
-			}
-		})
-		if t.Failed() {
-			return
-		}
-	}
-	t.Logf("%v from seed %d in %v", &total, first, time.Since(began).Round(time.Second))
-}
-
-// memoryDir is a directory in memory where there is one: an fsync is not what is
-// tested here.
-func memoryDir(t *testing.T) string {
-	if _, err := os.Stat("/dev/shm"); err != nil {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp("/dev/shm", "multidb-sim-*")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
+	eachSeed(t, 100, &total, func(t *testing.T, seed uint64, dir string) {
+		w := newWorld(t, seed, dir)
+		w.history()
+		total.add(w.tally)
 	})
-	return dir
 }
 
 // tally counts what was done.
@@ -174,6 +102,8 @@ func (l limits) atRest() time.Duration {
 
 // world is a Manager, its surroundings, and what the model knows of them.
 type world struct {
+	findings
+
 	t      *testing.T
 	seed   uint64
 	rng    *rand.Rand
@@ -197,7 +127,6 @@ type world struct {
 	faultAt time.Time // the last moment at which it may have
 
 	mu     sync.Mutex
-	done   []func()        // what goroutines have to say to the model
 	events []multidb.Event // since Start
 	joined sync.WaitGroup
 	tally  *tally
@@ -311,13 +240,6 @@ func (w *world) observe(ev multidb.Event) {
 	w.events = append(w.events, ev)
 }
 
-// later gives the model something that a goroutine found out.
-func (w *world) later(fn func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.done = append(w.done, fn)
-}
-
 // pass lets the clock go on, and looks at the files at least once in a beat so
 // that their stamps are right.
 func (w *world) pass(d time.Duration) {
@@ -346,13 +268,7 @@ func (w *world) lookAtFiles() {
 func (w *world) settleGoroutines() {
 	synctest.Wait()
 	w.lookAtFiles()
-	w.mu.Lock()
-	done := w.done
-	w.done = nil
-	w.mu.Unlock()
-	for _, fn := range done {
-		fn()
-	}
+	w.takeIn()
 	w.always()
 }
 

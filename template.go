@@ -99,8 +99,8 @@ func varsOf[V ~struct{ Name, Value string }](p *pattern.Pattern, id string) []V 
 // valid UTF-8, and two values never become one.
 type Template struct{ t pattern.Template }
 
-// ParseTemplate parses a replica path. Leading, doubled and trailing slashes do
-// not count. The error wraps ErrInvalidOption and has the byte position.
+// ParseTemplate parses a replica path. Leading, doubled and trailing slashes
+// are ignored. The error wraps ErrInvalidOption and has the byte position.
 func ParseTemplate(s string) (*Template, error) {
 	t, err := pattern.ParseTemplate(s)
 	if err != nil {
@@ -150,8 +150,8 @@ func varNames(vars []Var) []string {
 	return names
 }
 
-// joinedValues is the ID of a database that is known by its values alone, or by
-// its path where there are none.
+// joinedValues returns the ID of a database of which only the values are known:
+// the values joined, or the path if there are none.
 func joinedValues(vars []Var, path string) ID {
 	if len(vars) == 0 {
 		return ID(path)

@@ -13,27 +13,28 @@ import (
 	"github.com/multidb-go/multidb/internal/store/tree"
 )
 
-// TenantLister is an optional power of a ReplicaFactory: which databases the
-// replica holds, from the replica alone. It is what a new machine begins with.
+// TenantLister is an optional interface of a ReplicaFactory: it lists the
+// databases that the replica holds, from the replica alone, for a new machine that
+// knows nothing else.
 //
-// Every pair is a database or an error about a part of the listing, after which
-// it goes on as far as it can. With an error about one database, ID names it.
-// The order is any. ctx ends the listing, and its error is the last pair.
+// Every pair is a database or an error about a part of the listing, which then
+// continues as far as it can. With an error about one database, ID names it. The
+// order is undefined. ctx ends the listing, and its error is the last pair.
 //
-// A database is told by its metadata.json, or, where litestream wrote the
+// A database is recognized by its metadata.json or, where litestream wrote the
 // prefix itself, by its LTX files: its ID is then made of the template's values
 // in their order. Path is where the database was on the machine that wrote it,
 // empty if that is not known. The factory expands every database that is
-// yielded to the prefix it was found at, so that RestoreFrom restores it.
+// yielded to the prefix where it was found, so that RestoreFrom restores it.
 type TenantLister interface {
 	Tenants(ctx context.Context) iter.Seq2[Database, error]
 }
 
-// TenantAt is for those who implement TenantLister: the database of a prefix
-// that was found, as Expand would have to get it. data is the metadata.json
-// there; nil if there is none. t is the factory's template; nil if it keeps a
-// database at its ID. The error says why the prefix is not that of a database
-// of this factory; the ID is set as far as it is known.
+// TenantAt helps to implement TenantLister. It returns the Database that expands
+// to a prefix that was found. data is the metadata.json there; nil if there is
+// none. t is the factory's template; nil if it keeps each database at its ID. The
+// error says why the prefix is not that of a database of this factory; the ID is
+// set if it is known.
 func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
 	var md metadata.Metadata
 	if data != nil {
@@ -62,8 +63,8 @@ type tenantAt struct {
 	ok bool
 }
 
-// tenantOf believes the place more than the metadata: a bucket may have been
-// copied, or its template changed.
+// tenantOf trusts the place more than the metadata: a bucket may have been copied,
+// or its template changed.
 func tenantOf(t *Template, prefix string, md metadata.Metadata) tenantAt {
 	db := Database{ID: ID(md.ID), Path: md.Path}
 	for _, name := range slices.Sorted(maps.Keys(md.Vars)) {
@@ -102,8 +103,8 @@ func tenantOf(t *Template, prefix string, md metadata.Metadata) tenantAt {
 	return tenantAt{db, true}
 }
 
-// ListTenants calls Tenants of a factory, or says that it cannot list, with
-// errors.ErrUnsupported.
+// ListTenants calls Tenants of a factory. If it has none, the only pair is an error
+// that wraps errors.ErrUnsupported.
 func ListTenants(ctx context.Context, f ReplicaFactory) iter.Seq2[Database, error] {
 	if l, ok := f.(TenantLister); ok {
 		return l.Tenants(ctx)

@@ -26,7 +26,7 @@ var (
 //   - Level 0 is not create-only. Nothing protects a prefix that two writers
 //     share, such as two Managers on copies of one state directory.
 //   - With file, a volume that is not mounted is read as empty and written to
-//     below its mount point: NewFileReplica finds that out.
+//     below its mount point: NewFileReplica detects that.
 //   - They implement neither FileLister nor MetadataStore, and there is no
 //     Check: wrong credentials show at the first sync.
 type URLReplica struct {
@@ -152,8 +152,8 @@ func (r *URLReplica) newClient(path string) (litestream.ReplicaClient, error) {
 	if err == nil {
 		return client, nil
 	}
-	// litestream has no way to ask which schemes are registered; a test sees
-	// to it that this is still what it says.
+	// litestream has no way to ask which schemes are registered; a test checks
+	// that its error still reads like this.
 	if err.Error() == fmt.Sprintf("unsupported replica URL scheme: %q", u.Scheme) {
 		return nil, noClientError(u.Scheme)
 	}

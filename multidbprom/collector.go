@@ -3,12 +3,12 @@
 //	err := registry.Register(multidbprom.New(manager))
 //
 // The number of series does not depend on the number of databases: it is below
-// 100. Which database is unwell, and why, is for Manager.Healthy and
-// Manager.Status to say, not for labels. Two Managers go on one registry by
+// 100. Which database has a problem, and why, is answered by Manager.Healthy and
+// Manager.Status, not by labels. To register two Managers with one registry, use
 // prometheus.WrapRegistererWith and a label for each.
 //
-// The file dashboard.json beside this package is a Grafana dashboard of all of
-// it, to be imported as it is.
+// The file dashboard.json beside this package is a Grafana dashboard of all these
+// metrics, to be imported as it is.
 //
 // Counters begin at zero when the Manager is made, those of the replica when
 // its factory is. The cost is an estimate from the requests that were counted
@@ -39,8 +39,8 @@ func WithPrices(p Prices) Option { return func(c *collector) { c.prices = p } }
 
 // New returns a collector of what m.Stats returns. It asks once per scrape,
 // which costs the same however many databases there are, and starts no
-// goroutine. It is safe for concurrent use, and registered nowhere yet. What is
-// wrong with the options is the error of Register.
+// goroutine. It is safe for concurrent use, and not registered yet. Register returns
+// the errors of the options.
 func New(m Source, opts ...Option) prometheus.Collector {
 	c := &collector{source: m, prices: S3StandardPrices()}
 	for _, o := range opts {
@@ -69,7 +69,7 @@ type metric struct {
 	kind   prometheus.ValueType
 	labels []string
 	values func(multidb.Stats) []float64
-	// histogram is instead of values.
+	// histogram is set instead of values.
 	histogram func(multidb.Stats) multidb.LagHistogram
 }
 

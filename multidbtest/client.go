@@ -119,7 +119,7 @@ func (c *client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	return key.info(f), nil
 }
 
-// readLTX reads r to its end and refuses what restore would stumble over.
+// readLTX reads r to its end and refuses a file that restore could not read.
 func readLTX(ctx context.Context, key fileKey, r io.Reader) ([]byte, time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, time.Time{}, err

@@ -18,14 +18,13 @@ import (
 // DiscovererOption says what TestDiscoverer may expect.
 type DiscovererOption func(*discovererSuite)
 
-// OwnDatabases is for a Discoverer that does not look at the root it is given,
-// such as one that asks a table of tenants: it lists databases of its own, at
-// least two.
+// OwnDatabases is for a Discoverer that ignores the root it is given, such as one
+// that queries a table of tenants: it lists databases of its own, at least two.
 func OwnDatabases() DiscovererOption {
 	return func(s *discovererSuite) { s.own = true }
 }
 
-// TestDiscoverer proves that a multidb.Discoverer does what multidb counts on.
+// TestDiscoverer proves that a multidb.Discoverer does what multidb relies on.
 //
 // newDiscoverer is called once per subtest, with a directory that holds twelve
 // databases, <root>/<project>/databases/<database>.db, and the files that SQLite
@@ -292,8 +291,8 @@ func testRoot(t *discovererTest) {
 	}
 }
 
-// testUnlisted takes two directories away: one leaves a symlink that leads nowhere,
-// as a volume that is not mounted, the other one nothing.
+// testUnlisted removes two directories: one leaves a dangling symlink, like a volume
+// that is not mounted, the other leaves nothing.
 func testUnlisted(t *discovererTest) {
 	if t.suite.own {
 		t.Skip("it lists databases of its own")

@@ -34,7 +34,7 @@ func CreateOnly(on bool) ReplicaOption {
 }
 
 // TestReplicaFactory proves that a multidb.ReplicaFactory, and the clients it
-// makes, do what multidb counts on.
+// makes, do what multidb relies on.
 //
 // newFactory is called once per subtest and returns a factory of a storage
 // that has nothing yet below its prefixes; it may use t.Cleanup. The factory
@@ -88,7 +88,7 @@ type replicaSuite struct {
 	createOnly bool
 }
 
-// replicaTest is one subtest: a factory, and short forms of what tests do.
+// replicaTest is one subtest: a factory, and helpers.
 type replicaTest struct {
 	*testing.T
 	ctx     context.Context
@@ -215,7 +215,7 @@ func ranges(infos []*ltx.FileInfo) []string {
 	return a
 }
 
-// describe shows a listing, with times in milliseconds, and for comparing.
+// describe prints a listing for messages and comparisons, with times in milliseconds.
 func describe(infos []*ltx.FileInfo) string {
 	var b strings.Builder
 	for _, info := range infos {

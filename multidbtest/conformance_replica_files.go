@@ -88,7 +88,7 @@ func testListing(t *replicaTest) {
 	t.wantFiles(c, 0, 2560, "2560-2560")
 	t.wantFiles(c, 0, 2561)
 
-	// seek goes by the first TXID of a file, not by the last.
+	// seek compares with the first TXID of a file, not with the last.
 	t.put(c, 1, 1, 9)
 	t.put(c, 1, 10, 20)
 	t.put(c, 1, 21, 21)
@@ -112,7 +112,7 @@ func testLevels(t *replicaTest) {
 	t.wantBytes(c, 1, 1, 1, one)
 }
 
-// neighbours are databases whose names are easily taken for one another's.
+// neighbours are databases whose names are easily confused.
 func neighbours() []multidb.Database {
 	return []multidb.Database{
 		testDatabase("project0", "db1"),
@@ -202,8 +202,8 @@ func (t *replicaTest) wantTime(info *ltx.FileInfo, how string) {
 	}
 }
 
-// testCreateOnlyAbove: a machine that slept must not write its old compaction over
-// that of whoever went on meanwhile.
+// testCreateOnlyAbove: a machine that slept must not overwrite the compaction of a
+// machine that took over meanwhile with its own old one.
 func testCreateOnlyAbove(t *replicaTest) {
 	if !t.suite.createOnly {
 		t.Skip("the backend does not claim it")

@@ -59,7 +59,7 @@ func testRestore(t *replicaTest) {
 		t.wantRestored(c, h, litestream.RestoreOptions{Timestamp: at}, txid)
 	}
 
-	// Retention: what level 2 has is taken away below it.
+	// Retention: files that level 2 covers are deleted below it.
 	for level := range 2 {
 		var old []*ltx.FileInfo
 		for _, info := range t.list(c, level, 0, false) {

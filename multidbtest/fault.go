@@ -11,7 +11,7 @@ import (
 var ErrInjected = errors.New("injected fault")
 
 // Fault says which operations fail, and how. The zero value hits every
-// operation and changes nothing: a probe that tells when it was hit.
+// operation and changes nothing: a probe that reports when it was hit.
 //
 // An operation that is hit first waits (Delay, Until, Hang; the context ends
 // every wait and its error is returned), then fails with Err if there is one,
@@ -37,12 +37,12 @@ type Fault struct {
 	// Err is what the operation returns; nil means that it succeeds, or with
 	// LostAnswer ErrInjected.
 	Err error
-	// LostAnswer applies the operation before anything goes wrong: the storage
-	// did what it was asked, and the caller does not learn it.
+	// LostAnswer applies the operation before the fault: the storage did what it was
+	// asked, but the caller gets an error.
 	LostAnswer bool
 }
 
-// Injection is a fault at work. It is safe for concurrent use.
+// Injection is an injected fault. It is safe for concurrent use.
 type Injection struct {
 	replica *Replica
 	fault   Fault
@@ -54,8 +54,8 @@ type Injection struct {
 	done bool
 }
 
-// Inject adds a fault. An operation meets at most one: of those that fit, the
-// one injected first.
+// Inject adds a fault. At most one hits an operation: of those that match, the one
+// injected first.
 func (r *Replica) Inject(f Fault) *Injection {
 	in := &Injection{replica: r, fault: f, hit: make(chan struct{}), cleared: make(chan struct{})}
 	r.mu.Lock()
@@ -64,8 +64,8 @@ func (r *Replica) Inject(f Fault) *Injection {
 	return in
 }
 
-// Clear takes the fault away. Operations that wait in it stop waiting, and end
-// as the fault says: with its error, if it has one. It may be called again.
+// Clear removes the fault. Operations that wait in it stop waiting, and end as the
+// fault says: with its error, if it has one. It may be called again.
 func (in *Injection) Clear() {
 	in.replica.mu.Lock()
 	defer in.replica.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 
 const testPageSize = 512
 
-// epoch is far from now, so that a store's own time is not taken for the
-// header's; milliseconds are what LTX keeps.
+// epoch is far from now, so that a store's own time cannot pass for the header's.
+// LTX keeps milliseconds.
 var epoch = time.Date(2021, 3, 4, 5, 6, 7, 890_000_000, time.UTC)
 
 // timestamp is the time in the header of every test file up to txid.

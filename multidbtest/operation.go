@@ -28,7 +28,7 @@ const (
 // AllLevels is the Level of an operation that is not about one level.
 const AllLevels = -1
 
-// maxOperations bounds the log, so that a long run does not eat the memory.
+// maxOperations bounds the log, so that a long run does not use up the memory.
 const maxOperations = 10_000
 
 // Operation is one finished call to a client of the replica. It is a plain
@@ -67,7 +67,7 @@ func (r *Replica) Operations() []Operation {
 	return slices.Clone(r.ops[max(0, len(r.ops)-maxOperations):])
 }
 
-// ResetOperations empties the log. RequestStats goes on counting.
+// ResetOperations empties the log. RequestStats continues to count.
 func (r *Replica) ResetOperations() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

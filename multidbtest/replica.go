@@ -21,9 +21,9 @@ var (
 )
 
 // Replica is a multidb.ReplicaFactory that keeps every LTX file in memory. It
-// is as strict as a store can be: writes are create-only, what is not
-// an LTX file of the TXIDs it is written as is refused, and a read that starts
-// at or after the end of a file is an error, as on S3.
+// is as strict as a store can be: writes are create-only, a file that is not an LTX
+// file of the TXIDs in its name is refused, and a read that starts at or after the
+// end of a file is an error, as on S3.
 //
 // It is safe for concurrent use, and so are its clients. Make one with
 // NewReplica.
@@ -62,7 +62,7 @@ func NewReplica(opts ...Option) *Replica {
 }
 
 // Prefix returns the database's place in the replica: its ID, or what the path
-// template expands to. The fault, the log and the helpers go by it.
+// template expands to. Faults, the log and the helpers name a database by it.
 func (r *Replica) Prefix(db multidb.Database) (string, error) {
 	switch {
 	case r.err != nil:
@@ -102,8 +102,8 @@ func (r *Replica) ReplicaClient(db multidb.Database) (litestream.ReplicaClient, 
 	return &client{replica: r, prefix: prefix}, nil
 }
 
-// RequestStats counts the operations so far as requests to a store, those
-// included that a fault made fail. Init and Check count as none.
+// RequestStats counts the operations so far as requests to a store, including those
+// that a fault made fail. Init and Check do not count.
 func (r *Replica) RequestStats() multidb.RequestStats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,7 +131,7 @@ func (r *Replica) countLocked(op Operation) {
 	}
 }
 
-// do is the way of every operation: context, fault, apply, log.
+// do runs every operation: context, fault, apply, log.
 func (r *Replica) do(ctx context.Context, op Operation, apply func() error) error {
 	return r.doSized(ctx, &op, apply)
 }

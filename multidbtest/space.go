@@ -61,8 +61,8 @@ func (s *space) list(keep func(fileKey) bool) []*ltx.FileInfo {
 	return infos
 }
 
-// The helpers below look at the store and change it behind the back of its
-// clients: they meet no fault and are neither logged nor counted.
+// The helpers below read and change the store without its clients: no fault hits
+// them, and they are neither logged nor counted.
 
 // Prefixes returns the prefixes that hold anything, sorted.
 func (r *Replica) Prefixes() []string {

@@ -22,7 +22,7 @@ type command struct {
 	flags func(fs *flag.FlagSet) action
 }
 
-// action does the work with what its flags were set to. args are what is left.
+// action does the work after its flags were parsed. args are the operands.
 type action func(ctx context.Context, e *env, args []string) error
 
 // commands returns all of them, in the order of the help.
@@ -35,8 +35,8 @@ func commands() []*command {
 	}
 }
 
-// find returns the command that args begin with, and the rest. Without a
-// command it is the help that is wanted, of rest.
+// find returns the command that args begin with, and the rest. Without a command, it
+// is help that is wanted, about rest.
 func find(args []string) (*command, []string, error) {
 	if len(args) == 0 {
 		return nil, nil, usagef("no command; `multidb help` lists them")
@@ -156,7 +156,7 @@ Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly faile
 	return err
 }
 
-// operands checks how many there are.
+// operands checks the number of operands.
 func operands(args []string, atLeast, atMost int) error {
 	switch {
 	case len(args) < atLeast:

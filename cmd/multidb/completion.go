@@ -35,7 +35,7 @@ fish:  multidb completion fish | source`,
 	}
 }
 
-// completed is what is completed after a command.
+// completed is what the shell can complete after a command.
 type completed struct {
 	name, short string
 	flags       []string

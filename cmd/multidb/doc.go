@@ -8,18 +8,18 @@
 //
 // # Where the answers come from
 //
-// ls and status ask the running replicate of the configuration, by a socket in
-// its state directory; where none runs, and for every other command, it is the
-// replica itself that is asked: that of the configuration file, or one given by
-// flags. So a new machine needs no more than the name of a bucket and
-// credentials, from the AWS SDK's usual sources (AWS_ACCESS_KEY_ID, …).
+// ls and status ask the running replicate of the configuration, through a socket in
+// its state directory. If none runs, and for every other command, the replica itself
+// is read: that of the configuration file, or one given by flags. So a new machine
+// needs no more than the name of a bucket and credentials, from the AWS SDK's usual
+// sources (AWS_ACCESS_KEY_ID, …).
 //
 // takeover, adopt and handover are carried out by the running replicate, over the
-// same socket, without a restart; where none runs they fail.
+// same socket, without a restart; if none runs they fail.
 //
 // # Output
 //
-// On a terminal tables, elsewhere JSON, one object a line; -json and -json=false
+// Tables on a terminal, elsewhere JSON, one object a line; -json and -json=false
 // choose. Progress, warnings and errors go to standard error.
 //
 // # Exit codes
@@ -27,8 +27,8 @@
 //	0    all went well
 //	1    it failed; the last line on standard error says why
 //	2    the command line or the configuration is wrong
-//	3    partly failed: some databases were, or are, not well
+//	3    partly failed: some databases failed, or have a problem now
 //	130  interrupted by Ctrl-C; 143: by SIGTERM
 //
-// A reader that has gone (| head) is no failure.
+// A reader that closes the pipe (| head) does not count as a failure.
 package main

@@ -150,7 +150,7 @@ func (s *source) prefix(db multidb.Database) string {
 	return ""
 }
 
-// partly tells errors about single databases.
+// partly reports errors about single databases.
 func (e *env) partly(errs []error) error {
 	for _, err := range errs {
 		e.note("%s", strings.TrimPrefix(err.Error(), "multidb: "))

@@ -25,8 +25,8 @@ const (
 )
 
 func main() {
-	// Writing to a reader that has gone is an error to see, not death at once:
-	// a restore must clean up first.
+	// Writing to a closed pipe must return an error, not kill the process: a restore
+	// has to clean up first.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := interruptible(context.Background())
 	code := run(ctx, os.Args[1:], &env{stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv})
@@ -40,9 +40,9 @@ type env struct {
 	getenv         func(string) string
 }
 
-// note tells the operator something that is no result.
+// note tells the operator something that is not a result.
 func (e *env) note(format string, args ...any) {
-	_, _ = fmt.Fprintf(e.stderr, "multidb: "+format+"\n", args...) // there is no other place to tell
+	_, _ = fmt.Fprintf(e.stderr, "multidb: "+format+"\n", args...) // there is no other place to write it
 }
 
 // signalError is why the context of an interrupted command has ended.
@@ -74,7 +74,7 @@ func (e usageError) Error() string { return e.msg }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Sprintf(format, args...)} }
 
-// errPartly is returned when some databases are not well, and were named.
+// errPartly is returned when some databases have a problem, and were named.
 var errPartly = errors.New("some databases are not well")
 
 // run runs one command line and returns the exit code.
@@ -93,7 +93,8 @@ func run(ctx context.Context, args []string, e *env) int {
 	return e.exit(ctx, err)
 }
 
-// exit says what went wrong, unless it has been said, and returns the exit code.
+// exit prints what went wrong, unless that was printed already, and returns the exit
+// code.
 func (e *env) exit(ctx context.Context, err error) int {
 	var usage usageError
 	var interrupted signalError

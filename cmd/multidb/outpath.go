@@ -17,8 +17,8 @@ import (
 const maxSegment = 200
 
 // outPath is where restore-all puts a database below its directory: its ID and
-// ".db". What an ID may have and a path should not is written as %XX, and a name
-// that is too long is cut and ends in %~ and its hash, so that two IDs never
+// ".db". Characters of an ID that a path should not have are written as %XX, and a
+// name that is too long is cut and ends in %~ and its hash, so that two IDs never
 // have one path, and none leads out of the directory.
 func outPath(id multidb.ID) string {
 	segments := strings.Split(string(id), "/")

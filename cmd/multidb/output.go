@@ -15,7 +15,7 @@ import (
 	"unicode"
 )
 
-// jsonFlag is -json: on, off, or by what standard output is.
+// jsonFlag is -json: on, off, or depending on whether standard output is a terminal.
 type jsonFlag struct{ set, on bool }
 
 func addJSON(fs *flag.FlagSet) *jsonFlag {
@@ -73,7 +73,7 @@ func newRows(w io.Writer, asJSON bool, header ...string) *rows {
 	return r
 }
 
-// add writes v as JSON, or cells in the table. It fails when nobody reads.
+// add writes v as JSON, or cells in the table. It fails when the reader is gone.
 func (r *rows) add(v any, cells ...string) error {
 	if r.table == nil {
 		return r.enc.Encode(v)
@@ -90,8 +90,8 @@ func (r *rows) end() error {
 	return errors.Join(err, r.w.Flush())
 }
 
-// show makes a name fit for a terminal: who may name a tenant must not be able
-// to write escape sequences to the operator's.
+// show makes a name safe for a terminal: whoever names a tenant must not be able to
+// send escape sequences to the operator's terminal.
 func show(s string) string {
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) < 0 {
 		return s

@@ -56,7 +56,7 @@ restore. -all means all databases of the running replicate; stop it when it is d
 	})
 }
 
-// ownerCommand adds what the three have in common.
+// ownerCommand adds what takeover, adopt and handover have in common.
 func ownerCommand(c *command) *command {
 	verb := c.name
 	c.args = "[flags] ID…|-all"
@@ -94,7 +94,7 @@ was begun goes on. Ends with 3 if it was done to some databases only.`
 	return c
 }
 
-// dialRunning is the running replicate; that there is none is an error.
+// dialRunning connects to the running replicate; it is an error if none runs.
 func (s *sourceFlags) dialRunning(ctx context.Context, e *env) (*control.Client, error) {
 	dir := s.stateDir
 	if dir == "" {
@@ -154,7 +154,7 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 	return nil
 }
 
-// problem says why it was not done to a database.
+// problem says why a database's part of an order was not done.
 func problem(ctx context.Context, c *control.Client, o control.Outcome) error {
 	if !o.NotFound {
 		return fmt.Errorf("%s: %s", show(o.ID), show(o.Error))
@@ -222,7 +222,7 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 	default:
 		err = s.m.HandOver(ctx, st.ID)
 	}
-	// Whoever reads the log later wants to know that it was an operator.
+	// The log has to show that an operator did this.
 	s.logger.Info(o.Verb+" by command", "id", id, "was fenced", out.Fenced, "kept", out.Kept, "err", err)
 	if err != nil {
 		return fail(err)

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// progress tells on standard error how far long work has come: on a terminal in
-// one line that changes, elsewhere now and then in a line of its own. Safe for
-// concurrent use.
+// progress reports on standard error how far long work has come: on a terminal in
+// one line that changes, elsewhere in a new line now and then. Safe for concurrent
+// use.
 type progress struct {
-	done, total atomic.Int64 // of what; total 0: not known
+	done, total atomic.Int64 // number of items; total 0: not known
 	bytes       func() int64 // read so far; nil: not counted
-	size        int64        // bytes to be read, of one database; 0: it is the number that counts
+	size        int64        // bytes to be read, of one database; 0: the number of items is shown
 
 	what  string
 	begin time.Time
@@ -120,7 +120,7 @@ func (p *progress) part(done, total string, n, of int64) string {
 func (p *progress) show(line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// Nothing is to be done about a standard error that cannot be written to.
+	// Errors of writing to standard error are ignored: there is no place to report them.
 	if !p.tty {
 		_, _ = fmt.Fprintln(p.w, line)
 		return
@@ -129,7 +129,7 @@ func (p *progress) show(line string) {
 	p.width = len(line)
 }
 
-// say writes a line of its own.
+// say writes a separate line.
 func (p *progress) say(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +144,7 @@ func (p *progress) clearLocked() {
 	}
 }
 
-// end stops showing; nothing of it stays on a terminal.
+// end stops the progress and clears its line on a terminal.
 func (p *progress) end() {
 	close(p.ended)
 	p.joined.Wait()

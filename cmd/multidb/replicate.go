@@ -94,13 +94,13 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 	return nil
 }
 
-// stopped is a failure of replicate at its end. The signal that asked for the
-// end is no reason for it.
+// stopped is a failure of replicate while it stops. The signal that stopped it is not
+// its cause.
 type stopped struct{ error }
 
 func (s stopped) Unwrap() error { return s.error }
 
-// other names the process that was here first, if it says so.
+// other names the process that has the state directory, if it answers.
 func other(ctx context.Context, dir string) string {
 	c, err := control.Dial(ctx, dir)
 	if err != nil {
@@ -121,8 +121,7 @@ func serve(socket bool, dir string, m *multidb.Manager, place string, logger *sl
 	return control.Serve(dir, &served{m: m, place: place, started: time.Now(), logger: logger}, logger)
 }
 
-// check tells at once of a replica that cannot be reached; replication goes on
-// trying.
+// check reports at once that a replica cannot be reached; replication keeps trying.
 func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), logger *slog.Logger) {
 	f, err := replica()
 	if err != nil {
@@ -167,7 +166,7 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 		f.Healthy, f.ScanError = false, err.Error()
 	}
 	for _, w := range worst {
-		if w.ID == "" { // the listing's trouble
+		if w.ID == "" { // an error of the listing
 			continue
 		}
 		f.Worst = append(f.Worst, tenant(w))

@@ -93,18 +93,18 @@ func (f *timeFlag) Set(s string) error {
 	return nil
 }
 
-// restored tells what restore has made.
+// restored is what restore reports.
 type restored struct {
 	ID      multidb.ID `json:"id"`
 	Path    string     `json:"path"`
 	Bytes   int64      `json:"bytes"`
 	Seconds float64    `json:"seconds"`
-	// What the check found that is no damage.
+	// Findings of the check that are not damage.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
 func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multidb.RestoreOptions, asJSON, quiet bool) error {
-	// A path that is taken must not cost a search.
+	// If the path is taken, fail before searching the replica.
 	if _, err := os.Lstat(opt.OutputPath); err == nil {
 		return fmt.Errorf("%w: %s", multidb.ErrExists, opt.OutputPath)
 	}
@@ -149,8 +149,8 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 	return err
 }
 
-// planSize is about how many bytes a restore reads: the newest whole state, and
-// what continues it in the longest steps. It is for the progress only.
+// planSize estimates how many bytes a restore reads: the newest whole state, and the
+// files that continue it in the longest steps. It is for the progress only.
 func planSize(files []*ltx.FileInfo, opt multidb.RestoreOptions) int64 {
 	var size int64
 	for at := multidb.TXID(0); ; {
@@ -170,8 +170,8 @@ func planSize(files []*ltx.FileInfo, opt multidb.RestoreOptions) int64 {
 	}
 }
 
-// reason is an error in one line, without what a line about the database says
-// already.
+// reason returns an error in one line, without what the line about the database
+// already says.
 func reason(err error) string {
 	var of *multidb.Error
 	if errors.As(err, &of) {

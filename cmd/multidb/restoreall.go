@@ -100,7 +100,7 @@ type outcome struct {
 	Path   string     `json:"path,omitempty"`
 	Status string     `json:"status"` // restored, exists or failed
 	Error  string     `json:"error,omitempty"`
-	// What the check found that is no damage.
+	// Findings of the check that are not damage.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
@@ -134,12 +134,12 @@ func (r *restoreAll) run(ctx context.Context) (err error) {
 		ctx = context.WithoutCancel(ctx)
 	}
 	err = r.summary(ctx, time.Since(begin))
-	// After a failure it is to go on with the same plan.
+	// After a failure the next run continues with the same plan.
 	done = err == nil
 	return err
 }
 
-// list finds what is to be done, and tells what cannot be.
+// list finds the jobs to do, and reports the databases that cannot be restored.
 func (r *restoreAll) list(ctx context.Context) ([]job, error) {
 	p := newProgress(r.e.stderr, r.quiet, "listing the databases", nil)
 	all, errs := r.src.tenants(ctx, p)
@@ -230,7 +230,7 @@ func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
-		return // it is not told whether it would have failed
+		return // interrupted: whether it would have failed is unknown
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		r.mu.Lock()
 		r.fatal = fmt.Errorf("%s: %s; make room and run it again", show(string(j.db.ID)), reason(err))
@@ -244,7 +244,7 @@ func (r *restoreAll) one(ctx context.Context, cancel func(), j job) {
 	r.tell(o)
 }
 
-// tell counts what became of a database and writes it out.
+// tell counts the outcome of a database and writes it.
 func (r *restoreAll) tell(o outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -270,15 +270,15 @@ func (r *restoreAll) tell(o outcome) {
 	}
 	err := r.out.add(o)
 	if err == nil {
-		err = r.out.end() // at once: what is reported is done
+		err = r.out.end() // flushed at once: a reported database is done
 	}
 	if err != nil {
-		r.unread = true // the restoring is what matters
+		r.unread = true // restoring continues all the same
 	}
 }
 
-// summary says how it went. In JSON it is on standard error, where it is no
-// record.
+// summary says how it went. With JSON it goes to standard error, so that it is not
+// taken for a record.
 func (r *restoreAll) summary(ctx context.Context, took time.Duration) error {
 	w := r.e.stdout
 	if r.json {

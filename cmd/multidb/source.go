@@ -33,7 +33,7 @@ func (s *sourceFlags) addConfig(fs *flag.FlagSet) {
 	fs.StringVar(&s.config, "config", "", "configuration `FILE`; default: $MULTIDB_CONFIG, else ./multidb.yaml")
 }
 
-// addReplica adds those of every command that reads a replica.
+// addReplica adds the flags of every command that reads a replica.
 func (s *sourceFlags) addReplica(fs *flag.FlagSet) {
 	s.addConfig(fs)
 	fs.StringVar(&s.s3.Bucket, "bucket", "", "`NAME` of an S3 bucket to read instead of a configuration's replica")
@@ -47,7 +47,7 @@ func (s *sourceFlags) addReplica(fs *flag.FlagSet) {
 	fs.BoolVar(&s.s3.Anonymous, "anonymous", false, "send unsigned requests")
 }
 
-// addRunning adds those of the commands that ask a running replicate first.
+// addRunning adds the flags of the commands that ask a running replicate first.
 func (s *sourceFlags) addRunning(fs *flag.FlagSet) {
 	s.addReplica(fs)
 	fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
@@ -117,7 +117,7 @@ func (s *sourceFlags) open(e *env) (*source, error) {
 	return &source{factory: f, discoverer: c.Discoverer(), place: "the replica of " + s.config}, nil
 }
 
-// read reads the configuration, and keeps the name of the file it took.
+// read reads the configuration, and keeps the name of the file that it read.
 func (s *sourceFlags) read(e *env) (*config.Config, error) {
 	if s.config == "" {
 		s.config = e.getenv("MULTIDB_CONFIG")
@@ -141,7 +141,7 @@ func stateDirOf(c *config.Config) (string, error) {
 	return filepath.Abs(dir)
 }
 
-// dial returns the running replicate, or nil where the replica is to be asked.
+// dial connects to the running replicate; nil means that the replica is to be read.
 func (s *sourceFlags) dial(ctx context.Context, e *env) (*control.Client, error) {
 	if err := s.check(); err != nil {
 		return nil, err
@@ -187,12 +187,12 @@ func (s *source) bytesIn() func() int64 {
 	return func() int64 { return r.RequestStats().BytesIn }
 }
 
-// tenants returns what the replica holds, sorted by ID, as far as it can be
-// listed, and what could not.
+// tenants returns the databases that the replica holds, sorted by ID, as far as they
+// can be listed, and the errors of the rest.
 func (s *source) tenants(ctx context.Context, p *progress) (all []multidb.Database, errs []error) {
 	list := multidb.ListTenants(ctx, s.factory)
 	if _, ok := s.factory.(multidb.TenantLister); !ok && s.discoverer != nil {
-		// What this machine has is better than nothing, and may not be all.
+		// The databases of this machine are better than nothing, but may not be all.
 		list = s.discoverer.Discover(ctx)
 		errs = append(errs, fmt.Errorf("a %T cannot list what it holds: only the databases found on this machine are known", s.factory))
 	}
@@ -208,7 +208,7 @@ func (s *source) tenants(ctx context.Context, p *progress) (all []multidb.Databa
 	return all, errs
 }
 
-// listError adds what a listing needs that reading does not.
+// listError adds a hint about the right that a listing needs and reading does not.
 func listError(err error) error {
 	if errors.Is(err, s3.ErrAccessDenied) {
 		return fmt.Errorf("%w (to list needs s3:ListBucket on the bucket; without it restore one database by its ID with -config, or ask a running replicate)", err)
@@ -216,9 +216,9 @@ func listError(err error) error {
 	return err
 }
 
-// explainLone says what a database is of which the replica has metadata.json and
-// nothing else: one that older versions left of a file they could not read, or
-// one whose backup was deleted. Nobody can tell, so it is a failure.
+// explainLone explains a database of which the replica has metadata.json and nothing
+// else: older versions left that for a file that they could not read, or its backup was
+// deleted. There is no way to know which, so it counts as a failure.
 func explainLone(ctx context.Context, s *source, db multidb.Database, err error) error {
 	if !errors.Is(err, multidb.ErrNoBackup) {
 		return err
@@ -229,8 +229,8 @@ func explainLone(ctx context.Context, s *source, db multidb.Database, err error)
 	return fmt.Errorf("%w: there is metadata.json and no transaction: if it never was shipped, delete %s", multidb.ErrNoBackup, s.prefix(db)+"/metadata.json")
 }
 
-// selects returns a function that tells whether an ID is meant by a pattern, as
-// of path.Match: * and ? do not go beyond a slash. Empty is every ID.
+// selects returns a function that reports whether an ID matches a pattern of
+// path.Match: * and ? do not match a slash. An empty pattern matches every ID.
 func selects(pattern string) (func(multidb.ID) bool, error) {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return nil, usagef("pattern %q: %v; write * for anything but a slash, and \\ before what is meant as it is", pattern, err)
@@ -249,8 +249,8 @@ func idsOf(all []multidb.Database) []string {
 	return ids
 }
 
-// database finds one database of the replica by its ID, without a listing where
-// a configuration or the template says where it is.
+// database finds one database of the replica by its ID, without a listing if the
+// configuration or the template says where it is.
 func (s *source) database(ctx context.Context, e *env, quiet bool, id multidb.ID) (multidb.Database, error) {
 	if db, ok := s.guess(ctx, id); ok {
 		return db, nil
@@ -276,12 +276,12 @@ func (s *source) database(ctx context.Context, e *env, quiet bool, id multidb.ID
 	return multidb.Database{}, errors.Join(append(errs, unknown("with the ID", string(id), s.place, idsOf(all)))...)
 }
 
-// guess is where the database would be, if there is something of it.
+// guess returns where the database would be, if the replica has anything there.
 func (s *source) guess(ctx context.Context, id multidb.ID) (db multidb.Database, ok bool) {
 	if l, is := s.discoverer.(multidb.DiscovererLocator); is {
 		if db, ok = l.Locate(id); ok {
 			files, err := multidb.ReplicaFiles(ctx, s.factory, db, false)
-			return db, err != nil || len(files) > 0 // an error is the restore's to tell
+			return db, err != nil || len(files) > 0 // the restore reports an error
 		}
 	}
 	vars, ok := s.factory.(multidb.ReplicaVars)
@@ -303,7 +303,7 @@ func (s *source) guess(ctx context.Context, id multidb.ID) (db multidb.Database,
 	}
 	data, err := store.ReadMetadata(ctx)
 	if err != nil {
-		return db, false // the listing tells
+		return db, false // the listing finds out
 	}
 	var md struct {
 		ID multidb.ID `json:"id"`

@@ -58,7 +58,7 @@ the replica holds, and without ID how many databases that is.`,
 	}
 }
 
-// fields writes v as JSON, or names and values below each other.
+// fields writes v as JSON, or a table of names and values.
 func (e *env) fields(asJSON bool, v any, cells ...string) error {
 	out := newRows(e.stdout, asJSON)
 	if asJSON {
@@ -146,7 +146,7 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 	return errPartly
 }
 
-// showReasons lists what is wrong with how many.
+// showReasons lists the reasons with the number of databases each.
 func showReasons(n map[string]int64) string {
 	var all []string
 	for _, reason := range slices.Sorted(maps.Keys(n)) {

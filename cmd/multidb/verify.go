@@ -79,7 +79,7 @@ type verified struct {
 	Status string     `json:"status"` // ok or failed
 	Bytes  int64      `json:"bytes,omitempty"`
 	Error  string     `json:"error,omitempty"`
-	// What the check found that is no damage.
+	// Findings of the check that are not damage.
 	Warnings []string `json:"warnings,omitempty"`
 }
 

@@ -10,20 +10,20 @@ import (
 	"syscall"
 )
 
-// workName is the directory of restore-all below its target: what is unfinished
-// is there, and nothing else, so that what a crash has left can be told from
-// everything of others. No tenant's path begins with a dot.
+// workName is the directory of restore-all below its target. It holds the unfinished
+// files and nothing else, so that what a crash left is not confused with other files.
+// No tenant's path begins with a dot.
 const workName = ".multidb-restore-all"
 
-// plan is what has to be the same when restore-all goes on: one directory must
-// not hold databases of two moments or of two buckets.
+// plan is what must not change when restore-all is continued: one directory must not
+// hold databases of two moments or of two buckets.
 type plan struct {
 	Source    string `json:"source"`
 	Timestamp string `json:"timestamp,omitempty"` // RFC 3339; empty: the newest
 	Ago       string `json:"ago,omitempty"`       // how it was given, if as how long ago
 }
 
-// workDir is held by one process.
+// workDir is a work directory, which one process at a time has.
 type workDir struct {
 	path string
 	lock *os.File
@@ -39,7 +39,7 @@ func openWorkDir(dir string, p plan) (*workDir, error) {
 		}
 		f, err := os.OpenFile(filepath.Join(w.path, "lock"), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // one that has just ended took the directory with it
+			continue // another run has just ended and removed the directory
 		} else if err != nil {
 			return nil, err
 		}
@@ -86,7 +86,7 @@ func (w *workDir) begin(p plan) error {
 	case json.Unmarshal(data, &before) != nil:
 		// Cut short by a crash before anything was restored.
 	case p.Ago != "" && p.Ago == before.Ago && p.Source == before.Source:
-		p = before // the same command means the moment that it meant first
+		p = before // the same command means the same moment as the first time
 	case before != p:
 		return fmt.Errorf("an unfinished restore-all here was of %s; this one is of %s: finish it, or remove %s",
 			before, p, w.path)
@@ -117,8 +117,8 @@ func (p plan) String() string {
 	return p.Source + " before " + p.Timestamp
 }
 
-// close gives the directory up; done: and removes it, since nothing is left to
-// go on with.
+// close releases the directory. With done it also removes it, as there is nothing left
+// to continue.
 func (w *workDir) close(done bool) error {
 	var err error
 	if done {

@@ -9,7 +9,7 @@
 //   - Put costs no I/O. Flush writes what was put in few transactions; after
 //     kill -9 the file holds what was flushed, after a power failure possibly
 //     an older state of it, but never half a transaction.
-//   - Positions found in a catalog that was not closed may be old ones: see
+//   - Positions in a catalog that was not closed may be outdated: see
 //     ClosedCleanly.
 //   - A damaged file never keeps a program from starting: it is moved aside,
 //     since losing the catalog costs one resync per database and no data.
@@ -45,10 +45,10 @@ var ErrClosed = errors.New("catalog closed")
 
 // Options are optional; the zero value is the default.
 type Options struct {
-	// OnError is told what no caller can be told: a failed flush by Run, a
-	// damaged record left out by Load, a Put or Delete after Close. It is
-	// called without locks held, from the goroutine that met the error. Nil:
-	// these are not reported, though failed flushes are still tried again.
+	// OnError gets the errors that no caller can get: a failed flush by Run, a
+	// damaged record left out by Load, a Put or Delete after Close. It is called
+	// without locks held, from the goroutine in which the error occurred. Nil: these
+	// errors are not reported, though failed flushes are still tried again.
 	OnError func(error)
 }
 
@@ -62,8 +62,8 @@ type Catalog struct {
 	damage  error // what Recovered returns
 	onError func(error)
 
-	// writer is held, by whoever put something in it, while records are
-	// written and while the catalog is closed.
+	// writer is held, by sending to it, while records are written and while the
+	// catalog is closed.
 	writer chan struct{}
 	// dirty wakes Run when the queue is no longer empty.
 	dirty chan struct{}
@@ -126,9 +126,8 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Catalog, err error)
 }
 
 // ClosedCleanly reports whether the last owner closed this catalog, so that its
-// records are the last ones there were. False after a crash, after Abandon, and
-// for a new catalog: positions are then a hint, to be checked against the
-// replica.
+// records are up to date. False after a crash, after Abandon, and for a new
+// catalog: positions are then a hint, to be checked against the replica.
 func (c *Catalog) ClosedCleanly() bool { return c.clean }
 
 // Recovered returns a *DamagedError if Open found a damaged or foreign file and
@@ -138,7 +137,7 @@ func (c *Catalog) Recovered() error { return c.damage }
 // Close writes what is queued, closes the file and frees the directory. ctx
 // bounds the waiting and, between transactions of a few thousand records, the
 // writing. If it fails before the file is closed, nothing is lost: the catalog
-// stays locked and usable, but for Load, and Close may be called again. After
+// stays locked and usable, except for Load, and Close may be called again. After
 // it has succeeded, Close does nothing and returns nil.
 func (c *Catalog) Close(ctx context.Context) error {
 	if err := c.acquire(ctx); err != nil {

@@ -53,10 +53,11 @@ func (e *DamagedError) Error() string {
 // Unwrap returns what was wrong.
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// errDamaged marks what only a new file can repair.
+// errDamaged marks errors that only a new file can fix.
 var errDamaged = errors.New("not a usable catalog")
 
-// openFile opens the file, once more on a new one if it is damaged or missing.
+// openFile opens the file; if it is damaged or missing, it makes a new one and opens
+// that.
 func (c *Catalog) openFile(ctx context.Context) error {
 	err := c.tryOpenFile(ctx)
 	if err == nil || !isDamage(err) {
@@ -66,7 +67,7 @@ func (c *Catalog) openFile(ctx context.Context) error {
 	if moveErr != nil {
 		return errors.Join(err, moveErr)
 	}
-	if moved != "" { // else there was nothing: a new state directory
+	if moved != "" { // otherwise there was nothing: a new state directory
 		c.damage = &DamagedError{MovedTo: moved, Err: err}
 	}
 	if err := create(ctx, c.path); err != nil {
@@ -108,10 +109,10 @@ func (c *Catalog) tryOpenFile(ctx context.Context) (err error) {
 	return c.markClean(ctx, false)
 }
 
-// checkHeader looks for an SQLite header whose format SQLite would write to,
-// because it calls any other a read-only file, like one that merely has the
-// wrong permissions. Only for a file that this process does not have open: to
-// close it would drop SQLite's locks on it.
+// checkHeader looks for an SQLite header whose format SQLite would write to: any
+// other SQLite reports as a read-only file, like one that merely has the wrong
+// permissions. Only for a file that this process does not have open: closing it
+// would drop SQLite's locks on it.
 func checkHeader(path string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -150,7 +151,7 @@ func openDB(path string) (*sql.DB, error) {
 }
 
 // connect makes connections to the file at path. The journal mode is not among the
-// pragmas: it is written to the file, and what that file is has yet to be seen.
+// pragmas: it is written to the file, which has not been inspected yet.
 func connect(path string) (driver.Connector, error) {
 	return sqlitedb.Connector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)")
 }
@@ -192,7 +193,7 @@ func inspect(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
-// create makes an empty catalog at path, where nothing is. It appears there
+// create makes an empty catalog at path, where no file is. It appears there
 // complete, so that an empty file is always one that was truncated.
 func create(ctx context.Context, path string) error {
 	tmp := path + ".new"

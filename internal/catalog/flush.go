@@ -37,11 +37,11 @@ type change struct {
 
 // Put queues r, which replaces the record of its ID when it is flushed; a later
 // Put or Delete of that ID replaces it in the queue. r is copied. After Close
-// it is refused, which OnError is told.
+// it is refused, and OnError gets the error.
 func (c *Catalog) Put(r Record) { c.enqueue(change{rec: r.clone(), vars: r.packVars()}) }
 
 // Delete queues the removal of a record; nothing happens if there is none.
-// After Close it is refused, which OnError is told.
+// After Close it is refused, and OnError gets the error.
 func (c *Catalog) Delete(id string) { c.enqueue(change{rec: Record{ID: id}, deleted: true}) }
 
 func (c *Catalog) enqueue(ch change) {
@@ -64,9 +64,9 @@ func (c *Catalog) enqueueLocked(ch change) {
 	}
 }
 
-// Flush writes all that was queued before the call, in transactions of at most
-// 5,000 records. What is not written, because of an error or because ctx ended
-// between two of them, stays queued unless it was put again meanwhile.
+// Flush writes everything queued before the call, in transactions of at most 5,000
+// records. Whatever is not written, because of an error or because ctx ended
+// between two transactions, stays queued unless it was put again meanwhile.
 func (c *Catalog) Flush(ctx context.Context) error {
 	if err := c.acquire(ctx); err != nil {
 		return err
@@ -104,8 +104,8 @@ func (c *Catalog) flush(ctx context.Context) (err error) {
 	return err
 }
 
-// write commits the changes of ids. ctx is heeded up to the commit only, and
-// not by the driver, which would start a goroutine for each statement.
+// write commits the changes of ids. It checks ctx itself, up to the commit: with a
+// context that can end, the driver would start a goroutine for each statement.
 func (c *Catalog) write(ctx context.Context, ids []string, batch map[string]change) (err error) {
 	run := context.WithoutCancel(ctx)
 	conn, err := c.db.Conn(run)

@@ -8,15 +8,15 @@ import (
 	"syscall"
 )
 
-// machineFiles name the machine, or the virtual one; what cannot be read is left
+// machineFiles identify the machine, real or virtual; one that cannot be read is left
 // out.
 var machineFiles = []string{"/etc/machine-id", "/sys/class/dmi/id/product_uuid"}
 
-// homeOf tells the state directory that a lock file is in from every copy of it:
-// the file's inode and when that was made, and the machine. A copy by cp, rsync or a
-// backup has another inode; a disk that was cloned with all in it is on another
-// machine. A clone of a virtual machine that has the identifiers of the first, and
-// is started while that one runs, is not noticed.
+// homeOf returns a number that distinguishes the state directory of a lock file from
+// every copy of it: a hash of the file's inode, of when that was made, and of the
+// machine. A copy by cp, rsync or a backup has another inode; a cloned disk is on
+// another machine. A clone of a virtual machine that has the identifiers of the first,
+// and is started while that one runs, is not noticed.
 func homeOf(lock *os.File) uint64 {
 	h := fnv.New64a()
 	var b [16]byte

@@ -11,13 +11,13 @@ import (
 const selectAll = `SELECT id, path, prefix, vars, state, files, dev, ino, last_write, txid, flags, sum FROM databases`
 
 // Load returns all records that have been flushed, ordered by ID, as they are
-// when the loop begins; what is queued is not among them. The byte slices of a
+// when the loop begins; queued ones are not among them. The byte slices of a
 // record are valid until the next step of the loop.
 //
 // An error ends the loop: that of ctx, ErrClosed once Close is called, or the
-// file's. A record that does not match its checksum is no error: it is left out,
-// reported to OnError and, unless it is put meanwhile, deleted. One whose variables
-// cannot be read is left out.
+// file's. A record that does not match its checksum does not: it is left out,
+// reported to OnError and, unless it is put meanwhile, deleted. A record whose
+// variables cannot be read is left out.
 func (c *Catalog) Load(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		ctx, cancel, err := c.beginLoad(ctx)
@@ -110,7 +110,7 @@ func (c *Catalog) endLoad() {
 	}
 }
 
-// stopLoads admits no Load any more, ends the running ones and waits for them.
+// stopLoads admits no more Loads, ends the running ones and waits for them.
 func (c *Catalog) stopLoads(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopping = true

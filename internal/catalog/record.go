@@ -24,7 +24,7 @@ type Record struct {
 	Flags     uint32
 }
 
-// Var is one named value that was captured of a path.
+// Var is one named value that was captured from a path.
 type Var struct {
 	Name, Value string
 }
@@ -47,8 +47,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // sum guards against a record that the disk or somebody with an SQL shell has
 // changed: SQLite has no checksums of its own, and a wrong position would ship
-// changes onto the wrong state. vars is what packVars returned. scratch is reused;
-// the grown one is returned.
+// changes onto the wrong state. vars is what packVars returned. scratch is reused,
+// and returned as it has grown.
 func (r *Record) sum(vars, scratch []byte) (uint32, []byte) {
 	b := scratch[:0]
 	for _, s := range []string{r.ID, r.Path, r.Prefix} {

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// maxSessions bounds how many sessions are remembered, the newest ones: as many
-// starts may lie between two writes of one database before its last file is not
-// known as ours any more.
+// maxSessions bounds how many sessions are remembered, the newest ones. If there are
+// more starts between two writes of one database, its last file is no longer known
+// as ours.
 const maxSessions = 4096
 
 const (
@@ -21,9 +21,8 @@ const (
 )
 
 // Sessions are the runs that a state directory is known to have had. A session is
-// recorded before its first write to a replica, so that a file there that bears a
-// session of the node that is not known was written by a copy of the directory.
-// Immutable.
+// recorded before its first write to a replica: a file there with this node's ID and
+// an unknown session was written by a copy of the directory. Immutable.
 type Sessions struct {
 	node   uint64
 	known  map[uint32]struct{}
@@ -41,11 +40,11 @@ func (s *Sessions) Has(session uint32) bool {
 }
 
 // WasCopied reports whether the directory was ever found to be a copy, at this start
-// or before. What it knows may then be older than what others of its kind have done.
+// or before. What it knows may then be older than what the other copies have done.
 func (s *Sessions) WasCopied() bool { return len(s.former) > 0 }
 
 // Copied reports whether the directory is a copy of the one in which the sessions
-// so far were recorded. The copy begins with a node ID of its own and none of them.
+// so far were recorded. The copy begins with a new node ID and no sessions.
 func (s *Sessions) Copied() bool { return s.copied }
 
 // Begin records a session, on disk when it returns, and returns all that are
@@ -100,8 +99,8 @@ func (c *Catalog) begin(ctx context.Context, session uint32, home uint64) (_ *Se
 		s.node = newNode()
 	}
 	s.known[session] = struct{}{}
-	// Synced, or after a power failure our own files would bear a session that nobody
-	// knows.
+	// Synced: otherwise our own files could have an unknown session after a power
+	// failure.
 	if _, err := conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ type Order struct {
 	IDs  []string `json:"ids,omitempty"`
 	// All means, instead of IDs, every database that is fenced; of HandOver every one.
 	All bool `json:"all,omitempty"`
-	// DryRun only tells what would be done.
+	// DryRun only reports what would be done.
 	DryRun bool `json:"dry_run,omitempty"`
 }
 
@@ -49,8 +49,8 @@ type Outcome struct {
 	DryRun bool   `json:"dry_run,omitempty"`
 	// Done says that it was done, and that nothing failed.
 	Done bool `json:"done"`
-	// Fenced says that it was fenced before, Why with which two writers; Would what
-	// is done if it is no dry run.
+	// Fenced says that it was fenced before, and Why by which two writers. Would says
+	// what is done unless it is a dry run.
 	Fenced bool   `json:"fenced"`
 	Why    string `json:"why,omitempty"`
 	Would  string `json:"would,omitempty"`
@@ -79,8 +79,8 @@ const parallelActs = 16
 // maxOrder is the largest order, in bytes: as many IDs as a command line has room for.
 const maxOrder = 16 << 20
 
-// act carries out an order and writes an Outcome a line as each database is done. A
-// client that has gone ends it: nothing more is begun.
+// act carries out an order and writes an Outcome a line as each database is done. When
+// the client disconnects, nothing more is begun.
 func act(a Actor) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var o Order
@@ -97,8 +97,8 @@ func act(a Actor) http.HandlerFunc {
 			fail(w, http.StatusBadRequest, err)
 			return
 		}
-		// A whole database may have to be shipped or restored: whoever asked waits as
-		// long as he likes, whatever limits the server has for questions.
+		// A whole database may have to be shipped or restored, so the server's time
+		// limits for queries do not apply: the client decides how long it waits.
 		conn := http.NewResponseController(w)
 		if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
 			fail(w, http.StatusInternalServerError, err)
@@ -120,8 +120,8 @@ func act(a Actor) http.HandlerFunc {
 	}
 }
 
-// carryOut acts on the databases, several at a time, and tells of each. It ends
-// early when nobody listens any more.
+// carryOut acts on the databases, several at a time, and reports each. It ends early
+// when a report cannot be delivered.
 func carryOut(ctx context.Context, a Actor, o Order, ids []string, tell func(Outcome) error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -154,11 +154,11 @@ func carryOut(ctx context.Context, a Actor, o Order, ids []string, tell func(Out
 
 // Act has the process carry out an order. It yields each database's outcome when
 // that is known; nothing but ctx bounds how long that takes. An error is the last
-// pair: then what of the order was done is told only by the outcomes so far.
+// pair: then only the outcomes so far say what was done of the order.
 func (c *Client) Act(ctx context.Context, o Order) iter.Seq2[Outcome, error] {
 	return func(yield func(Outcome, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // nothing more is begun for whoever listens no longer
+		defer cancel() // when the caller stops, nothing more is begun
 		res, err := c.order(ctx, o)
 		if err != nil {
 			yield(Outcome{}, err)
@@ -185,7 +185,7 @@ func (c *Client) Act(ctx context.Context, o Order) iter.Seq2[Outcome, error] {
 
 // order sends an order and returns the answer, which is 200.
 func (c *Client) order(ctx context.Context, o Order) (*http.Response, error) {
-	o.IDs = slices.Compact(slices.Sorted(slices.Values(o.IDs))) // one after the other of the same would be refused
+	o.IDs = slices.Compact(slices.Sorted(slices.Values(o.IDs))) // a repeated ID would be refused
 	body, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
@@ -194,7 +194,7 @@ func (c *Client) order(ctx context.Context, o Order) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	req.GetBody = nil // an order is not sent a second time by itself
+	req.GetBody = nil // so that net/http never sends an order twice
 	res, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)

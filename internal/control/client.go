@@ -22,9 +22,9 @@ type Client struct {
 	http *http.Client
 }
 
-// Dial finds the process that serves dir. The error wraps ErrNotRunning if
-// there is none, and ErrUnsafe if whoever answers could be anybody. ctx bounds
-// Dial only.
+// Dial finds the process that serves dir. The error wraps ErrNotRunning if there is
+// none, and ErrUnsafe if another user could be the one who answers. ctx bounds Dial
+// only.
 func Dial(ctx context.Context, dir string) (*Client, error) {
 	if _, err := os.Lstat(filepath.Join(dir, Socket)); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w with the state directory %s", ErrNotRunning, dir)
@@ -60,7 +60,7 @@ func connect(ctx context.Context, dir string) (net.Conn, error) {
 // Close closes the connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Fleet asks for the sum of all.
+// Fleet asks for the sum of all databases.
 func (c *Client) Fleet(ctx context.Context, maxLag time.Duration) (Fleet, error) {
 	var f Fleet
 	return f, c.one(ctx, "fleet", url.Values{"max_lag": {maxLag.String()}}, &f)

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// maxPath is how long the path of a unix socket may be on every system.
+// maxPath is the length of a unix socket's path that every system allows.
 const maxPath = 100
 
 // CheckDir returns an error that wraps ErrUnsafe if anybody but this user and
@@ -30,8 +30,8 @@ func CheckDir(dir string) error {
 	return nil
 }
 
-// reach gives a path for a name in dir that fits into a socket address. Call
-// done when it has been used.
+// reach returns a path of a name in dir that fits into a socket address. Call done
+// after using it.
 func reach(dir, name string) (path string, done func(), err error) {
 	path = filepath.Join(dir, name)
 	if len(path) <= maxPath {

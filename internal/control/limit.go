@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// limit is a listener that has maxConns connections at most, so that a flood of
-// them takes no descriptor that replication needs. It accepts more: the oldest that
-// has not asked yet gives way, or else the oldest of all if it is old. An operator
-// is answered even while somebody opens connections without end.
+// limit is a listener with at most maxConns connections, so that a flood of them takes
+// no descriptor that replication needs. It still accepts new ones: the oldest that has
+// sent no request yet is closed for it, or else the oldest of all if it is old enough
+// (pushable). An operator is answered even while somebody keeps opening connections.
 type limit struct {
 	net.Listener
 
@@ -19,7 +19,7 @@ type limit struct {
 	conns []*conn // open, in the order they came
 }
 
-// conn is a connection that counts.
+// conn is a connection that counts towards the limit.
 type conn struct {
 	net.Conn
 	limit *limit
@@ -39,7 +39,7 @@ func (l *limit) Accept() (net.Conn, error) {
 		admitted := &conn{Conn: c, limit: l, since: time.Now()}
 		out := l.admit(admitted)
 		if out != nil {
-			_ = out.Close() // nothing is lost with it: whoever has it asks again
+			_ = out.Close() // this loses nothing: its client asks again
 		}
 		if out != admitted {
 			return admitted, nil
@@ -47,8 +47,8 @@ func (l *limit) Accept() (net.Conn, error) {
 	}
 }
 
-// admit takes a connection in and returns the one to close for it, if any. It may
-// be the same one.
+// admit adds a connection and returns the one to close for it, if any; that may be the
+// new one.
 func (l *limit) admit(c *conn) (out *conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -86,7 +86,7 @@ func withConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c)
 }
 
-// asked notes that a connection has sent its question.
+// asked notes that a connection has sent a request.
 func asked(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connKey{}).(*conn); ok {

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// What a client may have. A question and its answer are small but for the list of
-// the tenants, which is written as it is read.
+// Limits of a client. A request and its answer are small, except the list of the
+// tenants, which is written as it is read.
 const (
 	maxConns       = 16
 	maxHeaderBytes = 64 << 10 // an ID is in it
 	askTimeout     = 5 * time.Second
 	answerTimeout  = time.Minute
-	// pushable is how old the connection of a client that is being answered must
-	// be for it to give way to another.
+	// pushable is how old a connection that is being answered must be before it may
+	// be closed for a new one.
 	pushable = 10 * time.Second
 )
 
@@ -35,14 +35,14 @@ type Server struct {
 }
 
 // Serve makes the socket in dir and answers on it until Close. The caller must
-// hold dir against other processes: a socket that stands there is taken to be
-// left from a crash. logger gets what the HTTP server cannot answer. The error
-// wraps ErrUnsafe where others can write to dir.
+// hold dir against other processes: an existing socket is assumed to be left from a
+// crash. logger gets the HTTP server's own errors. The error wraps ErrUnsafe if others
+// can write to dir.
 func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 	if err := CheckDir(dir); err != nil {
 		return nil, err
 	}
-	// Not seen under its name before only the owner can use it.
+	// It gets its final name only when nobody but the owner can use it.
 	fresh := Socket + ".new"
 	path, done, err := reach(dir, fresh)
 	if err != nil {
@@ -56,12 +56,12 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	l.SetUnlinkOnClose(false) // its name changes
+	l.SetUnlinkOnClose(false) // it is renamed below
 	s := &Server{path: filepath.Join(dir, Socket), http: &http.Server{
 		Handler: asked(handler(source)), MaxHeaderBytes: maxHeaderBytes, ReadTimeout: askTimeout, WriteTimeout: answerTimeout,
 		ConnContext: withConn, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}}
-	s.http.SetKeepAlivesEnabled(false) // who has been answered makes room
+	s.http.SetKeepAlivesEnabled(false) // a client that was answered makes room
 	err = os.Chmod(filepath.Join(dir, fresh), 0o600)
 	if err == nil {
 		err = os.Rename(filepath.Join(dir, fresh), s.path)
@@ -77,8 +77,8 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Close removes the socket and waits for the answers being given, until ctx
-// ends; then it cuts them.
+// Close removes the socket and waits for the answers being written, until ctx ends;
+// then it cuts them off.
 func (s *Server) Close(ctx context.Context) error {
 	err := os.Remove(s.path)
 	if errors.Is(err, os.ErrNotExist) {

@@ -29,7 +29,7 @@ type Tenant struct {
 	LastWrite time.Time     `json:"last_write,omitzero"`
 	Lag       time.Duration `json:"lag_ns"`
 	LagBytes  int64         `json:"lag_bytes"`
-	Pending   time.Time     `json:"pending_since,omitzero"` // a change that is left local
+	Pending   time.Time     `json:"pending_since,omitzero"` // a change that stays local for now
 	WALSize   int64         `json:"wal_size"`
 	WALPos    int64         `json:"wal_pos"` // bytes of it in use
 	Error     string        `json:"error,omitempty"`
@@ -38,14 +38,14 @@ type Tenant struct {
 	Failures  int           `json:"failures,omitempty"`
 }
 
-// Fleet is the sum of all.
+// Fleet is the sum of all databases.
 type Fleet struct {
 	PID          int              `json:"pid"`
 	Version      string           `json:"version"`
 	Started      time.Time        `json:"started"`
 	Replica      string           `json:"replica"`
 	Healthy      bool             `json:"healthy"`
-	Worst        []Tenant         `json:"worst,omitempty"`      // those that are not well, ten at most
+	Worst        []Tenant         `json:"worst,omitempty"`      // databases with a problem, ten at most
 	ScanError    string           `json:"scan_error,omitempty"` // why the databases could not all be listed
 	Databases    int              `json:"databases"`
 	Hot          int              `json:"hot"`

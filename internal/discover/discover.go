@@ -3,9 +3,9 @@
 // files, and never opens a file: closing a descriptor of a database would drop
 // the locks that SQLite has on it in this process.
 //
-// A Glob is safe for concurrent use. Each listing has state of its own; the
-// watches that want to know which directories a listing reads are behind a lock
-// that is never held while anything is read or told.
+// A Glob is safe for concurrent use. Each listing has state of its own. The watches
+// that follow which directories a listing reads are guarded by a lock, which is
+// never held while anything is read or reported.
 package discover
 
 import (
@@ -39,7 +39,7 @@ type Glob struct {
 	watches  *globWatches // changes; has its own lock
 	open     func(path string) (directory, error)
 
-	// Notifications opens a source of what the system tells. Tests set another
+	// Notifications opens the source of the system's notifications. Tests set another
 	// one before the first use.
 	Notifications func() (watch.Source, error)
 }
@@ -56,13 +56,13 @@ func (g *Glob) Excluding(dir string) Glob {
 	return c
 }
 
-// List lists the files there are now. An error is an *UnlistedError of the part
-// that was not listed, or one after which nothing is certain.
+// List lists the files that exist now. An error is an *UnlistedError for a part that
+// was not listed; after any other, the listing as a whole is uncertain.
 func (g *Glob) List(ctx context.Context) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) { newWalk(ctx, g, yield).run() }
 }
 
-// Paths returns where each of the patterns has an ID.
+// Paths returns the path that an ID has under each of the patterns.
 func (g *Glob) Paths(id string) []string {
 	var paths []string
 	for _, p := range g.patterns {

@@ -18,9 +18,9 @@ type Entry struct {
 	ModTime time.Time // zero: that of the file or of its WAL, the later one
 }
 
-// Listed lists the files of a fixed list that exist, each by its real path and
-// once, by the first entry that leads to it. Index is that of the entry, and only
-// Path and ModTime are set besides. A directory that is missing is an error.
+// Listed lists the files of a fixed list that exist, each once, by its real path and
+// for the first entry that leads to it. Index is that of the entry; apart from it only
+// Path and ModTime are set. A missing directory is an error.
 func Listed(ctx context.Context, entries []Entry) iter.Seq2[File, error] {
 	return func(yield func(File, error) bool) {
 		seen := make(map[fsid.ID]struct{}, len(entries))
@@ -59,8 +59,8 @@ func Listed(ctx context.Context, entries []Entry) iter.Seq2[File, error] {
 	}
 }
 
-// lookUp finds the real file of a path. No file, or one that is no database, is
-// no error; a missing directory or a symlink that leads nowhere is.
+// lookUp finds the real file of a path. A missing file, or one that is no database,
+// is not an error; a missing directory or a dangling symlink is.
 func lookUp(path string) (file string, info fs.FileInfo, err error) {
 	info, err = os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {

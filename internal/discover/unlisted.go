@@ -7,9 +7,9 @@ import (
 	"slices"
 )
 
-// UnlistedError is the error of a part of a listing: the rest of it is complete.
+// UnlistedError reports that part of a listing failed; the rest is complete.
 type UnlistedError struct {
-	Paths []string // absolute and clean, of files or directories: all names of what may hold databases
+	Paths []string // absolute and clean: every name of the files or directories that were not listed
 	Err   error    // why
 }
 
@@ -18,7 +18,7 @@ func (e *UnlistedError) Error() string { return e.Err.Error() }
 // Unwrap returns the reason.
 func (e *UnlistedError) Unwrap() error { return e.Err }
 
-// SameIDError is the reason why a file was not listed whose ID another one has.
+// SameIDError is the reason why a file was not listed: another file has its ID.
 type SameIDError struct {
 	ID    string
 	Paths [2]string // of the file that was listed, and of the other
@@ -28,15 +28,15 @@ func (e *SameIDError) Error() string {
 	return fmt.Sprintf("%q and %q both have the ID %q; capture more of the path in one of the patterns", e.Paths[0], e.Paths[1], e.ID)
 }
 
-// Extent is what a listing did not cover. The zero value is nothing. Not safe for
-// concurrent use while it is added to.
+// Extent is what a listing did not cover. The zero value means that it covered
+// everything. Not safe for concurrent use with Add.
 type Extent struct {
 	All   bool // nothing is certain
 	paths map[string]struct{}
 }
 
-// Add takes in an error of the listing: known says that it is about no more than
-// what is at the paths or below one.
+// Add adds an error of the listing. known says that the error concerns only what is
+// at the paths or below one.
 func (x *Extent) Add(paths []string, known bool) {
 	x.All = x.All || !known
 	if x.paths == nil {
@@ -50,7 +50,7 @@ func (x *Extent) Add(paths []string, known bool) {
 // Complete reports whether the listing covered everything.
 func (x *Extent) Complete() bool { return !x.All && len(x.paths) == 0 }
 
-// Below reports whether path is one that was not covered, or below one.
+// Below reports whether path was not covered, or is below a path that was not.
 func (x *Extent) Below(path string) bool {
 	for {
 		if _, ok := x.paths[path]; ok {
@@ -64,7 +64,8 @@ func (x *Extent) Below(path string) bool {
 	}
 }
 
-// unlistedAt is err as that of what is at the paths, and where they lead.
+// unlistedAt returns err as an *UnlistedError for the paths and the places where
+// they lead.
 func unlistedAt(err error, paths ...string) error {
 	var all []string
 	for _, p := range paths {
@@ -77,8 +78,8 @@ func unlistedAt(err error, paths ...string) error {
 	return &UnlistedError{Paths: slices.Compact(all), Err: err}
 }
 
-// destinations returns the other names of what a path stands for: where the
-// symlinks in it lead, as far as they do.
+// destinations returns the other names of a path: where the symlinks in it lead, as
+// far as they can be followed.
 func destinations(path string) (names []string) {
 	for range 40 { // as many as Linux follows
 		real := path

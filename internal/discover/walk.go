@@ -37,8 +37,8 @@ func openDirectory(path string) (directory, error) {
 }
 
 // walk is one listing. Real files in real directories are reported as they are
-// met. What may be a second name of one of them (symlinks, hard links) waits
-// until all of those are known.
+// found. What may be a second name of one of them (symlinks, hard links) waits
+// until all real files are known.
 type walk struct {
 	ctx   context.Context
 	g     *Glob
@@ -63,7 +63,7 @@ type place struct {
 	path             string
 }
 
-// waiting is a name that is judged when all real files are known.
+// waiting is a name that is decided about when all real files are known.
 type waiting struct {
 	place
 	symlink bool // otherwise a file with several hard links
@@ -96,7 +96,7 @@ func (w *walk) run() {
 	w.settle()
 }
 
-// settle judges what had to wait.
+// settle decides about the names that had to wait.
 func (w *walk) settle() {
 	for len(w.waiting) > 0 && w.alive() {
 		round := w.waiting
@@ -132,7 +132,7 @@ func (w *walk) exclude() error {
 	return nil
 }
 
-// alive reports whether the listing goes on, and ends it if ctx has ended.
+// alive reports whether the listing continues, and ends it if ctx has ended.
 func (w *walk) alive() bool {
 	if w.done {
 		return false
@@ -154,8 +154,8 @@ func (w *walk) fail(err error) {
 	}
 }
 
-// root lists one pattern. A root that is not there, or not the same one any
-// more, may be a volume that was unmounted: everything below it seems removed.
+// root lists one pattern. A root that is missing, or not the same any more, is an
+// error: its volume may be unmounted, and everything below would seem removed.
 func (w *walk) root(index int) {
 	if !w.alive() {
 		return
@@ -253,8 +253,8 @@ func (w *walk) read(at place) {
 
 // readWALs returns the hashes of the names that have a -wal in the directory, so
 // that no stat is spent on one that is not there. A collision costs such a stat.
-// Hashes, because a directory may hold 100,000 names. It goes on from the first
-// entries and, if there are more, starts again with those it returns.
+// Hashes, because a directory may hold 100,000 names. It continues after the first
+// entries; if there are more, it then rewinds and returns the new first entries.
 func (w *walk) readWALs(dir directory, first []fs.DirEntry) (map[uint64]struct{}, []fs.DirEntry, error) {
 	wals := make(map[uint64]struct{})
 	add := func(name string) {
@@ -285,8 +285,8 @@ func (w *walk) readWALs(dir directory, first []fs.DirEntry) (map[uint64]struct{}
 	}
 }
 
-// name takes a name that matches: it is entered, reported, or has to wait. info
-// is its lstat, if it is known already; wal says that a -wal may be beside it.
+// name handles a name that matches: it is entered, reported, or has to wait. info
+// is its lstat, if that is known already; wal says that a -wal may be beside it.
 func (w *walk) name(at place, mode fs.FileMode, info fs.FileInfo, wal bool) {
 	file := w.isFile(at)
 	if mode&fs.ModeSymlink != 0 {
@@ -362,8 +362,8 @@ func (w *walk) isExcluded(real string) bool {
 	return w.excludedPath != "" && (real == w.excludedPath || strings.HasPrefix(real, w.excludedPath+"/"))
 }
 
-// report yields the database that at names and whose file is real, unless the
-// file was reported before.
+// report yields the database named by at, whose file is real, unless the file was
+// reported before.
 func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	id := fsid.Of(info)
 	if _, ok := w.seen[id]; ok {
@@ -396,8 +396,8 @@ func (w *walk) report(at place, real string, info fs.FileInfo, wal bool) {
 	}
 }
 
-// failUnlessGone reports an error of something that a directory named. That it
-// is not there any more is no error: it was removed meanwhile.
+// failUnlessGone reports an error about a name that a directory listed, unless the
+// name is gone: then it was removed meanwhile, which is not an error.
 func (w *walk) failUnlessGone(err error, path string) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		w.failAt(err, path)
@@ -442,8 +442,8 @@ func isDatabaseFile(path string, info fs.FileInfo) bool {
 	return info.Mode().IsRegular() && !pattern.IsSidecar(filepath.Base(path))
 }
 
-// laterModTime is when the database or its WAL was last written. A WAL that is
-// not there, or not any more, is none.
+// laterModTime is when the database or its WAL was last written. A missing WAL is
+// not an error.
 func laterModTime(info fs.FileInfo, wal string) (time.Time, error) {
 	w, err := os.Lstat(wal)
 	if errors.Is(err, fs.ErrNotExist) {

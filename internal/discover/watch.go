@@ -19,33 +19,33 @@ import (
 // EventType says what an Event is about.
 type EventType uint8
 
-// What a watch tells.
+// What a watch reports.
 const (
 	Changed EventType = iota + 1 // a file was written, or appeared
 	Gone                         // something was removed or moved: a listing shows what
 	Rescan                       // changes were missed: everything has to be listed again
-	Polls                        // from now on directories are looked at, since the system's watches ran out
+	Polls                        // from now on some directories are polled, since the system's watches ran out
 )
 
-// Event is what a watch tells.
+// Event is what a watch reports.
 type Event struct {
 	Type EventType
-	// File was changed (Changed). Its ID is empty if only a symlink with another
+	// File was changed (Changed only). Its ID is empty if only a symlink with another
 	// name makes it a database. Nothing but its names and ModTime is set.
 	File File
-	// Err is why, of Rescan and Polls; it may be nil.
+	// Err is the reason for Rescan and Polls; it may be nil.
 	Err error
 }
 
 // Watch watches the directories that List reads, one watch each and none per
 // file, from its return on. A write to a database is one to its -wal, or in
-// rollback mode to its -journal and itself. Where the system has no watches left,
-// directories are looked at instead: those that changed recently often, the
-// others rarely.
+// rollback mode to its -journal and itself. When the system has no watches left,
+// directories are polled instead: those that changed recently often, the others
+// rarely.
 //
 // The caller calls run once: it works until ctx ends. notify is called from run
-// and from List. needless is asked before a file is looked at that was written:
-// where it reports true for the ID and path, nothing is told.
+// and from List. needless is called with the ID and path of a written file before
+// the file is looked at: if it reports true, nothing is reported.
 func (g *Glob) Watch(ctx context.Context, notify func(Event), needless func(id, path string) bool) (run func()) {
 	gw := &globWatch{ctx: ctx, g: g, notify: notify, needless: needless, named: map[string]struct{}{}}
 	gw.w = watch.New(g.Notifications, gw)
@@ -56,7 +56,7 @@ func (g *Glob) Watch(ctx context.Context, notify func(Event), needless func(id, 
 	}
 }
 
-// globWatches is who wants to know what List reads.
+// globWatches are the watches that follow which directories List reads.
 type globWatches struct {
 	mu  sync.RWMutex
 	all []*globWatch
@@ -87,7 +87,7 @@ func (s *globWatches) get() []*globWatch {
 }
 
 // directory is called before a directory is read, so that whatever appears in it
-// later is told.
+// later is reported.
 func (s *globWatches) directory(path string, fresh bool) {
 	for _, gw := range s.get() {
 		gw.w.Add(path, fresh)
@@ -109,17 +109,17 @@ type globWatch struct {
 	notify   func(Event)
 	needless func(id, path string) bool
 	w        *watch.Watcher
-	named    map[string]struct{} // databases whose own name is new, until they are told
+	named    map[string]struct{} // databases whose own name is new, until they are reported
 	linked   sync.Map            // string: files that are databases by a symlink
 }
 
-// touch is for a name that may stand for another file than before.
+// touch handles a name that may now stand for another file.
 func (gw *globWatch) touch(db string) {
 	gw.named[db] = struct{}{}
 	gw.w.Touch(db)
 }
 
-// Name takes one notification.
+// Name handles one notification.
 func (gw *globWatch) Name(path string, op watch.Op) {
 	gone := op == watch.Moved || op == watch.Removed
 	if db, ok := gw.database(path); ok {
@@ -144,12 +144,12 @@ func (gw *globWatch) Name(path string, op watch.Op) {
 	gw.enter(path)
 }
 
-// enter takes what a name that may be a directory has below it.
+// enter watches a name that may be a directory, and reports what is below it.
 func (gw *globWatch) enter(path string) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return // and told as gone
+		return // it is reported as gone
 	case err == nil && info.Mode()&fs.ModeSymlink != 0:
 		gw.notify(Event{Type: Rescan}) // a listing knows which of its names counts
 		return
@@ -157,7 +157,7 @@ func (gw *globWatch) enter(path string) {
 	for f, err := range gw.g.below(gw.ctx, path) {
 		if err != nil {
 			if gw.ctx.Err() == nil {
-				gw.notify(Event{Type: Rescan, Err: err}) // it says what is wrong, and goes on
+				gw.notify(Event{Type: Rescan, Err: err}) // a listing reports what is wrong, and continues
 			}
 			continue
 		}
@@ -181,8 +181,8 @@ func (gw *globWatch) database(path string) (string, bool) {
 	return path, ok
 }
 
-// withoutSidecar is the path of the database that a write to path is one of. The
-// shared memory is not meant: readers change it too.
+// withoutSidecar returns the path of the database that a write to path belongs to.
+// The shared memory (-shm) does not count: readers change it too.
 func withoutSidecar(path string) string {
 	if db, ok := strings.CutSuffix(path, "-wal"); ok {
 		return db
@@ -190,7 +190,7 @@ func withoutSidecar(path string) string {
 	return strings.TrimSuffix(path, "-journal")
 }
 
-// Tell tells of a database; it is called at most once in watch.Gap for each.
+// Tell reports a database; it is called at most once per watch.Gap for each.
 func (gw *globWatch) Tell(path string) {
 	_, named := gw.named[path]
 	delete(gw.named, path)
@@ -209,7 +209,7 @@ func (gw *globWatch) Tell(path string) {
 		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			gw.notify(Event{Type: Rescan})
 		}
-		return // gone: told as such, and a listing says what else is wrong
+		return // gone, which is reported as such; a listing reports any other error
 	}
 	if f.ID == "" {
 		if _, ok := gw.linked.Load(path); !ok {
@@ -232,9 +232,9 @@ func (gw *globWatch) Limited(err error) {
 	gw.notify(Event{Type: Polls, Err: err})
 }
 
-// Look finds what changed in a directory by its files' change times. The files
-// that carry the newest one are taken once more the next time, as another write
-// in the same tick of the clock would not show.
+// Look finds what changed in a directory by its files' change times. The files with
+// the newest one are reported once more at the next look: another write within the
+// same tick of the clock would not show otherwise.
 func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 	d, err := gw.g.open(dir)
 	if err != nil {
@@ -275,8 +275,8 @@ func (gw *globWatch) Look(dir string, since watch.Since) (watch.Since, bool) {
 	return next, true
 }
 
-// places is what a directory is to the patterns: nothing if it cannot have a
-// database below it.
+// places returns where a directory stands in each of the patterns: nothing if no
+// database can be below it.
 func (g *Glob) places(dir string) []place {
 	var out []place
 	for i, p := range g.patterns {

@@ -1,11 +1,11 @@
 // Package pattern gives paths their meaning: which files a discovery pattern
 // matches and which ID each of them has, and the path in a replica that a
 // template makes of a database's values. It works on text alone and never looks
-// at the disk, but for the current directory, which Parse adds to a relative
+// at the disk, except for the current directory, which Parse adds to a relative
 // pattern.
 //
 // Patterns and templates are immutable, so there are no locks. The syntax of both
-// is documented where the user meets it: multidb.Pattern and multidb.Template.
+// is documented where users look for it: multidb.Pattern and multidb.Template.
 // Errors say what is wrong and what to write; the caller adds its own sentinel.
 package pattern
 

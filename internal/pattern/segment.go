@@ -36,10 +36,9 @@ func (s Segment) Matches(name string, file bool) bool {
 	return n == len(s)-1
 }
 
-// captures yields the values in name: fewer than the segment has if the name
-// does not match. Taking the first place where the text that follows stands is
-// enough: a later place leaves less for the rest, never more. So the work is
-// linear.
+// captures yields the values in name: fewer than the segment has if the name does not
+// match. A capture ends at the first occurrence of the text that follows it. That is
+// enough, as a later one leaves less for the rest, never more; so the work is linear.
 func (s Segment) captures(name string) func(yield func(string) bool) {
 	return func(yield func(string) bool) {
 		name, ok := strings.CutPrefix(name, s[0])
@@ -64,9 +63,9 @@ func (s Segment) captures(name string) func(yield func(string) bool) {
 	}
 }
 
-// IsSidecar reports whether a file of that name lives beside a database and is
-// none: SQLite's WAL, shared memory and journals, litestream's and our own
-// temporary files.
+// IsSidecar reports whether a file of that name belongs to a database and is not one
+// itself: SQLite's WAL, shared memory and journals, litestream's and our own temporary
+// files.
 func IsSidecar(name string) bool {
 	if strings.HasPrefix(name, ".multidb") {
 		return true

@@ -15,8 +15,8 @@ type Template struct {
 	vars   []string
 }
 
-// ParseTemplate parses a replica path. Leading, doubled and trailing slashes do
-// not count. The error has the byte position.
+// ParseTemplate parses a replica path. Leading, doubled and trailing slashes are
+// ignored. The error has the byte position.
 func ParseTemplate(s string) (*Template, error) {
 	parts, err := lex("template", s)
 	if err != nil {
@@ -82,7 +82,7 @@ func ParseTemplate(s string) (*Template, error) {
 	return t, nil
 }
 
-// trimSlash takes the one trailing slash that normalization can leave.
+// trimSlash removes the one trailing slash that normalization can leave.
 func (t *Template) trimSlash() {
 	if n := len(t.parts); n > 0 && t.parts[n-1].name == "" {
 		last := &t.parts[n-1]
@@ -140,7 +140,7 @@ func (t *Template) Match(path string) (values []Var, ok bool) {
 	for i, value := range m[1:] {
 		p := t.variable(i)
 		if slices.ContainsFunc(values, func(v Var) bool { return v.Name == p }) {
-			continue // expanding again tells whether both are one
+			continue // expanding again shows whether both values are the same
 		}
 		values = append(values, Var{p, unescapeValue(value)})
 	}
@@ -165,7 +165,7 @@ func (t *Template) variable(i int) string {
 	return ""
 }
 
-// pattern never cuts a %XX of Expand's in two.
+// pattern returns an expression that never splits one of Expand's %XX.
 func (t *Template) pattern() *regexp.Regexp {
 	const escape = `%[0-9A-F]{2}`
 	var b strings.Builder

@@ -30,8 +30,8 @@ func appendValue(b *strings.Builder, value string, slashes bool) error {
 	}
 }
 
-// checkValue refuses what would leave the database's own prefix, or make a key
-// that cannot be typed.
+// checkValue refuses a value that would lead out of the database's own prefix, or make
+// a key that cannot be typed.
 func checkValue(s string) error {
 	if s == "" {
 		return fmt.Errorf("%w: a path segment would be empty", fs.ErrInvalid)
@@ -83,7 +83,7 @@ func unescapeValue(s string) string {
 	return string(b)
 }
 
-// badText finds what literal text of a replica path may not have.
+// badText finds a character that the literal text of a replica path may not have.
 func badText(s string) (pos int, what string) {
 	for i, r := range s {
 		switch {

@@ -63,7 +63,7 @@ type Config[K comparable, V any] struct {
 	// returned. 0: until its place is needed.
 	IdleTimeout time.Duration
 	// Open makes the value of a key. Required. Its context is the pool's own,
-	// which ends when Close is called; callers who leave do not end it.
+	// which ends when Close is called; a caller whose context ends does not end it.
 	Open func(ctx context.Context, k K) (V, error)
 	// Close disposes of a value. Required. It is called once per opened value.
 	Close func(k K, v V) error

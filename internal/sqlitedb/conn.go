@@ -88,12 +88,12 @@ func (c *Conn) BeginRead(ctx context.Context) error {
 // BeginImmediate takes the write lock; nobody can commit until End.
 func (c *Conn) BeginImmediate(ctx context.Context) error { return c.Exec(ctx, "BEGIN IMMEDIATE") }
 
-// End gives the transaction up. Nothing was written in it, so that there is
-// nothing to lose, and closing the connection ends it in any case.
+// End rolls the transaction back. Nothing was written in it, so nothing can be lost,
+// and closing the connection ends it in any case.
 func (c *Conn) End() { _ = c.Exec(context.Background(), "ROLLBACK") }
 
 // Pages calls fn for every page in order, the lock page included. The slice is
-// good until fn returns. sqlite_dbpage reads through the pager, inside the
+// valid until fn returns. sqlite_dbpage reads through the pager, inside the
 // transaction, without a descriptor of ours.
 func (c *Conn) Pages(ctx context.Context, fn func(pgno uint32, data []byte) error) error {
 	rows, err := c.c.QueryContext(ctx, "SELECT pgno, data FROM sqlite_dbpage('main') ORDER BY pgno")

@@ -53,10 +53,10 @@ func kindOf(code int) error {
 	return nil
 }
 
-// BadContent reports whether err, of a statement that is right, says that the content
-// of the file is at fault: it is no database, or a damaged or cut one, or its schema is
-// not the one that the statement is for. Otherwise the file only cannot be read or
-// written now.
+// BadContent reports whether err, from a statement known to be right, says that the
+// content of the file is at fault: it is not a database, or a damaged or truncated one,
+// or its schema is not the one that the statement is for. Otherwise the file only
+// cannot be read or written now.
 func BadContent(err error) bool {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -69,9 +69,9 @@ func BadContent(err error) bool {
 	return e.Code() == sqlite3.SQLITE_IOERR_SHORT_READ
 }
 
-// Explain tells a database that cannot be written from one that cannot be opened
-// for another reason: SQLite says only that it cannot, since it needs a WAL beside
-// the file to read one in WAL mode.
+// Explain distinguishes a database that cannot be written from one that cannot be
+// opened for another reason. SQLite reports both alike, since even to read a database
+// in WAL mode it needs to create the WAL beside it.
 func Explain(path string, err error) error {
 	if !errors.Is(err, ErrNoFile) || errors.Is(err, ErrReadOnly) {
 		return err
@@ -84,8 +84,8 @@ func Explain(path string, err error) error {
 	return err
 }
 
-// writable is ErrReadOnly of what this process must not write; nil if it may, or
-// if that cannot be told.
+// writable returns ErrReadOnly if this process may not write the file; nil if it may,
+// or if that cannot be found out.
 func writable(path string) error {
 	const wOK = 2
 	switch denied := syscall.Access(path, wOK); {

@@ -86,7 +86,7 @@ func (f *File) ReadAt(b []byte, off int64) (n int, err error) {
 			return n, io.EOF
 		}
 		if rc := read(f.tls, f.file, f.buf, int32(amount), off); rc == sqlite3.SQLITE_IOERR_SHORT_READ {
-			return n, io.ErrUnexpectedEOF // it was cut
+			return n, io.ErrUnexpectedEOF // it was truncated
 		} else if rc != sqlite3.SQLITE_OK {
 			return n, fileError("read", libc.GoString(f.name), rc)
 		}
@@ -135,7 +135,7 @@ func fileError(what, path string, rc int32) error {
 	return err
 }
 
-// at returns what stands at an address of SQLite's memory, which Go's collector does
+// at returns the value at an address of SQLite's memory, which Go's collector does
 // not manage.
 func at[T any](p uintptr) *T { return *(**T)(unsafe.Pointer(&p)) }
 

@@ -20,14 +20,14 @@ const (
 	// Full compares every row with the entries of its indexes, beside what Quick does.
 	// It is the zero value.
 	Full Depth = iota
-	// Quick is the structure of the file: that every page is in one place, and
-	// every tree is whole and in order.
+	// Quick checks the structure of the file: every page is used once, and every
+	// tree is whole and in order.
 	Quick
 )
 
-// What a check may use. A schema is code of whoever made the database.
+// Limits of a check. A schema is code written by whoever made the database.
 const (
-	maxFindings = 1 << 20   // that SQLite tells; it keeps those of the structure in memory
+	maxFindings = 1 << 20   // that SQLite reports; it keeps those of the structure in memory
 	maxTold     = 20        // different warnings that are kept
 	maxMemory   = 256 << 20 // bytes of what the schema's expressions compute, all together
 	maxComputed = 1 << 20   // bytes of one value, where expressions compute
@@ -37,10 +37,9 @@ const (
 
 // CheckIntegrity checks a database that nobody uses, such as one that was just
 // restored, whoever made it. Damage is ErrCorrupt with the first finding. The rest
-// comes back as warnings: rows that break a rule of the schema, and what of the
-// content could not be compared, because it needs a function, a collation, a
-// tokenizer or a syntax that this SQLite lacks, or too much memory or time. The
-// structure is always checked.
+// comes back as warnings: rows that break a rule of the schema, and content that could
+// not be compared, because that needs a function, a collation, a tokenizer or a syntax
+// that this SQLite lacks, or too much memory or time. The structure is always checked.
 //
 // It runs no function of the application. The expressions of the schema get about
 // 256 MB of memory, and 10 s and a second for each MB of the file. It leaves the
@@ -73,9 +72,9 @@ func CheckIntegrity(ctx context.Context, path string, depth Depth) (warnings []s
 	return c.warnings(), nil
 }
 
-// damage reports whether the error says that the file is damaged. While a
-// statement is compiled, SQLITE_CORRUPT is also said of a schema that is not
-// understood.
+// damage reports whether the error says that the file is damaged. While it compiles a
+// statement, SQLite also returns SQLITE_CORRUPT for a schema that it does not
+// understand.
 func (e *rawError) damage() bool { return e.running && errors.Is(e, ErrCorrupt) }
 
 // content reports whether the error may come from what the database contains, and
@@ -144,9 +143,9 @@ func (c *check) run(ctx context.Context, r *raw, pragma string) error {
 	return r.query(ctx, pragma, func(cols []string) error { return c.finding(cols[0]) })
 }
 
-// computes returns how many values a check makes SQLite compute at most, which
-// the database does not hold: how many of its steps may make a value longer than
-// what they are given. All of them may be in memory at once.
+// computes returns an upper bound of the values that a check makes SQLite compute and
+// that the database does not hold: how many of its steps may return a value longer than
+// their input. All of these values may be in memory at once.
 func computes(ctx context.Context, r *raw, pragma string) (n int, err error) {
 	err = r.query(ctx, "EXPLAIN "+pragma, func(cols []string) error {
 		switch cols[1] {
@@ -158,8 +157,8 @@ func computes(ctx context.Context, r *raw, pragma string) (n int, err error) {
 	return n, err
 }
 
-// rule is how SQLite tells of a row that breaks a rule of the schema. It is
-// stored, indexed and read like any other.
+// rule matches SQLite's messages about a row that breaks a rule of the schema. Such a
+// row is stored, indexed and read like any other.
 var rule = regexp.MustCompile(`^((NULL|TEXT|NUMERIC|non-[A-Z]+) value in |CHECK constraint failed in |non-unique entry in index |unable to validate )`)
 
 func (c *check) finding(text string) error {
@@ -208,8 +207,8 @@ func oneLine(text string) string {
 }
 
 // structure checks the trees and pages without the schema's text: in a transaction
-// that it rolls back, it gives every tree a plain table. There is nothing then to
-// understand or to compute.
+// that it rolls back, it replaces the schema by a plain table for every tree. Then
+// there is nothing to understand or to compute.
 func (c *check) structure(ctx context.Context) (err error) {
 	// The pages that change must not leave the memory.
 	r, err := c.open(ctx, "cache_spill=OFF", "writable_schema=ON")
@@ -254,16 +253,16 @@ func (c *check) structure(ctx context.Context) (err error) {
 	if err := r.exec(ctx, "PRAGMA writable_schema=RESET"); err != nil {
 		return err
 	}
-	// What SQLite says of the structure comes first.
+	// SQLite reports the structure first.
 	if err := r.query(ctx, "PRAGMA quick_check(10)", damage); err != nil {
 		return err
 	}
 	return r.exec(ctx, "ROLLBACK")
 }
 
-// tables checks the content of each table by itself, as far as that goes.
+// tables checks the content of each table separately, as far as possible.
 func (c *check) tables(ctx context.Context) (err error) {
-	// With a schema that can be written, what is not understood is left out of it.
+	// With writable_schema, SQLite leaves out the parts it does not understand.
 	r, err := c.open(ctx, "writable_schema=ON")
 	if err != nil {
 		return err
@@ -296,7 +295,7 @@ func (c *check) table(ctx context.Context, r *raw, name string) error {
 	var err error
 	for _, ignore := range []string{"OFF", "ON"} {
 		if err := r.exec(ctx, "PRAGMA ignore_check_constraints="+ignore); err != nil {
-			break // ctx has ended, which the caller tells
+			break // ctx has ended, which the caller reports
 		}
 		first := err
 		err = c.run(ctx, r, c.pragma()+"('"+strings.ReplaceAll(name, "'", "''")+"')")
@@ -319,7 +318,7 @@ func (c *check) table(ctx context.Context, r *raw, name string) error {
 	return nil
 }
 
-// short is why SQLite stopped.
+// short says in a few words why SQLite stopped.
 func short(err error) string {
 	var e *rawError
 	switch {

@@ -82,9 +82,9 @@ type connector struct {
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
-	// SQLite opens what it may not write for reading, without a word, and the
-	// connection would stay so when the file can be written again. Worse, it gives
-	// the WAL and its index the rights of the file, which they would keep.
+	// SQLite silently opens a file that it may not write for reading, and the
+	// connection would stay read-only when the file can be written again. Worse, it
+	// gives the WAL and its index the permissions of the file, which they would keep.
 	if err := writable(c.path); err != nil && (c.written || errors.Is(err, fs.ErrPermission)) {
 		return nil, err
 	}
@@ -120,8 +120,10 @@ func open(path, mode string, pragmas []string, written, keep bool) (*sql.DB, err
 	return sql.OpenDB(connector{c, path, written, keep}), nil
 }
 
-// Connector makes connections to a database of this program's own, such as its
-// catalog, with nothing set but these pragmas. A file that is missing is made.
+// Connector returns the driver's connections, for sql.OpenDB, to a file of this
+// library's own, such as its catalog. They make the file if it is missing and run the
+// pragmas, each written like "busy_timeout(5000)". Tenants' databases are opened by
+// Open and OpenConn instead.
 func Connector(path string, pragmas ...string) (driver.Connector, error) {
 	return connect(path, "rwc", pragmas)
 }

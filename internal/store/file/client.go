@@ -28,15 +28,15 @@ var _ litestream.ReplicaClient = (*Client)(nil)
 const (
 	metadataName = "metadata.json"
 	tempSuffix   = ".tmp" // listings know a file by its name, so they skip these
-	// tempAge is how old a temporary file is when no writer can still be at
-	// it, and a crash has left it.
+	// tempAge is the age from which a temporary file counts as left by a crash: no
+	// writer can still be using it.
 	tempAge = 24 * time.Hour
 )
 
 // Client is one database's directory. Names and listings are those of
 // litestream's client; writing is not: that client overwrites, ignores contexts,
-// lets two writers share a temporary file, and sets the time of a file (by which
-// a restore to a timestamp goes) only after the file can be seen. Safe for
+// lets two writers share a temporary file, and sets the time of a file (which a
+// restore to a timestamp relies on) only after the file can be seen. Safe for
 // concurrent use, also by several processes.
 type Client struct {
 	root   *directory // of the Store; directories are fsynced upwards to here
@@ -44,8 +44,8 @@ type Client struct {
 	layout *stock.ReplicaClient
 	stats  *counters
 
-	// ready tells of each level's directory, and last of the prefix, that it
-	// was there and durable; writes after the first need not ask again.
+	// ready says of each level's directory, and last of the prefix, that it was
+	// there and durable, so that only the first write has to check.
 	ready [litestream.SnapshotLevel + 2]atomic.Bool
 }
 
@@ -54,7 +54,7 @@ const prefixSlot = litestream.SnapshotLevel + 1
 // Type returns the type of litestream's client for files.
 func (c *Client) Type() string { return stock.ReplicaClientType }
 
-// SetLogger does nothing: there is nothing to say that an error does not.
+// SetLogger does nothing: errors say all there is to say.
 func (c *Client) SetLogger(*slog.Logger) {}
 
 // Init does nothing; directories are made by the first write.

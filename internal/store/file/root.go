@@ -66,8 +66,7 @@ func (e *entered) close() {
 	}
 }
 
-// identify takes up a memory. What it knows counts for more than what was found
-// so far.
+// identify adds a memory. What it knows takes precedence over what was found so far.
 func (r *directory) identify(memory Memory) error {
 	id, err := memory.Recall(r.dir)
 	if err != nil {
@@ -83,7 +82,7 @@ func (r *directory) identify(memory Memory) error {
 	return r.remember(id)
 }
 
-// remember tells every memory of the identity, unless there is none yet.
+// remember stores the identity in every memory, unless there is none yet.
 func (r *directory) remember(id string) error {
 	r.mu.Lock()
 	memories := r.memories
@@ -108,13 +107,13 @@ func (r *directory) remember(id string) error {
 	return nil
 }
 
-// enter opens the directory and makes sure that it is the replica. If write is
-// set it makes the directory and its marker at the first use, and only then.
+// enter opens the directory and makes sure that it is the replica. With write it
+// makes the directory and its marker, but only at the first use.
 func (r *directory) enter(write bool) (*entered, error) {
 	e, err := r.look(write)
 	if errors.Is(err, ErrAway) {
-		// Another may have begun to use it after we looked for the directory and
-		// before we looked for what tells that it was used: then it is there now.
+		// Another process may have made it after we looked for the directory and
+		// before we looked for signs of its use: then it is there now.
 		return r.look(write)
 	}
 	return e, err
@@ -158,8 +157,8 @@ func (r *directory) make() error {
 	return nil
 }
 
-// noSuchFile keeps what is wrong with the directory from being taken for a file
-// that is not there.
+// noSuchFile keeps an error about the directory from being taken for the absence of
+// a file in it.
 func noSuchFile(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %v", ErrAway, err)
@@ -254,8 +253,8 @@ func (r *directory) away(what, want string) error {
 		"only if its backups are to be given up: stop, delete %s, and start again", ErrAway, r.dir, what, want, cmp.Or(strings.Join(forget, " and "), "nothing"))
 }
 
-// wasBlank notes that the directory was read as an empty replica, in a look that
-// began at a time: another may have made it since.
+// wasBlank notes that the directory was read as an empty replica by a look that
+// began at a time: another process may have made it since.
 func (r *directory) wasBlank(began time.Time, info os.FileInfo) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -264,7 +263,7 @@ func (r *directory) wasBlank(began time.Time, info os.FileInfo) {
 	}
 }
 
-// adopt takes the marker that was found or made for the replica's, or refuses it.
+// adopt accepts the marker that was found or made as the replica's, or refuses it.
 func (r *directory) adopt(root *os.Root, marker identityMarker, info os.FileInfo) error {
 	dir, err := root.Stat(".")
 	if err != nil {
@@ -281,7 +280,7 @@ func (r *directory) adopt(root *os.Root, marker identityMarker, info os.FileInfo
 			"may be there; start again, now that its volume is mounted", ErrAway, r.dir, marker.ID, marker.CreatedAt.Format(time.RFC3339))
 	}
 	if known == "" {
-		// Before anything counts on it: another start must know it too.
+		// Before anything relies on it: the next start must know it too.
 		if err := r.remember(marker.ID); err != nil {
 			return err
 		}
@@ -301,9 +300,9 @@ func (r *directory) adopt(root *os.Root, marker identityMarker, info os.FileInfo
 	return r.remember(known) // a memory may have come meanwhile
 }
 
-// trace is a file beside the directory, if this program made the directory: the
-// marker again. It tells every program on this machine that the directory was
-// there, also those without a memory of their own.
+// trace is a copy of the marker beside the directory, which exists if this program
+// made the directory. It tells every program on this machine, even one without a
+// memory of its own, that the directory was there.
 func (r *directory) trace() string {
 	return filepath.Join(filepath.Dir(r.dir), "."+filepath.Base(r.dir)+markerName)
 }
@@ -341,8 +340,8 @@ func readMarkerFile(f *os.File, err error) (m identityMarker, _ error) {
 	return m, nil
 }
 
-// makeMarker makes the marker of a directory that has none, durably. Of
-// several that do so at once one wins.
+// makeMarker makes the marker of a directory that has none, durably. If several
+// do so at once, one wins.
 func makeMarker(root *os.Root, dir string) (m identityMarker, err error) {
 	m = identityMarker{Format: 1, ID: rand.Text(), CreatedAt: time.Now().UTC()}
 	data, err := m.bytes()

@@ -9,8 +9,8 @@
 // touches nothing but that directory and one file beside it (see trace). A file
 // is on disk, and so is its name, before its write returns.
 //
-// The directory has a marker with the identity of the replica, by which a volume
-// that is not mounted is told from an empty replica (root.go). What is known of
+// The directory has a marker with the identity of the replica, which distinguishes
+// an empty replica from a volume that is not mounted (root.go). What is known of
 // that identity is the only shared state. Its mutex is never held during I/O.
 package file
 
@@ -38,7 +38,7 @@ var (
 )
 
 // Memory keeps the identity of each directory between the runs of a program. It
-// is multidb.IdentityMemory, but that it answers with ErrMemoryClosed.
+// is multidb.IdentityMemory, except that it fails with ErrMemoryClosed.
 type Memory interface {
 	Recall(place string) (identity string, err error)
 	Remember(place, identity string) error
@@ -75,7 +75,7 @@ func (s *Store) Client(path string) *Client {
 }
 
 // Identify gives the Store a memory of the identity of its directory. What the
-// memory knows counts for more than what was found so far.
+// memory knows takes precedence over what was found so far.
 func (s *Store) Identify(memory Memory) error { return s.root.identify(memory) }
 
 // Check makes the directory if it is missing and never was there, and proves that
@@ -113,9 +113,9 @@ func (s *Store) Check() error {
 }
 
 // Names yields the names in a directory of the Store, "" for its own, as ls -F
-// shows them: those of directories end in a slash. One that is not there has no
-// names, but the Store's own directory must be there: a disk that is not mounted
-// must not look like a replica without backups. An error is the last pair.
+// shows them: those of directories end in a slash. A missing directory has no
+// names, but the Store's own must exist: a disk that is not mounted must not look
+// like a replica without backups. An error is the last pair.
 func (s *Store) Names(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if err := ctx.Err(); err != nil {
@@ -171,7 +171,7 @@ func (s *Store) Stats() Stats {
 	}
 }
 
-// counters are Stats in the making.
+// counters is the live form of Stats.
 type counters struct {
 	put, get, list, delete, errors, bytesOut, bytesIn atomic.Int64
 }

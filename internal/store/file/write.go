@@ -69,8 +69,8 @@ func (c *Client) publish(w writing) (size int64, err error) {
 	}
 	linkErr := os.Link(temp, w.path)
 	failpoint.Hit("file.link.after")
-	// Also when the file was there: the caller may find that it is his own,
-	// of a call that a crash ended before this fsync, and count on it.
+	// Also if the file existed: the caller may recognize it as its own, from a call
+	// that a crash ended before this fsync, and rely on it.
 	err = errors.Join(os.Remove(temp), durable.SyncDir(dir))
 	if err != nil && errors.Is(linkErr, fs.ErrExist) {
 		return size, err
@@ -102,9 +102,9 @@ func (c *Client) openTemp(slot int, path string) (*os.File, error) {
 }
 
 // createTemp makes a file in dir that no listing shows and no other writer has:
-// <name>.<seconds since 1970>.<random>.tmp. The time is in the name because
-// that of the file becomes the LTX file's, long ago perhaps, before it is
-// published.
+// <name>.<seconds since 1970>.<random>.tmp. The time is in the name because the
+// file's own is set to that of the LTX file, which may be long ago, before the file
+// is published.
 func createTemp(dir, name string) (*os.File, error) {
 	return os.CreateTemp(dir, fmt.Sprintf("%s.%d.*%s", name, time.Now().Unix(), tempSuffix))
 }
@@ -142,8 +142,8 @@ func sweepTemps(dir string) error {
 
 // makeDirs makes dir, which is below root, and fsyncs every directory from the
 // one above it up to the one above root: a new directory is durable only when
-// its parent is. Those that exist are synced too, for their maker may have
-// crashed before he did it.
+// its parent is. Those that exist are synced too: whoever made them may have
+// crashed before doing so.
 func makeDirs(root, dir string) error {
 	top := filepath.Dir(root)
 	for {

@@ -1,6 +1,7 @@
-// Package metadata is metadata.json, the small object beside the levels of a prefix
-// that says whose it is. What is read of it may be anybody's, and is bounded. It
-// touches nothing but the client that it is given, and has no state and no locks.
+// Package metadata reads and writes metadata.json, the small object beside the levels
+// of a prefix that says whose prefix it is. Anybody may have written what is read, so
+// reading is bounded. The package touches nothing but the client that it is given,
+// and has no state and no locks.
 package metadata
 
 import (
@@ -16,7 +17,7 @@ import (
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
-// Name is how the object is called.
+// Name is the object's name.
 const Name = "metadata.json"
 
 // Format is the version that is written. A newer one is refused.
@@ -58,8 +59,8 @@ func (e FormatError) Error() string {
 }
 
 // Decode reads the object. The error wraps untrusted.ErrDamaged if it is too large,
-// and is a FormatError if its format is newer: what could be read of it is returned
-// then, too.
+// and is a FormatError if its format is newer; then the fields that could be read are
+// returned too.
 func Decode(b []byte) (md Metadata, err error) {
 	md, err = decode(b)
 	switch {
@@ -104,9 +105,9 @@ func (md Metadata) Access() (a fsid.Access) {
 	return a
 }
 
-// AccessAt is what the replica says of who may use the file. Where it cannot be read
-// (no metadata is no error) only this process's user may. A newer format is read as
-// far as it is known.
+// AccessAt returns who may use the file according to the replica: only this process's
+// user if the metadata cannot be read; missing metadata is not an error. Of a newer
+// format the known fields are read.
 func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 	store, ok := client.(Store)
 	if !ok {

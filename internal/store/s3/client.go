@@ -30,6 +30,9 @@ type Client struct {
 	loaded    atomic.Pointer[api]
 	oneDelete atomic.Bool // the store refused DeleteObjects once
 	sums      atomic.Bool // the store demanded a checksum once
+	// through wraps the transport, for tests. Nil: the transport as it is. Set before
+	// the first request.
+	through func(http.RoundTripper) http.RoundTripper
 
 	known atomic.Pointer[createOnly]
 
@@ -130,8 +133,8 @@ func (c *Client) load(ctx context.Context) (*api, error) {
 	}
 	tr := buildable.GetTransport() // with the CA bundle in it
 	var next http.RoundTripper = tr
-	if c.cfg.WrapTransport != nil {
-		next = c.cfg.WrapTransport(tr)
+	if c.through != nil {
+		next = c.through(tr)
 	}
 	if !c.cfg.Anonymous {
 		cfg.Credentials = aws.NewCredentialsCache(credentialsProvider{cfg.Credentials})

@@ -62,16 +62,17 @@ func TestPathStyleFollowsTheEndpoint(t *testing.T) {
 		}
 	}
 	var host string
-	cfg := Config{Bucket: testBucket, Endpoint: "http://s3.example.com", Anonymous: true, MaxAttempts: 1,
-		WrapTransport: func(http.RoundTripper) http.RoundTripper {
+	cfg := Config{Bucket: testBucket, Endpoint: "http://s3.example.com", Anonymous: true, MaxAttempts: 1}
+	for _, force := range []bool{false, true} {
+		cfg.ForcePathStyle = force
+		c := newClient(t, cfg)
+		c.through = func(http.RoundTripper) http.RoundTripper {
 			return roundTrip(func(r *http.Request) (*http.Response, error) {
 				host = r.URL.Host + r.URL.Path
 				return nil, errors.New("not sent")
 			})
-		}}
-	for _, force := range []bool{false, true} {
-		cfg.ForcePathStyle = force
-		_, _ = newClient(t, cfg).Prefix("p").ReadMetadata(t.Context())
+		}
+		_, _ = c.Prefix("p").ReadMetadata(t.Context())
 		want := "backups.s3.example.com/p/metadata.json"
 		if force {
 			want = "s3.example.com/backups/p/metadata.json"

@@ -44,9 +44,9 @@ func leaveUnsigned(stack *middleware.Stack) error {
 	)
 }
 
-// asked returns what the environment or the shared config file says of
-// checksums, and def where they say nothing, which the SDK's own config does not
-// tell from its default.
+// asked returns what the environment or the shared config file says about checksums,
+// or def if they say nothing. The SDK's own config does not distinguish that from its
+// default.
 func asked(sources []any, def aws.RequestChecksumCalculation, defValidation aws.ResponseChecksumValidation) (aws.RequestChecksumCalculation, aws.ResponseChecksumValidation) {
 	calculation, validation := aws.RequestChecksumCalculationUnset, aws.ResponseChecksumValidationUnset
 	take := func(c aws.RequestChecksumCalculation, v aws.ResponseChecksumValidation) {
@@ -69,10 +69,9 @@ func asked(sources []any, def aws.RequestChecksumCalculation, defValidation aws.
 	return calculation, validation
 }
 
-// summed runs do, a request that writes, and again with a Content-MD5 where the
-// store demands a checksum: buckets with Object Lock do, for which the SDK sends
-// none to stores of other makers. What it found is remembered. do must rewind
-// its body.
+// summed runs do, a request that writes, and runs it again with a Content-MD5 if the
+// store demands a checksum, as buckets with Object Lock do; the SDK sends none to
+// stores other than AWS. The client remembers that demand. do must rewind its body.
 func summed[O any](c *Client, do func(...func(*s3.Options)) (O, error)) (O, error) {
 	withMD5 := s3.WithAPIOptions(smithyhttp.AddContentChecksumMiddleware)
 	if c.sums.Load() {

@@ -170,16 +170,16 @@ func TestAnAccessPointIsABucket(t *testing.T) {
 		"arn:aws:s3-outposts:us-west-2:123456789012:outpost/op-0123456789/accesspoint/backup": "backup-123456789012.op-0123456789.s3-outposts.us-west-2.amazonaws.com/p/metadata.json",
 	} {
 		for _, region := range []string{"", "us-east-2"} { // that in the ARN goes before
-			c := newClient(t, Config{Bucket: bucket, Region: region, AccessKeyID: "k", SecretAccessKey: "topsecret", MaxAttempts: 1,
-				WrapTransport: func(http.RoundTripper) http.RoundTripper {
-					return roundTrip(func(r *http.Request) (*http.Response, error) {
-						host = r.URL.Host + r.URL.Path
-						if auth, region := r.Header.Get("Authorization"), strings.Split(bucket, ":")[3]; !strings.Contains(auth, "/"+region+"/") && !strings.HasPrefix(auth, "AWS4-ECDSA-P256-SHA256 ") { // the latter for any region
-							t.Errorf("signed as %s", auth)
-						}
-						return nil, errors.New("not sent")
-					})
-				}})
+			c := newClient(t, Config{Bucket: bucket, Region: region, AccessKeyID: "k", SecretAccessKey: "topsecret", MaxAttempts: 1})
+			c.through = func(http.RoundTripper) http.RoundTripper {
+				return roundTrip(func(r *http.Request) (*http.Response, error) {
+					host = r.URL.Host + r.URL.Path
+					if auth, region := r.Header.Get("Authorization"), strings.Split(bucket, ":")[3]; !strings.Contains(auth, "/"+region+"/") && !strings.HasPrefix(auth, "AWS4-ECDSA-P256-SHA256 ") { // the latter for any region
+						t.Errorf("signed as %s", auth)
+					}
+					return nil, errors.New("not sent")
+				})
+			}
 			host = ""
 			_, err := c.Prefix("p").ReadMetadata(t.Context())
 			if host != want {

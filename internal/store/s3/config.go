@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,10 +33,12 @@ const (
 )
 
 // Config says where the bucket is and how to speak to it. Only Bucket is
-// required. The fields up to NoDelete are those of multidb.S3Config, which
-// documents each, with its default.
+// required. It has the fields of multidb.S3Config, which documents each with its
+// default, in the same order, so that one converts to the other. Of Path only
+// CheckPrefix counts here: the first write tries there whether the store can
+// create without overwriting.
 type Config struct {
-	Bucket, Region, Endpoint string
+	Bucket, Path, Region, Endpoint string
 
 	AccessKeyID, SecretAccessKey, SessionToken string
 	Profile                                    string
@@ -53,12 +54,16 @@ type Config struct {
 	PartSize                 int64
 
 	AllowUnsafeWrites, NoDelete bool
+}
 
-	// CheckPrefix is where the first write tries out whether the store can create
-	// only. Empty: the bucket itself.
-	CheckPrefix string
-	// WrapTransport, if set, wraps the HTTP transport: for tests and tracing.
-	WrapTransport func(http.RoundTripper) http.RoundTripper
+// CheckPrefix is the directory that all prefixes of a path template have in common.
+// Empty: the bucket itself.
+func CheckPrefix(template string) string {
+	dir, _, variable := strings.Cut(template, "{{")
+	if variable {
+		dir = dir[:strings.LastIndexByte(dir, '/')+1]
+	}
+	return dir
 }
 
 // withDefaults returns the config with its zero values filled in, or what is
@@ -154,7 +159,7 @@ func (cfg Config) checkSSE() error {
 	return nil
 }
 
-// pathStyle reports whether the bucket belongs into the path for endpoint: a
+// pathStyle reports whether endpoint needs the bucket in the path: a
 // host name cannot be put before an IP address, and rarely resolves before a
 // bare name ("localhost", "minio").
 func pathStyle(endpoint string) bool {

@@ -17,8 +17,8 @@ import (
 const (
 	checkFile = ".multidb-check"
 
-	// tryAgain is how long a store that does not refuse a second create is taken
-	// for one: then it is tried again, as it may have been mended.
+	// tryAgain is after how long a store that did not refuse a second create is
+	// tried again, as it may have been fixed.
 	tryAgain = time.Minute
 
 	cleanUpTimeout = 10 * time.Second
@@ -29,7 +29,7 @@ const (
 // failed not at all.
 type createOnly struct {
 	honored bool
-	reason  string // where it is not: what the store did
+	reason  string // what the store did, if it does not honor the condition
 	at      time.Time
 }
 
@@ -44,9 +44,9 @@ type trial struct {
 // conditional reports whether a file can be created by If-None-Match. Where the
 // store does not honor it and Config.AllowUnsafeWrites is set, it answers false:
 // look first. The first caller tries it out, and those that come meanwhile share
-// the outcome: in an outage they would else fail one after another. ctx bounds
-// the trial and the waiting. The trial is made in Config.CheckPrefix or, where
-// only that is denied, under p.
+// the outcome: in an outage they would otherwise fail one after another. ctx bounds
+// the trial and the waiting. The trial is made in CheckPrefix of Config.Path or,
+// where only that is denied, under p.
 func (c *Client) conditional(ctx context.Context, p *Prefix) (bool, error) {
 	for {
 		if o := c.known.Load(); o.valid() {
@@ -76,7 +76,7 @@ func (c *Client) conditional(ctx context.Context, p *Prefix) (bool, error) {
 			return false, c.wrap("put", p.root, ctx.Err())
 		}
 		if t.err != nil && !errors.Is(t.err, context.Canceled) && !errors.Is(t.err, context.DeadlineExceeded) {
-			return false, t.err // else it was the other's context that ended
+			return false, t.err // otherwise only the other caller's context ended
 		}
 	}
 }
@@ -94,9 +94,9 @@ func (c *Client) lead(ctx context.Context, p *Prefix, t *trial) (o *createOnly, 
 	if err != nil {
 		return nil, c.wrap("put", p.root, err)
 	}
-	// What is left over is 0 bytes, and says nothing of the write: that objects
-	// cannot be deleted is told by Check, and by the retention.
-	o, _, err = c.try(ctx, a, c.Prefix(c.cfg.CheckPrefix))
+	// An object that could not be deleted has 0 bytes and does not affect the write:
+	// Check and the retention report that objects cannot be deleted.
+	o, _, err = c.try(ctx, a, c.Prefix(CheckPrefix(c.cfg.Path)))
 	if errors.Is(err, ErrAccessDenied) {
 		o, _, err = c.try(ctx, a, p)
 	}

@@ -115,7 +115,7 @@ func TestAStoreThatDoesNotCreateOnlyIsRefused(t *testing.T) {
 func TestTheFirstWriteTriesOutThatTheStoreCreatesOnly(t *testing.T) {
 	f := newFakeS3(t)
 	cfg := f.config()
-	cfg.CheckPrefix = "home/"
+	cfg.Path = "home/"
 	c := unsureClient(t, cfg)
 	var wg sync.WaitGroup
 	for i := range ltx.TXID(20) {
@@ -244,7 +244,7 @@ func TestWhereTheCommonDirectoryIsDeniedTheOwnPrefixServes(t *testing.T) {
 		next.ServeHTTP(w, r)
 	})
 	cfg := f.config()
-	cfg.CheckPrefix = "home"
+	cfg.Path = "home"
 	mustWrite(t, unsureClient(t, cfg).Prefix("home/p"), 0, 1, 1, ltxBytes(t, 1, 300))
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/aws/smithy-go"
 )
 
-// What a request failed for. Every error of this package that has one of these
-// reasons wraps it; its text is one line that says what to fix. Beside them, a
+// Why a request failed. Every error of this package that has one of these
+// reasons wraps it; its text is one line that says what to fix. Besides, a
 // missing object wraps fs.ErrNotExist, an existing one fs.ErrExist, and a request
 // whose context ended wraps the context's error.
 var (
@@ -86,9 +86,9 @@ func notExist(op, bucket, key string) error {
 	return &fs.PathError{Op: "s3: " + op, Path: "s3://" + bucket + "/" + key, Err: fs.ErrNotExist}
 }
 
-// foreign reports an answer that looks like success and that no S3 store gives:
-// of a login page, a console's port, a proxy. An object has an ETag whenever it
-// is written or read, a listing says what it lists.
+// foreign returns the error for an answer that looks like success but that no S3
+// store gives: a login page, a console's port, a proxy. An S3 store sends an ETag
+// whenever an object is written or read, and a listing says what it lists.
 func (c *Client) foreign(op, key string) error {
 	where := c.cfg.Endpoint
 	if a := c.loaded.Load(); a != nil {

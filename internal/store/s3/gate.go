@@ -28,7 +28,7 @@ type gate struct {
 	window   float64 // 1 … max
 	inFlight int
 	waiters  list.List // of chan struct{}, closed when admitted
-	round    uint64    // pauses so far: answers to requests of an earlier round are old news
+	round    uint64    // pauses so far; answers to requests of an earlier round are ignored
 	backoff  time.Duration
 	resume   time.Time
 	timer    *time.Timer // wakes the waiters at resume; nil if none is pending

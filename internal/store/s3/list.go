@@ -27,7 +27,7 @@ const headConcurrency = 32
 type Listing struct {
 	// Files are the LTX files of every level, sorted by level, then by TXID.
 	Files []*ltx.FileInfo
-	// Exact tells that CreatedAt is the time in the LTX headers, not the time of
+	// Exact says that CreatedAt is the time in the LTX headers, not the time of
 	// the upload.
 	Exact bool
 
@@ -50,7 +50,7 @@ func (p *Prefix) Listing(ctx context.Context, useMetadata bool) (*Listing, error
 	return p.listing(ctx, useMetadata, untrusted.MaxFiles)
 }
 
-// listing is Listing of most files at most.
+// listing is Listing, of at most most files.
 func (p *Prefix) listing(ctx context.Context, useMetadata bool, most int) (*Listing, error) {
 	l := &Listing{Exact: useMetadata}
 	pages, err := p.pages(ctx, "", "")
@@ -179,8 +179,8 @@ type pager struct {
 // place is where a listing is.
 type place struct{ token string }
 
-// moved reports whether a page that is not the last leads on. A store that names
-// the same place again would be listed without end.
+// moved reports whether a page that is not the last leads to a new place. A store
+// that names the same place again would be listed without end.
 func (p *place) moved(page *s3.ListObjectsV2Output) bool {
 	was := p.token
 	p.token = aws.ToString(page.NextContinuationToken)
@@ -216,8 +216,8 @@ func (g *pager) next(ctx context.Context) ([]types.Object, error) {
 }
 
 // isListing reports whether an answer is one to ListObjectsV2. The SDK takes an
-// empty body, and any XML, for a listing without objects, and one that says that
-// it is cut but not where for the last: a backup would be taken for none.
+// empty body, and any XML, for a listing without objects, and a page that is
+// truncated but does not say where for the last: a backup would look missing.
 func isListing(page *s3.ListObjectsV2Output) bool {
 	if aws.ToBool(page.IsTruncated) {
 		return aws.ToString(page.NextContinuationToken) != ""
@@ -227,7 +227,7 @@ func isListing(page *s3.ListObjectsV2Output) bool {
 
 // allUnder reports whether a listing names only keys that were asked for. A store
 // that writes names in another form (Unicode's, a carriage return as a line feed)
-// would have its backups taken for none.
+// would make its backups look missing.
 func allUnder(prefix string, objects []types.Object) bool {
 	return !slices.ContainsFunc(objects, func(o types.Object) bool { return !strings.HasPrefix(aws.ToString(o.Key), prefix) })
 }

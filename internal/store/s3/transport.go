@@ -129,11 +129,10 @@ func (t *transport) judge(resp *http.Response) (outcome, time.Duration) {
 }
 
 // watchdog cancels an attempt when nothing moved for timeout. What was sent may
-// stand in the buffers of this machine and of others for longer, and move
-// though nobody sees it: every sentPerTimeout bytes of it are one timeout more.
-// Without that a slow uplink would never see the end of a large body, however
-// often it is sent. Safe for concurrent use: net/http may go on sending while
-// the answer is read.
+// stay longer in the buffers of this machine and of others, and move without being
+// seen: every sentPerTimeout bytes of it allow one timeout more. Without that a slow
+// uplink would never finish a large body, however often it is sent. Safe for
+// concurrent use: net/http may still be sending while the answer is read.
 type watchdog struct {
 	timeout time.Duration
 	cancel  context.CancelFunc
@@ -150,7 +149,7 @@ const (
 	sentCounted    = 8 << 20 // what buffers hold at most: Linux has 4 MiB to send, 6 to receive
 )
 
-// patience is how long nothing may be seen to move.
+// patience is how long an attempt may go without visible progress.
 func (w *watchdog) patience() time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -180,7 +179,7 @@ func (w *watchdog) start() {
 	})
 }
 
-// progress puts the deadline off, if there is one, for n bytes that were sent.
+// progress postpones the deadline, if there is one, for n bytes that were sent.
 func (w *watchdog) progress(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

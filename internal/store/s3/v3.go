@@ -24,10 +24,10 @@ type v3Listing struct {
 	snapshots   map[string][]litestream.SnapshotInfoV3
 	segments    map[string][]litestream.WALSegmentInfoV3
 	known       map[string]struct{} // the generations, of which there may be a million
-	count       int                 // of all that was taken in
+	count       int                 // of all objects added
 }
 
-// add takes in an object if it belongs to such a backup. name is the key
+// add adds an object if it belongs to such a backup. name is the key
 // relative to the prefix.
 func (l *v3Listing) add(name string, o types.Object) {
 	part := strings.Split(name, "/")

@@ -82,9 +82,9 @@ func TestVersitygwRestores(t *testing.T) {
 }
 
 func TestVersitygwCreatesOnlyOnce(t *testing.T) {
-	cfg := versitygw(t)
+	c := newClient(t, versitygw(t))
 	var puts atomic.Int64
-	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+	c.through = func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			resp, err := next.RoundTrip(r)
 			if r.Method == http.MethodPut && err == nil && puts.Add(1) == 1 {
@@ -94,7 +94,7 @@ func TestVersitygwCreatesOnlyOnce(t *testing.T) {
 			return resp, err
 		})
 	}
-	p := versitygwPrefix(t, newClient(t, cfg))
+	p := versitygwPrefix(t, c)
 	mustWrite(t, p, 0, 1, 1, ltxBytes(t, 1, 300)) // recognizes its own object
 	if n := puts.Load(); n != 2 {
 		t.Errorf("%d puts, want 2", n)
@@ -124,9 +124,9 @@ func TestVersitygwCreatesOnlyOnce(t *testing.T) {
 // TestVersitygwHonorsTheConditionOfACompletion leaves out the looks, which would
 // find the object first.
 func TestVersitygwHonorsTheConditionOfACompletion(t *testing.T) {
-	cfg := versitygw(t)
+	c := unsureClient(t, versitygw(t))
 	var looks atomic.Int64
-	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+	c.through = func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			if r.Method == http.MethodHead {
 				looks.Add(1)
@@ -135,7 +135,7 @@ func TestVersitygwHonorsTheConditionOfACompletion(t *testing.T) {
 			return next.RoundTrip(r)
 		})
 	}
-	p := versitygwPrefix(t, unsureClient(t, cfg))
+	p := versitygwPrefix(t, c)
 	mustWrite(t, p, 9, 1, 1, ltxBytes(t, 1, 300))
 	_, err := p.WriteLTXFile(t.Context(), 9, 1, 1, onlyReader{bytes.NewReader(ltxBytes(t, 2, minPartSize+1))})
 	if !errors.Is(err, fs.ErrExist) || looks.Load() != 2 {

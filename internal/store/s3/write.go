@@ -19,13 +19,13 @@ import (
 // WriteLTXFile writes an LTX file, all of it or nothing: where r fails, no
 // object appears, and the error wraps that of r.
 //
-// Every level is create-only: if the file exists it is left alone and the error
-// wraps fs.ErrExist, whatever it holds. Where the answer to a request of this
-// very call was lost and its retry meets the object, the object is read and
-// compared, and is a success if it holds the bytes of r.
+// Every level is create-only: if the file exists it stays as it is and the error
+// wraps fs.ErrExist, whatever it holds. If the answer to a request of this very call
+// was lost and its retry finds the object, the object is read and compared: the call
+// succeeds if it holds the bytes of r.
 //
 // A seekable r is sent as it is, in one request up to 64 MiB; of any other,
-// Config.PartSize bytes are buffered. What is larger goes in parts.
+// Config.PartSize bytes are buffered. Anything larger is sent in parts.
 func (p *Prefix) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	u := &upload{c: p.c, key: p.key(ltxName(level, minTXID, maxTXID))}
 	var err error

@@ -39,7 +39,7 @@ type Tree struct {
 type Segment struct {
 	Literal string                 // the only name that it matches; "" if it has a variable
 	Path    bool                   // {{path}} is in it, which stands for any number of directories
-	Matches func(name string) bool // whether a name can stand for one that has another variable
+	Matches func(name string) bool // reports whether a name can stand for a segment that has another variable
 }
 
 // Prefix is a directory where a database is kept.
@@ -62,8 +62,8 @@ type found struct {
 	err    error // about a part of the listing
 }
 
-// walk goes through the tree with a few workers; what is still to be done
-// is a stack, so that a wide tree costs no more than its names.
+// walk goes through the tree with a few workers. The tasks still to be done are a
+// stack, so that a wide tree costs no more memory than its names.
 type walk struct {
 	Tree
 	found chan found

@@ -18,9 +18,9 @@ import (
 
 var _ litestream.ReplicaClient = (*Client)(nil)
 
-// Client is a client of litestream's that ends with its context, as not all
-// of them do, and whose errors do not show the secrets of its URL. It is as safe
-// for concurrent use as the client inside.
+// Client wraps one of litestream's clients: its calls end with their context, which
+// not all of litestream's do, and its errors do not show the secrets of its URL. It
+// is as safe for concurrent use as the client inside.
 type Client struct {
 	client litestream.ReplicaClient
 	redact Redactor
