@@ -80,7 +80,7 @@ func (e *Entry) unpack() *replicate.State {
 	if e.state == nil {
 		e.state = new(replicate.State)
 		if err := e.state.Unpack(e.packed); err != nil {
-			e.state.Lost()
+			e.state.MarkLost()
 		}
 		e.packed = ""
 	}
@@ -180,7 +180,7 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.absent.Remove(e.ID())
-	if !e.item.Running() && !now.Position.Print.IsZero() { // nobody owns its State
+	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State
 		st := replicate.Restored(now)
 		e.state, e.packed = &st, ""
 		e.health.txid = now.Position.TXID
@@ -193,6 +193,6 @@ func (f *Fleet) ReplicaHasNone(e *Entry, at time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !e.item.Running() && !e.reg.Removed { // nobody owns its State
-		e.unpack().Asked(at)
+		e.unpack().NoteAnswer(at)
 	}
 }

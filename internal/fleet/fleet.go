@@ -61,7 +61,7 @@ type Fleet struct {
 
 	life     life.Life
 	reg      *registry.Registry[Entry]
-	schedule *schedule.Fleet[*Entry]
+	schedule *schedule.Schedule[*Entry]
 	wals     *budget.Budget[*Entry] // the sizes of their WALs
 	absent   *replicate.Absent      // of those whose file is gone
 

@@ -44,7 +44,7 @@ func (f *Fleet) Listed(found registry.Found, mod time.Time) (l Listed) {
 	if e.reg.Held == 0 { // otherwise its file may be in the making, and nobody else may open it
 		f.schedule.Seen(e.item, mod, now)
 	}
-	back, noVolume, recalled := f.reg.State(e)
+	back, noVolume, recalled := f.reg.VolumeState(e)
 	if back {
 		f.schedule.Request(e.item, now)
 	}

@@ -42,8 +42,8 @@ func (f *Fleet) Recall(r Recalled) {
 	}
 	// One that was not sealed was hot, and its WAL may still be there: the scan takes it
 	// for news.
-	if !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Print.IsZero()) {
-		f.schedule.Known(e.item, r.Known.ModTime)
+	if !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Fingerprint.IsZero()) {
+		f.schedule.MarkShipped(e.item, r.Known.ModTime)
 	}
 	st := replicate.FromRecord(*r.Known)
 	e.packed = st.Pack()

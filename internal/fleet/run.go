@@ -70,7 +70,7 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	kind := replicate.OrderNone
 	if r.order != nil {
 		kind = r.order.kind
-		if !e.reg.Clash && kind != replicate.OrderCut {
+		if !e.reg.PrefixTaken && kind != replicate.OrderCut {
 			e.reg.Refused = nil
 		}
 	}

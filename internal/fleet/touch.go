@@ -31,12 +31,12 @@ func (f *Fleet) lookLocked(e *Entry, st fsid.Files, now time.Time) {
 	}
 	// Nobody runs, so nobody but the lock owns e.state.
 	known := e.peekLocked()
-	if known.Seen(st, now) {
+	if known.NothingNew(st, now) {
 		return
 	}
 	mod := st.ModTime()
 	cold := e.item.Tier() == schedule.Cold
-	if !known.IsOwn(mod) {
+	if !known.IsOwnCheckpoint(mod) {
 		f.schedule.Seen(e.item, mod, now)
 	}
 	// A change of a cold one is shipped now, whether it promotes or not, and not when a
@@ -88,7 +88,7 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 	}
 	_, due := e.item.NextDue()
 	return due || e.item.Tier() != schedule.Cold || e.health.dirtySince != 0 || e.reg.Refused != nil ||
-		err == nil && known.MayOwe(st)
+		err == nil && known.MayLack(st)
 }
 
 // Replicating returns those with the IDs that are known and neither refused nor failing.

@@ -99,7 +99,7 @@ func (f *Fleet) Give(e *Entry, o *Order) (before *Order, err error) {
 	switch before = f.orders[e]; {
 	case e.reg.Removed:
 		return nil, registry.ErrNotFound
-	case e.reg.Clash:
+	case e.reg.PrefixTaken:
 		return nil, e.reg.Refused
 	case before != nil:
 		return before, nil

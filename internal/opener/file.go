@@ -49,7 +49,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 		// scan says so, and then an empty one may take its place.
 		return missingError(e)
 	}
-	moved, err := o.cfg.Logs.ExpelOrphans(e.Path())
+	moved, err := o.cfg.Logs.SetAsideOrphans(e.Path())
 	o.fleet.SetAside(e, moved)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (o *Opener) restore(ctx context.Context, e *fleet.Entry) error {
 	}
 	missing := replicate.Missing{Path: e.Path(), Client: client, Opt: opt}
 	if gone, ok := o.fleet.Remains(e); ok {
-		missing.Known = &gone
+		missing.Remains = &gone
 	}
 	now, err := o.cfg.Replicator.Restore(ctx, missing)
 	if err != nil {

@@ -319,7 +319,7 @@ func (o *Opener) expelLog(e *fleet.Entry) error {
 	if err != nil {
 		return err
 	}
-	moved, err := o.cfg.Logs.Expel(e.ID(), e.Path(), st)
+	moved, err := o.cfg.Logs.SetAsideForeign(e.ID(), e.Path(), st)
 	o.fleet.SetAside(e, moved)
 	return err
 }

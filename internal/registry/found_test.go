@@ -137,13 +137,13 @@ func TestAPrefixThatBecomesFreeGoesToOneThatWasRefusedIt(t *testing.T) {
 	r := fleet()
 	a := add(r, "a", "/a.db", "p", file(1), 0)
 	b := add(r, "b", "/b.db", "p", file(2), 0)
-	if a.Refused != nil || !b.Clash || !errors.Is(b.Refused, ErrConflict) {
+	if a.Refused != nil || !b.PrefixTaken || !errors.Is(b.Refused, ErrConflict) {
 		t.Fatalf("refused: %v and %v", a.Refused, b.Refused)
 	}
-	if heir := r.Remove(a); heir != b || b.Clash || b.Refused != nil {
+	if heir := r.Remove(a); heir != b || b.PrefixTaken || b.Refused != nil {
 		t.Errorf("the heir is %v, refused: %v", heir, b.Refused)
 	}
-	if c := add(r, "c", "/c.db", "p", file(3), 0); !c.Clash || r.Remove(c) != nil {
+	if c := add(r, "c", "/c.db", "p", file(3), 0); !c.PrefixTaken || r.Remove(c) != nil {
 		t.Error("the prefix was given away a second time")
 	}
 	if heir := r.Remove(b); heir != nil || r.Kept() != 0 {

@@ -36,19 +36,19 @@ type Entry struct {
 	File fsid.ID // zero until the file exists
 
 	// Refused is why it is not replicated and will not be. The caller sets it, except
-	// where Clash is set.
+	// where PrefixTaken is set.
 	Refused error
 	Held    int32 // how many goroutines are about to open it; the caller sets it
 
 	// The order of these fields keeps an entry small, as there may be 100,000.
-	seen    uint32 // the last scan that listed it
-	source  int16  // the discoverer that listed it; FromCatalog until one does
-	Clash   bool   // Refused because another database has the same prefix
-	Removed bool   // it is no longer known
-	Unread  bool   // its first bytes have to be read before it is opened
-	away    bool   // its volume was not mounted at the last scan
-	volume  uint8  // the number of the volume on which it is; see volumes
-	recall  recall
+	seen        uint32 // the last scan that listed it
+	source      int16  // the discoverer that listed it; FromCatalog until one does
+	PrefixTaken bool   // Refused because another database has the same prefix
+	Removed     bool   // it is no longer known
+	Unread      bool   // its first bytes have to be read before it is opened
+	away        bool   // its volume was not mounted at the last scan
+	volume      uint8  // the number of the volume on which it is; see volumes
+	recall      recall
 }
 
 // Source is the discoverer that listed it last.
@@ -62,7 +62,7 @@ type Registry[V any] struct {
 	byFile   *table.Table[fsid.ID, V]
 	byPrefix *table.Table[Prefix, V]
 	schemes  Schemes
-	clashes  int // number of entries with Clash
+	clashes  int // number of entries with PrefixTaken
 	refusals map[string]refusal
 	volumes  volumes
 	scans    uint32
@@ -162,7 +162,7 @@ func (r *Registry[V]) Add(v *V, file fsid.ID, prefixErr error, source int) {
 	case prefix.is(""):
 	default:
 		if owner := r.byPrefix.Get(prefix); owner != nil {
-			e.Clash, e.Refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, r.entryOf(owner).ID)
+			e.PrefixTaken, e.Refused = true, fmt.Errorf("%w: %s is the prefix of %q", ErrConflict, prefix, r.entryOf(owner).ID)
 			r.clashes++
 		} else {
 			r.byPrefix.Put(v)
@@ -203,7 +203,7 @@ func (r *Registry[V]) Remove(v *V) (heir *V) {
 	e.Removed = true
 	r.byID.Delete(e.ID)
 	r.ForgetFile(v, e.File) // e.File stays, for whoever is about to open the database
-	if e.Clash {
+	if e.PrefixTaken {
 		r.clashes--
 	}
 	at := e.Prefix()
@@ -215,8 +215,8 @@ func (r *Registry[V]) Remove(v *V) (heir *V) {
 		return nil
 	}
 	for other := range r.byID.All() {
-		if o := r.entryOf(other); o.Clash && o.Prefix().equal(at) {
-			o.Clash, o.Refused = false, nil
+		if o := r.entryOf(other); o.PrefixTaken && o.Prefix().equal(at) {
+			o.PrefixTaken, o.Refused = false, nil
 			r.clashes--
 			r.byPrefix.Put(other)
 			return other

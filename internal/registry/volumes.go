@@ -102,9 +102,9 @@ func (r *Registry[V]) ConfirmVolume(v *V, file fsid.ID, dev uint64) {
 	}
 }
 
-// State says what to do for a database that was listed: its volume is mounted again (back),
+// VolumeState says what to do for a database that was listed: its volume is mounted again (back),
 // its volume has to be set (unknown), or it has to be confirmed (recalled).
-func (r *Registry[V]) State(v *V) (back, unknown, recalled bool) {
+func (r *Registry[V]) VolumeState(v *V) (back, unknown, recalled bool) {
 	e := r.entryOf(v)
 	return e.away, e.away || e.volume == 0, e.recall == recallAsked
 }

@@ -23,7 +23,7 @@ func TestAVolumeOfTheCatalogIsOldOnlyIfTheFileIs(t *testing.T) {
 	if !r.SetAway(same) || r.SetAway(same) {
 		t.Error("that a volume is away is news once")
 	}
-	if back, _, _ := r.State(same); !back {
+	if back, _, _ := r.VolumeState(same); !back {
 		t.Error("its volume is not away")
 	}
 }

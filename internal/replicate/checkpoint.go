@@ -97,7 +97,7 @@ func (x *run) seal(ctx context.Context) (still bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	quiet := after.Main == st.db.State.Print && after.WAL.Size == 0 ||
+	quiet := after.Main == st.db.State.Fingerprint && after.WAL.Size == 0 ||
 		after.WAL == before.WAL && !before.Racy(x.r.Started)
 	if !quiet && !res.Empty {
 		return false, nil

@@ -17,7 +17,7 @@ import (
 
 // Logs remembers which log belongs to which database file. If another file is put in the
 // place of one whose log is still there, SQLite would apply the log to the new file and
-// corrupt it; Expel prevents that. Databases are identified by their ID. Safe for
+// corrupt it; SetAsideForeign prevents that. Databases are identified by their ID. Safe for
 // concurrent use; no I/O is done under its lock.
 type Logs struct {
 	now func() time.Time
@@ -114,10 +114,10 @@ func (l *Logs) Forget(id string) {
 	delete(l.logs, id)
 }
 
-// Expel sets a log aside if another file has taken the place of the file that it belongs
+// SetAsideForeign sets a log aside if another file has taken the place of the file that it belongs
 // to. It must be called before the first connection to the new file. moved has the new
 // names of what was set aside.
-func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) {
+func (l *Logs) SetAsideForeign(id, path string, f fsid.Files) (moved []string, err error) {
 	l.mu.Lock()
 	log, known := l.logs[id]
 	l.mu.Unlock()
@@ -140,10 +140,10 @@ func (l *Logs) Expel(id, path string, f fsid.Files) (moved []string, err error) 
 	return moved, err
 }
 
-// ExpelOrphans sets aside what is left beside the path of a database file that no longer
+// SetAsideOrphans sets aside what is left beside the path of a database file that no longer
 // exists. It must be called before another file is made there, to which SQLite would apply
 // what is left.
-func (l *Logs) ExpelOrphans(path string) (moved []string, err error) {
+func (l *Logs) SetAsideOrphans(path string) (moved []string, err error) {
 	for _, suffix := range []string{"-wal", "-shm", "-journal"} {
 		if _, err := os.Lstat(path + suffix); err == nil {
 			return l.setAside(path, "lost", "-shm", "-wal", "-journal")
@@ -193,9 +193,9 @@ func LogSetAside(path, name string) Event {
 		Err: fmt.Errorf("it belonged to a file that is no longer at %s, and may have commits of it that are nowhere else", path)}
 }
 
-// setLogAside calls Logs.Expel, and reports an event for each file that it has set aside.
+// setLogAside calls Logs.SetAsideForeign, and reports an event for each file that it has set aside.
 func (x *run) setLogAside(f fsid.Files) error {
-	moved, err := x.cfg.Logs.Expel(x.in.ID, x.in.Path, f)
+	moved, err := x.cfg.Logs.SetAsideForeign(x.in.ID, x.in.Path, f)
 	for _, name := range moved {
 		x.event(LogSetAside(x.in.Path, name))
 	}

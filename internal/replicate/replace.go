@@ -105,10 +105,10 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
-	if st.Print, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
+	if st.Fingerprint, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
 		return rest, err
 	}
-	st.Ino, st.Commit = st.Print.Ino, uint32(st.Print.Size/int64(st.PageSize))
+	st.Ino, st.Commit = st.Fingerprint.Ino, uint32(st.Fingerprint.Size/int64(st.PageSize))
 	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
@@ -127,9 +127,9 @@ func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo,
 type Missing struct {
 	Path   string
 	Client litestream.ReplicaClient
-	// Known is what was known of it when its file disappeared; nil: nothing.
-	Known *Remains
-	Opt   restore.Options // Output and Logger are set by Restore
+	// Remains is what was known of it when its file disappeared; nil: nothing.
+	Remains *Remains
+	Opt     restore.Options // Output and Logger are set by Restore
 }
 
 // Restore makes the missing file of a database from the replica. now is the position of the
@@ -163,7 +163,7 @@ func (p *Replicator) inventoryOf(ctx context.Context, db Missing) (*levels.Inven
 	inv := new(levels.Inventory)
 	// If somebody has written since, the file of the next transaction shows it: within the
 	// window of Absent nobody deletes that file.
-	if known := db.Known; known != nil && inv.UnmarshalBinary(known.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == known.Position.TXID {
+	if known := db.Remains; known != nil && inv.UnmarshalBinary(known.Inventory) == nil && inv.Len() > 0 && inv.MaxTXID() == known.Position.TXID {
 		next := known.Position.TXID + 1
 		rc, err := db.Client.OpenLTXFile(ctx, 0, next, next, 0, ltx.HeaderSize)
 		if errors.Is(err, fs.ErrNotExist) {

@@ -88,21 +88,21 @@ func (st *State) Clean() bool { return st.clean }
 // stat says now.
 func (st *State) Unchanged(f fsid.Files) bool { return st.clean && f == st.files }
 
-// Seen reports whether the last run has taken everything into account that files which look
+// NothingNew reports whether the last run has taken everything into account that files which look
 // like this may have.
-func (st *State) Seen(f fsid.Files, now time.Time) bool {
+func (st *State) NothingNew(f fsid.Files, now time.Time) bool {
 	return st.Unchanged(f) || f.ModTime().Equal(st.modTime) && !f.Racy(now)
 }
 
-// MayOwe reports whether files that look like this may have commits that the replica lacks.
-func (st *State) MayOwe(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
+// MayLack reports whether files that look like this may have commits that the replica lacks.
+func (st *State) MayLack(f fsid.Files) bool { return st.young || !f.ModTime().Equal(st.modTime) }
 
-// IsOwn reports whether a modification time is that of the files after a checkpoint of ours.
-func (st *State) IsOwn(mod time.Time) bool { return mod.UnixNano() == st.checkpointTime }
+// IsOwnCheckpoint reports whether a modification time is that of the files after a checkpoint of ours.
+func (st *State) IsOwnCheckpoint(mod time.Time) bool { return mod.UnixNano() == st.checkpointTime }
 
-// Asked notes when, by Config.Boot, the replica answered that it has no backup of a
+// NoteAnswer notes when, by Config.Boot, the replica answered that it has no backup of a
 // database that is about to be made. Zero: it did not answer.
-func (st *State) Asked(at time.Duration) { st.emptyAt, st.unanswered = at, at == 0 }
+func (st *State) NoteAnswer(at time.Duration) { st.emptyAt, st.unanswered = at, at == 0 }
 
 // Unrecorded reports whether Record would return something that the catalog does not have.
 func (st *State) Unrecorded() bool {
@@ -134,9 +134,9 @@ func FromRecord(rec Record) State {
 	return State{db: ship.DB{State: rec.Position}, inventory: rec.Inventory, modTime: rec.ModTime, recorded: rec.ModTime}
 }
 
-// Lost marks a State whose packed form could not be read: it is as if the state directory
+// MarkLost marks a State whose packed form could not be read: it is as if the state directory
 // had been lost, and the catalog has to be written again.
-func (st *State) Lost() { st.unrecorded = true }
+func (st *State) MarkLost() { st.unrecorded = true }
 
 // Remains is what is kept of a database whose file does not exist any more, so that it can
 // be restored without a listing.
@@ -247,10 +247,10 @@ func (st *State) Pack() string {
 		b = binary.AppendVarint(b, p.Mtime)
 		b = binary.AppendVarint(b, p.Ctime-p.Mtime)
 	}
-	if set(0, packedPrint, !pos.Print.IsZero()) {
-		stamp(pos.Print)
+	if set(0, packedPrint, !pos.Fingerprint.IsZero()) {
+		stamp(pos.Fingerprint)
 	}
-	if set(0, packedStat, st.files.Main != pos.Print) {
+	if set(0, packedStat, st.files.Main != pos.Fingerprint) {
 		stamp(st.files.Main)
 	}
 	if set(0, packedWAL, !st.files.WAL.IsZero()) {
@@ -301,9 +301,9 @@ func (st *State) Unpack(s string) error {
 		}
 	}
 	if flags&packedPrint != 0 {
-		pos.Print = d.stamp()
+		pos.Fingerprint = d.stamp()
 	}
-	st.files.Main = pos.Print
+	st.files.Main = pos.Fingerprint
 	if flags&packedStat != 0 {
 		st.files.Main = d.stamp()
 	}

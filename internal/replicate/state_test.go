@@ -29,7 +29,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 	}
 	for range 10_000 {
 		var w State
-		w.db.State = ship.State{TXID: ltx.TXID(rng.Uint64N(1 << 20)), PageSize: 4096, Commit: rng.Uint32(), Ino: rng.Uint64(), Print: stamp()}
+		w.db.State = ship.State{TXID: ltx.TXID(rng.Uint64N(1 << 20)), PageSize: 4096, Commit: rng.Uint32(), Ino: rng.Uint64(), Fingerprint: stamp()}
 		if rng.IntN(2) == 0 {
 			w.db.State.Salt1, w.db.State.Salt2, w.db.State.Offset = rng.Uint32(), rng.Uint32(), some()
 			w.db.State.Sum.S1, w.db.State.Sum.S2 = rng.Uint32(), rng.Uint32()
@@ -41,7 +41,7 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 				w.db.State.Slot[i] = byte(rng.Uint32())
 			}
 		}
-		w.files = fsid.Files{Main: w.db.State.Print, WAL: stamp()}
+		w.files = fsid.Files{Main: w.db.State.Fingerprint, WAL: stamp()}
 		if rng.IntN(2) == 0 {
 			w.files.Main = stamp()
 		}

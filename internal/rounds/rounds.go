@@ -70,7 +70,7 @@ func (r *Rounds[T]) TakeOne(take func(T)) {
 // Work is what Run calls, all of it on its own goroutine.
 type Work[T any] struct {
 	Interval time.Duration             // between two rounds
-	Told     func() bool               // whether a watcher reports changes in between
+	Watched  func() bool               // whether a watcher reports changes in between
 	Round    func(ctx context.Context) // lists everything
 	Take     func(v T)                 // handles a value of Found
 	After    func(ctx context.Context) // is called first of all, and after each Round and Take
@@ -81,7 +81,7 @@ type Work[T any] struct {
 // Run makes rounds until ctx ends. took is how long the last round took.
 func (r *Rounds[T]) Run(ctx context.Context, w Work[T], took time.Duration) {
 	next := func() time.Duration {
-		if w.Told() {
+		if w.Watched() {
 			return max(w.Interval, restShare*took)
 		}
 		return w.Interval

@@ -18,7 +18,7 @@ func trip(t *testing.T, told bool, took time.Duration, during func(r *Rounds[int
 		go func() {
 			defer close(done)
 			r.Run(ctx, Work[int]{
-				Interval: time.Minute, Told: func() bool { return told },
+				Interval: time.Minute, Watched: func() bool { return told },
 				Round: func(context.Context) {
 					rounds = append(rounds, time.Since(start))
 					time.Sleep(took)

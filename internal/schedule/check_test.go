@@ -2,9 +2,9 @@ package schedule
 
 import "fmt"
 
-// check proves the structure of the Fleet: heaps in order, every item where it
+// check proves the structure of the Schedule: heaps in order, every item where it
 // says it is, tiers full before they overflow, and counts that add up.
-func (f *Fleet[T]) check() error {
+func (f *Schedule[T]) check() error {
 	if f.hot.len() > f.limits.MaxHot {
 		return fmt.Errorf("%d hot items, more than %d", f.hot.len(), f.limits.MaxHot)
 	}

@@ -1,7 +1,7 @@
 // Package schedule decides which database gets the next step, and how often.
 // It is pure: it has no clock, does no I/O and starts no goroutine; the caller
 // passes the time in and runs what comes out. Nothing in it is safe for
-// concurrent use: one lock of the caller guards a Fleet and all its Items.
+// concurrent use: one lock of the caller guards a Schedule and all its Items.
 //
 // # Tiers
 //
@@ -20,9 +20,9 @@
 //
 // # Time
 //
-// Every now should carry Go's monotonic reading. The Fleet has a clock of its own, which
+// Every now should carry Go's monotonic reading. The Schedule has a clock of its own, which
 // only goes forwards. A now slightly before the last one comes from a caller that read the
-// time before it took the lock; it does not move the Fleet's clock. A now that is more than
+// time before it took the lock; it does not move the Schedule's clock. A now that is more than
 // SyncInterval before the last one becomes the new start from which time is counted. So if
 // the caller's clock is set back, work is delayed by less than one SyncInterval. If it is
 // set far ahead, everything becomes due once, and nothing has to wait when it is corrected.

@@ -9,7 +9,7 @@ const maxAge = 50 * 365 * 24 * time.Hour
 // noteWrite records a write at t, which makes a Cold item active from now on: its first
 // step is due within SyncInterval. A write to a Warm item does not make its next step due
 // earlier, unless it gets a Hot place. For a stopped item only the time is recorded.
-func (f *Fleet[T]) noteWrite(it *Item[T], t int64) {
+func (f *Schedule[T]) noteWrite(it *Item[T], t int64) {
 	it.activeAt = max(it.activeAt, t)
 	if it.is(running) {
 		it.flags |= stayActive
@@ -30,7 +30,7 @@ func (f *Fleet[T]) noteWrite(it *Item[T], t int64) {
 // at that time. Any other one, even an older one (a file that was put back from a copy),
 // makes a Cold item due for one step, but not active. That step comes at a random time
 // within ColdSyncInterval, so that the first scan of a whole fleet causes no burst.
-func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
+func (f *Schedule[T]) Seen(it *Item[T], modTime, now time.Time) {
 	f.advance(now)
 	if it.is(removed) || modTime.IsZero() || modTime.UnixNano() == it.modTime {
 		return
@@ -55,13 +55,13 @@ func (f *Fleet[T]) Seen(it *Item[T], modTime, now time.Time) {
 }
 
 // spread returns a random time within the next ColdSyncInterval.
-func (f *Fleet[T]) spread() int64 {
+func (f *Schedule[T]) spread() int64 {
 	return f.clock + int64(f.rand()*float64(f.limits.ColdSyncInterval))
 }
 
-// Known says that everything written up to modTime is shipped, as the catalog knows of an
+// MarkShipped says that everything written up to modTime is shipped, as the catalog knows of an
 // item that was just added. It is no event: it makes nothing due. A zero modTime is ignored.
-func (f *Fleet[T]) Known(it *Item[T], modTime time.Time) {
+func (f *Schedule[T]) MarkShipped(it *Item[T], modTime time.Time) {
 	if !modTime.IsZero() {
 		it.modTime = modTime.UnixNano()
 	}
@@ -70,7 +70,7 @@ func (f *Fleet[T]) Known(it *Item[T], modTime time.Time) {
 // Accessed counts an access of a Cold item; AccessCount of them within
 // AccessWindow make it active. Accesses do not keep an item active: the count begins
 // anew when it is Cold again.
-func (f *Fleet[T]) Accessed(it *Item[T], now time.Time) {
+func (f *Schedule[T]) Accessed(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.flags&(removed|stopped) != 0 || it.tier != Cold || f.limits.AccessCount == 0 {
 		return
@@ -87,8 +87,8 @@ func (f *Fleet[T]) Accessed(it *Item[T], now time.Time) {
 // Pin says that the application has the database open. The item is active, and is not
 // demoted, until the last Unpin. A pin by itself is no write: a Cold item that is pinned,
 // not written and unpinned is demoted again after one step. Pin happens at the last now
-// that the Fleet was given.
-func (f *Fleet[T]) Pin(it *Item[T]) {
+// that the Schedule was given.
+func (f *Schedule[T]) Pin(it *Item[T]) {
 	it.pins++
 	if it.tier == Cold && it.flags&(removed|stopped) == 0 {
 		f.activate(it)
@@ -99,7 +99,7 @@ func (f *Fleet[T]) Pin(it *Item[T]) {
 // is seen. The step comes at once, but not within SyncInterval of the last one: otherwise
 // many short leases would cause as many uploads. An item that is backing off is not due
 // earlier. Unpin panics without a Pin.
-func (f *Fleet[T]) Unpin(it *Item[T], now time.Time) {
+func (f *Schedule[T]) Unpin(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.pins == 0 {
 		panic("schedule: Unpin without Pin")
@@ -116,7 +116,7 @@ func (f *Fleet[T]) Unpin(it *Item[T], now time.Time) {
 }
 
 // dueSoon makes an item that is not running due as the comment of Unpin says.
-func (f *Fleet[T]) dueSoon(it *Item[T]) {
+func (f *Schedule[T]) dueSoon(it *Item[T]) {
 	if it.failures == 0 {
 		it.flags |= dueByEvent
 		f.dueBy(it, max(f.clock, it.lastDue+int64(f.limits.SyncInterval)))
@@ -127,7 +127,7 @@ func (f *Fleet[T]) dueSoon(it *Item[T]) {
 // backing off, before items that are due by themselves. If it is running, another step is
 // due right after, since the run may have begun too early. Requests share one run if they
 // come before it begins. A stopped item is not run.
-func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
+func (f *Schedule[T]) Request(it *Item[T], now time.Time) {
 	f.advance(now)
 	switch {
 	case it.flags&(removed|stopped) != 0:
@@ -141,7 +141,7 @@ func (f *Fleet[T]) Request(it *Item[T], now time.Time) {
 // Reset ends a Stop or a back-off, and makes an item that had either due at once. A stopped
 // item that is pinned, or was written within HotDuration, becomes active again. For a
 // running item, Reset only forgets its failures. On other items it does nothing.
-func (f *Fleet[T]) Reset(it *Item[T], now time.Time) {
+func (f *Schedule[T]) Reset(it *Item[T], now time.Time) {
 	f.advance(now)
 	if it.is(removed) || it.failures == 0 && !it.is(stopped) {
 		return

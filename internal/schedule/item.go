@@ -8,8 +8,8 @@ const never = -1 << 61
 
 // The two kinds of heap an item can be in, at most one of each kind.
 const (
-	inQueue = iota // Fleet.due or Fleet.requests
-	inTier         // Fleet.hot or Fleet.warm
+	inQueue = iota // Schedule.due or Schedule.requests
+	inTier         // Schedule.hot or Schedule.warm
 	heapKinds
 )
 
@@ -19,21 +19,21 @@ const (
 	running flags = 1 << iota
 	removed
 	stopped
-	requested    // it is in Fleet.requests or, if it is running, will be after the run
+	requested    // it is in Schedule.requests or, if it is running, will be after the run
 	mustStep     // an event needs a step before a demotion is considered
 	dueByEvent   // an event has set the time when it is due: a change of tier does not change it
 	changedSince // an event came while it was running, which the run may not have seen
 	stayActive   // a reason to stay active came while it was running: a demotion does not count
 )
 
-// Item is one database in a Fleet. It takes 80 bytes if Value is a pointer. Fleet.Add makes
-// it. Its methods read the state of the Fleet, so that they need the caller's lock too.
+// Item is one database in a Schedule. It takes 80 bytes if Value is a pointer. Schedule.Add makes
+// it. Its methods read the state of the Schedule, so that they need the caller's lock too.
 type Item[T any] struct {
-	// Value belongs to the caller; the Fleet never reads it.
+	// Value belongs to the caller; the Schedule never reads it.
 	Value T
 
-	f *Fleet[T]
-	// Times are in nanoseconds of the Fleet's clock; see Fleet.advance.
+	f *Schedule[T]
+	// Times are in nanoseconds of the Schedule's clock; see Schedule.advance.
 	lastDue     int64            // when the last step was due
 	lastWrite   int64            // orders Hot and Warm items
 	activeAt    int64            // when it last had a reason to be active; HotDuration counts from here

@@ -45,7 +45,7 @@ func (a Action) String() string {
 // of them cannot overflow.
 const maxDuration = 365 * 24 * time.Hour
 
-// Limits are the intervals and bounds of a Fleet. A duration that is zero or
+// Limits are the intervals and bounds of a Schedule. A duration that is zero or
 // negative means its default; one above a year counts as a year.
 type Limits struct {
 	// MaxHot is how many items may be Hot at once. Zero or negative: none,

@@ -33,7 +33,7 @@ type Outcome struct {
 // Next returns the item to run and what to do, and marks it running. It is the request that
 // has waited longest, or the item that has been due longest; if there are both they take
 // turns, so that many requests do not starve the rest. It returns false if nothing is due.
-func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
+func (f *Schedule[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 	f.advance(now)
 	ready := f.due.len() > 0 && f.due.e[0].key <= f.clock
 	f.requestLast = f.requests.len() > 0 && (!ready || !f.requestLast)
@@ -60,7 +60,7 @@ func (f *Fleet[T]) Next(now time.Time) (it *Item[T], a Action, ok bool) {
 // Wake returns when the next item that is not running becomes due, which is in the past if
 // one is due already. It returns false if none becomes due without an event, as in a fleet
 // that is all Cold. The answer changes with every event and every Done.
-func (f *Fleet[T]) Wake() (at time.Time, ok bool) {
+func (f *Schedule[T]) Wake() (at time.Time, ok bool) {
 	switch {
 	case f.requests.len() > 0:
 		return f.when(f.requests.e[0].key), true
@@ -71,7 +71,7 @@ func (f *Fleet[T]) Wake() (at time.Time, ok bool) {
 }
 
 // Done ends the run that Next began. It panics if the item is not running.
-func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
+func (f *Schedule[T]) Done(it *Item[T], now time.Time, o Outcome) {
 	f.advance(now)
 	if !it.is(running) {
 		panic("schedule: Done without Next")
@@ -107,7 +107,7 @@ func (f *Fleet[T]) Done(it *Item[T], now time.Time, o Outcome) {
 }
 
 // afterRun makes the item due again. The most urgent reason is looked at first.
-func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
+func (f *Schedule[T]) afterRun(it *Item[T], o Outcome, during flags) {
 	it.flags |= during & mustStep
 	switch {
 	case during&requested != 0:
@@ -134,7 +134,7 @@ func (f *Fleet[T]) afterRun(it *Item[T], o Outcome, during flags) {
 
 // backoff doubles from BackoffMin to BackoffMax. Half of it is jitter, so that items that
 // failed together are not all tried again at the same time.
-func (f *Fleet[T]) backoff(it *Item[T]) int64 {
+func (f *Schedule[T]) backoff(it *Item[T]) int64 {
 	d := f.limits.BackoffMin
 	for i := uint16(1); i < it.failures && d < f.limits.BackoffMax; i++ {
 		d *= 2

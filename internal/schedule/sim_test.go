@@ -9,7 +9,7 @@ import (
 )
 
 // tenant is what the world knows of one database: facts only, none taken from
-// the Fleet.
+// the Schedule.
 type tenant struct {
 	name             string
 	written, shipped int       // commits
@@ -29,14 +29,14 @@ type tenant struct {
 	badUntil                                                          time.Time // its runs fail
 }
 
-// world drives a Fleet through random histories and holds it to what the
+// world drives a Schedule through random histories and holds it to what the
 // package promises.
 type world struct {
 	t       *testing.T
 	seed    uint64
 	rng     *rand.Rand
 	l       Limits
-	f       *Fleet[*tenant]
+	f       *Schedule[*tenant]
 	now     time.Time
 	items   []*Item[*tenant]
 	busy    []*Item[*tenant]
@@ -105,7 +105,7 @@ func (w *world) add() {
 	w.items = append(w.items, w.f.Add(v))
 }
 
-// told notes that the Fleet has heard of something that needs a run which
+// told notes that the Schedule has heard of something that needs a run which
 // begins from now on.
 func (w *world) told(v *tenant) {
 	if v.stopped || v.removed {

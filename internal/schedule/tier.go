@@ -1,7 +1,7 @@
 package schedule
 
 // interval is the time between two steps of an active item.
-func (f *Fleet[T]) interval(it *Item[T]) int64 {
+func (f *Schedule[T]) interval(it *Item[T]) int64 {
 	if it.tier == Hot {
 		return int64(f.limits.SyncInterval)
 	}
@@ -9,11 +9,11 @@ func (f *Fleet[T]) interval(it *Item[T]) int64 {
 }
 
 // idle reports whether nothing has kept the item active for HotDuration.
-func (f *Fleet[T]) idle(it *Item[T]) bool {
+func (f *Schedule[T]) idle(it *Item[T]) bool {
 	return f.clock-it.activeAt >= int64(f.limits.HotDuration)
 }
 
-func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
+func (f *Schedule[T]) tierHeap(t Tier) *heap[T] {
 	if t == Hot {
 		return &f.hot
 	}
@@ -23,7 +23,7 @@ func (f *Fleet[T]) tierHeap(t Tier) *heap[T] {
 // tierEntry returns the entry of an active item in the heap of its tier. The first Hot item
 // is the least recently written one, and the first Warm item the most recently written one:
 // these two change places.
-func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
+func (f *Schedule[T]) tierEntry(it *Item[T]) entry[T] {
 	if it.tier == Hot {
 		return entry[T]{it.lastWrite, f.nextSeq(), it}
 	}
@@ -31,7 +31,7 @@ func (f *Fleet[T]) tierEntry(it *Item[T]) entry[T] {
 }
 
 // setTier moves the item and its next step to another tier, and nothing else.
-func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
+func (f *Schedule[T]) setTier(it *Item[T], to Tier) {
 	from := it.tier
 	if from != Cold {
 		f.tierHeap(from).remove(it)
@@ -61,7 +61,7 @@ func (f *Fleet[T]) setTier(it *Item[T], to Tier) {
 // activate makes a Cold item Hot or Warm, with its first step within SyncInterval. It leaves
 // alone when a running item is due, which Done decides, and a failing one, which is due
 // after its back-off.
-func (f *Fleet[T]) activate(it *Item[T]) {
+func (f *Schedule[T]) activate(it *Item[T]) {
 	it.accesses = 0
 	switch {
 	case f.hot.len() < f.limits.MaxHot:
@@ -80,7 +80,7 @@ func (f *Fleet[T]) activate(it *Item[T]) {
 // reorder moves an item whose lastWrite has changed to its new index in its heap. A Warm
 // item takes a Hot place only from an item that was not written for a SyncInterval: among
 // many equally busy items an exchange at every write would gain nothing.
-func (f *Fleet[T]) reorder(it *Item[T]) {
+func (f *Schedule[T]) reorder(it *Item[T]) {
 	switch it.tier {
 	case Hot:
 		f.hot.rekey(it, it.lastWrite, f.nextSeq())
@@ -95,7 +95,7 @@ func (f *Fleet[T]) reorder(it *Item[T]) {
 
 // deactivate makes the item Cold and gives its place to another. The item stays in the
 // queue that it is in.
-func (f *Fleet[T]) deactivate(it *Item[T]) {
+func (f *Schedule[T]) deactivate(it *Item[T]) {
 	it.accesses = 0
 	if it.tier != Cold {
 		f.setTier(it, Cold)
@@ -104,7 +104,7 @@ func (f *Fleet[T]) deactivate(it *Item[T]) {
 }
 
 // fillHot gives free Hot places to the most recently written Warm items.
-func (f *Fleet[T]) fillHot() {
+func (f *Schedule[T]) fillHot() {
 	for f.hot.len() < f.limits.MaxHot && f.warm.len() > 0 {
 		f.setTier(f.warm.e[0].it, Hot)
 	}

@@ -29,7 +29,7 @@ func Backlog(path string, st State, main fsid.Fingerprint) (walEnd, backlog int6
 	hdr, err := readHeader(f, size)
 	switch {
 	case errors.Is(err, wal.ErrNoHeader):
-		if !other && st.Print == main {
+		if !other && st.Fingerprint == main {
 			return 0, 0, nil
 		}
 		return 0, main.Size, nil

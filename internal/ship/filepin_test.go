@@ -41,7 +41,7 @@ func TestADatabaseThatStandsStillIsReadWithoutAConnection(t *testing.T) {
 			if pins > 0 {
 				t.Errorf("%d pins", pins)
 			}
-			if r.db.State.Print.IsZero() {
+			if r.db.State.Fingerprint.IsZero() {
 				t.Error("its fingerprint is not known")
 			}
 			r.same()

@@ -306,8 +306,8 @@ func TestASealThatAReaderHoldsUpIsNotComplete(t *testing.T) {
 		func() (Sealed, error) { return r.s.Seal(t.Context(), r.db) },
 	} {
 		got, err := seal()
-		if err != nil || got.Complete || !r.db.State.Print.IsZero() {
-			t.Fatalf("%+v, %v, fingerprint %+v", got, err, r.db.State.Print)
+		if err != nil || got.Complete || !r.db.State.Fingerprint.IsZero() {
+			t.Fatalf("%+v, %v, fingerprint %+v", got, err, r.db.State.Fingerprint)
 		}
 		r.same()
 	}

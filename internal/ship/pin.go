@@ -271,7 +271,7 @@ func (s *Shipper) StableFingerprint(ctx context.Context, path string) (fsid.Fing
 func (p *pin) state(prev State) State {
 	st := prev
 	st.PageSize, st.Commit, st.Ino = p.pageSize, p.pages, p.main.Ino
-	st.Print = fsid.Fingerprint{}
+	st.Fingerprint = fsid.Fingerprint{}
 	if p.inWAL {
 		st.moveTo(p.hdr, p.pos, p.pos, p.slot) // SQLite has counted the frames, so they are published
 	} else {

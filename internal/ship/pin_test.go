@@ -37,7 +37,7 @@ func TestACommitBesideThePinIsNeverLost(t *testing.T) {
 					r.ship(RuleResync)
 					states.note(r)
 					r.db.State.noWAL()
-					r.db.State.Print = fsid.Fingerprint{}
+					r.db.State.Fingerprint = fsid.Fingerprint{}
 					r.exec(sameFrames)
 				}
 				if c.settled {

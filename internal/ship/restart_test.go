@@ -257,8 +257,8 @@ func TestAHeaderCutShortBesideASealedFileIsNothing(t *testing.T) {
 func (r *rig) seal() {
 	r.t.Helper()
 	got, err := r.s.Seal(r.t.Context(), r.db)
-	if err != nil || !got.Complete || r.db.State.Print.IsZero() {
-		r.t.Fatalf("seal: %+v, %v, fingerprint %+v", got, err, r.db.State.Print)
+	if err != nil || !got.Complete || r.db.State.Fingerprint.IsZero() {
+		r.t.Fatalf("seal: %+v, %v, fingerprint %+v", got, err, r.db.State.Fingerprint)
 	}
 }
 

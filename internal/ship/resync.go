@@ -62,7 +62,7 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	if db.Pages.usable(db.State) && db.Pages.PageSize == p.pageSize {
 		known = db.Pages
 	}
-	if d.next.Print, err = s.dump(ctx, db, p, d, known); err != nil {
+	if d.next.Fingerprint, err = s.dump(ctx, db, p, d, known); err != nil {
 		d.close()
 		return nil, false, err
 	}
@@ -291,5 +291,5 @@ func (p *pin) sees(st State) bool {
 	if p.inWAL {
 		return p.hdr.Salt1 == st.Salt1 && p.hdr.Salt2 == st.Salt2 && p.pos == st.pos()
 	}
-	return p.shipped || !st.Print.IsZero() && p.main == st.Print
+	return p.shipped || !st.Fingerprint.IsZero() && p.main == st.Fingerprint
 }

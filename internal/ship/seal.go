@@ -60,7 +60,7 @@ func (s *Shipper) Seal(ctx context.Context, db *DB) (out Sealed, err error) {
 			return out, err
 		}
 	}
-	if db.State.Print.IsZero() {
+	if db.State.Fingerprint.IsZero() {
 		return out, nil
 	}
 	failpoint.Hit("seal.truncate.before")
@@ -94,7 +94,7 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	shipped, ours := shippedFrames(db, h)
 	switch {
 	case !ours && log <= 0: // nothing in the log is in use
-		out.Complete = !db.State.Print.IsZero()
+		out.Complete = !db.State.Fingerprint.IsZero()
 		return out.Complete, nil
 	case !ours || log > shipped:
 		return false, nil
@@ -112,7 +112,7 @@ func (s *Shipper) sealOnce(ctx context.Context, db *DB, conn *sqlitedb.Conn, out
 	if still, err := s.nothingAfter(db); err != nil || !still {
 		return false, err
 	}
-	db.State.Published, db.State.Print = true, print
+	db.State.Published, db.State.Fingerprint = true, print
 	out.Complete = true
 	return true, nil
 }
@@ -166,7 +166,7 @@ func (s *Shipper) prepare(ctx context.Context, db *DB, out *Sealed) (done bool, 
 // isSealed reports whether the file alone is the database already. It must be called right
 // after a step.
 func isSealed(db *DB) (bool, error) {
-	if db.State.Print.IsZero() {
+	if db.State.Fingerprint.IsZero() {
 		return false, nil
 	}
 	size, err := walSize(db.Path)
@@ -199,7 +199,7 @@ func (s *Shipper) Relieve(ctx context.Context, db *DB) error {
 	}
 	old := db.State
 	db.State.noWAL()
-	db.State.Print = fsid.Fingerprint{}
+	db.State.Fingerprint = fsid.Fingerprint{}
 	failpoint.Hit("relieve.truncate.before")
 	_, _, busy, err := c.Checkpoint(ctx, "TRUNCATE")
 	failpoint.Hit("relieve.truncate.after")

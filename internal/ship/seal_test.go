@@ -86,8 +86,8 @@ func TestALogThatOnlyARollbackRestartedIsSealed(t *testing.T) {
 	r.close(c)
 	r.ship(RuleRestart)
 	got, err := r.s.Seal(t.Context(), r.db)
-	if err != nil || !got.Complete || r.db.State.Print.IsZero() {
-		t.Errorf("sealed: %+v, %v; fingerprint %+v", got, err, r.db.State.Print)
+	if err != nil || !got.Complete || r.db.State.Fingerprint.IsZero() {
+		t.Errorf("sealed: %+v, %v; fingerprint %+v", got, err, r.db.State.Fingerprint)
 	}
 	r.insert(1, 100)
 	r.ship(RuleCheckpoint)

@@ -323,7 +323,7 @@ func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) 
 	} else if ok {
 		return s.fromWAL(db, RuleRestart, hdr, hdr.Start(), f, size)
 	}
-	if !st.Print.IsZero() && st.Print == main {
+	if !st.Fingerprint.IsZero() && st.Fingerprint == main {
 		return s.fromCheckpoint(db, hdr, f, size)
 	}
 	return nil, nil
@@ -342,7 +342,7 @@ func (s *Shipper) proveNoWAL(st *State, main fsid.Fingerprint, f *os.File, size 
 			return &delta{rule: RuleNone, next: *st, tail: true}, nil
 		}
 	}
-	if !st.Print.IsZero() && st.Print == main {
+	if !st.Fingerprint.IsZero() && st.Fingerprint == main {
 		return &delta{rule: RuleCheckpoint, next: *st}, nil
 	}
 	return nil, nil
@@ -447,12 +447,12 @@ func (s *Shipper) fromCheckpoint(db *DB, h wal.Header, f *os.File, size int64) (
 		return nil, err
 	}
 	after, err := s.cfg.Stat(db.Path)
-	if err != nil || after != db.State.Print {
+	if err != nil || after != db.State.Fingerprint {
 		d.close()
 		return nil, ignoreNotExist(err)
 	}
 	if d.ltx == nil {
-		d.next.Print = after // the file is still all of the database
+		d.next.Fingerprint = after // the file is still all of the database
 	}
 	return d, nil
 }
@@ -492,7 +492,7 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 	}
 	d.next.TXID++
 	d.next.Commit = b.commit
-	d.next.Print = fsid.Fingerprint{}
+	d.next.Fingerprint = fsid.Fingerprint{}
 	d.walEnd = b.end.Offset
 	if b.more || b.tail {
 		if d.walEnd, err = usedEnd(f, h, size); err != nil {

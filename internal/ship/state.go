@@ -42,9 +42,9 @@ type State struct {
 	Slot    [wal.FrameHeaderSize]byte
 	SlotLen uint8
 
-	// Print is the fingerprint of the database file, if the file alone was all of the
+	// Fingerprint is the fingerprint of the database file, if the file alone was all of the
 	// database at TXID. Rule R3 depends on it. Zero if it is not known.
-	Print fsid.Fingerprint
+	Fingerprint fsid.Fingerprint
 }
 
 // Origin identifies an LTX file by its header and trailer. The zero value stands for no
@@ -97,10 +97,10 @@ func (s State) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, published)
 	b = append(b, s.Slot[:]...)
 	b = append(b, s.SlotLen)
-	b = le.AppendUint64(b, s.Print.Ino)
-	b = le.AppendUint64(b, uint64(s.Print.Size))
-	b = le.AppendUint64(b, uint64(s.Print.Mtime))
-	b = le.AppendUint64(b, uint64(s.Print.Ctime))
+	b = le.AppendUint64(b, s.Fingerprint.Ino)
+	b = le.AppendUint64(b, uint64(s.Fingerprint.Size))
+	b = le.AppendUint64(b, uint64(s.Fingerprint.Mtime))
+	b = le.AppendUint64(b, uint64(s.Fingerprint.Ctime))
 	b = le.AppendUint64(b, s.Origin.Writer)
 	b = le.AppendUint64(b, uint64(s.Origin.Sum))
 	return le.AppendUint32(b, crc32.ChecksumIEEE(b[start:])), nil
@@ -132,7 +132,7 @@ func (s *State) UnmarshalBinary(b []byte) error {
 	copy(s.Slot[:], b[slot:])
 	b = b[slot+wal.FrameHeaderSize:]
 	s.SlotLen = b[0]
-	s.Print = fsid.Fingerprint{
+	s.Fingerprint = fsid.Fingerprint{
 		Ino: le.Uint64(b[1:]), Size: int64(le.Uint64(b[9:])),
 		Mtime: int64(le.Uint64(b[17:])), Ctime: int64(le.Uint64(b[25:])),
 	}

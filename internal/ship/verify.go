@@ -215,7 +215,7 @@ func (s *Shipper) equals(ctx context.Context, db *DB, l Listing, last *ltx.FileI
 		return false, err
 	} else if !print.IsZero() {
 		db.State = State{TXID: last.MaxTXID, PageSize: pages.PageSize, Commit: uint32(pages.Len()),
-			Ino: print.Ino, Print: print, Origin: found.Origin}
+			Ino: print.Ino, Fingerprint: print, Origin: found.Origin}
 		if db.Pages = pages; pages.Len() > s.cfg.MaxPages {
 			db.Pages = nil
 		}

@@ -100,7 +100,7 @@ func (s *Survey) Begin(c *conduct.Conductor, all []Discoverer) { s.conductor, s.
 func (s *Survey) Go(ctx context.Context, took time.Duration) {
 	s.running.Go(func() {
 		s.rounds.Run(ctx, rounds.Work[unknown]{
-			Interval: s.cfg.Interval, Told: s.watched.Load,
+			Interval: s.cfg.Interval, Watched: s.watched.Load,
 			Round: func(ctx context.Context) {
 				if err := s.Scan(ctx); err != nil && ctx.Err() == nil {
 					s.fleet.Emit(fleet.Event{Type: fleet.EventScanFailed, Err: err})

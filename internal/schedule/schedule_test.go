@@ -9,9 +9,9 @@ import (
 
 var errFail = errors.New("failed")
 
-// clock is a Fleet under test with a time that the test moves.
+// clock is a Schedule under test with a time that the test moves.
 type clock struct {
-	*Fleet[string]
+	*Schedule[string]
 	t   *testing.T
 	now time.Time
 }
@@ -80,7 +80,7 @@ func (c *clock) tier(it *Item[string], want Tier) {
 
 func (c *clock) check() {
 	c.t.Helper()
-	if err := c.Fleet.check(); err != nil {
+	if err := c.Schedule.check(); err != nil {
 		c.t.Fatal(err)
 	}
 }
@@ -324,7 +324,7 @@ func TestAChangeSeenDuringARunGivesAnotherStep(t *testing.T) {
 func TestAModTimeThatGoesBackGivesOneStepWithoutPromoting(t *testing.T) {
 	c := newClock(t, limits)
 	it := c.Add("a")
-	c.Known(it, c.now)
+	c.MarkShipped(it, c.now)
 	c.Seen(it, c.now, c.now)
 	c.due(it, -1)
 	c.Seen(it, c.now.Add(-time.Minute), c.now)
