@@ -20,10 +20,10 @@ import (
 //
 // Every pair is a database or an error about a part of the listing. After an
 // error the listing goes on as far as it can, but it is partial: the Manager
-// adds the databases it names and removes none, but for an UnlistedError, which
-// says what is missing from it. So a Discoverer that cannot tell "empty" from
-// "not there" must yield an error. ctx ends the listing, and
-// its error is the last pair. No two databases of a listing have the same ID.
+// adds the databases it names and removes none, unless the error is an UnlistedError,
+// which says what is missing from it. So a Discoverer that cannot distinguish "empty"
+// from "not there" must yield an error. ctx ends the listing, and its error is the last
+// pair. No two databases of a listing have the same ID.
 //
 // A Discoverer must not open database files: when a process closes a
 // descriptor of a file, it loses its POSIX locks on it, SQLite's included.
@@ -41,7 +41,7 @@ type DiscovererVars interface {
 // DiscovererRoot is an optional interface of a Discoverer: the directory that its
 // databases are under, for the default state directory. Empty if there is none.
 // Start fails if it does not exist (see WithMissingRoots), and nothing is made in it
-// while another directory stands in its place.
+// while another directory is at its path.
 type DiscovererRoot interface {
 	Root() string
 }
@@ -53,11 +53,11 @@ type DiscovererLocator interface {
 	Locate(id ID) (db Database, ok bool)
 }
 
-// DiscovererWatcher is an optional interface of a Discoverer: it tells of changes
+// DiscovererWatcher is an optional interface of a Discoverer: it notifies of changes
 // when they happen, between two listings. See WithWatch.
 type DiscovererWatcher interface {
 	// Watch begins to watch. From its return on, every change of a database that
-	// a later Discover may not have listed is told: as WatchChanged, or, where
+	// a later Discover may not have listed is notified: as WatchChanged, or, where
 	// the watcher cannot say which, as WatchRescan. That is all it promises, so
 	// it may begin to watch a directory when Discover comes to it, before reading.
 	//
@@ -67,12 +67,12 @@ type DiscovererWatcher interface {
 	//
 	// notify is called from run and from Discover; it is quick, never blocks for
 	// long and does not call the Discoverer. A database that is written without
-	// end is told a few times a second at most. A watcher opens no database file,
+	// end is notified a few times a second at most. A watcher opens no database file,
 	// as Discover does not.
 	Watch(ctx context.Context, notify func(WatchEvent)) (run func(), err error)
 }
 
-// WatchEvent is what a DiscovererWatcher tells.
+// WatchEvent is what a DiscovererWatcher notifies of.
 type WatchEvent struct {
 	Type WatchEventType
 	// Database was changed (WatchChanged): as Discover would yield it, or only
@@ -96,14 +96,14 @@ const (
 // UnlistedError is an optional error of a Discoverer: one that says which parts
 // it could not list, so that the rest of the listing counts as complete. After it
 // the Manager keeps every database whose Path, or the path that the Discoverer's
-// Locate gives its ID, is one of Paths or below one, and lets go of what else is
+// Locate gives its ID, is one of Paths or below one, and removes what else is
 // missing. It also keeps one that a DiscovererLocator does not locate, and without
 // a DiscovererLocator one whose file is still there.
 //
 // It counts only if it is the error itself or wrapped by errors that wrap one
 // other, as with fmt.Errorf and one %w; not in an errors.Join. One without Paths,
-// or with a path that is not absolute, is an error like any other: nothing is let
-// go of.
+// or with a path that is not absolute, is an error like any other: nothing is
+// removed.
 type UnlistedError struct {
 	Paths []string // absolute and clean, of files or directories: all names of what may hold databases
 	Err   error    // why

@@ -21,7 +21,7 @@ const (
 	EventResync                           // its whole state was shipped, since nothing less was provable
 	EventSnapshot                         // a snapshot was written
 	EventWALLimit                         // its WAL, or all together, passed the limit; it was checkpointed unshipped
-	EventReplaced                         // another file stands at its path
+	EventReplaced                         // another file is at its path
 	EventAdopted                          // the replica's newest state took the local file's place, which is at Path now
 	EventScanFailed                       // a discoverer could not list everything; ID is empty
 	EventState                            // the state directory is in trouble; ID is empty

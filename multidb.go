@@ -377,7 +377,7 @@ func notDurable(left []conduct.Unshipped) error {
 	return errors.Join(errs...)
 }
 
-// errCopied is told once by a state directory that is found to be a copy.
+// errCopied is the error of an event, once, of a state directory that is found to be a copy.
 var errCopied = errors.New("the state directory is a copy of another one, or on another machine now; what its former runs wrote is compared before anything is written")
 
 // resetDir makes an empty directory. What a crash left in it was temporary.

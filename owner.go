@@ -7,7 +7,7 @@ import (
 	"github.com/multidb-go/multidb/internal/replicate"
 )
 
-// TakeoverPolicy says what happens where it cannot be told whether the local file
+// TakeoverPolicy says what happens where it is not known whether the local file
 // or the replica is the newer one. See WithTakeover.
 type TakeoverPolicy uint8
 

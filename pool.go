@@ -86,7 +86,7 @@ func (m *Manager) Do(ctx context.Context, id ID, fn func(*sql.DB) error) error {
 // other one to its place. It waits until every lease of it is released, which ctx
 // bounds, and then until what is in the log was shipped and the log is cut, if the
 // replica takes it. An Acquire meanwhile waits too, and later ones open the database
-// anew: whatever file stands there then.
+// again: whatever file is there then.
 //
 // Where ctx ends first the handles are closed when they are released. A database that
 // is not open is none of its errors: ErrNotFound, ErrNotDatabase, ErrNotStarted,

@@ -6,7 +6,7 @@ import (
 	"github.com/multidb-go/multidb/internal/lag"
 )
 
-// Stats is the Manager's totals: since it was made, but for those that say
+// Stats is the Manager's totals: since it was made, unless a field says
 // otherwise. Which databases are the worst is for Healthy to say. It is a plain
 // value.
 type Stats struct {
@@ -18,7 +18,7 @@ type Stats struct {
 	Pending         int // with a change that is left local now, see ColdSyncNone
 	Ignored         int // files that match a pattern now and are no database, or a second name of one
 	// FailingScans is how many discoverers have failed at their last listing, and in
-	// how many discovery roots another volume stands, now: what ScanErr joins.
+	// how many discovery roots another volume is mounted, now: what ScanErr joins.
 	FailingScans int
 
 	// Unwell is how many databases have an error now (Status.Err), by reason:

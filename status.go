@@ -97,9 +97,9 @@ func (m *Manager) All() iter.Seq[Status] {
 
 // ScanErr returns why the last listing of the databases was not whole, nil if it
 // was: of every discoverer that failed, joined, and ErrRootMissing where another
-// volume stands in the place of one that was known. What was not listed is not
+// volume is in the place of one that was known. What was not listed is not
 // shipped, and so Healthy is false. A listing that says which parts it could not
-// read (UnlistedError) is told by EventScanFailed alone. Safe for concurrent use.
+// read (UnlistedError) is reported by EventScanFailed alone. Safe for concurrent use.
 func (m *Manager) ScanErr() error {
 	errs, _ := m.scanErrs()
 	return errors.Join(errs...)

@@ -1,8 +1,8 @@
 // Package conduct does the work on all databases: it runs what is due, and passes on
 // between a run, which knows nothing of the fleet, and the fleet, which does no I/O. It
 // carries out orders and Syncs, keeps the catalog, and ships what is left at the end.
-// Everything is safe for concurrent use, but for what says otherwise. The lock is the
-// Fleet's.
+// Everything is safe for concurrent use, except where it says otherwise. It has no lock: the
+// shared state is the Fleet's.
 package conduct
 
 import (
@@ -275,7 +275,7 @@ func (c *Conductor) Look(e *fleet.Entry) {
 }
 
 // CheckHeader returns when the first bytes of a database's file were read, by this
-// caller or another, so that it may be opened. What is no database is let go of. The
+// caller or another, so that it may be opened. What is no database is removed. The
 // error is that of ctx.
 func (c *Conductor) CheckHeader(ctx context.Context, e *fleet.Entry) error {
 	for {

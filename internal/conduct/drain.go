@@ -121,8 +121,8 @@ func (c *Conductor) shipLast(ctx context.Context, e *fleet.Entry) error {
 	}
 }
 
-// renamed reports whether the file of a database that is missing stands whole under
-// another's name, who answers for its commits.
+// renamed reports whether the file of a database that is missing is now another
+// database's, with all of its commits.
 func (c *Conductor) renamed(e *fleet.Entry) bool {
 	heir, file := c.fleet.Heir(e)
 	if heir == nil || fsid.OrZero(heir.Path()) != file {

@@ -240,8 +240,8 @@ func (f *Fleet) Len() int {
 	return f.reg.Len()
 }
 
-// Kept is how much is kept by database, but for those that are gone; Absent of how many
-// of those something is.
+// Kept returns how many things are kept by database, and of how many databases that are
+// gone something is kept too.
 func (f *Fleet) Kept() (kept, absent int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

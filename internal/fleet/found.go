@@ -110,8 +110,8 @@ func (f *Fleet) Unlisted(source int, scan uint32) (gone []*Entry, refused map[st
 	return f.reg.Unlisted(source, scan, func(e *Entry) bool { return e.item.Pinned() })
 }
 
-// ForgetRefusals forgets files that were refused, but for those that kept names, unless
-// the scan has listed them meanwhile.
+// ForgetRefusals forgets files that were refused, except those for which kept is
+// true and those that the scan has listed meanwhile.
 func (f *Fleet) ForgetRefusals(refused map[string]string, source int, scan uint32, kept func(id, path string) bool) {
 	maps.DeleteFunc(refused, kept)
 	f.mu.Lock()
@@ -119,8 +119,8 @@ func (f *Fleet) ForgetRefusals(refused map[string]string, source int, scan uint3
 	f.reg.ForgetRefusals(refused, source, scan)
 }
 
-// Remove lets go of a database that a scan has not listed. It stays where it was found
-// meanwhile, or where its volume is not there (away), which its next run reports.
+// Remove removes a database that a scan has not listed. It keeps one that was found
+// meanwhile, and one whose volume is not mounted (away), which its next run reports.
 func (f *Fleet) Remove(e *Entry, scan uint32, away bool) (removed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,7 +162,7 @@ func (f *Fleet) BeginCheck(e *Entry) (begun bool, busy <-chan struct{}) {
 }
 
 // EndCheck ends the check of a header. refused is why the file is no database, which is
-// then let go of; nil: it may be one. sight is the file that was checked.
+// then removed; nil: it may be one. sight is the file that was checked.
 func (f *Fleet) EndCheck(e *Entry, sight registry.Sight, refused error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -80,8 +80,8 @@ func (f *Fleet) Leased(e *Entry) {
 	f.cfg.Due()
 }
 
-// Released notes the end of a lease of a file. stray: another one stands at the path by
-// now, or none.
+// Released notes the end of a lease of a file. stray: by now another one is at the path,
+// or none.
 func (f *Fleet) Released(e *Entry, file fsid.ID, stray bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,7 +162,7 @@ func (f *Fleet) Disclaim(e *Entry, file fsid.ID) {
 	}
 }
 
-// ForgetFile says that a file stands no longer at the path of a database.
+// ForgetFile notes that a file is no longer at the path of a database.
 func (f *Fleet) ForgetFile(e *Entry, file fsid.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -51,7 +51,7 @@ func (f *Fleet) Wake() (time.Time, bool) {
 
 // Beginning is what a run begins with.
 type Beginning struct {
-	Input replicate.Input  // but for Caller
+	Input replicate.Input  // without Caller
 	State *replicate.State // the run owns it until Finish
 	// Unread: its header is to be checked first.
 	Unread bool
@@ -159,7 +159,7 @@ func (f *Fleet) MayCut(r *Run, idle bool) bool {
 }
 
 // Replaced notes that another file took the place of the local one, or was about to.
-// file is the one that stands there now. Whoever called Sync since the run began, or
+// file is the one that is there now. Whoever called Sync since the run began, or
 // before an Adopt, may have committed to the one that was set aside.
 func (f *Fleet) Replaced(r *Run, rep *replicate.Report, file fsid.ID) {
 	e, err := r.Entry, rep.Err
@@ -182,7 +182,7 @@ func (f *Fleet) Replaced(r *Run, rep *replicate.Report, file fsid.ID) {
 	lost.answer(Synced{Err: err})
 }
 
-// NotedExchange reports whether it is noted already that this file stands at the path.
+// NotedExchange reports whether it is noted already that this file is at the path.
 // The State is of the file before as long as nothing is shipped of this one, so each run
 // finds it exchanged.
 func (f *Fleet) NotedExchange(e *Entry, file fsid.ID) bool {
@@ -191,7 +191,8 @@ func (f *Fleet) NotedExchange(e *Entry, file fsid.ID) bool {
 	return !file.IsZero() && e.reg.File == file && f.reg.ByFile(file) == e
 }
 
-// Exchanged notes that another file stands at the path, whose handles were dropped.
+// Exchanged notes that another file is at the path; the handles of the former one were
+// dropped.
 func (f *Fleet) Exchanged(e *Entry, file fsid.ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

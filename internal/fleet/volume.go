@@ -4,7 +4,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 )
 
-// Volume is the device on which a database stands, as far as it is known.
+// Volume is the device on which a database is, as far as it is known.
 func (f *Fleet) Volume(e *Entry) (dev uint64, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -18,7 +18,7 @@ func (f *Fleet) LacksVolume(e *Entry) bool {
 	return f.reg.LacksVolume(e)
 }
 
-// SetVolume notes on which device a database stands.
+// SetVolume notes on which device a database is.
 func (f *Fleet) SetVolume(e *Entry, dev uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

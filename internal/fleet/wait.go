@@ -112,7 +112,7 @@ func (f *Fleet) Give(e *Entry, o *Order) (before *Order, err error) {
 	return nil, nil
 }
 
-// endOrderLocked tells who gave the order what became of it.
+// endOrderLocked ends an order, and wakes up whoever waits for it.
 func (f *Fleet) endOrderLocked(e *Entry, o *Order, err error) {
 	if o != nil {
 		o.err = err
@@ -142,7 +142,7 @@ func (f *Fleet) Withdraw(o *Order) bool {
 	return o.withdrawn
 }
 
-// Stray notes a lease that was released when its file was no longer the one at the path
+// strayLocked notes a lease that was released when its file was no longer the one at the path
 // of the database: what was committed to it last is at no replica.
 func (f *Fleet) strayLocked(e *Entry, file fsid.ID) {
 	if !e.reg.Removed && f.cfg.Replicated {

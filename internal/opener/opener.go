@@ -1,6 +1,6 @@
 // Package opener opens databases for the application: it finds them or makes them,
 // brings missing or lagging files back from the replica, and sees to it that what is
-// leased is the file that stands at its path. What it keeps open is a pool; every lease
+// leased is the file that is at its path. What it keeps open is a pool; every lease
 // goes through it. Safe for concurrent use.
 package opener
 
@@ -201,7 +201,7 @@ func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
 // exchangeTries bounds how often a lease is tried whose file is another one each time.
 const exchangeTries = 16
 
-// lease leases what the pool keeps open of a database, if it is the file that stands at
+// lease leases what the pool keeps open of a database, if it is the file that is at
 // its path now. Else it would write to a file without a name, or with another, which
 // nobody ships.
 func (o *Opener) lease(ctx context.Context, e *fleet.Entry) (pool.Lease[*fleet.Entry, *tenant], error) {

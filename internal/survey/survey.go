@@ -1,6 +1,6 @@
 // Package survey keeps what is known in step with what there is: it lists what the
 // discoverers have, every so often and when a watcher asks, hands what it finds to the
-// Fleet, and lets go of what a whole listing lacks. New databases are taken in by one
+// Fleet, and removes what a complete listing lacks. New databases are taken in by one
 // goroutine. Safe for concurrent use.
 package survey
 
@@ -147,7 +147,7 @@ func (s *Survey) Errs() (errs []error, since time.Time) {
 	return errs, since
 }
 
-// Scan lists every discoverer once. Only what a listing has covered is let go of.
+// Scan lists every discoverer once. Only what a listing has covered is removed.
 func (s *Survey) Scan(ctx context.Context) error {
 	scan := s.fleet.NextScan()
 	var extents []*Extent
@@ -211,8 +211,8 @@ func (s *Survey) scanned(i int, err error, partial bool) {
 	}
 }
 
-// forget lets go of the databases of a discoverer that its listing lacks, but for those
-// that may be in what was not covered.
+// forget removes the databases of a discoverer that its listing lacks, except those that
+// may be in what was not covered.
 func (s *Survey) forget(source int, scan uint32, missed ...*Extent) {
 	kept := func(id, path string) bool {
 		return slices.ContainsFunc(missed, func(x *Extent) bool { return x.May(id, path) })
@@ -227,8 +227,8 @@ func (s *Survey) forget(source int, scan uint32, missed ...*Extent) {
 }
 
 // found takes in one database of a listing. It reports false, and does nothing, where
-// only the catalog has the ID at another path that still stands, as in the copy of a root
-// with its state directory: what no discoverer lists is let go of at the end of the scan,
+// only the catalog has the ID at another path where a file still is, as in the copy of a root
+// with its state directory: what no discoverer lists is removed at the end of the scan,
 // and then it is to be asked again. last: there is no such end to come.
 func (s *Survey) found(l Listed, source int, scan uint32, last bool) (done bool) {
 	if l.ID == "" || !filepath.IsAbs(l.Path) {

@@ -1,7 +1,7 @@
-// Package volume says whether what stands at a path is on the file system that it was
+// Package volume says whether what is at a path is on the file system that it was
 // on: an unmounted volume must not look like databases that were deleted, and nothing
 // may be made below its mount point. It looks at directories, never into databases. The
-// Fleet knows on which device each database stands; the roots are known here. Safe for
+// Fleet knows on which device each database is; the roots are known here. Safe for
 // concurrent use.
 package volume
 
@@ -208,7 +208,7 @@ func (v *Volumes) judge(r *root, scan uint32) bool {
 	return may
 }
 
-// Away returns the error of each root in whose place another directory stands, and since
+// Away returns the error of each root at whose path another directory is, and since
 // when the first of them does.
 func (v *Volumes) Away() (errs []error, since time.Time) {
 	v.mu.Lock()
@@ -265,7 +265,7 @@ func (v *Volumes) MayMake(e *fleet.Entry) error {
 	return v.rootStands(e.Path())
 }
 
-// Unmounted reports whether what stands at a database's path is not the file system that
+// Unmounted reports whether what is at a database's path is not the file system that
 // it was on: then its file is not gone, but out of sight.
 func (v *Volumes) Unmounted(e *fleet.Entry) bool {
 	dev, known := v.fleet.Volume(e)
@@ -289,7 +289,7 @@ func (v *Volumes) Explain(e *fleet.Entry, err error) error {
 	return err
 }
 
-// Note remembers on which file system a database stands. It asks once for many databases
+// Note remembers on which file system a database is. It asks once for many databases
 // of one directory in a row.
 func (v *Volumes) Note(e *fleet.Entry) {
 	if !v.fleet.LacksVolume(e) {
