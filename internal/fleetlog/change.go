@@ -23,7 +23,6 @@ type Change struct {
 	data    []byte
 	at      changing
 	read    uint64 // number of the map that is to be read
-	unsure  bool   // a Create had no answer
 	err     error
 }
 
@@ -33,7 +32,7 @@ const (
 	listing changing = iota
 	reading
 	creating
-	comparing // is what stands there the one whose answer was lost?
+	comparing // is what stands there this one, of which the answer was lost?
 	done
 )
 
@@ -102,12 +101,10 @@ func (c *Change) Answered(o Outcome) {
 	case c.at != creating:
 	case o == Created:
 		c.end(c.mine, nil)
-	case o == Unknown:
-		c.unsure = true
-	case c.unsure:
+	case o == Exists:
+		// Perhaps it is this one: whatever is between here and the store may have
+		// made the request twice, and have lost the first answer.
 		c.at, c.read = comparing, c.mine.Number
-	default:
-		c.at = listing
 	}
 }
 
@@ -123,7 +120,7 @@ func (c *Change) try() {
 		c.end(nil, err)
 		return
 	}
-	c.mine, c.data, c.at, c.unsure = m, data, creating, false
+	c.mine, c.data, c.at = m, data, creating
 }
 
 func (c *Change) end(m *format.Map, err error) {
