@@ -129,6 +129,7 @@ type call struct {
 	by     *life
 	do     func() answer
 	done   bool
+	slow   bool
 	answer answer
 	then   func(answer)
 }
@@ -193,28 +194,28 @@ func (w *world) step() {
 		w.network()
 		return
 	}
-	switch op := w.rnd.IntN(200); {
-	case op < 30:
-		l.commit(w.rnd.IntN(modelTenants))
+	switch op := w.rnd.IntN(400); {
 	case op < 50:
+		l.commit(w.rnd.IntN(modelTenants))
+	case op < 80:
 		l.flush()
-	case op < 155:
+	case op < 360:
 		w.network()
-	case op < 165:
+	case op < 372:
 		l.unpack(w.rnd.IntN(modelTenants))
-	case op < 173:
+	case op < 378:
 		l.trim()
-	case op < 179:
+	case op < 382:
 		l.move()
-	case op < 184:
+	case op < 385:
 		l.suspect()
-	case op < 190:
+	case op < 390:
 		l.finish()
-	case op < 197:
+	case op < 398:
 		l.look()
-	case op < 198:
+	case op < 399:
 		l.asleep = true
-	case w.chance(2):
+	case w.chance(4):
 		w.count["crash"]++
 		l.die()
 	}
@@ -240,6 +241,8 @@ func (w *world) network() {
 	c := w.net[i]
 	lost := false
 	switch {
+	case !c.done && c.slow && !w.chance(25):
+		return
 	case !c.done && w.chance(40): // given up before it is done
 		lost = true
 		w.late = append(w.late, c.do)
@@ -272,7 +275,7 @@ func (w *world) network() {
 func (l *life) ask(a Ask, then func(answer)) { l.send(func() answer { return l.w.serve(a) }, then) }
 
 func (l *life) send(do func() answer, then func(answer)) {
-	l.w.net = append(l.w.net, &call{by: l, do: do, then: then})
+	l.w.net = append(l.w.net, &call{by: l, do: do, then: then, slow: l.w.chance(12)})
 }
 
 // serve is the store.
