@@ -21,6 +21,7 @@ type life struct {
 	busy         map[any]int // machines, and how many answers they wait for
 	changes      []*pending  // one after the other
 	over         *Takeover
+	believed     uint64 // the number of a seal, where the model believes too early
 	hydrating    *hydration
 	finishing    *hydration
 	owned        map[int]bool // shards that are served
@@ -246,7 +247,7 @@ func (l *life) flush() {
 		all = append(all, b)
 		l.buf[t] = commits{}
 	}
-	if len(files) == 0 && len(l.release) == 0 && !l.w.chance(4) { // else a heartbeat
+	if len(files) == 0 && len(l.release) == 0 && !l.w.chance(8) { // else a heartbeat
 		return
 	}
 	slices.Sort(l.release)
@@ -404,14 +405,14 @@ func (l *life) pumpTakeover() bool {
 	if o == nil || l.busy[o] > 0 {
 		return false
 	}
-	epoch, sealed := o.seal.Epoch, uint64(0)
+	epoch, sealed := o.seal.Epoch, l.believed
 	if o.Done() {
-		sealed = o.Sealed().Seq
+		sealed = o.Seal().Seq
 	} else if l.w.broken == "F3 no seal" && o.Tail.Done() {
 		sealed = o.End()
 	}
 	if sealed > 0 {
-		l.over = nil
+		l.over, l.believed = nil, 0
 		l.change(func(m *format.Map) error { return TakeOver(m, epoch, sealed, l.epoch) }, func(err error) {
 			if err == nil {
 				l.w.count["take-over"]++
@@ -436,8 +437,9 @@ func (l *life) pumpTakeover() bool {
 		l.ask(a, func(x answer) {
 			l.busy[o]--
 			switch {
-			case a.Op == Create && x.outcome == Exists && l.w.broken == "F3 refused is sealed":
-				o.Answered(Created)
+			case a.Op == Create && x.outcome == Exists && l.w.broken == "F3 refused is sealed",
+				a.Op == Create && x.outcome == Created && l.w.broken == "F3 not read again":
+				l.believed = o.End()
 			case a.Op == Create:
 				o.Answered(x.outcome)
 			case !x.lost:

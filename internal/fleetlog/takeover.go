@@ -3,12 +3,16 @@ package fleetlog
 import "github.com/multidb-go/multidb/internal/fleetlog/format"
 
 // Takeover ends the log of another epoch (F3): it reads up to the first gap, creates a seal
-// there, and reads on if something is there by now. When it is Done, no more is ever
-// acknowledged in that log, and its Tail is all that was.
+// there, and reads again, whether the seal was created or something was there by then. It
+// is Done when such a reading ends at a seal. Then no more is ever acknowledged in that
+// log, and its Tail is all that was.
+//
+// That the seal was created is not enough: if this process slept before it asked for that,
+// the owner may have filled the gap, gone on, and trimmed and deleted what stood there.
+// Such a seal stands below the trim and is void. A listing that was made later shows it.
 type Takeover struct {
 	*Tail
-	seal   format.Seal
-	sealed *format.Seal // created by this one
+	seal format.Seal
 }
 
 // NewTakeover seals the log of an epoch. The seal has Author, Epoch, Next, Created and Who.
@@ -18,7 +22,7 @@ func NewTakeover(seal format.Seal) *Takeover {
 
 // Asks are the requests that are to be made now: those of the Tail, or one Create.
 func (o *Takeover) Asks() ([]Ask, error) {
-	if asks := o.Tail.Asks(); len(asks) > 0 || o.Sealed() != nil {
+	if asks := o.Tail.Asks(); len(asks) > 0 || o.Done() {
 		return asks, nil
 	}
 	s := o.seal
@@ -32,26 +36,10 @@ func (o *Takeover) Asks() ([]Ask, error) {
 
 // Answered takes the outcome of the Create. After Unknown it is asked for again.
 func (o *Takeover) Answered(outcome Outcome) {
-	switch outcome {
-	case Created:
-		s := o.seal
-		s.Seq, s.Trim = o.Tail.End(), o.Begin()
-		o.sealed = &s
-	case Exists: // the owner was faster, or another has sealed it, or this one has and the answer was lost
+	if outcome != Unknown {
 		o.Again()
 	}
 }
 
-// Sealed is the seal that ends the log, or nil as long as it is not known.
-func (o *Takeover) Sealed() *format.Seal {
-	if o.sealed != nil {
-		return o.sealed
-	}
-	if !o.Tail.Done() {
-		return nil
-	}
-	return o.Tail.Seal()
-}
-
-// Done reports whether the log has ended, and all of it is read.
-func (o *Takeover) Done() bool { return o.Sealed() != nil }
+// Done reports whether the log has ended, and all of it is read: Tail.Seal is the end.
+func (o *Takeover) Done() bool { return o.Tail.Done() && o.Seal() != nil }
