@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -327,8 +328,9 @@ func (l *life) trim() {
 
 func (l *life) remove(epoch uint64, which func(uint64, *stored) bool) {
 	var names []string
-	for seq, o := range l.w.logs[epoch] {
-		if which(seq, o) {
+	for _, seq := range slices.Sorted(maps.Keys(l.w.logs[epoch])) {
+		o := l.w.logs[epoch][seq]
+		if which(seq, o) && !l.w.chance(4) { // a delete of many may be done in part
 			names = append(names, format.ObjectName(epoch, seq))
 		}
 	}
@@ -355,6 +357,7 @@ func (l *life) move() {
 // this life must not take the map's word that the shard is its own.
 func (l *life) give(s int) {
 	l.giving[s] = true
+	l.asleep = l.w.chance(3)
 	to := uint64(0)
 	if live := l.m.Live; len(live) > 0 {
 		to = live[l.w.rnd.IntN(len(live))].Epoch
@@ -384,6 +387,11 @@ func (l *life) suspect() {
 		return
 	}
 	e := l.m.Live[l.w.rnd.IntN(len(l.m.Live))]
+	for _, other := range l.w.nodes { // rightly, more often than not
+		if i := l.m.Find(other.epoch); other.asleep && i >= 0 && l.w.chance(2) {
+			e = l.m.Live[i]
+		}
+	}
 	if e.Epoch == l.epoch {
 		return
 	}
@@ -438,7 +446,8 @@ func (l *life) pumpTakeover() bool {
 			l.busy[o]--
 			switch {
 			case a.Op == Create && x.outcome == Exists && l.w.broken == "F3 refused is sealed",
-				a.Op == Create && x.outcome == Created && l.w.broken == "F3 not read again":
+				a.Op == Create && x.outcome == Created && l.w.broken == "F3 not read again",
+				a.Op == Create && x.outcome == Created && l.w.broken == "F3 seal at the end" && !l.w.void(a.Name):
 				l.believed = o.End()
 			case a.Op == Create:
 				o.Answered(x.outcome)
@@ -448,6 +457,13 @@ func (l *life) pumpTakeover() bool {
 		})
 	}
 	return false
+}
+
+// void reports whether an object stands below the trim of its log.
+func (w *world) void(name string) bool {
+	epoch, seq, _ := format.ParseObjectName(name)
+	newest := slices.Max(slices.Collect(maps.Keys(w.logs[epoch])))
+	return seq < w.logs[epoch][newest].entry.Trim()
 }
 
 // look reads the newest map, and claims what nobody owns.

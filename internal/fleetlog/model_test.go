@@ -95,24 +95,25 @@ func TestEachRuleIsMissedWhenItIsBroken(t *testing.T) {
 }
 
 type world struct {
-	rnd     *rand.Rand
-	broken  string
-	slow    int // one request of so many takes long
-	logs    map[uint64]map[uint64]*stored
-	maps    map[uint64]*format.Map
-	bytes   map[string][]byte // all objects
-	prefix  [modelTenants][]int
-	promise [modelTenants][]int
-	net     []*call
-	late    []func() answer // may still be done, at any time
-	nodes   [modelNodes]*life
-	names   [modelTenants]string
-	shard   [modelTenants]int
-	value   int
-	lives   uint64
-	changed bool // since the last check
-	bad     string
-	count   map[string]int
+	rnd      *rand.Rand
+	broken   string
+	slow     func(Ask) bool // which requests take long
+	patience int            // and how long
+	logs     map[uint64]map[uint64]*stored
+	maps     map[uint64]*format.Map
+	bytes    map[string][]byte // all objects
+	prefix   [modelTenants][]int
+	promise  [modelTenants][]int
+	net      []*call
+	late     []func() answer // may still be done, at any time
+	nodes    [modelNodes]*life
+	names    [modelTenants]string
+	shard    [modelTenants]int
+	value    int
+	lives    uint64
+	changed  bool // since the last check
+	bad      string
+	count    map[string]int
 }
 
 type stored struct {
@@ -148,7 +149,17 @@ type answer struct {
 func newWorld(seed uint64, broken string) *world {
 	w := &world{rnd: rand.New(rand.NewPCG(seed, 13)), broken: broken, logs: map[uint64]map[uint64]*stored{}, maps: map[uint64]*format.Map{},
 		bytes: map[string][]byte{}, count: map[string]int{}}
-	w.slow = []int{12, 40, 1 << 20}[w.rnd.IntN(3)]
+	w.slow = []func(Ask) bool{
+		func(Ask) bool { return false },
+		func(Ask) bool { return w.chance(12) },
+		func(a Ask) bool { return what(a) == "object" && w.chance(3) },
+		func(a Ask) bool { return what(a) == "map" && w.chance(2) },
+		func(a Ask) bool { return what(a) == "seal" && w.chance(2) },
+	}[seed%5]
+	w.patience = 40
+	if seed%5 == 4 { // in which the owner of the log can do much
+		w.patience = 250
+	}
 	// Four tenants in two shards.
 	var found []int
 	for i, n := 0, 0; n < modelTenants; i++ {
@@ -193,7 +204,7 @@ func (w *world) run(steps int) (int, string) {
 func (w *world) step() {
 	l := w.nodes[w.rnd.IntN(modelNodes)]
 	if l.asleep {
-		l.asleep = !w.chance(30)
+		l.asleep = !w.chance(50)
 		w.network()
 		return
 	}
@@ -202,9 +213,9 @@ func (w *world) step() {
 		l.commit(w.rnd.IntN(modelTenants))
 	case op < 80:
 		l.flush()
-	case op < 360:
+	case op < 335:
 		w.network()
-	case op < 372:
+	case op < 365:
 		l.unpack(w.rnd.IntN(modelTenants))
 	case op < 378:
 		l.trim()
@@ -245,7 +256,7 @@ func (w *world) network() {
 	c := w.net[i]
 	lost := false
 	switch {
-	case !c.done && c.slow && !w.chance(25):
+	case !c.done && c.slow && !w.chance(w.patience):
 		return
 	case !c.done && w.chance(40): // given up before it is done
 		lost = true
@@ -276,10 +287,28 @@ func (w *world) network() {
 }
 
 // ask sends a request of a machine.
-func (l *life) ask(a Ask, then func(answer)) { l.send(func() answer { return l.w.serve(a) }, then) }
+func (l *life) ask(a Ask, then func(answer)) {
+	l.send(func() answer { return l.w.serve(a) }, then)
+	l.w.net[len(l.w.net)-1].slow = l.w.slow(a)
+}
+
+// what is the kind of object that is to be created, or "".
+func what(a Ask) string {
+	if a.Op != Create {
+		return ""
+	}
+	if _, ok := format.ParseMapName(a.Name); ok {
+		return "map"
+	}
+	epoch, seq, _ := format.ParseObjectName(a.Name)
+	if e, _, err := format.Decode(a.Data, int64(len(a.Data)), epoch, seq); err == nil && e.Seal != nil {
+		return "seal"
+	}
+	return "object"
+}
 
 func (l *life) send(do func() answer, then func(answer)) {
-	l.w.net = append(l.w.net, &call{by: l, do: do, then: then, slow: l.w.chance(l.w.slow)})
+	l.w.net = append(l.w.net, &call{by: l, do: do, then: then})
 }
 
 // serve is the store.
