@@ -25,6 +25,7 @@ type life struct {
 	believed     uint64 // the number of a seal, where the model believes too early
 	hydrating    *hydration
 	finishing    *hydration
+	restoring    *hydration
 	owned        map[int]bool // shards that are served
 	draining     map[int]bool
 	release      []int
@@ -49,7 +50,8 @@ type hydration struct {
 	shards []int
 	epoch  uint64 // that is to be finished
 	tails  []*Tail
-	read   bool // the tails
+	read   bool                // the tails
+	due    [modelTenants][]int // what was acknowledged when a restore began
 	recs   []commits
 	prefix *[modelTenants][]int
 }
@@ -538,7 +540,51 @@ func (l *life) pumpHydration() bool {
 		l.finished(h)
 		return true
 	}
+	if h := l.restoring; h != nil && len(h.tails) > 0 && l.pumpReading(h) {
+		l.restoring = nil
+		l.restored(h)
+		return true
+	}
 	return false
+}
+
+// restore begins to read all tenants beside their owners, from the map on.
+func (l *life) restore() {
+	if l.restoring != nil {
+		return
+	}
+	h := &hydration{}
+	for t := range h.due {
+		h.due[t] = slices.Clone(l.w.promise[t])
+	}
+	l.restoring = h
+	l.change(func(*format.Map) error { return ErrMoved }, func(error) {
+		for _, e := range l.m.Live {
+			h.tails = append(h.tails, NewTail(e.Epoch))
+		}
+		if len(h.tails) == 0 {
+			l.restoring = nil
+		}
+	})
+}
+
+// restored checks that a restore has all that was acknowledged before it began.
+func (l *life) restored(h *hydration) {
+	all := *h.prefix
+	for _, c := range h.recs {
+		l.w.merge(&all, c, "restore")
+	}
+	for t, due := range h.due {
+		for i, v := range due {
+			if v != 0 && (i >= len(all[t]) || all[t][i] != v) {
+				l.w.failf("TXID %d of tenant %d was acknowledged with content %d, and a restore that began later does not have it", i+1, t, v)
+			}
+		}
+		if slices.Contains(all[t], 0) {
+			l.w.failf("tenant %d is restored with a gap", t)
+		}
+	}
+	l.w.count["restore"]++
 }
 
 // pumpReading reads the tails, then the prefixes, and reports whether it has both.

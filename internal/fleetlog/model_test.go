@@ -2,6 +2,7 @@ package fleetlog
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"flag"
 	"fmt"
@@ -71,7 +72,7 @@ func TestNothingAcknowledgedIsLostWhileAllRulesHold(t *testing.T) {
 	}
 	t.Logf("seeds %d to %d of %d steps: %v", *modelSeed, *modelSeed+uint64(seeds)-1, modelSteps, sum)
 	for _, k := range []string{"commit acknowledged", "object acknowledged", "seal", "take-over", "move", "fenced", "crash", "lost answer", "late copy",
-		"refused its own copy", "unpacked", "deleted", "finished", "shard hydrated", "void object"} {
+		"refused its own copy", "unpacked", "deleted", "finished", "shard hydrated", "void object", "restore"} {
 		if sum[k] == 0 {
 			t.Errorf("no %s in any run: the model does not try what it should", k)
 		}
@@ -133,6 +134,7 @@ type call struct {
 	do     func() answer
 	done   bool
 	slow   bool
+	more   func() // to be done before, at another time
 	answer answer
 	then   func(answer)
 }
@@ -225,6 +227,7 @@ func (w *world) step() {
 		l.suspect()
 	case op < 390:
 		l.finish()
+		l.restore()
 	case op < 398:
 		l.look()
 	case op < 399:
@@ -258,6 +261,10 @@ func (w *world) network() {
 	switch {
 	case !c.done && c.slow && !w.chance(w.patience):
 		return
+	case !c.done && c.more != nil:
+		c.more()
+		c.more = nil
+		return
 	case !c.done && w.chance(40): // given up before it is done
 		lost = true
 		w.late = append(w.late, c.do)
@@ -289,7 +296,31 @@ func (w *world) network() {
 // ask sends a request of a machine.
 func (l *life) ask(a Ask, then func(answer)) {
 	l.send(func() answer { return l.w.serve(a) }, then)
-	l.w.net[len(l.w.net)-1].slow = l.w.slow(a)
+	c := l.w.net[len(l.w.net)-1]
+	c.slow = l.w.slow(a)
+	if a.Op == List && a.Name != format.MapDir && l.w.chance(2) {
+		l.page(c, a)
+	}
+}
+
+// page makes a listing that is read in two pages, between which anything may happen.
+func (l *life) page(c *call, a Ask) {
+	var first []Listed
+	bySeq := func(a, b Listed) int { return cmp.Compare(a.Seq, b.Seq) }
+	c.more = func() {
+		first = slices.SortedFunc(slices.Values(l.w.serve(a).listed), bySeq)
+		first = first[:l.w.rnd.IntN(len(first)+1)]
+	}
+	c.do = func() answer {
+		x := l.w.serve(a)
+		last := uint64(0)
+		if len(first) > 0 {
+			last = first[len(first)-1].Seq
+		}
+		x.listed = slices.DeleteFunc(x.listed, func(o Listed) bool { return o.Seq <= last })
+		x.listed = append(x.listed, first...)
+		return x
+	}
 }
 
 // what is the kind of object that is to be created, or "".
