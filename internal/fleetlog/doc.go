@@ -29,12 +29,16 @@
 //	F8  A log that is sealed, owns no shard and has nothing that a prefix lacks leaves the
 //	    live list; then its objects go, and its seal stays (Finish).
 //
-// Two more follow from how maps are numbered, and from requests that come late:
+// Three more follow from how maps are numbered, and from requests that come late:
 //
 //	M1  A map is never deleted. Else one that was under way since before would be created
 //	    in its place, and its author would think that it had changed the newest.
 //	M2  Whoever reads logs and prefixes together reads the map first, then the logs, then
 //	    the prefixes. In another order, what is unpacked and trimmed in between is in neither.
+//	    Where a tenant moves meanwhile, one log may be read before and another after: what
+//	    is found behind a gap in the TXIDs came after the reading began, and is left out.
+//	M3  Who has released a shard does not begin again on it before it has read the map that
+//	    its own Give ended with: the one before still names it.
 //
 // The model in model_test.go drives these machines over a store that delays, repeats and
 // forgets, and breaks each rule once to see it found.
