@@ -38,6 +38,9 @@ var below = map[string]string{
 	"store/s3":       "store untrusted",
 	"store/tree":     "store/metadata untrusted",
 	"store/url":      "ctxio",
+
+	"fleetlog":        "fleetlog/format untrusted",
+	"fleetlog/format": "untrusted varint",
 }
 
 // only has the packages that may import what is heavy, or is not for production.
@@ -50,7 +53,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "fleet", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
