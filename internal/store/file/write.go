@@ -24,22 +24,26 @@ type writing struct {
 	body       io.Reader
 }
 
+func (c *Client) publish(w writing) (size int64, err error) {
+	return publish(c.root, c.stats, w, func() (*os.File, error) { return c.openTemp(w.slot, w.path) })
+}
+
 // publish writes a file so that it is seen whole or not at all, and is on disk
 // when publish returns nil.
-func (c *Client) publish(w writing) (size int64, err error) {
-	c.stats.put.Add(1)
+func publish(in *directory, stats *counters, w writing, openTemp func() (*os.File, error)) (size int64, err error) {
+	stats.put.Add(1)
 	defer func() {
-		c.stats.bytesOut.Add(size)
-		err = c.stats.count(err)
+		stats.bytesOut.Add(size)
+		err = stats.count(err)
 	}()
 
-	root, err := c.root.enter(true)
+	root, err := in.enter(true)
 	if err != nil {
 		return 0, err
 	}
 	defer root.close() // a volume is not unmounted while something in it is open
 	dir := filepath.Dir(w.path)
-	f, err := c.openTemp(w.slot, w.path)
+	f, err := openTemp()
 	if err != nil {
 		return 0, err
 	}
@@ -69,6 +73,9 @@ func (c *Client) publish(w writing) (size int64, err error) {
 	}
 	linkErr := os.Link(temp, w.path)
 	failpoint.Hit("file.link.after")
+	if errors.Is(linkErr, fs.ErrExist) && sameFile(temp, w.path) {
+		linkErr = nil // NFS asked again because the first answer was lost
+	}
 	// Also when the file was there: the caller may find that it is his own,
 	// of a call that a crash ended before this fsync, and count on it.
 	err = errors.Join(os.Remove(temp), durable.SyncDir(dir))
@@ -76,6 +83,15 @@ func (c *Client) publish(w writing) (size int64, err error) {
 		return size, err
 	}
 	return size, errors.Join(linkErr, err)
+}
+
+func sameFile(a, b string) bool {
+	first, err := os.Lstat(a)
+	if err != nil {
+		return false
+	}
+	second, err := os.Lstat(b)
+	return err == nil && os.SameFile(first, second)
 }
 
 // openTemp creates the temporary file for path, and the directories above it
