@@ -71,11 +71,8 @@ func publish(in *directory, stats *counters, w writing, openTemp func() (*os.Fil
 		}
 		return size, durable.SyncDir(dir)
 	}
-	linkErr := os.Link(temp, w.path)
+	linkErr := linked(os.Link(temp, w.path), temp, w.path)
 	failpoint.Hit("file.link.after")
-	if errors.Is(linkErr, fs.ErrExist) && sameFile(temp, w.path) {
-		linkErr = nil // NFS asked again because the first answer was lost
-	}
 	// Also when the file was there: the caller may find that it is his own,
 	// of a call that a crash ended before this fsync, and count on it.
 	err = errors.Join(os.Remove(temp), durable.SyncDir(dir))
@@ -85,13 +82,20 @@ func publish(in *directory, stats *counters, w writing, openTemp func() (*os.Fil
 	return size, errors.Join(linkErr, err)
 }
 
-func sameFile(a, b string) bool {
-	first, err := os.Lstat(a)
-	if err != nil {
-		return false
+// linked returns the error of linking temp to path. NFS may ask again where the first
+// answer was lost, and be told that path exists: then it is temp.
+func linked(err error, temp, path string) error {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
 	}
-	second, err := os.Lstat(b)
-	return err == nil && os.SameFile(first, second)
+	ours, statErr := os.Lstat(temp)
+	if statErr != nil {
+		return err
+	}
+	if found, statErr := os.Lstat(path); statErr != nil || !os.SameFile(ours, found) {
+		return err
+	}
+	return nil
 }
 
 // openTemp creates the temporary file for path, and the directories above it
