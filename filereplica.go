@@ -18,6 +18,7 @@ var (
 	_ ReplicaChecker  = (*FileReplica)(nil)
 	_ ReplicaStats    = (*FileReplica)(nil)
 	_ ReplicaIdentity = (*FileReplica)(nil)
+	_ ReplicaObjects  = (*FileReplica)(nil)
 	_ FileLister      = (*file.Client)(nil)
 	_ MetadataStore   = (*file.Client)(nil)
 )
@@ -112,6 +113,16 @@ func (r *FileReplica) Check(ctx context.Context) error {
 // RequestStats counts the calls of all clients as if they were requests: a
 // listing of one level is one. Throttled is always zero.
 func (r *FileReplica) RequestStats() RequestStats { return RequestStats(r.store.Stats()) }
+
+// Objects implements ReplicaObjects: objects are files below <replica>/<dir>, as
+// durable as LTX files, and refused alike where the replica is away.
+func (r *FileReplica) Objects(dir string) (ObjectStore, error) {
+	o, err := r.store.Objects(dir)
+	if err != nil {
+		return nil, fmt.Errorf("file replica: %w", err)
+	}
+	return objectStore{o}, nil
+}
 
 // Identify implements ReplicaIdentity. What the memory knows takes
 // precedence over what was found so far.

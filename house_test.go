@@ -32,7 +32,7 @@ var below = map[string]string{
 	"restore":        "fsid localfile sqlitedb store store/metadata untrusted",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
 	"store":          "untrusted",
-	"store/file":     "ctxio durable failpoint untrusted",
+	"store/file":     "store ctxio durable failpoint untrusted",
 	"store/identity": "durable",
 	"store/metadata": "fsid untrusted",
 	"store/s3":       "store untrusted",

@@ -2,8 +2,12 @@ package multidb
 
 import (
 	"context"
+	"io"
+	"iter"
+	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -71,6 +75,77 @@ type FileLister interface {
 type MetadataStore interface {
 	WriteMetadata(ctx context.Context, data []byte) error
 	ReadMetadata(ctx context.Context) ([]byte, error)
+}
+
+// ReplicaObjects is an optional interface of a ReplicaFactory: directories of plain
+// objects beside the databases' prefixes, which a fleet log is kept in.
+// multidbtest.TestReplicaObjects proves an implementation. Safe for concurrent use.
+type ReplicaObjects interface {
+	// Objects returns the objects below a directory, whose name is a path with slashes
+	// and without a leading or trailing one, below the bucket or the replica's
+	// directory. It does no I/O. The error wraps fs.ErrInvalid.
+	Objects(dir string) (ObjectStore, error)
+}
+
+// ObjectStore is a directory of objects, which are created once and never changed.
+//
+// A name is a path with slashes, as fs.ValidPath says, without control characters. No
+// part of it begins with ".multidb-" or ends in ".tmp": these are names of the store's
+// own. No name may be that of a directory of another one ("a" and "a/b"), and two names
+// must differ in more than the case of letters, for the sake of file systems. A wrong
+// name is an error that wraps fs.ErrInvalid.
+//
+// What a call has done can be seen by every call that begins after it has returned, in
+// whatever process. Every ctx bounds the call, and the reading of what it returned.
+// Safe for concurrent use, by several processes too.
+type ObjectStore interface {
+	// Create creates an object. When it returns nil, the object is durable and has
+	// these bytes. If the error wraps fs.ErrExist, another one has the name: it was
+	// left alone, and nothing that this call began can change that any more.
+	//
+	// Every other error leaves it open whether the object was created, or will be:
+	// the answer may be lost, or the request still be under way. A store that asks
+	// again by itself after such an attempt and is refused then compares what is
+	// there: the same bytes count as created. So objects that have to tell who
+	// created them must differ in their bytes.
+	//
+	// A store that would let a second create succeed refuses all of them, with
+	// ErrNoConditionalWrites.
+	Create(ctx context.Context, name string, data []byte) error
+	// Open reads size bytes from offset on, all up to the end if size is 0. A negative
+	// offset counts from the end: -8 means the last 8 bytes, or all of an object that
+	// is shorter. What would lie behind the end is left out: a range that begins there
+	// is empty. The error wraps fs.ErrNotExist if there is no such object, and
+	// fs.ErrInvalid if size is negative. The caller closes what it returns.
+	Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error)
+	// List yields the objects whose names begin with prefix (any text, not only a
+	// directory) and are greater than after, in the order of the names' bytes. Both may
+	// be empty. What is created or deleted meanwhile may be among them or not. An
+	// error is the last pair: what was yielded before it is not all.
+	List(ctx context.Context, prefix, after string) iter.Seq2[ObjectInfo, error]
+	// Delete deletes objects, any number of them. Those that are not there are no
+	// error. On an error some may be deleted. With S3Config.NoDelete it does nothing.
+	Delete(ctx context.Context, names ...string) error
+}
+
+// ObjectInfo is one object in a listing.
+type ObjectInfo struct {
+	Name    string
+	Size    int64     // in bytes
+	Created time.Time // by the store's clock
+}
+
+// objectStore is a store of an internal package.
+type objectStore struct{ store.Objects }
+
+func (s objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[ObjectInfo, error] {
+	return func(yield func(ObjectInfo, error) bool) {
+		for info, err := range s.Objects.List(ctx, prefix, after) {
+			if !yield(ObjectInfo(info), err) {
+				return
+			}
+		}
+	}
 }
 
 // ReplicaIdentity is an optional interface of a ReplicaFactory whose storage can

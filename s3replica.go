@@ -16,6 +16,7 @@ var (
 	_ ReplicaVars     = (*S3Replica)(nil)
 	_ ReplicaChecker  = (*S3Replica)(nil)
 	_ ReplicaStats    = (*S3Replica)(nil)
+	_ ReplicaObjects  = (*S3Replica)(nil)
 	_ FileLister      = (*s3.Prefix)(nil)
 	_ MetadataStore   = (*s3.Prefix)(nil)
 )
@@ -195,6 +196,18 @@ func (r *S3Replica) Check(ctx context.Context) error {
 // RequestStats returns the requests made so far, of all databases together.
 // Requests for credentials are not among them.
 func (r *S3Replica) RequestStats() RequestStats { return RequestStats(r.client.Stats()) }
+
+// Objects implements ReplicaObjects: objects below <bucket>/<dir>, over the same
+// connections, bounds and counters. Unlike LTX files they are refused with
+// ErrNoConditionalWrites by a store that does not honor If-None-Match also where
+// AllowUnsafeWrites is set.
+func (r *S3Replica) Objects(dir string) (ObjectStore, error) {
+	o, err := r.client.Objects(dir)
+	if err != nil {
+		return nil, err
+	}
+	return objectStore{o}, nil
+}
 
 // CloseIdleConnections closes the connections that no request uses, and ends
 // their goroutines. The replica stays usable.

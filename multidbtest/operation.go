@@ -23,6 +23,12 @@ const (
 	OpWriteMetadata Op = "write metadata" // WriteMetadata
 	OpReadMetadata  Op = "read metadata"  // ReadMetadata
 	OpCheck         Op = "check"          // the factory's Check; it has no prefix
+
+	// Those of an ObjectStore; the prefix is its directory.
+	OpCreateObject  Op = "create object"  // Create
+	OpOpenObject    Op = "open object"    // Open
+	OpListObjects   Op = "list objects"   // List; one operation for each 1,000 names
+	OpDeleteObjects Op = "delete objects" // Delete; one operation per call
 )
 
 // AllLevels is the Level of an operation that is not about one level.
@@ -36,6 +42,9 @@ const maxOperations = 10_000
 type Operation struct {
 	Op     Op
 	Prefix string // of the database; empty for OpCheck
+	// Object is the name of the object created or opened, of a listing the name that
+	// it starts behind, of a deletion the first name; empty for everything else.
+	Object string
 	// Level is AllLevels where the operation is not about one level.
 	Level int
 	// Min and Max are the TXIDs of the file written or opened; of a listing Min
@@ -53,6 +62,10 @@ type Operation struct {
 // String returns the operation in one line, for failure messages.
 func (o Operation) String() string {
 	s := fmt.Sprintf("%s %q level %d %s-%s, %d bytes", o.Op, o.Prefix, o.Level, o.Min, o.Max, o.Size)
+	switch o.Op {
+	case OpCreateObject, OpOpenObject, OpListObjects, OpDeleteObjects:
+		s = fmt.Sprintf("%s %q %q, %d bytes", o.Op, o.Prefix, o.Object, o.Size)
+	}
 	if o.Err != nil {
 		s += ": " + o.Err.Error()
 	}

@@ -18,6 +18,7 @@ var (
 	_ multidb.ReplicaVars     = (*Replica)(nil)
 	_ multidb.ReplicaChecker  = (*Replica)(nil)
 	_ multidb.ReplicaStats    = (*Replica)(nil)
+	_ multidb.ReplicaObjects  = (*Replica)(nil)
 )
 
 // Replica is a multidb.ReplicaFactory that keeps every LTX file in memory. It
@@ -33,6 +34,7 @@ type Replica struct {
 
 	mu       sync.Mutex
 	spaces   map[string]*space  // by prefix
+	objects  map[string]file    // by directory and name
 	faults   []*Injection       // replaced, never changed in place
 	inside   map[*Injection]int // operations that wait in a fault, which may be spent
 	ops      []Operation
@@ -54,7 +56,7 @@ func WithPathTemplate(template string) Option {
 
 // NewReplica returns an empty replica.
 func NewReplica(opts ...Option) *Replica {
-	r := &Replica{spaces: make(map[string]*space), inside: make(map[*Injection]int), changed: make(chan struct{})}
+	r := &Replica{spaces: make(map[string]*space), objects: make(map[string]file), inside: make(map[*Injection]int), changed: make(chan struct{})}
 	for _, opt := range opts {
 		opt(r)
 	}
@@ -113,15 +115,15 @@ func (r *Replica) RequestStats() multidb.RequestStats {
 func (r *Replica) countLocked(op Operation) {
 	s := &r.stats
 	switch op.Op {
-	case OpWrite, OpWriteMetadata:
+	case OpWrite, OpWriteMetadata, OpCreateObject:
 		s.Put++
 		s.BytesOut += op.Size
-	case OpOpen, OpReadMetadata:
+	case OpOpen, OpReadMetadata, OpOpenObject:
 		s.Get++
 		s.BytesIn += op.Size
-	case OpList:
+	case OpList, OpListObjects:
 		s.List++
-	case OpDelete, OpDeleteAll:
+	case OpDelete, OpDeleteAll, OpDeleteObjects:
 		s.Delete++
 	default:
 		return

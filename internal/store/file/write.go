@@ -24,22 +24,26 @@ type writing struct {
 	body       io.Reader
 }
 
+func (c *Client) publish(w writing) (size int64, err error) {
+	return publish(c.root, c.stats, w, func() (*os.File, error) { return c.openTemp(w.slot, w.path) })
+}
+
 // publish writes a file so that it is seen whole or not at all, and is on disk
 // when publish returns nil.
-func (c *Client) publish(w writing) (size int64, err error) {
-	c.stats.put.Add(1)
+func publish(in *directory, stats *counters, w writing, openTemp func() (*os.File, error)) (size int64, err error) {
+	stats.put.Add(1)
 	defer func() {
-		c.stats.bytesOut.Add(size)
-		err = c.stats.count(err)
+		stats.bytesOut.Add(size)
+		err = stats.count(err)
 	}()
 
-	root, err := c.root.enter(true)
+	root, err := in.enter(true)
 	if err != nil {
 		return 0, err
 	}
 	defer root.close() // a volume is not unmounted while something in it is open
 	dir := filepath.Dir(w.path)
-	f, err := c.openTemp(w.slot, w.path)
+	f, err := openTemp()
 	if err != nil {
 		return 0, err
 	}
@@ -67,7 +71,7 @@ func (c *Client) publish(w writing) (size int64, err error) {
 		}
 		return size, durable.SyncDir(dir)
 	}
-	linkErr := os.Link(temp, w.path)
+	linkErr := linked(os.Link(temp, w.path), temp, w.path)
 	failpoint.Hit("file.link.after")
 	// Also if the file existed: the caller may recognize it as its own, from a call
 	// that a crash ended before this fsync, and rely on it.
@@ -76,6 +80,22 @@ func (c *Client) publish(w writing) (size int64, err error) {
 		return size, err
 	}
 	return size, errors.Join(linkErr, err)
+}
+
+// linked returns the error of linking temp to path. NFS may ask again where the first
+// answer was lost, and be told that path exists: then it is temp.
+func linked(err error, temp, path string) error {
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	ours, statErr := os.Lstat(temp)
+	if statErr != nil {
+		return err
+	}
+	if found, statErr := os.Lstat(path); statErr != nil || !os.SameFile(ours, found) {
+		return err
+	}
+	return nil
 }
 
 // openTemp creates the temporary file for path, and the directories above it

@@ -20,8 +20,9 @@ import (
 const smallBody = 64 << 10
 
 // call follows one operation through its attempts.
-type call struct {
-	attempts int // by the operation's goroutine only
+type call struct { // for the operation's goroutine only
+	attempts int
+	open     int // those of them that may have been done, whatever was answered
 }
 
 type callKey struct{}
@@ -56,8 +57,10 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err // the SDK closes the body
 	}
-	if c, ok := caller.Value(callKey{}).(*call); ok {
-		c.attempts++
+	following, _ := caller.Value(callKey{}).(*call)
+	if following != nil {
+		following.attempts++
+		following.open++ // until an answer says that it was refused
 	}
 	t.stats.request(caller, req.Method)
 
@@ -82,6 +85,9 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 
+	if following != nil && refused(resp.StatusCode) {
+		following.open--
+	}
 	result, retryAfter := t.judge(resp)
 	leave := sync.OnceFunc(func() { t.gate.done(tk, result, retryAfter) })
 	body := &responseBody{rc: resp.Body, watch: w, n: &t.stats.bytesIn, finish: func() { leave(); cancel() }}
@@ -107,6 +113,12 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 		leave()
 	}
 	return resp, nil
+}
+
+// refused reports whether an answer says for certain that nothing was done. A server
+// error does not: what answers may stand before the store, which had done it.
+func refused(status int) bool {
+	return status >= 400 && status < 500 && status != http.StatusRequestTimeout
 }
 
 // judge counts an answer and says what it means for the gate.
