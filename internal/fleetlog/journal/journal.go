@@ -1,0 +1,366 @@
+// Package journal writes the fleet log of one process life: it takes files of many
+// tenants, puts them into one object per interval, and says of each when it is durable. It
+// makes the requests that the machines of package fleetlog ask for, and decides nothing
+// that they decide.
+//
+// One goroutine owns the machines. A lock guards the queue; no request is made and no
+// callback is called under it. Safe for concurrent use.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+)
+
+// Errors of Append.
+var (
+	// ErrFull is returned when as much is queued as may be: try again when something was
+	// acknowledged. The tenant's own WAL holds what is not queued.
+	ErrFull = errors.New("the fleet log has too much that the store has not taken")
+	// ErrQueued is returned when a file of the tenant is queued or under way already.
+	ErrQueued = errors.New("a file of this database is on its way to the fleet log")
+	// ErrClosed is returned after Close.
+	ErrClosed = errors.New("the fleet log is closed")
+)
+
+// Config is how a Journal works. Store, Life and Node are required.
+type Config struct {
+	Store Store
+	Life  format.ID // the random number of this process life
+	Node  string    // where it is found, for people
+
+	// Interval is the time between two objects while files keep coming. Default 1 s.
+	Interval time.Duration
+	// Soon is the time between two objects while somebody waits (Hurry). Default 100 ms.
+	Soon time.Duration
+	// MaxObject is how many bytes of files one object has. Default 16 MiB; at least one
+	// file is always taken.
+	MaxObject int64
+	// MaxQueued bounds the bytes of files that are not acknowledged, under way or not.
+	// Default 64 MiB; at least one file is always taken.
+	MaxQueued int64
+	// MaxPause is the longest pause between two attempts at the store. Default 15 s.
+	MaxPause time.Duration
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: none
+}
+
+// Journal is the log of this process life. It begins with the first file: until then it
+// makes no request.
+type Journal struct {
+	cfg  Config
+	req  requests
+	wake chan struct{} // of the goroutine; holds one
+	done chan struct{} // the goroutine has ended
+	stop context.CancelCauseFunc
+
+	mu      sync.Mutex
+	queue   []*write          // in the order in which they came
+	queued  map[string]*write // by prefix: all that is not acknowledged
+	bytes   int64             // of all in queued
+	hurry   bool              // somebody waits
+	err     error             // why nothing is taken any more
+	stats   Stats
+	tails   []*fleetlog.Tail // of the logs that were taken over
+	closing bool
+}
+
+// write is a file that is not acknowledged.
+type write struct {
+	file format.File
+	done func(error)
+}
+
+// Stats is what a Journal did and has.
+type Stats struct {
+	Epoch   uint64 // 0: nothing was written yet
+	Acked   uint64 // the number of the last acknowledged object
+	Objects int64  // acknowledged
+	Files   int64  // in them
+	Bytes   int64  // of the objects
+	Queued  int    // files that are not acknowledged
+}
+
+// New returns a Journal that has begun nothing.
+func New(cfg Config) *Journal {
+	def := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	def(&cfg.Interval, time.Second)
+	def(&cfg.Soon, 100*time.Millisecond)
+	def(&cfg.MaxPause, 15*time.Second)
+	if cfg.MaxObject == 0 {
+		cfg.MaxObject = 16 << 20
+	}
+	if cfg.MaxQueued == 0 {
+		cfg.MaxQueued = 64 << 20
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	ctx, stop := context.WithCancelCause(context.Background())
+	j := &Journal{
+		cfg: cfg, req: requests{cfg.Store}, stop: stop,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), queued: map[string]*write{},
+	}
+	go j.run(ctx)
+	return j
+}
+
+// Append queues a file. done is called once, by another goroutine and with no lock held:
+// with nil when it is durable, and with fleetlog.ErrFenced, or ErrClosed, when this Journal
+// will never know it to be. The data must not change until then.
+func (j *Journal) Append(file format.File, done func(error)) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	size := int64(len(file.Data))
+	switch {
+	case j.err != nil:
+		return j.err
+	case j.closing:
+		return ErrClosed
+	case j.queued[file.Prefix] != nil:
+		return ErrQueued
+	case j.bytes > 0 && j.bytes+size > j.cfg.MaxQueued:
+		return ErrFull
+	}
+	w := &write{file, done}
+	j.queue, j.queued[file.Prefix], j.bytes = append(j.queue, w), w, j.bytes+size
+	j.poke()
+	return nil
+}
+
+// Hurry has what is queued written sooner.
+func (j *Journal) Hurry() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.hurry = true
+	j.poke()
+}
+
+func (j *Journal) poke() {
+	select {
+	case j.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Stats returns what the Journal did.
+func (j *Journal) Stats() Stats {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	s := j.stats
+	s.Queued = len(j.queued)
+	return s
+}
+
+// Err is why nothing is taken any more: fleetlog.ErrFenced, or nil.
+func (j *Journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.err
+}
+
+// Close takes nothing more, writes what is queued, and ends. If ctx ends first, what is
+// not acknowledged gets ErrClosed.
+func (j *Journal) Close(ctx context.Context) error {
+	j.mu.Lock()
+	j.closing = true
+	j.poke()
+	j.mu.Unlock()
+	select {
+	case <-j.done:
+	case <-ctx.Done():
+		j.stop(ErrClosed)
+		<-j.done
+	}
+	return j.Err()
+}
+
+// run is the goroutine.
+func (j *Journal) run(ctx context.Context) {
+	defer close(j.done)
+	err := j.write(ctx)
+	if errors.Is(err, ErrClosed) {
+		err = nil
+	}
+	j.mu.Lock()
+	if j.err = err; err == nil {
+		j.closing, err = true, ErrClosed
+	}
+	var left []*write
+	for _, w := range j.queued {
+		left = append(left, w)
+	}
+	j.queue, j.bytes = nil, 0
+	clear(j.queued)
+	j.mu.Unlock()
+	for _, w := range left {
+		w.done(err)
+	}
+}
+
+// write writes the log until it is closed or fenced, and says why it has ended.
+func (j *Journal) write(ctx context.Context) error {
+	if err := j.await(ctx); err != nil {
+		return err
+	}
+	w, err := j.begin(ctx)
+	if err != nil {
+		return err
+	}
+	l := &loop{Journal: j, w: w, answers: make(chan answer), flying: map[uint64]*flight{}}
+	defer l.land()
+	return l.run(ctx)
+}
+
+// await waits for the first file, or for Close.
+func (j *Journal) await(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		some, closing := len(j.queue) > 0, j.closing
+		j.mu.Unlock()
+		if some {
+			return nil
+		} else if closing {
+			return ErrClosed
+		}
+		select {
+		case <-j.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// pauses are the pauses between attempts.
+type pauses struct{ next, most time.Duration }
+
+func (p *pauses) take() time.Duration {
+	d := max(p.next, 100*time.Millisecond)
+	p.next = min(2*d, p.most)
+	return d
+}
+
+// begin joins the map with an epoch, after it has sealed and read every log that is live,
+// and takes all shards. It goes on trying while the store does not answer.
+func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
+	pause := pauses{most: j.cfg.MaxPause}
+	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
+	for {
+		epoch, tails, err := j.join(ctx, former)
+		switch {
+		case err == nil:
+			j.mu.Lock()
+			j.tails, j.stats.Epoch = tails, epoch
+			j.mu.Unlock()
+			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case errors.Is(err, format.ErrNewer):
+			return nil, err
+		}
+		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
+		if err := ctxio.Sleep(ctx, pause.take()); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// errJoined: another process has joined since the map was read.
+var errJoined = errors.New("another process has joined the fleet log meanwhile")
+
+// join tries once what begin does. What another try has changed is found again.
+func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, err error) {
+	created := j.cfg.Now().UnixMilli()
+	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
+	m, err := j.req.change(ctx, look)
+	if m = look.Map(); !errors.Is(err, errLooked) {
+		return 0, nil, err
+	}
+	sealed := map[uint64]uint64{}
+	for _, live := range m.Live {
+		if live.Life == j.cfg.Life {
+			continue
+		}
+		t := former[live.Epoch]
+		if t == nil {
+			t = fleetlog.NewTakeover(format.Seal{Author: j.cfg.Life, Epoch: live.Epoch, Next: m.Next, Created: created, Who: j.cfg.Node})
+			former[live.Epoch] = t
+		}
+		if err := j.takeOver(ctx, t); err != nil {
+			return 0, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+		}
+		sealed[live.Epoch] = t.Seal().Seq
+		tails = append(tails, t.Tail)
+	}
+	m, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
+		if fleetlog.EpochOf(m, j.cfg.Life) == 0 {
+			if err := fleetlog.Join(m, j.cfg.Life, j.cfg.Node); err != nil {
+				return err
+			}
+		}
+		epoch = fleetlog.EpochOf(m, j.cfg.Life)
+		for _, live := range m.Live {
+			seq, ours := sealed[live.Epoch]
+			if live.Epoch == epoch {
+				continue
+			} else if !ours {
+				return errJoined
+			}
+			if err := fleetlog.TakeOver(m, live.Epoch, seq, epoch); err != nil {
+				return err
+			}
+		}
+		if err := fleetlog.Claim(m, allShards, epoch); err != nil && !errors.Is(err, fleetlog.ErrMoved) {
+			return err
+		}
+		return nil
+	}))
+	return epoch, tails, err
+}
+
+// errLooked ends a Change that only reads the map.
+var errLooked = errors.New("looked")
+
+var allShards = func() (all []int) {
+	for s := range format.Shards {
+		all = append(all, s)
+	}
+	return all
+}()
+
+// takeOver seals the log of an epoch and reads it.
+func (j *Journal) takeOver(ctx context.Context, t *fleetlog.Takeover) error {
+	for !t.Done() {
+		asks, err := t.Asks()
+		if err != nil {
+			return err
+		}
+		if asks[0].Op != fleetlog.Create {
+			if err := j.req.read(ctx, t.Tail, asks); err != nil {
+				return err
+			}
+			continue
+		}
+		outcome, err := j.req.create(ctx, asks[0])
+		t.Answered(outcome)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

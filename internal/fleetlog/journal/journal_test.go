@@ -1,0 +1,385 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errLost = errors.New("no answer")
+
+// bucket is a Store in memory that counts, delays and loses answers. A request that lost
+// its answer may be carried out all the same, also much later.
+type bucket struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+	rand    *rand.Rand
+	lose    float64       // of all requests
+	delay   time.Duration // of each at most
+	creates int
+	late    sync.WaitGroup
+}
+
+func newBucket(seed uint64) *bucket {
+	return &bucket{objects: map[string][]byte{}, rand: rand.New(rand.NewPCG(seed, 1))}
+}
+
+// fate is what becomes of a request: how long it takes there and back, and whether it is
+// carried out and answered.
+func (b *bucket) fate() (there, back time.Duration, arrives, answered bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	d := func() time.Duration { return time.Duration(b.rand.Float64() * float64(b.delay)) }
+	answered = b.rand.Float64() >= b.lose
+	return d(), d(), answered || b.rand.IntN(2) == 0, answered
+}
+
+// do makes a request; one that changes something may be carried out without an answer.
+func (b *bucket) do(ctx context.Context, changes bool, op func() error) error {
+	there, back, arrives, answered := b.fate()
+	if !answered {
+		if arrives && changes {
+			b.late.Go(func() {
+				time.Sleep(there + 20*b.delay)
+				_ = op() // nobody hears of it
+			})
+		}
+		if err := ctxio.Sleep(ctx, there); err != nil {
+			return err
+		}
+		return errLost
+	}
+	if err := ctxio.Sleep(ctx, there); err != nil {
+		return err
+	}
+	err := op()
+	if e := ctxio.Sleep(ctx, back); e != nil {
+		return e
+	}
+	return err
+}
+
+func (b *bucket) Create(ctx context.Context, name string, data []byte) error {
+	b.mu.Lock()
+	b.creates++
+	b.mu.Unlock()
+	return b.do(ctx, true, func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if _, ok := b.objects[name]; ok {
+			return fmt.Errorf("%s: %w", name, fs.ErrExist)
+		}
+		b.objects[name] = bytes.Clone(data)
+		return nil
+	})
+}
+
+func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (rc io.ReadCloser, err error) {
+	err = b.do(ctx, false, func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		data, ok := b.objects[name]
+		if !ok {
+			return fs.ErrNotExist
+		}
+		if offset < 0 {
+			offset = max(0, int64(len(data))+offset)
+		}
+		data = data[min(offset, int64(len(data))):]
+		if size > 0 {
+			data = data[:min(size, int64(len(data)))]
+		}
+		rc = io.NopCloser(bytes.NewReader(data))
+		return nil
+	})
+	return rc, err
+}
+
+func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		var all []Object
+		if err := b.do(ctx, false, func() error {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, name := range slices.Sorted(maps.Keys(b.objects)) {
+				if strings.HasPrefix(name, prefix) && name > after {
+					all = append(all, Object{Name: name, Size: int64(len(b.objects[name]))})
+				}
+			}
+			return nil
+		}); err != nil {
+			yield(Object{}, err)
+			return
+		}
+		for _, o := range all {
+			if !yield(o, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (b *bucket) Delete(ctx context.Context, names ...string) error {
+	return b.do(ctx, true, func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, name := range names {
+			delete(b.objects, name)
+		}
+		return nil
+	})
+}
+
+// counted is how many objects were created, the map's included.
+func (b *bucket) counted() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.creates
+}
+
+// life is a process life with its Journal.
+func life(b *bucket, n byte, change func(*Config)) *Journal {
+	cfg := Config{Store: b, Life: format.ID{n}, Node: fmt.Sprintf("node %d", n)}
+	if change != nil {
+		change(&cfg)
+	}
+	return New(cfg)
+}
+
+func file(tenant string, txid uint64, size int) format.File {
+	f := format.File{Data: bytes.Repeat([]byte{byte(txid)}, size)}
+	f.Prefix, f.Min, f.Max = tenant, txid, txid
+	return f
+}
+
+// read is what a reader finds in the logs that are live: the transactions of each tenant.
+func read(t *testing.T, b *bucket) map[string][]uint64 {
+	t.Helper()
+	quiet := &bucket{objects: b.objects, rand: b.rand}
+	r := requests{quiet}
+	look := fleetlog.NewChange(format.ID{}, 0, nil, func(*format.Map) error { return errLooked })
+	if _, err := r.change(t.Context(), look); !errors.Is(err, errLooked) {
+		t.Fatal(err)
+	}
+	found := map[string][]uint64{}
+	for _, live := range look.Map().Live {
+		tail := fleetlog.NewTail(live.Epoch)
+		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
+			if err := r.read(t.Context(), tail, asks); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, log := range tail.Objects() {
+			for _, rec := range log.Records {
+				found[rec.Prefix] = append(found[rec.Prefix], rec.Min)
+			}
+		}
+	}
+	return found
+}
+
+func TestFiveHundredThatHurryShareFewObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		b.delay = 30 * time.Millisecond
+		j := life(b, 1, nil)
+		var wg sync.WaitGroup
+		began := time.Now()
+		for i := range 500 {
+			wg.Add(1)
+			if err := j.Append(file(fmt.Sprint("t", i), 1, 1000), func(err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				wg.Done()
+			}); err != nil {
+				t.Fatal(err)
+			}
+			j.Hurry()
+		}
+		wg.Wait()
+		// The seal-less join is one map; the rest are objects.
+		if n, took := b.counted()-1, time.Since(began); n > 4 || took > 600*time.Millisecond {
+			t.Errorf("%d objects in %v", n, took)
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if found := read(t, b); len(found) != 500 {
+			t.Errorf("%d tenants are in the log", len(found))
+		}
+	})
+}
+
+func TestOneObjectAnIntervalHoldsWhatCame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		j := life(b, 1, nil)
+		for second := range 10 {
+			for i := range 100 {
+				if err := j.Append(file(fmt.Sprint("t", i), uint64(second+1), 100), func(err error) {
+					if err != nil {
+						t.Error(err)
+					}
+				}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		s := j.Stats()
+		if s.Files != 1000 || s.Objects > 12 || s.Queued != 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestWhatIsNotTakenIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		b.lose = 1
+		j := life(b, 1, func(c *Config) { c.MaxQueued = 1000 })
+		ends := make(chan error, 10)
+		if err := j.Append(file("a", 1, 900), func(err error) { ends <- err }); err != nil {
+			t.Fatal(err)
+		}
+		if err := j.Append(file("b", 1, 200), nil); !errors.Is(err, ErrFull) {
+			t.Errorf("beyond the bound: %v", err)
+		}
+		if err := j.Append(file("a", 2, 10), nil); !errors.Is(err, ErrQueued) {
+			t.Errorf("a second of one tenant: %v", err)
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		if err := j.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-ends; !errors.Is(err, ErrClosed) {
+			t.Errorf("what was never taken: %v", err)
+		}
+		if err := j.Append(file("c", 1, 1), nil); !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+		b.late.Wait()
+	})
+}
+
+// commit is one file of one tenant.
+type commit struct {
+	tenant string
+	txid   uint64
+}
+
+// TestNothingThatWasAcknowledgedIsMissing: lives begin, write over a store that loses and
+// delays, and go on writing while the next one takes over. Whatever was acknowledged is
+// found by a reader, and by who took over.
+func TestNothingThatWasAcknowledgedIsMissing(t *testing.T) {
+	took, ended, all := 0, 0, 0
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBucket(seed)
+			b.lose, b.delay = b.rand.Float64()*0.2, 200*time.Millisecond
+			rnd := rand.New(rand.NewPCG(seed, 2))
+			var mu sync.Mutex
+			acked := map[*Journal][]commit{}
+			fenced := map[*Journal]bool{}
+			var lives []*Journal
+			txid := uint64(0)
+			write := func(j *Journal) {
+				txid++
+				c := commit{fmt.Sprint("t", rnd.IntN(5)), txid}
+				_ = j.Append(file(c.tenant, c.txid, 10), func(err error) { // one that is on its way, or an end, is refused
+					mu.Lock()
+					defer mu.Unlock()
+					if err == nil {
+						acked[j] = append(acked[j], c)
+					} else if errors.Is(err, fleetlog.ErrFenced) {
+						fenced[j] = true
+					}
+				})
+			}
+			for n := range byte(4) {
+				lives = append(lives, life(b, n+1, nil))
+				write(lives[n])
+				for range 120 {
+					write(lives[rnd.IntN(len(lives))])
+					time.Sleep(time.Duration(rnd.Float64() * float64(time.Second)))
+				}
+			}
+			b.mu.Lock()
+			b.lose = 0
+			b.mu.Unlock()
+			for _, j := range lives {
+				ctx, stop := context.WithTimeout(t.Context(), 10*time.Minute)
+				if err := j.Close(ctx); err != nil && !errors.Is(err, fleetlog.ErrFenced) {
+					t.Errorf("seed %d: %v", seed, err)
+				}
+				stop()
+			}
+			b.late.Wait()
+			found := read(t, b)
+			epochs := map[uint64]*Journal{}
+			for _, j := range lives {
+				epochs[j.Stats().Epoch] = j
+				all += len(acked[j])
+				for _, c := range acked[j] {
+					if !slices.Contains(found[c.tenant], c.txid) {
+						t.Errorf("seed %d: %v was acknowledged, the logs have %v", seed, c, found[c.tenant])
+					}
+				}
+			}
+			for _, j := range lives {
+				for _, tail := range j.tails {
+					has := map[commit]bool{}
+					for _, log := range tail.Objects() {
+						for _, rec := range log.Records {
+							has[commit{rec.Prefix, rec.Min}] = true
+						}
+					}
+					former := epochs[tailEpoch(tail)]
+					for _, c := range acked[former] {
+						if !has[c] {
+							t.Errorf("seed %d: %v was acknowledged in epoch %d, which epoch %d has not read", seed, c, former.Stats().Epoch, j.Stats().Epoch)
+						}
+					}
+					took++
+				}
+			}
+			ended += len(fenced)
+		})
+	}
+	if took < 60 || ended < 60 || all < 1000 {
+		t.Errorf("%d logs were taken over, %d lives fenced, %d files acknowledged: the test does not do what it should", took, ended, all)
+	}
+}
+
+// tailEpoch is the epoch that a tail reads; 0 if it is empty.
+func tailEpoch(tail *fleetlog.Tail) uint64 {
+	for _, log := range tail.Objects() {
+		return log.Epoch
+	}
+	return 0
+}

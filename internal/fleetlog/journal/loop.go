@@ -1,0 +1,208 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/untrusted"
+)
+
+// loop writes objects. It belongs to the goroutine of its Journal.
+type loop struct {
+	*Journal
+	w       *fleetlog.Writer
+	answers chan answer
+	flying  map[uint64]*flight // by number
+	last    time.Time          // when the last object was begun
+	wg      sync.WaitGroup     // the requests under way
+	cancel  context.CancelFunc
+}
+
+// flight is an object under way and the files in it.
+type flight struct {
+	*fleetlog.Flight
+	writes []*write
+	pause  pauses
+}
+
+// answer is what a request came to.
+type answer struct {
+	f       *flight
+	op      fleetlog.Op
+	outcome fleetlog.Outcome
+	entry   *format.Entry
+	err     error
+}
+
+// land waits for the requests under way, whose answers nobody waits for any more.
+func (l *loop) land() {
+	if l.cancel != nil {
+		l.cancel()
+	}
+	go func() {
+		for range l.answers { //nolint:revive // drained
+		}
+	}()
+	l.wg.Wait()
+	close(l.answers)
+}
+
+// run begins objects when they are due, and acknowledges them in order.
+func (l *loop) run(ctx context.Context) error {
+	ctx, l.cancel = context.WithCancel(ctx)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		wait, closed := l.begin(ctx)
+		if closed {
+			return ErrClosed
+		}
+		timer.Reset(wait)
+		select {
+		case a := <-l.answers:
+			l.answered(ctx, a)
+			if err := l.acknowledge(); err != nil {
+				return err
+			}
+		case <-l.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// idle is how long the loop sleeps when nothing is due.
+const idle = time.Hour
+
+// begin begins the objects that are due. It returns how long it is until one may be due,
+// and whether all is written and nothing more will come.
+func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
+	for {
+		now := l.cfg.Now()
+		l.mu.Lock()
+		empty, hurry, closing := len(l.queue) == 0, l.hurry, l.closing
+		l.mu.Unlock()
+		if empty {
+			return idle, closing && l.w.Idle()
+		}
+		every := l.cfg.Interval
+		if hurry {
+			every = l.cfg.Soon
+		}
+		since := now.Sub(l.last)
+		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
+			return every - since, false
+		}
+		if !l.w.Room() {
+			return idle, false // an answer comes first
+		}
+		l.last = now
+		l.put(ctx, now)
+	}
+}
+
+// put begins one object with what is queued, as much of it as one may have.
+func (l *loop) put(ctx context.Context, now time.Time) {
+	l.mu.Lock()
+	var size int64
+	n := 0
+	for n < len(l.queue) && n < format.MaxRecords {
+		if size += int64(len(l.queue[n].file.Data)); n > 0 && size > l.cfg.MaxObject {
+			break
+		}
+		n++
+	}
+	f := &flight{writes: append([]*write(nil), l.queue[:n]...), pause: pauses{most: l.cfg.MaxPause}}
+	l.queue = append([]*write(nil), l.queue[n:]...)
+	if len(l.queue) == 0 {
+		l.hurry = false
+	}
+	l.mu.Unlock()
+	files := make([]format.File, 0, n)
+	for _, w := range f.writes {
+		files = append(files, w.file)
+	}
+	began, err := l.w.Put(now.UnixMilli(), files, nil)
+	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
+		l.settle(f.writes, err)
+		return
+	}
+	f.Flight = began
+	l.flying[began.Log.Seq] = f
+	l.ask(ctx, f, 0)
+}
+
+// ask makes the next request of a flight, after a pause.
+func (l *loop) ask(ctx context.Context, f *flight, pause time.Duration) {
+	ask := f.Ask()
+	if ask.Op == fleetlog.Nothing {
+		return
+	}
+	seq, epoch := f.Log.Seq, f.Log.Epoch
+	l.wg.Go(func() {
+		a := answer{f: f, op: ask.Op}
+		if a.err = ctxio.Sleep(ctx, pause); a.err == nil {
+			if ask.Op == fleetlog.Create {
+				a.outcome, a.err = l.req.create(ctx, ask)
+			} else {
+				a.entry, a.err = l.req.entry(ctx, epoch, seq, 0)
+			}
+		}
+		l.answers <- a
+	})
+}
+
+// answered takes an answer to its flight, and asks on.
+func (l *loop) answered(ctx context.Context, a answer) {
+	var pause time.Duration
+	switch {
+	case a.op == fleetlog.Create:
+		a.f.Answered(a.outcome)
+	case errors.Is(a.err, untrusted.ErrDamaged) || errors.Is(a.err, format.ErrNewer):
+		a.f.Refuse(a.err)
+	case a.err == nil:
+		a.f.Looked(a.entry)
+	}
+	if a.err != nil {
+		pause = a.f.pause.take()
+		l.cfg.Logger.Warn("multidb: the fleet log is not answered", "object", format.ObjectName(a.f.Log.Epoch, a.f.Log.Seq), "again", pause, "err", a.err)
+	}
+	l.ask(ctx, a.f, pause)
+}
+
+// acknowledge answers for the objects that are durable by now.
+func (l *loop) acknowledge() error {
+	for log := l.w.Acknowledged(); log != nil; log = l.w.Acknowledged() {
+		f := l.flying[log.Seq]
+		delete(l.flying, log.Seq)
+		l.mu.Lock()
+		l.stats.Acked = log.Seq
+		l.stats.Objects++
+		l.stats.Files += int64(len(f.writes))
+		for _, w := range f.writes {
+			l.stats.Bytes += int64(len(w.file.Data))
+		}
+		l.mu.Unlock()
+		l.settle(f.writes, nil)
+	}
+	return l.w.Err()
+}
+
+// settle answers for files.
+func (l *loop) settle(writes []*write, err error) {
+	l.mu.Lock()
+	for _, w := range writes {
+		delete(l.queued, w.file.Prefix)
+		l.bytes -= int64(len(w.file.Data))
+	}
+	l.mu.Unlock()
+	for _, w := range writes {
+		w.done(err)
+	}
+}

@@ -1,0 +1,247 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/untrusted"
+)
+
+// Store is the directory of a fleet log. Names are relative to it. Safe for concurrent
+// use.
+type Store interface {
+	// Create creates an object, durably. An error that wraps fs.ErrExist says that one is
+	// there; any other says nothing about what is there, now or later.
+	Create(ctx context.Context, name string, data []byte) error
+	// Open reads size bytes from offset on; a negative offset counts from the end, and a
+	// size of 0 is the rest. fs.ErrNotExist: there is none.
+	Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error)
+	// List yields the objects whose names begin with prefix and are greater than after, in
+	// the order of their names.
+	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
+	// Delete deletes objects, of which some may be gone.
+	Delete(ctx context.Context, names ...string) error
+}
+
+// Object is one object of a Store.
+type Object struct {
+	Name    string
+	Size    int64
+	Created time.Time
+}
+
+// requests makes the requests that the machines of fleetlog ask for.
+type requests struct{ store Store }
+
+// create answers an Ask to create. The error says why the outcome is not known.
+func (r requests) create(ctx context.Context, a fleetlog.Ask) (fleetlog.Outcome, error) {
+	switch err := r.store.Create(ctx, a.Name, a.Data); {
+	case err == nil:
+		return fleetlog.Created, nil
+	case errors.Is(err, fs.ErrExist):
+		return fleetlog.Exists, nil
+	default:
+		return fleetlog.Unknown, err
+	}
+}
+
+// end returns the last n bytes of an object; nil if there is none.
+func (r requests) end(ctx context.Context, name string, n int64) (b []byte, err error) {
+	rc, err := r.store.Open(ctx, name, -n, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rc.Close()) }()
+	b, err = io.ReadAll(io.LimitReader(rc, n+1))
+	if err == nil && int64(len(b)) > n {
+		err = fmt.Errorf("%w: %s gave more than the %d bytes that were asked for", untrusted.ErrDamaged, name, n)
+	}
+	return b, err
+}
+
+// footer reads the end of an object of a known size until decode has enough of it. It
+// returns false where the object is gone.
+func (r requests) footer(ctx context.Context, name string, size int64, decode func(end []byte) (need int64, err error)) (bool, error) {
+	for n := min(size, format.Suffix); ; {
+		b, err := r.end(ctx, name, n)
+		if err != nil || b == nil {
+			return false, err
+		}
+		need, err := decode(b)
+		if err != nil || need <= int64(len(b)) {
+			return err == nil, err
+		}
+		if n == need {
+			return false, fmt.Errorf("%w: %s is shorter than it was listed", untrusted.ErrDamaged, name)
+		}
+		n = need
+	}
+}
+
+// entry reads what stands under a number of a log; nil: nothing. A size of 0 is looked up.
+func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*format.Entry, error) {
+	name := format.ObjectName(epoch, seq)
+	if size == 0 {
+		for o, err := range r.store.List(ctx, name, "") {
+			if err != nil {
+				return nil, err
+			}
+			if o.Name == name {
+				size = o.Size
+			}
+		}
+		if size == 0 {
+			return nil, nil
+		}
+	}
+	var e format.Entry
+	there, err := r.footer(ctx, name, size, func(end []byte) (need int64, err error) {
+		e, need, err = format.Decode(end, size, epoch, seq)
+		return need, err
+	})
+	if !there || err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// log lists the objects of one log.
+func (r requests) log(ctx context.Context, epoch uint64) (listed []fleetlog.Listed, err error) {
+	for o, err := range r.store.List(ctx, format.LogDir(epoch), "") {
+		if err != nil {
+			return nil, err
+		}
+		of, seq, ok := format.ParseObjectName(o.Name)
+		if !ok || of != epoch {
+			return nil, fmt.Errorf("%w: %s is nothing of a fleet log", untrusted.ErrDamaged, o.Name)
+		}
+		if listed = append(listed, fleetlog.Listed{Seq: seq, Size: o.Size}); len(listed) > fleetlog.MaxListed {
+			break // the Tail refuses it
+		}
+	}
+	return listed, nil
+}
+
+// change carries a change of the map through. Errors of the store end it: it may be begun
+// again.
+func (r requests) change(ctx context.Context, c *fleetlog.Change) (*format.Map, error) {
+	for {
+		if done, err := c.Done(); done {
+			return c.Map(), err
+		}
+		switch ask := c.Ask(); ask.Op {
+		case fleetlog.List:
+			newest, err := r.newestMap(ctx, ask.After)
+			if err != nil {
+				return nil, err
+			}
+			c.Listed(newest)
+		case fleetlog.Read:
+			m, err := r.readMap(ctx, ask.Name)
+			if err != nil {
+				return nil, err
+			}
+			c.Read(m)
+		case fleetlog.Create:
+			outcome, err := r.create(ctx, ask)
+			c.Answered(outcome)
+			if err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// newestMap is the greatest number of a map after a name; 0 if there is none.
+func (r requests) newestMap(ctx context.Context, after string) (newest uint64, err error) {
+	for o, err := range r.store.List(ctx, format.MapDir, after) {
+		if err != nil {
+			return 0, err
+		}
+		number, ok := format.ParseMapName(o.Name)
+		if !ok {
+			return 0, fmt.Errorf("%w: %s is no map of a fleet log", untrusted.ErrDamaged, o.Name)
+		}
+		newest = max(newest, number)
+	}
+	return newest, nil
+}
+
+// readMap reads a map; nil if there is none.
+func (r requests) readMap(ctx context.Context, name string) (*format.Map, error) {
+	number, _ := format.ParseMapName(name)
+	var size int64
+	for o, err := range r.store.List(ctx, name, "") {
+		if err != nil {
+			return nil, err
+		}
+		if o.Name == name {
+			size = o.Size
+		}
+	}
+	var m *format.Map
+	there, err := r.footer(ctx, name, size, func(end []byte) (need int64, err error) {
+		m, need, err = format.DecodeMap(end, size, number)
+		return need, err
+	})
+	if !there || err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// parallel is how many objects are read at once.
+const parallel = 16
+
+// read makes the requests that a Tail asks for, several at once.
+func (r requests) read(ctx context.Context, t *fleetlog.Tail, asks []fleetlog.Ask) error {
+	if asks[0].Op == fleetlog.List {
+		listed, err := r.log(ctx, epochOf(asks[0].Name))
+		if err != nil {
+			return err
+		}
+		return t.Listing(listed)
+	}
+	type found struct {
+		seq uint64
+		e   *format.Entry
+	}
+	entries := make([]found, len(asks))
+	errs := make([]error, len(asks))
+	slots := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for i, ask := range asks {
+		epoch, seq, _ := format.ParseObjectName(ask.Name)
+		size := t.Size(seq)
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			entries[i].seq = seq
+			entries[i].e, errs[i] = r.entry(ctx, epoch, seq, size)
+		})
+	}
+	wg.Wait()
+	for i, f := range entries { // what was read stays read, whatever became of the others
+		if errs[i] == nil {
+			t.Read(f.seq, f.e)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// epochOf is the epoch whose log a directory is.
+func epochOf(dir string) uint64 {
+	epoch, _, _ := format.ParseObjectName(dir + strings.TrimPrefix(format.ObjectName(1, 1), format.LogDir(1)))
+	return epoch
+}
