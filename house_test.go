@@ -39,8 +39,9 @@ var below = map[string]string{
 	"store/tree":     "store/metadata untrusted",
 	"store/url":      "ctxio",
 
-	"fleetlog":        "fleetlog/format untrusted",
-	"fleetlog/format": "untrusted varint",
+	"fleetlog":         "fleetlog/format untrusted",
+	"fleetlog/format":  "untrusted varint",
+	"fleetlog/journal": "fleetlog fleetlog/format store ctxio untrusted",
 }
 
 // only has the packages that may import what is heavy, or is not for production.

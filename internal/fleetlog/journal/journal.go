@@ -18,6 +18,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // Errors of Append.
@@ -33,9 +34,9 @@ var (
 
 // Config is how a Journal works. Store, Life and Node are required.
 type Config struct {
-	Store Store
-	Life  format.ID // the random number of this process life
-	Node  string    // where it is found, for people
+	Store store.Objects // the directory of the fleet log
+	Life  format.ID     // the random number of this process life
+	Node  string        // where it is found, for people
 
 	// Interval is the time between two objects while files keep coming. Default 1 s.
 	Interval time.Duration

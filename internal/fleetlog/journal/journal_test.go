@@ -20,6 +20,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 	"go.uber.org/goleak"
 )
 
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var errLost = errors.New("no answer")
 
-// bucket is a Store in memory that counts, delays and loses answers. A request that lost
+// bucket is a store.Objects in memory that counts, delays and loses answers. A request that lost
 // its answer may be carried out all the same, also much later.
 type bucket struct {
 	mu      sync.Mutex
@@ -114,20 +115,20 @@ func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (rc 
 	return rc, err
 }
 
-func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
-	return func(yield func(Object, error) bool) {
-		var all []Object
+func (b *bucket) List(ctx context.Context, prefix, after string) iter.Seq2[store.ObjectInfo, error] {
+	return func(yield func(store.ObjectInfo, error) bool) {
+		var all []store.ObjectInfo
 		if err := b.do(ctx, false, func() error {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			for _, name := range slices.Sorted(maps.Keys(b.objects)) {
 				if strings.HasPrefix(name, prefix) && name > after {
-					all = append(all, Object{Name: name, Size: int64(len(b.objects[name]))})
+					all = append(all, store.ObjectInfo{Name: name, Size: int64(len(b.objects[name]))})
 				}
 			}
 			return nil
 		}); err != nil {
-			yield(Object{}, err)
+			yield(store.ObjectInfo{}, err)
 			return
 		}
 		for _, o := range all {

@@ -6,41 +6,17 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
-// Store is the directory of a fleet log. Names are relative to it. Safe for concurrent
-// use.
-type Store interface {
-	// Create creates an object, durably. An error that wraps fs.ErrExist says that one is
-	// there; any other says nothing about what is there, now or later.
-	Create(ctx context.Context, name string, data []byte) error
-	// Open reads size bytes from offset on; a negative offset counts from the end, and a
-	// size of 0 is the rest. fs.ErrNotExist: there is none.
-	Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error)
-	// List yields the objects whose names begin with prefix and are greater than after, in
-	// the order of their names.
-	List(ctx context.Context, prefix, after string) iter.Seq2[Object, error]
-	// Delete deletes objects, of which some may be gone.
-	Delete(ctx context.Context, names ...string) error
-}
-
-// Object is one object of a Store.
-type Object struct {
-	Name    string
-	Size    int64
-	Created time.Time
-}
-
 // requests makes the requests that the machines of fleetlog ask for.
-type requests struct{ store Store }
+type requests struct{ store store.Objects }
 
 // create answers an Ask to create. The error says why the outcome is not known.
 func (r requests) create(ctx context.Context, a fleetlog.Ask) (fleetlog.Outcome, error) {
