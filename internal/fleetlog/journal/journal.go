@@ -26,8 +26,6 @@ var (
 	// ErrFull is returned when as much is queued as may be: try again when something was
 	// acknowledged. The tenant's own WAL holds what is not queued.
 	ErrFull = errors.New("the fleet log has too much that the store has not taken")
-	// ErrQueued is returned when a file of the tenant is queued or under way already.
-	ErrQueued = errors.New("a file of this database is on its way to the fleet log")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("the fleet log is closed")
 )
@@ -64,11 +62,11 @@ type Journal struct {
 	stop context.CancelCauseFunc
 
 	mu      sync.Mutex
-	queue   []*write          // in the order in which they came
-	queued  map[string]*write // by prefix: all that is not acknowledged
-	bytes   int64             // of all in queued
-	hurry   bool              // somebody waits
-	err     error             // why nothing is taken any more
+	queue   []*write            // in the order in which they came
+	unacked map[*write]struct{} // in the queue and under way
+	bytes   int64               // of all in unacked
+	hurry   bool                // somebody waits
+	err     error               // why nothing is taken any more
 	stats   Stats
 	tails   []*fleetlog.Tail // of the logs that were taken over
 	closing bool
@@ -115,13 +113,14 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), queued: map[string]*write{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{},
 	}
 	go j.run(ctx)
 	return j
 }
 
-// Append queues a file. done is called once, by another goroutine and with no lock held:
+// Append queues a file. Those of one tenant become durable in the order in which they
+// came. done is called once, by another goroutine and with no lock held:
 // with nil when it is durable, and with fleetlog.ErrFenced, or ErrClosed, when this Journal
 // will never know it to be. The data must not change until then.
 func (j *Journal) Append(file format.File, done func(error)) error {
@@ -133,13 +132,12 @@ func (j *Journal) Append(file format.File, done func(error)) error {
 		return j.err
 	case j.closing:
 		return ErrClosed
-	case j.queued[file.Prefix] != nil:
-		return ErrQueued
 	case j.bytes > 0 && j.bytes+size > j.cfg.MaxQueued:
 		return ErrFull
 	}
 	w := &write{file, done}
-	j.queue, j.queued[file.Prefix], j.bytes = append(j.queue, w), w, j.bytes+size
+	j.queue, j.bytes = append(j.queue, w), j.bytes+size
+	j.unacked[w] = struct{}{}
 	j.poke()
 	return nil
 }
@@ -164,7 +162,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
-	s.Queued = len(j.queued)
+	s.Queued = len(j.unacked)
 	return s
 }
 
@@ -203,11 +201,11 @@ func (j *Journal) run(ctx context.Context) {
 		j.closing, err = true, ErrClosed
 	}
 	var left []*write
-	for _, w := range j.queued {
+	for w := range j.unacked {
 		left = append(left, w)
 	}
 	j.queue, j.bytes = nil, 0
-	clear(j.queued)
+	clear(j.unacked)
 	j.mu.Unlock()
 	for _, w := range left {
 		w.done(err)

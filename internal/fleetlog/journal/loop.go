@@ -107,24 +107,30 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 	}
 }
 
-// put begins one object with what is queued, as much of it as one may have.
+// put begins one object with what is queued, as much of it as one may have: one file of
+// each tenant, the rest comes with the next.
 func (l *loop) put(ctx context.Context, now time.Time) {
-	l.mu.Lock()
+	f := &flight{pause: pauses{most: l.cfg.MaxPause}}
+	has := map[string]bool{}
 	var size int64
-	n := 0
-	for n < len(l.queue) && n < format.MaxRecords {
-		if size += int64(len(l.queue[n].file.Data)); n > 0 && size > l.cfg.MaxObject {
-			break
+	var rest []*write
+	l.mu.Lock()
+	for _, w := range l.queue {
+		if has[w.file.Prefix] || len(f.writes) == format.MaxRecords ||
+			len(f.writes) > 0 && size+int64(len(w.file.Data)) > l.cfg.MaxObject {
+			rest = append(rest, w)
+			has[w.file.Prefix] = true // or a later one would overtake it
+			continue
 		}
-		n++
+		has[w.file.Prefix] = true
+		f.writes = append(f.writes, w)
+		size += int64(len(w.file.Data))
 	}
-	f := &flight{writes: append([]*write(nil), l.queue[:n]...), pause: pauses{most: l.cfg.MaxPause}}
-	l.queue = append([]*write(nil), l.queue[n:]...)
-	if len(l.queue) == 0 {
+	if l.queue = rest; len(rest) == 0 {
 		l.hurry = false
 	}
 	l.mu.Unlock()
-	files := make([]format.File, 0, n)
+	files := make([]format.File, 0, len(f.writes))
 	for _, w := range f.writes {
 		files = append(files, w.file)
 	}
@@ -198,7 +204,7 @@ func (l *loop) acknowledge() error {
 func (l *loop) settle(writes []*write, err error) {
 	l.mu.Lock()
 	for _, w := range writes {
-		delete(l.queued, w.file.Prefix)
+		delete(l.unacked, w)
 		l.bytes -= int64(len(w.file.Data))
 	}
 	l.mu.Unlock()
