@@ -166,6 +166,17 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
+// TakenOver are the objects of the logs that were taken over, which count, in their order.
+// There are none before the first file is durable.
+func (j *Journal) TakenOver() (logs []*format.Log) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.tails {
+		logs = append(logs, t.Objects()...)
+	}
+	return logs
+}
+
 // Err is why nothing is taken any more: fleetlog.ErrFenced, or nil.
 func (j *Journal) Err() error {
 	j.mu.Lock()

@@ -267,7 +267,7 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 		got := map[string][]uint64{}
 		for txid := range uint64(20) {
 			for _, tenant := range []string{"a", "b", "c"} {
-				if err := j.Append(file(tenant, txid+1, 100), func(err error) {
+				if err := j.Append(file(tenant, txid+1, 100-80*int(txid%2)), func(err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					if err != nil {

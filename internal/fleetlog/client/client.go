@@ -1,0 +1,337 @@
+// Package client puts the fleet log in front of the tenants' prefixes, at the seam of
+// litestream.ReplicaClient: level 0 files are appended to the log, and are listed and read
+// from the log and the prefix together; the other levels pass through. Of a tenant's level
+// 0 it keeps what the prefix lacks, its tail, until Unpack has written that to the prefix.
+//
+// Log.mu guards the tails. No request is made and nothing of others is called under it.
+// Safe for concurrent use, but one tenant is written by one caller at a time.
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/superfly/ltx"
+)
+
+// Config is what a Log works with.
+type Config struct {
+	Journal *journal.Journal
+	Objects store.Objects // the directory of the fleet log
+	// Durable is called when a tenant's transactions up to txid are durable, or, with an
+	// error, when this process will never know them to be. No lock is held.
+	Durable func(prefix string, txid ltx.TXID, err error)
+}
+
+// Log is the tails of all tenants.
+type Log struct {
+	cfg Config
+
+	mu    sync.Mutex
+	tails map[string][]*tailFile // by prefix, in the order of their TXIDs
+}
+
+// tailFile is a level 0 file that is not in its prefix.
+type tailFile struct {
+	min, max ltx.TXID
+	created  time.Time
+	size     int64
+	data     []byte // nil: it is to be read from the object
+	object   string
+	offset   int64
+	crc      uint32
+	durable  bool
+}
+
+func (f *tailFile) info() *ltx.FileInfo {
+	return &ltx.FileInfo{MinTXID: f.min, MaxTXID: f.max, Size: f.size, CreatedAt: f.created}
+}
+
+// New returns a Log without tails.
+func New(cfg Config) *Log { return &Log{cfg: cfg, tails: map[string][]*tailFile{}} }
+
+// Recover takes in what the logs that were taken over have, which may be in the prefixes
+// by now.
+func (l *Log) Recover(logs []*format.Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, log := range logs {
+		for _, r := range log.Records {
+			f := &tailFile{
+				min: ltx.TXID(r.Min), max: ltx.TXID(r.Max), created: time.UnixMilli(r.Time).UTC(), size: r.Size,
+				object: format.ObjectName(log.Epoch, log.Seq), offset: r.Offset, crc: r.CRC, durable: true,
+			}
+			if r.Large != 0 {
+				f.object, f.offset = format.LargeName(log.Epoch, r.Large), 0
+			}
+			l.tails[r.Prefix] = append(l.tails[r.Prefix], f)
+		}
+	}
+	for _, tail := range l.tails {
+		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
+	}
+}
+
+// Tail is how many files of a tenant, of how many bytes, its prefix lacks, and whether all
+// of them are durable.
+func (l *Log) Tail(prefix string) (files int, size int64, durable bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	durable = true
+	for _, f := range l.tails[prefix] {
+		files, size, durable = files+1, size+f.size, durable && f.durable
+	}
+	return files, size, durable
+}
+
+// Client returns the client of a prefix: inner, with the log in front of it.
+func (l *Log) Client(prefix string, inner litestream.ReplicaClient) *Client {
+	return &Client{ReplicaClient: inner, log: l, prefix: prefix}
+}
+
+// Client is a prefix with the log in front of it. What it lists and reads of level 0 may
+// not be durable yet.
+type Client struct {
+	litestream.ReplicaClient
+	log    *Log
+	prefix string
+}
+
+// WriteLTXFile takes a file of level 0 into the log's queue, from which it goes out after
+// those that were taken before. Files of other levels go to the prefix.
+func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if level != 0 {
+		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return nil, err
+	}
+	hdr, _, err := ltx.PeekHeader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	f := &tailFile{min: minTXID, max: maxTXID, created: time.UnixMilli(hdr.Timestamp).UTC(), size: int64(len(data)), data: data}
+	rec := format.Record{Prefix: c.prefix, Min: uint64(minTXID), Max: uint64(maxTXID), Time: hdr.Timestamp}
+	l := c.log
+	l.mu.Lock()
+	tail := l.tails[c.prefix]
+	if n := len(tail); n > 0 && tail[n-1].max >= minTXID {
+		l.mu.Unlock()
+		return nil, fmt.Errorf("transaction %s of %s in the fleet log: %w", minTXID, c.prefix, fs.ErrExist)
+	}
+	l.tails[c.prefix] = append(tail, f) // before it may be durable
+	l.mu.Unlock()
+	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(err error) { l.settled(c.prefix, f, err) }); err != nil {
+		l.drop(c.prefix, f)
+		return nil, err
+	}
+	return f.info(), nil
+}
+
+// settled notes what became of a file.
+func (l *Log) settled(prefix string, f *tailFile, err error) {
+	if err == nil {
+		l.mu.Lock()
+		f.durable = true
+		l.mu.Unlock()
+	}
+	l.cfg.Durable(prefix, f.max, err)
+}
+
+// drop forgets a file that the log has not taken.
+func (l *Log) drop(prefix string, f *tailFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(g *tailFile) bool { return g == f })
+}
+
+// tail is a copy of a tenant's tail.
+func (l *Log) tail(prefix string) []*tailFile {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.tails[prefix])
+}
+
+// LTXFiles lists the prefix, and for level 0 the tail behind it.
+func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
+	if level != 0 {
+		return c.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
+	}
+	tail := c.log.tail(c.prefix) // first: what is unpacked meanwhile is in both, not in neither (M2)
+	itr, err := c.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
+	if err != nil {
+		return nil, err
+	}
+	var all []*ltx.FileInfo
+	for err == nil && itr.Next() {
+		all = append(all, itr.Item())
+		err = untrusted.CheckFiles(len(all), untrusted.MaxFiles)
+	}
+	if err = errors.Join(err, itr.Err(), itr.Close()); err != nil {
+		return nil, err
+	}
+	return ltx.NewFileInfoSliceIterator(behind(all, tail, seek)), nil
+}
+
+// AllLTXFiles lists all levels, and the tail behind level 0.
+func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+	tail := c.log.tail(c.prefix)
+	all, err := store.Files(ctx, c.ReplicaClient, useMetadata)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	for n < len(all) && all[n].Level == 0 {
+		n++
+	}
+	return append(behind(slices.Clone(all[:n]), tail, 0), all[n:]...), nil
+}
+
+// behind adds to the level 0 of a prefix the files of the tail that it lacks: it is the
+// same history, so those that it has are left out.
+func behind(prefix []*ltx.FileInfo, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
+	var last ltx.TXID
+	for _, f := range prefix {
+		last = max(last, f.MaxTXID)
+	}
+	for _, f := range tail {
+		if f.min > last && f.max >= seek {
+			prefix = append(prefix, f.info())
+		}
+	}
+	return prefix
+}
+
+// OpenLTXFile opens a file of the tail, or of the prefix.
+func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
+	if level == 0 {
+		for _, f := range c.log.tail(c.prefix) {
+			if f.min == minTXID && f.max == maxTXID {
+				return c.log.open(ctx, f, offset, size)
+			}
+		}
+	}
+	return c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
+}
+
+// open reads a file of a tail: from memory, or from its object.
+func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.ReadCloser, error) {
+	if offset < 0 || offset > f.size {
+		return nil, fmt.Errorf("read from byte %d of a file of %d: %w", offset, f.size, fs.ErrInvalid)
+	}
+	if size <= 0 || size > f.size-offset {
+		size = f.size - offset
+	}
+	if f.data != nil {
+		return io.NopCloser(bytes.NewReader(f.data[offset : offset+size])), nil
+	}
+	if size == 0 { // for a store it means all that is left
+		return io.NopCloser(bytes.NewReader(nil)), nil
+	}
+	return l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
+}
+
+// ErrNotDurable is returned by Unpack while a tail has something that the log has not
+// acknowledged.
+var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
+
+// Unpack writes a tenant's tail to its prefix, as one file of level 0, and forgets it. info
+// is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
+// process that is fenced meanwhile would write another history.
+func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (info *ltx.FileInfo, err error) {
+	tail := l.tail(prefix)
+	if len(tail) == 0 {
+		return nil, nil
+	}
+	for _, f := range tail {
+		if !f.durable {
+			return nil, ErrNotDurable
+		}
+	}
+	last := tail[len(tail)-1].max
+	tail, err = l.lacking(ctx, inner, tail)
+	if err != nil {
+		return nil, err
+	}
+	if len(tail) > 0 {
+		if info, err = l.merge(ctx, inner, tail); err != nil {
+			return nil, err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(f *tailFile) bool { return f.max <= last }) // what came meanwhile stays
+	if len(l.tails[prefix]) == 0 {
+		delete(l.tails, prefix)
+	}
+	return info, nil
+}
+
+// lacking is what a prefix lacks of a tail: another life may have unpacked some of it.
+func (l *Log) lacking(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile) ([]*tailFile, error) {
+	itr, err := inner.LTXFiles(ctx, 0, tail[0].min, false)
+	if err != nil {
+		return nil, err
+	}
+	var last ltx.TXID
+	for itr.Next() {
+		last = max(last, itr.Item().MaxTXID)
+	}
+	if err := errors.Join(itr.Err(), itr.Close()); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= last }), nil
+}
+
+// merge writes files that follow each other as one.
+func (l *Log) merge(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile) (*ltx.FileInfo, error) {
+	var files []io.Reader
+	for i, f := range tail {
+		if i > 0 && f.min != tail[i-1].max+1 {
+			return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
+		}
+		data := f.data
+		if data == nil {
+			rc, err := l.open(ctx, f, 0, 0)
+			if err != nil {
+				return nil, err
+			}
+			data, err = io.ReadAll(io.LimitReader(rc, f.size+1))
+			if err = errors.Join(err, rc.Close()); err != nil {
+				return nil, err
+			}
+			if err := (format.Record{Size: f.size, CRC: f.crc}).Check(data); err != nil {
+				return nil, err
+			}
+		}
+		files = append(files, bytes.NewReader(data))
+	}
+	minTXID, maxTXID := tail[0].min, tail[len(tail)-1].max
+	if len(files) == 1 {
+		return inner.WriteLTXFile(ctx, 0, minTXID, maxTXID, files[0])
+	}
+	var merged bytes.Buffer
+	c, err := ltx.NewCompactor(&merged, files)
+	if err != nil {
+		return nil, err
+	}
+	c.HeaderFlags = ltx.HeaderFlagNoChecksum
+	if err := c.Compact(ctx); err != nil {
+		return nil, fmt.Errorf("merge transactions %s to %s: %w", minTXID, maxTXID, err)
+	}
+	return inner.WriteLTXFile(ctx, 0, minTXID, maxTXID, &merged)
+}

@@ -1,0 +1,257 @@
+package client
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/store/file"
+	"github.com/superfly/ltx"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a store of files, and one process life with its log in it.
+type world struct {
+	t       *testing.T
+	store   *file.Store
+	objects *file.Objects
+	log     *Log
+	journal *journal.Journal
+
+	mu      sync.Mutex
+	durable map[string]ltx.TXID
+	changed chan struct{} // closed at each change of durable
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, store: file.New(t.TempDir()), durable: map[string]ltx.TXID{}, changed: make(chan struct{})}
+	var err error
+	if w.objects, err = w.store.Objects("fleet"); err != nil {
+		t.Fatal(err)
+	}
+	w.begin(1)
+	t.Cleanup(func() { w.close() })
+	return w
+}
+
+// begin begins a process life.
+func (w *world) begin(n byte) {
+	w.journal = journal.New(journal.Config{Store: w.objects, Life: format.ID{n}, Node: "test", Interval: 20 * time.Millisecond, Soon: time.Millisecond})
+	w.log = New(Config{Journal: w.journal, Objects: w.objects, Durable: func(prefix string, txid ltx.TXID, err error) {
+		if err != nil {
+			w.t.Errorf("%s to %s: %v", prefix, txid, err)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.durable[prefix] = txid
+		close(w.changed)
+		w.changed = make(chan struct{})
+	}})
+}
+
+func (w *world) close() {
+	w.t.Helper()
+	if err := w.journal.Close(context.Background()); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// await waits until a tenant is durable up to a transaction.
+func (w *world) await(prefix string, txid ltx.TXID) {
+	w.t.Helper()
+	for {
+		w.mu.Lock()
+		got, changed := w.durable[prefix], w.changed
+		w.mu.Unlock()
+		if got >= txid {
+			return
+		}
+		select {
+		case <-changed:
+		case <-w.t.Context().Done():
+			w.t.Fatal("not durable")
+		}
+	}
+}
+
+// tenant is a database that is shipped through the log.
+type tenant struct {
+	w       *world
+	prefix  string
+	sql     *sql.DB
+	db      ship.DB
+	shipper *ship.Shipper
+	rows    int
+}
+
+func (w *world) tenant(prefix string) *tenant {
+	w.t.Helper()
+	path := filepath.Join(w.t.TempDir(), "t.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	db, err := sqlitedb.Open(w.t.Context(), path, sqlitedb.Options{BusyTimeout: time.Second, MaxConns: 1})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	te := &tenant{w: w, prefix: prefix, sql: db, shipper: ship.New(ship.Config{SpoolDir: w.t.TempDir(), Node: 1, Session: 1})}
+	te.db = ship.DB{Path: path, Client: w.log.Client(prefix, w.store.Client(prefix))}
+	te.exec("CREATE TABLE t(v)")
+	return te
+}
+
+func (te *tenant) exec(query string, args ...any) {
+	te.w.t.Helper()
+	if _, err := te.sql.ExecContext(te.w.t.Context(), query, args...); err != nil {
+		te.w.t.Fatal(err)
+	}
+}
+
+// commit writes a row and ships it.
+func (te *tenant) commit() {
+	te.w.t.Helper()
+	te.rows++
+	te.exec("INSERT INTO t VALUES (randomblob(300))")
+	if _, err := te.shipper.Step(te.w.t.Context(), &te.db); err != nil {
+		te.w.t.Fatal(err)
+	}
+}
+
+// restored is how many rows a restore through a client has.
+func (w *world) restored(client litestream.ReplicaClient, txid ltx.TXID) int {
+	w.t.Helper()
+	out := filepath.Join(w.t.TempDir(), fmt.Sprintf("restored-%d.db", time.Now().UnixNano()))
+	if err := restore.Newest(w.t.Context(), client, restore.Options{Output: out, TXID: txid}); err != nil {
+		w.t.Fatal(err)
+	}
+	db, err := sqlitedb.Open(w.t.Context(), out, sqlitedb.Options{BusyTimeout: time.Second, MaxConns: 1, DropWAL: true})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			w.t.Error(err)
+		}
+	}()
+	var n int
+	if err := db.QueryRowContext(w.t.Context(), "SELECT count(*) FROM t").Scan(&n); err != nil {
+		w.t.Fatal(err)
+	}
+	return n
+}
+
+func TestATenantIsShippedThroughTheLogAndUnpackedAsOneFile(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	for range 30 {
+		te.commit()
+	}
+	last := te.db.State.TXID
+	w.await(te.prefix, last)
+	prefix := w.store.Client(te.prefix)
+	if files, size, durable := w.log.Tail(te.prefix); files != 30 || size == 0 || !durable {
+		t.Errorf("the tail has %d files of %d bytes, durable: %v", files, size, durable)
+	}
+	if n := w.restored(te.db.Client, 0); n != te.rows {
+		t.Errorf("log and prefix together have %d rows of %d", n, te.rows)
+	}
+	if n := w.restored(te.db.Client, last-10); n != te.rows-10 {
+		t.Errorf("ten transactions ago there were %d rows of %d", n, te.rows-10)
+	}
+	info, err := w.log.Unpack(t.Context(), te.prefix, prefix)
+	if err != nil || info.MinTXID != 1 || info.MaxTXID != last {
+		t.Fatalf("unpacked %+v, %v", info, err)
+	}
+	if files, _, _ := w.log.Tail(te.prefix); files != 0 {
+		t.Errorf("%d files are left in the tail", files)
+	}
+	if n := w.restored(prefix, 0); n != te.rows {
+		t.Errorf("the prefix alone has %d rows of %d", n, te.rows)
+	}
+	// It goes on behind what was unpacked.
+	for range 5 {
+		te.commit()
+	}
+	w.await(te.prefix, te.db.State.TXID)
+	if n := w.restored(te.db.Client, 0); n != te.rows {
+		t.Errorf("after more commits: %d rows of %d", n, te.rows)
+	}
+	if info, err := w.log.Unpack(t.Context(), te.prefix, prefix); err != nil || info.MinTXID != last+1 {
+		t.Errorf("unpacked %+v, %v", info, err)
+	}
+	if n := w.restored(prefix, 0); n != te.rows {
+		t.Errorf("the prefix alone has %d rows of %d", n, te.rows)
+	}
+}
+
+// TestWhoTakesOverServesTheTail: a process is killed, and the next one reads its log.
+func TestWhoTakesOverServesTheTail(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	other := w.tenant("litestream/b")
+	for range 10 {
+		te.commit()
+		other.commit()
+	}
+	last := te.db.State.TXID
+	w.await(te.prefix, last)
+	w.await(other.prefix, other.db.State.TXID)
+	if _, err := w.log.Unpack(t.Context(), other.prefix, w.store.Client(other.prefix)); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.begin(2)
+	// The first write joins; here it is another tenant's.
+	third := w.tenant("litestream/c")
+	third.commit()
+	w.await(third.prefix, third.db.State.TXID)
+	w.log.Recover(w.journal.TakenOver())
+	if n := w.restored(w.log.Client(te.prefix, w.store.Client(te.prefix)), 0); n != te.rows {
+		t.Errorf("%d rows of %d, from the log of the life before", n, te.rows)
+	}
+	for _, x := range []*tenant{te, other} {
+		if _, err := w.log.Unpack(t.Context(), x.prefix, w.store.Client(x.prefix)); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.restored(w.store.Client(x.prefix), 0); n != x.rows {
+			t.Errorf("%s: the prefix alone has %d rows of %d", x.prefix, n, x.rows)
+		}
+		if files, _, _ := w.log.Tail(x.prefix); files != 0 {
+			t.Errorf("%s: %d files are left in the tail", x.prefix, files)
+		}
+	}
+}
+
+// TestNothingIsUnpackedThatIsNotDurable (F5).
+func TestNothingIsUnpackedThatIsNotDurable(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.commit()
+	w.await(te.prefix, te.db.State.TXID)
+	w.log.mu.Lock()
+	w.log.tails[te.prefix][0].durable = false // as if it were still under way
+	w.log.mu.Unlock()
+	if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); !errors.Is(err, ErrNotDurable) {
+		t.Errorf("unpacked: %v", err)
+	}
+}
