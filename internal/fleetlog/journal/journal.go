@@ -297,10 +297,10 @@ var errJoined = errors.New("another process has joined the fleet log meanwhile")
 func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
-	m, err := j.req.change(ctx, look)
-	if m = look.Map(); !errors.Is(err, errLooked) {
+	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
 		return 0, nil, err
 	}
+	m := look.Map()
 	sealed := map[uint64]uint64{}
 	for _, live := range m.Live {
 		if live.Life == j.cfg.Life {
@@ -317,7 +317,7 @@ func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
 	}
-	m, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
+	_, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
 		if fleetlog.EpochOf(m, j.cfg.Life) == 0 {
 			if err := fleetlog.Join(m, j.cfg.Life, j.cfg.Node); err != nil {
 				return err
