@@ -626,6 +626,9 @@ func (l *life) pumpReading(h *hydration) bool {
 					t.take(l.w, a, x)
 				}
 			})
+			if h == l.restoring && l.w.chance(3) { // so that a tenant can move meanwhile
+				l.w.net[len(l.w.net)-1].slow = true
+			}
 		}
 	}
 	if open {

@@ -54,7 +54,7 @@ var breaks = []struct {
 	{"F8 finished unsealed", "a log leaves the live list though it has no seal", 0},
 	{"M1 maps deleted", "old maps are deleted", 0},
 	{"M2 prefixes first", "the prefixes are read before the logs", 0},
-	{"M2 behind gaps", "a restore takes what it finds behind a gap in a tenant's TXIDs", 1000},
+	{"M2 behind gaps", "a restore takes what it finds behind a gap in a tenant's TXIDs", 0},
 	{"M3 begun again", "who has released a shard serves it again by a map from before", 0},
 }
 
@@ -85,7 +85,7 @@ func TestNothingAcknowledgedIsLostWhileAllRulesHold(t *testing.T) {
 }
 
 func TestEachRuleIsMissedWhenItIsBroken(t *testing.T) {
-	const most = 300
+	const most = 600
 	for _, b := range breaks {
 		t.Run(b.name, func(t *testing.T) {
 			for s := b.after + 1; s <= b.after+most; s++ {

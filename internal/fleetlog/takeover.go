@@ -12,7 +12,7 @@ import "github.com/multidb-go/multidb/internal/fleetlog/format"
 // Such a seal stands below the trim and is void. A listing that was made later shows it.
 type Takeover struct {
 	*Tail
-	seal format.Seal
+	seal format.Seal // as it was asked for last
 }
 
 // NewTakeover seals the log of an epoch. The seal has Author, Epoch, Next, Created and Who.
@@ -25,17 +25,20 @@ func (o *Takeover) Asks() ([]Ask, error) {
 	if asks := o.Tail.Asks(); len(asks) > 0 || o.Done() {
 		return asks, nil
 	}
-	s := o.seal
-	s.Seq, s.Trim = o.End(), o.Begin()
-	data, err := s.Encode()
+	o.seal.Seq, o.seal.Trim = o.End(), o.Begin()
+	data, err := o.seal.Encode()
 	if err != nil {
 		return nil, err
 	}
-	return []Ask{{Op: Create, Name: format.ObjectName(s.Epoch, s.Seq), Data: data}}, nil
+	return []Ask{{Op: Create, Name: format.ObjectName(o.seal.Epoch, o.seal.Seq), Data: data}}, nil
 }
 
 // Answered takes the outcome of the Create. After Unknown it is asked for again.
 func (o *Takeover) Answered(outcome Outcome) {
+	if outcome == Created { // it need not be read
+		s := o.seal
+		o.Read(s.Seq, &format.Entry{Seal: &s})
+	}
 	if outcome != Unknown {
 		o.Again()
 	}
