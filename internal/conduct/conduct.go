@@ -24,6 +24,7 @@ import (
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/volume"
 	"github.com/multidb-go/multidb/internal/worker"
+	"github.com/superfly/ltx"
 )
 
 // ErrInUse: somebody has what is to be used by another, or alone.
@@ -218,11 +219,11 @@ func (j *job) Settled(r *replicate.Report) {
 	if r.Replaced {
 		c.fleet.Replaced(&j.Run, r, fsid.OrZero(e.Path()))
 	}
-	c.fleet.Settled(&j.Run, r)
 	answer := r.Err
 	if answer == nil && r.Drained && c.fleet.Awaited(&j.Run) {
 		answer = c.strayed(e)
 	}
+	c.fleet.Settled(&j.Run, r, answer)
 	if r.Err != nil || r.Drained {
 		c.fleet.Answer(&j.Run, r, answer)
 	}
@@ -264,6 +265,14 @@ func (c *Conductor) strayed(e *fleet.Entry) error {
 		return nil // it is in its place (again); or there is none, and the run has failed
 	}
 	return fmt.Errorf("%w: it was leased while another file was put at %s; what was committed through that lease since is in the file that was there, and at no replica. Evict it before its file is exchanged", ErrInUse, e.Path())
+}
+
+// Durable notes that what a client has taken of the database with a prefix is durable up to
+// a transaction; see fleet.Durable.
+func (c *Conductor) Durable(prefix string, txid ltx.TXID, err error) {
+	for _, lag := range c.fleet.Durable(prefix, txid, err) {
+		c.cfg.Lag.Observe(lag, c.cfg.Now())
+	}
 }
 
 // Look has a database run if its files changed. A scan finds out what became of one that

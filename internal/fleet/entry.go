@@ -135,6 +135,7 @@ func (f *Fleet) removeLocked(e *Entry) {
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	f.failWaitersLocked(e, registry.ErrNotFound)
+	f.dropQueuedLocked(e, registry.ErrNotFound)
 	if !e.item.Running() { // else its run does it
 		f.endOrderLocked(e, f.orders[e], registry.ErrNotFound)
 	}

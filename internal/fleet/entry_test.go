@@ -69,7 +69,7 @@ func (r *rig) run(t *testing.T, e *Entry, rep replicate.Report) {
 	t.Helper()
 	run := r.begin(t, e)
 	rep.Started = run.Started()
-	r.Settled(run, &rep)
+	r.Settled(run, &rep, nil)
 	if rep.Err != nil || rep.Drained {
 		r.Answer(run, &rep, rep.Err)
 	}

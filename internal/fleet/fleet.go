@@ -71,6 +71,7 @@ type Fleet struct {
 	orders  map[*Entry]*Order            // for the next run
 	backlog map[*Entry]replicate.Backlog // of those of which the replica lacks something
 	strays  map[*Entry]fsid.ID           // the file of a lease that was released when it was no longer theirs
+	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
 
 	deferred int     // entries with a change that is left local on purpose
 	failing  []int64 // entries by the kind of the error that they have now
@@ -97,6 +98,7 @@ func New(cfg Config) *Fleet {
 		orders:  map[*Entry]*Order{},
 		backlog: map[*Entry]replicate.Backlog{},
 		strays:  map[*Entry]fsid.ID{},
+		queued:  map[*Entry]*queued{},
 		failing: make([]int64, cfg.Reasons),
 		totals:  Totals{Failures: make([]int64, cfg.Reasons)},
 	}
@@ -245,5 +247,5 @@ func (f *Fleet) Len() int {
 func (f *Fleet) Kept() (kept, absent int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays), f.absent.Len()
+	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays) + len(f.queued), f.absent.Len()
 }

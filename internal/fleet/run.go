@@ -121,16 +121,20 @@ func (f *Fleet) Progress(r *Run, rep *replicate.Report) {
 	f.setBacklogLocked(e, rep)
 }
 
-// Settled notes what came of shipping, before anybody is answered.
-func (f *Fleet) Settled(r *Run, rep *replicate.Report) {
+// Settled notes what came of shipping, before anybody is answered. Where it is not durable
+// yet, the callers of Sync that wait for the run are answered when it is, unless stray says
+// what to answer now.
+func (f *Fleet) Settled(r *Run, rep *replicate.Report, stray error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reportedLocked(r.Entry, rep)
-	if rep.Err == nil && rep.Drained {
-		f.syncedLocked(r, rep)
-	}
-	if rep.Err != nil {
+	switch {
+	case rep.Err != nil:
 		f.failedLocked(r, rep, rep.Err)
+	case rep.Drained && rep.Captured != 0:
+		f.queuedLocked(r, rep, stray == nil)
+	case rep.Drained:
+		f.syncedLocked(r, rep)
 	}
 }
 
@@ -300,6 +304,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		e.poolClosed = true
 	}
 	f.healthLocked(r, rep)
+	f.unfinishedLocked(r, rep)
 	rep.Outcome.Err = rep.Err
 	if rep.Outcome.Stop {
 		rep.Outcome.Err = nil
@@ -339,7 +344,10 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 // healthLocked takes over from a report how the database is replicated.
 func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	e, h := r.Entry, &r.Entry.health
-	h.txid, h.walSize = rep.Position.TXID, rep.WALSize
+	h.walSize = rep.WALSize
+	if rep.Captured == 0 || rep.Position.TXID > h.txid { // else more may be durable since it was asked
+		h.txid = rep.Position.TXID
+	}
 	f.setBacklogLocked(e, rep)
 	switch {
 	case rep.Deferred:
@@ -351,7 +359,7 @@ func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	if failure == nil {
 		failure = rep.Maintenance
 	}
-	if failure == nil && (rep.Drained || rep.MayDefer) && h.err != nil {
+	if failure == nil && rep.Captured == 0 && (rep.Drained || rep.MayDefer) && h.err != nil {
 		f.recoveredLocked(e)
 	}
 	f.failedLocked(r, rep, failure)

@@ -79,7 +79,7 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 	switch _, stray := f.strays[e]; {
 	case e.reg.Removed:
 		return false
-	case e.item.Running() || stray:
+	case e.item.Running() || stray || f.queued[e] != nil:
 		return true // and owns what is known of it
 	}
 	known := e.peekLocked()

@@ -30,7 +30,7 @@ func TestAWriteIsNeedlessOnlyToADatabaseThatIsLookedAtAnyway(t *testing.T) {
 	e.reg.Held = 0
 	run = r.begin(t, e)
 	failed := replicate.Report{Err: errBroken}
-	r.Settled(run, &failed)
+	r.Settled(run, &failed, nil)
 	r.Finish(run, &failed)
 	check(false, "failing")
 	r.run(t, e, replicate.Report{Drained: true})

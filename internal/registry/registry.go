@@ -109,6 +109,9 @@ func (r *Registry[V]) Get(id string) *V { return r.byID.Get(id) }
 // ByFile returns the database that has a file; nil if none is known.
 func (r *Registry[V]) ByFile(file fsid.ID) *V { return r.byFile.Get(file) }
 
+// ByPrefix returns the database that has a prefix at the replica; nil if none has.
+func (r *Registry[V]) ByPrefix(prefix string) *V { return r.byPrefix.Get(Prefix{head: prefix}) }
+
 // All returns the databases, in no order. The registry must not be changed meanwhile.
 func (r *Registry[V]) All() iter.Seq[*V] { return r.byID.All() }
 

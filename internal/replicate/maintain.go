@@ -108,7 +108,9 @@ func (x *run) activate(ctx context.Context) error {
 	a := &active{}
 	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, EndSeen: st.db.EndSeen}
 	a.inv.UseCache(x.cfg.Cache)
-	db.OnWrite = a.inv.Wrote
+	if a.deferred, _ = client.(Deferred); a.deferred == nil {
+		db.OnWrite = a.inv.Wrote
+	}
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)
 	}

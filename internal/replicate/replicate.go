@@ -170,6 +170,9 @@ type Report struct {
 	WALSize int64      // of the log in bytes, when it was last looked at
 	// Position is how far the replica has come.
 	Position ship.State
+	// Captured is the last transaction that a Deferred client has taken; zero if all that
+	// it has taken is durable. Drained means then that nothing is left to take.
+	Captured ltx.TXID
 
 	Exchanged bool      // another file than the one that was shipped is at the path
 	Pending   bool      // there was something to ship

@@ -36,8 +36,9 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	x.in, x.st = in, st
 	x.r.Started, x.r.MayDefer = p.cfg.Now(), in.MayDefer
 	st.db.Path = in.Path
+	st.settle()
 	x.do(ctx)
-	x.r.Position = st.db.State
+	x.r.Position, x.r.Captured = st.Position(), st.Captured()
 	r := x.r
 	*x = run{Replicator: p}
 	p.runs.Put(x)
@@ -45,11 +46,20 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 }
 
 func (x *run) do(ctx context.Context) {
+	if txid := x.st.Captured(); txid != 0 && x.in.Order != OrderNone {
+		// An order begins at what is durable.
+		if x.r.Err = x.st.active.deferred.Await(ctx, txid); x.r.Err != nil {
+			x.in.Caller.Settled(&x.r)
+			return
+		}
+		x.st.settle()
+	}
 	x.ship(ctx)
 	if x.r.Err == nil && x.r.Drained && x.in.Asked && x.cfg.Replicated {
 		x.r.Err = x.flush()
 	}
-	x.r.Position = x.st.db.State
+	x.st.settle()
+	x.r.Position, x.r.Captured = x.st.Position(), x.st.Captured()
 	x.in.Caller.Settled(&x.r)
 	if x.handsOver() {
 		x.handOver(ctx)
@@ -60,8 +70,8 @@ func (x *run) do(ctx context.Context) {
 		// No maintenance: it would activate the database again, after handOver has made
 		// the next run compare it with the replica.
 		x.r.Outcome.Demoted = x.in.Demote
-	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop {
-		x.r.Err = x.maintain(ctx)
+	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop && x.r.Captured == 0 {
+		x.r.Err = x.maintain(ctx) // what is not durable is nothing to compact, or to cut a log for
 	}
 	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
 		x.r.Exchanged = true // during this run
@@ -72,7 +82,7 @@ func (x *run) do(ctx context.Context) {
 		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
-		if x.r.Err == nil && x.r.Maintenance == nil && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
+		if x.r.Err == nil && x.r.Maintenance == nil && x.r.Captured == 0 && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
 			x.deactivate()
 		}
 	}
@@ -258,6 +268,9 @@ func (x *run) shipNew(ctx context.Context) error {
 			return nil
 		} else if err != nil {
 			return err
+		}
+		if db.State.TXID != old.TXID {
+			x.st.capture(old)
 		}
 		x.r.Shipped += res.Txns
 		if res.Rule == ship.RuleResync {

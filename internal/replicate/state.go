@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"time"
@@ -20,8 +21,13 @@ type State struct {
 	// db.State is the position: the last state that the replica acknowledged. db.EndSeen
 	// is kept with it. The client and the functions in db are set only while the database
 	// is active.
-	db             ship.DB
-	active         *active    // nil: at rest
+	db     ship.DB
+	active *active // nil: at rest
+	// Where the client is Deferred, db.State is what it has taken, and captured are the
+	// states of the files that are not durable yet, in order. durable is the state before
+	// the first of them, as long as there is one. A database with captured states is active.
+	captured       []ship.State
+	durable        ship.State
 	files          fsid.Files // what stat said before the last run that found everything shipped
 	clean          bool       // if the files still look like that, nothing was written since
 	checkpointed   walPoint   // where the last complete checkpoint was made
@@ -66,13 +72,67 @@ type State struct {
 // active is what only an active database has.
 type active struct {
 	inv            levels.Inventory
-	due            bool // compaction or a snapshot was due in an earlier run and is not done
-	snapshotNeeded bool // without a new snapshot, the replica cannot be restored
+	due            bool     // compaction or a snapshot was due in an earlier run and is not done
+	snapshotNeeded bool     // without a new snapshot, the replica cannot be restored
+	deferred       Deferred // nil: what the client has written is durable
+}
+
+// Deferred is an optional interface of a database's client: it takes files of level 0 in
+// their order, and knows only later that they are durable. Safe for concurrent use.
+type Deferred interface {
+	// Durable returns the last transaction that is durable of those that were taken; zero:
+	// none was taken yet.
+	Durable() ltx.TXID
+	// Await waits until a transaction that was taken is durable.
+	Await(ctx context.Context, txid ltx.TXID) error
 }
 
 // Position returns the last state that the replica acknowledged. Like all methods it may be
 // called only by the owner of the State.
-func (st *State) Position() ship.State { return st.db.State }
+func (st *State) Position() ship.State {
+	if len(st.captured) > 0 {
+		return st.durable
+	}
+	return st.db.State
+}
+
+// Captured is the last transaction that the client has taken; zero if it is durable.
+func (st *State) Captured() ltx.TXID {
+	if len(st.captured) == 0 {
+		return 0
+	}
+	return st.db.State.TXID
+}
+
+// settle moves the position on to what is durable by now.
+func (st *State) settle() {
+	if len(st.captured) == 0 {
+		return
+	}
+	last := st.active.deferred.Durable()
+	n := 0
+	for n < len(st.captured) && st.captured[n].TXID <= last {
+		st.durable = st.captured[n]
+		n++
+	}
+	if n == len(st.captured) {
+		st.captured = nil
+	} else {
+		st.captured = st.captured[n:]
+	}
+	st.unrecorded = st.unrecorded || n > 0
+}
+
+// capture notes that the client has taken a file, after which the state is what it is now.
+func (st *State) capture(before ship.State) {
+	if st.active.deferred == nil {
+		return
+	}
+	if len(st.captured) == 0 {
+		st.durable = before
+	}
+	st.captured = append(st.captured, st.db.State)
+}
 
 // AtRest reports whether Pack keeps everything, and the catalog has it too.
 func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
@@ -121,7 +181,7 @@ type Record struct {
 
 // Record returns what the catalog is to keep. From then on Unrecorded takes it as kept.
 func (st *State) Record() Record {
-	rec := Record{Position: st.db.State, Inventory: st.inventory}
+	rec := Record{Position: st.Position(), Inventory: st.inventory}
 	st.recorded, st.unrecorded = time.Time{}, false
 	if !st.young && !st.modTime.IsZero() {
 		rec.ModTime, st.recorded = st.modTime, st.modTime
@@ -153,7 +213,7 @@ func (st *State) Remains() (Remains, bool) {
 	if st.db.State.TXID == 0 {
 		return Remains{}, false
 	}
-	r := Remains{st.db.State, st.inventory, st.db.EndSeen}
+	r := Remains{st.Position(), st.inventory, st.db.EndSeen}
 	if st.active != nil {
 		var err error
 		if r.Inventory, err = st.active.inv.AppendBinary(nil); err != nil {

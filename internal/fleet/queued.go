@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"errors"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/schedule"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+// queued is what a client that acknowledges later (replicate.Deferred) has taken of a
+// database, and is not durable yet.
+type queued struct {
+	pledges []pledge // in the order of their transactions
+	again   bool     // a run is wanted when all is durable: what it had to do could not be done
+}
+
+// pledge is what one run has left to be answered when a transaction is durable.
+type pledge struct {
+	txid    ltx.TXID
+	began   moment    // of the run: what was committed until then is in it
+	written time.Time // when the files were written that it has read
+	waiters *waiter
+}
+
+// queuedLocked notes that a run has handed over everything that there was, and leaves its
+// callers of Sync to be answered when that is durable.
+func (f *Fleet) queuedLocked(r *Run, rep *replicate.Report, keep bool) {
+	e := r.Entry
+	q := f.queued[e]
+	if q == nil {
+		q = &queued{}
+		f.queued[e] = q
+	}
+	p := pledge{txid: rep.Captured, began: f.moment(rep.Started), written: rep.Files.ModTime()}
+	if keep {
+		p.waiters, r.waiters = r.waiters, nil
+	}
+	if n := len(q.pledges); n > 0 && q.pledges[n-1].txid == p.txid { // nothing new was taken
+		last := &q.pledges[n-1]
+		last.began, last.waiters = p.began, last.waiters.join(p.waiters)
+		return
+	}
+	q.pledges = append(q.pledges, p)
+}
+
+// Durable notes that what a client has taken of the database with a prefix is durable up to
+// a transaction, and answers those who wait for it. lags are how long the commits of each
+// run took that are durable now. err: this process will never know them to be durable; the
+// database is fenced if that is ship.ErrFenced.
+func (f *Fleet) Durable(prefix string, txid ltx.TXID, err error) (lags []time.Duration) {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e := f.reg.ByPrefix(prefix)
+	if e == nil {
+		return nil
+	}
+	if err != nil {
+		f.lostLocked(e, err)
+		return nil
+	}
+	return f.durableLocked(e, txid, now)
+}
+
+func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []time.Duration) {
+	q, h := f.queued[e], &e.health
+	if q == nil {
+		return nil
+	}
+	for len(q.pledges) > 0 && q.pledges[0].txid <= txid {
+		p := q.pledges[0]
+		q.pledges = q.pledges[1:]
+		h.txid = max(h.txid, p.txid)
+		h.syncedAt, h.dirtySince = p.began, p.began
+		p.waiters.answer(Synced{TXID: p.txid})
+		lags = append(lags, now.Sub(p.written))
+	}
+	if len(q.pledges) > 0 {
+		return lags
+	}
+	delete(f.queued, e)
+	h.dirtySince = 0
+	delete(f.backlog, e)
+	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance {
+		f.recoveredLocked(e)
+	}
+	if q.again {
+		f.schedule.Request(e.item, now)
+		f.cfg.Due()
+	}
+	return lags
+}
+
+// lostLocked answers everybody who waits for what will never be known to be durable.
+func (f *Fleet) lostLocked(e *Entry, err error) {
+	if errors.Is(err, ship.ErrFenced) && e.reg.Refused == nil {
+		e.reg.Refused = err
+		f.mu.Note(Event{Type: EventFenced, ID: e.ID(), Path: e.Path(), Op: "sync", Err: err})
+		f.setErrLocked(e, err)
+		f.countLocked(err)
+	}
+	f.dropQueuedLocked(e, err)
+}
+
+// dropQueuedLocked forgets what is queued of a database.
+func (f *Fleet) dropQueuedLocked(e *Entry, err error) {
+	q := f.queued[e]
+	if q == nil {
+		return
+	}
+	delete(f.queued, e)
+	for _, p := range q.pledges {
+		p.waiters.answer(Synced{Err: err})
+	}
+}
+
+// unfinishedLocked has a run follow that could not do what it had to because something was
+// not durable.
+func (f *Fleet) unfinishedLocked(r *Run, rep *replicate.Report) {
+	q := f.queued[r.Entry]
+	switch {
+	case q == nil:
+	case rep.Captured == 0: // it was acknowledged before it was noted
+		f.durableLocked(r.Entry, rep.Position.TXID, f.cfg.Now())
+	case r.Action == schedule.Demote || r.Entry.item.Tier() == schedule.Cold:
+		q.again = true
+	}
+}

@@ -1,0 +1,133 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/life"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/superfly/ltx"
+)
+
+// taken is the report of a run whose client has taken everything up to a transaction, of
+// which so much is durable.
+func taken(upTo, durable ltx.TXID) replicate.Report {
+	rep := replicate.Report{Drained: true, Pending: true, Captured: upTo, Shipped: 1}
+	rep.Position.TXID = durable
+	if upTo == durable {
+		rep.Captured = 0
+	}
+	return rep
+}
+
+// waiting reports whether a Sync has no answer yet.
+func waiting(c <-chan Synced) bool { return len(c) == 0 }
+
+func TestASyncIsAnsweredWhenTheLogIsDurableAndNotWhenItWasTaken(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	first := r.Sync(e)
+	r.run(t, e, taken(1, 0))
+	second := r.Sync(e)
+	r.run(t, e, taken(2, 0))
+	if !waiting(first) || !waiting(second) {
+		t.Fatal("answered before anything was durable")
+	}
+	if s := r.Status(e); s.TXID != 0 || !s.SyncedAt.IsZero() {
+		t.Errorf("taken, not durable: %+v", s)
+	}
+	r.now = r.now.Add(3 * time.Second)
+	r.Durable("replica/a", 1, nil)
+	if waiting(first) || !waiting(second) {
+		t.Error("the first transaction is durable, and no other")
+	} else if s := <-first; s.TXID != 1 || s.Err != nil {
+		t.Errorf("answered %+v", s)
+	}
+	if s := r.Status(e); s.TXID != 1 || s.Lag != 3*time.Second {
+		t.Errorf("half of it is durable: TXID %s, lag %v", s.TXID, s.Lag)
+	}
+	r.Durable("replica/a", 2, nil)
+	if s := <-second; s.TXID != 2 || s.Err != nil {
+		t.Errorf("answered %+v", s)
+	}
+	if s := r.Status(e); s.TXID != 2 || s.Lag != 0 || s.SyncedAt.IsZero() {
+		t.Errorf("all is durable: %+v", s)
+	}
+	if kept, _ := r.Kept(); kept != 3 { // its ID, file and prefix
+		t.Errorf("%d things are kept of a database at rest", kept)
+	}
+}
+
+// TestWhatIsDurableBeforeItWasNotedIsNotWaitedFor: the log may be faster than the run.
+func TestWhatIsDurableBeforeItWasNotedIsNotWaitedFor(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	done := r.Sync(e)
+	run := r.begin(t, e)
+	rep := taken(1, 0)
+	rep.Started = run.Started()
+	r.Durable("replica/a", 1, nil) // nothing is noted yet
+	r.Settled(run, &rep, nil)
+	r.Answer(run, &rep, nil)
+	if !waiting(done) {
+		t.Fatal("answered though the run does not know it to be durable")
+	}
+	rep = taken(1, 1) // it asks again at its end
+	rep.Started = run.Started()
+	r.Finish(run, &rep)
+	if waiting(done) {
+		t.Fatal("nobody answers any more")
+	} else if s := <-done; s.TXID != 1 || s.Err != nil {
+		t.Errorf("answered %+v", s)
+	}
+}
+
+// TestNobodyWaitsForWhatWillNeverBeDurable: a fence, a database that goes.
+func TestNobodyWaitsForWhatWillNeverBeDurable(t *testing.T) {
+	fence := fmt.Errorf("%w: another process has the log", ship.ErrFenced)
+	for what, end := range map[error]func(*rig, *Entry){
+		ship.ErrFenced:       func(r *rig, _ *Entry) { r.Durable("replica/a", 1, fence) },
+		life.ErrClosed:       func(r *rig, _ *Entry) { r.Durable("replica/a", 1, life.ErrClosed) },
+		registry.ErrNotFound: func(r *rig, e *Entry) { r.Remove(e, r.NextScan(), false) },
+	} {
+		r := newRig(t, nil)
+		e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+		done := r.Sync(e)
+		r.run(t, e, taken(1, 0))
+		end(r, e)
+		if waiting(done) {
+			t.Errorf("%v: nobody answers", what)
+		} else if s := <-done; !errors.Is(s.Err, what) {
+			t.Errorf("%v: answered %+v", what, s)
+		}
+		if what == ship.ErrFenced {
+			if s := <-r.Sync(e); !errors.Is(s.Err, ship.ErrFenced) {
+				t.Errorf("after the fence: %+v", s)
+			}
+		}
+	}
+}
+
+// TestARunFollowsThatWaitedForTheLog: a demotion is not done while something is on its way.
+func TestARunFollowsThatWaitedForTheLog(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	run := r.begin(t, e)
+	run.Action = 1 // a demotion
+	rep := taken(1, 0)
+	rep.Started = run.Started()
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	if _, _, ok := r.Next(r.now); ok {
+		t.Fatal("due before it is durable")
+	}
+	r.Durable("replica/a", 1, nil)
+	if due, _, ok := r.Next(r.now); !ok || due != e {
+		t.Error("no run follows")
+	}
+}
