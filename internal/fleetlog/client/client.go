@@ -40,8 +40,9 @@ type Config struct {
 type Log struct {
 	cfg Config
 
-	mu    sync.Mutex
-	tails map[string][]*tailFile // by prefix, in the order of their TXIDs
+	mu      sync.Mutex
+	tails   map[string][]*tailFile // by prefix, in the order of their TXIDs
+	waiting map[*tailFile][]chan error
 }
 
 // tailFile is a level 0 file that is not in its prefix.
@@ -61,7 +62,7 @@ func (f *tailFile) info() *ltx.FileInfo {
 }
 
 // New returns a Log without tails.
-func New(cfg Config) *Log { return &Log{cfg: cfg, tails: map[string][]*tailFile{}} }
+func New(cfg Config) *Log { return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}} }
 
 // Recover takes in what the logs that were taken over have, which may be in the prefixes
 // by now.
@@ -108,6 +109,7 @@ type Client struct {
 	litestream.ReplicaClient
 	log    *Log
 	prefix string
+	taken  ltx.TXID // the last that the log has taken of this client; guarded by Log.mu
 }
 
 // WriteLTXFile takes a file of level 0 into the log's queue, from which it goes out after
@@ -139,15 +141,58 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		l.drop(c.prefix, f)
 		return nil, err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c.taken = maxTXID
 	return f.info(), nil
+}
+
+// Durable returns the last transaction that is durable of those that the log has taken of
+// this client; zero: it has taken none.
+func (c *Client) Durable() ltx.TXID {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.tails[c.prefix] {
+		if !f.durable {
+			return min(f.min-1, c.taken)
+		}
+	}
+	return c.taken
+}
+
+// Await waits until a transaction that was taken is durable, and has the log written
+// sooner. The error says that this process will never know it to be, or is that of ctx.
+func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
+	l := c.log
+	done := make(chan error, 1)
+	l.mu.Lock()
+	i := slices.IndexFunc(l.tails[c.prefix], func(f *tailFile) bool { return f.max >= txid && !f.durable })
+	if i < 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	f := l.tails[c.prefix][i]
+	l.waiting[f] = append(l.waiting[f], done)
+	l.mu.Unlock()
+	l.cfg.Journal.Hurry()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // settled notes what became of a file.
 func (l *Log) settled(prefix string, f *tailFile, err error) {
-	if err == nil {
-		l.mu.Lock()
-		f.durable = true
-		l.mu.Unlock()
+	l.mu.Lock()
+	f.durable = err == nil
+	waiting := l.waiting[f]
+	delete(l.waiting, f)
+	l.mu.Unlock()
+	for _, done := range waiting {
+		done <- err
 	}
 	l.cfg.Durable(prefix, f.max, err)
 }

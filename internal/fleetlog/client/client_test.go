@@ -167,6 +167,10 @@ func TestATenantIsShippedThroughTheLogAndUnpackedAsOneFile(t *testing.T) {
 		te.commit()
 	}
 	last := te.db.State.TXID
+	client := te.db.Client.(*Client)
+	if err := client.Await(t.Context(), last); err != nil || client.Durable() != last {
+		t.Errorf("durable up to %s of %s: %v", client.Durable(), last, err)
+	}
 	w.await(te.prefix, last)
 	prefix := w.store.Client(te.prefix)
 	if files, size, durable := w.log.Tail(te.prefix); files != 30 || size == 0 || !durable {
