@@ -401,8 +401,11 @@ func testObjectListingLeft(t *objectsTest) {
 	// A listing can be made anew, also while another goes on.
 	listing := t.store.List(t.ctx, "", "")
 	n := 0
-	for range listing {
-		for range listing {
+	for _, err := range listing {
+		for _, inner := range listing {
+			if err = errors.Join(err, inner); err != nil {
+				t.Fatal(err)
+			}
 			n++
 		}
 	}
