@@ -28,7 +28,8 @@ var (
 //   - With file, a volume that is not mounted is read as empty and written to
 //     below its mount point: NewFileReplica detects that.
 //   - They implement neither FileLister nor MetadataStore, and there is no
-//     Check: wrong credentials show at the first sync.
+//     Check: wrong credentials show at the first sync. Nor are there
+//     ReplicaObjects, which have to be created only once.
 type URLReplica struct {
 	base     url.URL // Path not set
 	template *Template

@@ -13,8 +13,9 @@
 //
 // # Testing a backend
 //
-// [TestReplicaFactory] and [TestDiscoverer] are the conformance suites that
-// multidb's own backends pass. Call them from a test of the backend:
+// [TestReplicaFactory], [TestReplicaObjects] and [TestDiscoverer] are the
+// conformance suites that multidb's own backends pass. Call them from a test of
+// the backend:
 //
 //	func TestConformance(t *testing.T) {
 //		multidbtest.TestReplicaFactory(t, func(t *testing.T) multidb.ReplicaFactory {

@@ -1,5 +1,6 @@
 // Package store lists and restores from any store, whose clients may be able to do
-// more than litestream asks of them. It touches nothing but the clients that it is
+// more than litestream asks of them, and says what directories of plain objects can
+// do ([Objects]). It touches nothing but the clients that it is
 // given. The packages below it are the clients of one kind of store each.
 package store
 

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -389,5 +391,113 @@ func TestWithNoDeleteObjectsStay(t *testing.T) {
 	}
 	if got, _ := f.object(t, "log/1"); string(got) != "x" || c.Stats().Delete != 0 {
 		t.Errorf("it holds %q, %+v", got, c.Stats())
+	}
+}
+
+func TestAStoreThatDemandsAChecksumKeepsObjects(t *testing.T) {
+	f := newFakeS3(t)
+	c := newClient(t, f.config())
+	f.setFault(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if r.Method == http.MethodPut && r.Header.Get("Content-MD5") == "" {
+			status(w, r, 400, "InvalidRequest")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	o := mustObjects(t, c, "log")
+	for i, want := range []error{nil, fs.ErrExist} {
+		if err := o.Create(t.Context(), "1", []byte("x")); !errors.Is(err, want) {
+			t.Errorf("create %d: %v, want %v", i, err, want)
+		}
+	}
+	if s := c.Stats(); s.Put != 3 || s.Get != 0 {
+		t.Errorf("%+v, want three puts", s)
+	}
+}
+
+// TestOfCreatorsWhoseAnswersAreLostAtMostOneWins lets several race for each object over
+// a transport that loses requests and answers and throws in errors, before or after the
+// store has done what it was asked.
+func TestOfCreatorsWhoseAnswersAreLostAtMostOneWins(t *testing.T) {
+	f := newFakeS3(t)
+	raceOverAFaultyTransport(t, f.config(), "log", uint64(time.Now().UnixNano()), 60)
+}
+
+func raceOverAFaultyTransport(t *testing.T, cfg Config, dir string, seed uint64, rounds int) {
+	t.Helper()
+	t.Logf("seed %d", seed)
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 0))
+	cfg.MaxAttempts = 3
+	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+		return roundTrip(func(r *http.Request) (*http.Response, error) {
+			mu.Lock()
+			dice := random.IntN(10)
+			mu.Unlock()
+			if r.Method == http.MethodDelete || dice == 0 {
+				dice = 9 // one of ten and all that cleans up is left alone
+			}
+			if dice < 2 {
+				if r.Body != nil {
+					_ = r.Body.Close() // as a RoundTripper must
+				}
+				return nil, errors.New("the request is lost")
+			}
+			resp, err := next.RoundTrip(r)
+			if err != nil || dice > 5 {
+				return resp, err
+			}
+			if dice < 4 {
+				_ = resp.Body.Close() // the store has done it
+				return nil, errors.New("the answer is lost")
+			}
+			resp.StatusCode, resp.Status = http.StatusBadGateway, "502 Bad Gateway"
+			return resp, nil
+		})
+	}
+	const creators = 3
+	o := mustObjects(t, newClient(t, cfg), dir)
+	cfg.WrapTransport = nil
+	plain := mustObjects(t, newClient(t, cfg), dir)
+	var wg sync.WaitGroup
+	var won, refused, open atomic.Int64
+	for round := range rounds {
+		wg.Go(func() {
+			name := fmt.Sprintf("%04d", round)
+			var errs [creators]error
+			var racing sync.WaitGroup
+			for i := range errs {
+				racing.Go(func() { errs[i] = o.Create(t.Context(), name, fmt.Appendf(nil, "%d of creator %d", round, i)) })
+			}
+			racing.Wait()
+			var got []byte
+			rc, err := plain.Open(t.Context(), name, 0, 0)
+			if err == nil {
+				got, err = io.ReadAll(rc)
+				err = errors.Join(err, rc.Close())
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("read %s: %v", name, err)
+			}
+			for i, err := range errs {
+				mine := string(got) == fmt.Sprintf("%d of creator %d", round, i)
+				switch {
+				case err == nil:
+					if won.Add(1); !mine {
+						t.Errorf("%s: creator %d won, and it has %q", name, i, got)
+					}
+				case errors.Is(err, fs.ErrExist):
+					if refused.Add(1); mine || got == nil {
+						t.Errorf("%s: creator %d was refused, and it has %q", name, i, got)
+					}
+				default:
+					open.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() == 0 || refused.Load() == 0 || open.Load() == 0 {
+		t.Errorf("%d won, %d refused, %d open: the faults are too few or too many to show anything", won.Load(), refused.Load(), open.Load())
 	}
 }

@@ -192,3 +192,9 @@ func TestVersitygwIsChecked(t *testing.T) {
 		})
 	}
 }
+
+func TestVersitygwLetsAtMostOneCreatorWinWhateverIsLost(t *testing.T) {
+	cfg := versitygw(t)
+	p := versitygwPrefix(t, newClient(t, cfg)) // which it is emptied by
+	raceOverAFaultyTransport(t, cfg, p.root, rand.Uint64(), 60)
+}
