@@ -429,7 +429,8 @@ func raceOverAFaultyTransport(t *testing.T, cfg Config, dir string, seed uint64,
 	var mu sync.Mutex
 	random := rand.New(rand.NewPCG(seed, 0))
 	cfg.MaxAttempts = 3
-	cfg.WrapTransport = func(next http.RoundTripper) http.RoundTripper {
+	faulty := newClient(t, cfg)
+	faulty.through = func(next http.RoundTripper) http.RoundTripper {
 		return roundTrip(func(r *http.Request) (*http.Response, error) {
 			mu.Lock()
 			dice := random.IntN(10)
@@ -456,8 +457,7 @@ func raceOverAFaultyTransport(t *testing.T, cfg Config, dir string, seed uint64,
 		})
 	}
 	const creators = 3
-	o := mustObjects(t, newClient(t, cfg), dir)
-	cfg.WrapTransport = nil
+	o := mustObjects(t, faulty, dir)
 	plain := mustObjects(t, newClient(t, cfg), dir)
 	var wg sync.WaitGroup
 	var won, refused, open atomic.Int64
