@@ -32,8 +32,9 @@ type Config struct {
 	Journal *journal.Journal
 	Objects store.Objects // the directory of the fleet log
 	// Durable is called when a tenant's transactions up to txid are durable, or, with an
-	// error, when this process will never know them to be. No lock is held.
-	Durable func(prefix string, txid ltx.TXID, err error)
+	// error, when this process will never know them to be. No lock is held. The tenant is
+	// what Client was told.
+	Durable func(tenant string, txid ltx.TXID, err error)
 }
 
 // Log is the tails of all tenants.
@@ -43,6 +44,7 @@ type Log struct {
 	mu      sync.Mutex
 	tails   map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting map[*tailFile][]chan error
+	ready   bool // the tails of the logs that were taken over are known
 }
 
 // tailFile is a level 0 file that is not in its prefix.
@@ -64,11 +66,25 @@ func (f *tailFile) info() *ltx.FileInfo {
 // New returns a Log without tails.
 func New(cfg Config) *Log { return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}} }
 
-// Recover takes in what the logs that were taken over have, which may be in the prefixes
-// by now.
-func (l *Log) Recover(logs []*format.Log) {
+// begin makes known what the logs have that were taken over, some of which may be in the
+// prefixes by now. Nothing may be read or written of a tenant before.
+func (l *Log) begin(ctx context.Context) error {
+	l.mu.Lock()
+	ready := l.ready
+	l.mu.Unlock()
+	if ready {
+		return nil
+	}
+	logs, err := l.cfg.Journal.Join(ctx)
+	if err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.ready {
+		return nil
+	}
+	l.ready = true
 	for _, log := range logs {
 		for _, r := range log.Records {
 			f := &tailFile{
@@ -84,6 +100,7 @@ func (l *Log) Recover(logs []*format.Log) {
 	for _, tail := range l.tails {
 		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
 	}
+	return nil
 }
 
 // Tail is how many files of a tenant, of how many bytes, its prefix lacks, and whether all
@@ -98,9 +115,10 @@ func (l *Log) Tail(prefix string) (files int, size int64, durable bool) {
 	return files, size, durable
 }
 
-// Client returns the client of a prefix: inner, with the log in front of it.
-func (l *Log) Client(prefix string, inner litestream.ReplicaClient) *Client {
-	return &Client{ReplicaClient: inner, log: l, prefix: prefix}
+// Client returns the client of a prefix: inner, with the log in front of it. Durable gets
+// tenant.
+func (l *Log) Client(tenant, prefix string, inner litestream.ReplicaClient) *Client {
+	return &Client{ReplicaClient: inner, log: l, tenant: tenant, prefix: prefix}
 }
 
 // Client is a prefix with the log in front of it. What it lists and reads of level 0 may
@@ -108,6 +126,7 @@ func (l *Log) Client(prefix string, inner litestream.ReplicaClient) *Client {
 type Client struct {
 	litestream.ReplicaClient
 	log    *Log
+	tenant string
 	prefix string
 	taken  ltx.TXID // the last that the log has taken of this client; guarded by Log.mu
 }
@@ -117,6 +136,9 @@ type Client struct {
 func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level != 0 {
 		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+	}
+	if err := c.log.begin(ctx); err != nil {
+		return nil, err
 	}
 	data, err := io.ReadAll(r)
 	if err != nil {
@@ -137,7 +159,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	}
 	l.tails[c.prefix] = append(tail, f) // before it may be durable
 	l.mu.Unlock()
-	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(err error) { l.settled(c.prefix, f, err) }); err != nil {
+	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(err error) { l.settled(c.tenant, f, err) }); err != nil {
 		l.drop(c.prefix, f)
 		return nil, err
 	}
@@ -185,7 +207,7 @@ func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 }
 
 // settled notes what became of a file.
-func (l *Log) settled(prefix string, f *tailFile, err error) {
+func (l *Log) settled(tenant string, f *tailFile, err error) {
 	l.mu.Lock()
 	f.durable = err == nil
 	waiting := l.waiting[f]
@@ -194,7 +216,7 @@ func (l *Log) settled(prefix string, f *tailFile, err error) {
 	for _, done := range waiting {
 		done <- err
 	}
-	l.cfg.Durable(prefix, f.max, err)
+	l.cfg.Durable(tenant, f.max, err)
 }
 
 // drop forgets a file that the log has not taken.
@@ -216,6 +238,9 @@ func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMeta
 	if level != 0 {
 		return c.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
 	}
+	if err := c.log.begin(ctx); err != nil {
+		return nil, err
+	}
 	tail := c.log.tail(c.prefix) // first: what is unpacked meanwhile is in both, not in neither (M2)
 	itr, err := c.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
 	if err != nil {
@@ -234,6 +259,9 @@ func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMeta
 
 // AllLTXFiles lists all levels, and the tail behind level 0.
 func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+	if err := c.log.begin(ctx); err != nil {
+		return nil, err
+	}
 	tail := c.log.tail(c.prefix)
 	all, err := store.Files(ctx, c.ReplicaClient, useMetadata)
 	if err != nil {
@@ -264,6 +292,9 @@ func behind(prefix []*ltx.FileInfo, tail []*tailFile, seek ltx.TXID) []*ltx.File
 // OpenLTXFile opens a file of the tail, or of the prefix.
 func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
 	if level == 0 {
+		if err := c.log.begin(ctx); err != nil {
+			return nil, err
+		}
 		for _, f := range c.log.tail(c.prefix) {
 			if f.min == minTXID && f.max == maxTXID {
 				return c.log.open(ctx, f, offset, size)
@@ -294,10 +325,24 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 // acknowledged.
 var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
 
+// Unpack writes the tail to the prefix; see Log.Unpack.
+func (c *Client) Unpack(ctx context.Context) (*ltx.FileInfo, error) {
+	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)
+}
+
+// Tail is how many files, of how many bytes, the prefix lacks.
+func (c *Client) Tail() (files int, size int64) {
+	files, size, _ = c.log.Tail(c.prefix)
+	return files, size
+}
+
 // Unpack writes a tenant's tail to its prefix, as one file of level 0, and forgets it. info
 // is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
 // process that is fenced meanwhile would write another history.
 func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (info *ltx.FileInfo, err error) {
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
 	tail := l.tail(prefix)
 	if len(tail) == 0 {
 		return nil, nil

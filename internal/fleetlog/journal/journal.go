@@ -70,6 +70,8 @@ type Journal struct {
 	stats   Stats
 	tails   []*fleetlog.Tail // of the logs that were taken over
 	closing bool
+	wanted  bool          // somebody wants the log to begin, though there is no file
+	joined  chan struct{} // closed when it has begun
 }
 
 // write is a file that is not acknowledged.
@@ -113,7 +115,7 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{},
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}),
 	}
 	go j.run(ctx)
 	return j
@@ -142,6 +144,27 @@ func (j *Journal) Append(file format.File, done func(error)) error {
 	return nil
 }
 
+// Join begins the log, if it has not begun, and returns the objects of the logs that were
+// taken over: those that count, in their order. Before that nothing is known of what they
+// have that no prefix has.
+func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
+	j.mu.Lock()
+	j.wanted = true
+	j.poke()
+	j.mu.Unlock()
+	select {
+	case <-j.joined:
+		return j.takenOver(), nil
+	case <-j.done:
+		if err := j.Err(); err != nil {
+			return nil, err
+		}
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 // Hurry has what is queued written sooner.
 func (j *Journal) Hurry() {
 	j.mu.Lock()
@@ -166,9 +189,7 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
-// TakenOver are the objects of the logs that were taken over, which count, in their order.
-// There are none before the first file is durable.
-func (j *Journal) TakenOver() (logs []*format.Log) {
+func (j *Journal) takenOver() (logs []*format.Log) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, t := range j.tails {
@@ -241,7 +262,7 @@ func (j *Journal) write(ctx context.Context) error {
 func (j *Journal) await(ctx context.Context) error {
 	for {
 		j.mu.Lock()
-		some, closing := len(j.queue) > 0, j.closing
+		some, closing := len(j.queue) > 0 || j.wanted, j.closing
 		j.mu.Unlock()
 		if some {
 			return nil
@@ -277,6 +298,7 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			j.mu.Lock()
 			j.tails, j.stats.Epoch = tails, epoch
 			j.mu.Unlock()
+			close(j.joined)
 			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
