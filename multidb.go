@@ -11,17 +11,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fleetlog/client"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/lag"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
-	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store/identity"
@@ -48,7 +48,9 @@ type Manager struct {
 	cache     *levels.Cache      // nil: none
 	conductor *conduct.Conductor // works on the databases
 	opener    *opener.Opener     // opens them for the application
-	ctx       context.Context    // ends when Close has finished with everything
+	journal   *journal.Journal   // the fleet log; nil: none
+	fleetLog  *client.Log
+	ctx       context.Context // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too
 	joined    sync.WaitGroup     // the catalog's flusher
@@ -179,6 +181,11 @@ func (m *Manager) abandon() (err error) {
 	if m.opener != nil {
 		err = errors.Join(err, m.opener.Close(context.Background()))
 	}
+	if m.journal != nil {
+		ended, end := context.WithCancel(context.Background())
+		end()
+		err = errors.Join(err, m.journal.Close(ended))
+	}
 	return errors.Join(err, m.catalog.Abandon())
 }
 
@@ -219,13 +226,16 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
+		UnpackInterval: c.unpackInterval(), UnpackSize: unpackSize,
 	})
-	client := func(db registry.Database) (litestream.ReplicaClient, error) {
-		return c.replica.ReplicaClient(databaseOf(db))
+	if c.fleetLog != nil {
+		if err := m.openFleetLog(); err != nil {
+			return err
+		}
 	}
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
-		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: client, Prefix: c.prefix,
+		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix,
 		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
 	})
 	m.opener = opener.New(opener.Config{
@@ -233,7 +243,7 @@ func (m *Manager) build(ctx context.Context) error {
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		Check: c.integrity.depth(), Unchecked: c.integrity == IntegrityNone, SpoolDir: spool,
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
-		Locate: m.survey.Locate, Prefix: c.prefix, Client: client, Hook: c.hook(),
+		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
 	})
 	m.conductor.SetPool(m.opener)
@@ -338,6 +348,10 @@ func (m *Manager) close(ctx context.Context) error {
 	}
 	if l.Stage == life.Ship {
 		left := notDurable(m.conductor.Drain(ctx))
+		if m.journal != nil {
+			m.conductor.UnpackAll(ctx)
+			left = errors.Join(left, m.journal.Close(ctx))
+		}
 		if ctx.Err() != nil {
 			return late(left)
 		}

@@ -51,6 +51,7 @@ type config struct {
 	integrity   IntegrityCheck // of restoreOpen
 	openHook    func(context.Context, Database, *sql.DB) error
 
+	fleetLog          *FleetLogConfig // nil: every tenant writes to its own prefix
 	uploadConcurrency int
 	snapshotInterval  time.Duration
 	retention         time.Duration

@@ -52,6 +52,14 @@ func (c *Conductor) Undrained(cause error) (left []Unshipped) {
 	return left
 }
 
+// UnpackAll gives every prefix what its client has taken, in parallel. What fails stays in
+// the log, from where the next process goes on.
+func (c *Conductor) UnpackAll(ctx context.Context) {
+	_ = c.each(ctx, c.fleet.All(), func(e *fleet.Entry) {
+		_, _ = c.Perform(ctx, e, replicate.OrderUnpack)
+	})
+}
+
 // cutLogs cuts the logs of what is shipped, whose last run came before Drain. That one
 // stays is no error; that something new was found in it and could not be shipped is.
 func (c *Conductor) cutLogs(ctx context.Context) []Unshipped {

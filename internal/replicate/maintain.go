@@ -81,6 +81,9 @@ func (x *run) tidy(ctx context.Context) error {
 		if err := x.checkpoint(ctx); err != nil {
 			return err
 		}
+		if err := x.unpack(ctx); err != nil {
+			return err
+		}
 		if x.r.Shipped > 0 || a.due {
 			if err := x.compact(ctx, false); err != nil {
 				return err
@@ -116,7 +119,7 @@ func (x *run) activate(ctx context.Context) error {
 	}
 	if st.verified {
 		if err := a.inv.UnmarshalBinary(st.inventory); err == nil {
-			if a.inv.Len() == 0 {
+			if a.inv.Len() == 0 && a.deferred == nil {
 				db.Client = x.claimingClient(client)
 			}
 			st.db, st.active, st.inventory = db, a, nil
@@ -127,9 +130,9 @@ func (x *run) activate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(l.Files) == 0 {
+	if len(l.Files) == 0 && a.deferred == nil {
 		db.Client = x.claimingClient(client)
-	} else if err := x.checkClaim(ctx, client); err != nil {
+	} else if err := x.checkClaim(ctx, a.prefix(client)); err != nil {
 		return err
 	}
 	if err := x.cfg.Ship.Verify(ctx, &db, l); errors.Is(err, ship.ErrBehind) {
@@ -138,7 +141,15 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	a.inv.Reset(l.Files)
+	inPrefix := l.Files
+	if a.deferred != nil {
+		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
+			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
+				return fmt.Errorf("list the replica: %w", err)
+			}
+		}
+	}
+	a.inv.Reset(inPrefix)
 	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
 	if len(l.Files) > 0 && a.inv.Restorable() != nil {
 		a.snapshotNeeded, a.due = true, true
@@ -210,6 +221,39 @@ func (x *run) unverify() {
 func (x *run) wroteLast() bool {
 	o := x.st.db.State.Origin
 	return x.cfg.Mine(o.Node(), o.Session())
+}
+
+// unpack gives the prefix what the client has taken, where it is due: before the database
+// becomes cold, by an order, by time and by size.
+func (x *run) unpack(ctx context.Context) error {
+	a := x.st.active
+	if a.deferred == nil {
+		return nil
+	}
+	files, size := a.deferred.Tail()
+	if a.unpacked.IsZero() {
+		a.unpacked = x.r.Started
+	}
+	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack ||
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+	if files == 0 || !due {
+		return nil
+	}
+	if a.inv.Len() == 0 {
+		c := &claimer{ReplicaClient: a.deferred.Prefix(), id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
+		if err := c.claim(ctx); err != nil {
+			return err
+		}
+	}
+	info, err := a.deferred.Unpack(ctx)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if a.unpacked = x.r.Started; info != nil {
+		a.inv.Wrote(info, nil)
+		x.st.unrecorded, a.due = true, true
+	}
+	return nil
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is

@@ -68,6 +68,10 @@ type Config struct {
 	CheckpointPages   int           // a log of so many pages or more is checkpointed
 	MaxWALSize        int64         // in bytes; a longer log is cut even if it cannot be shipped
 
+	// UnpackInterval is how often the prefix of a hot database gets what a Deferred client
+	// has taken, and UnpackSize the size of a tail from which it gets it sooner, in bytes.
+	UnpackInterval time.Duration
+	UnpackSize     int64
 	// RestoreOnOpen: if another writer has gone on from the local file, and the file has
 	// nothing that the replica lacks, that is no error: the file is brought up to date
 	// when it is opened next.
@@ -107,6 +111,8 @@ const (
 	OrderHandOver
 	// OrderCut: cut the log, if all of it is at the replica.
 	OrderCut
+	// OrderUnpack: leave nothing with the client that the prefix lacks.
+	OrderUnpack
 )
 
 // Input is what a run begins with.

@@ -164,7 +164,7 @@ func (x *run) step(ctx context.Context) error {
 	}
 	x.r.WALSize = x.r.Files.WAL.Size
 	racy := x.r.Files.Racy(x.r.Started)
-	if st.clean && x.r.Files == st.files && (x.in.Order == OrderNone || x.in.Order == OrderCut || st.verified) {
+	if st.clean && x.r.Files == st.files && (x.in.Order == OrderNone || x.in.Order == OrderCut || x.in.Order == OrderUnpack || st.verified) {
 		x.r.Drained, x.quiet = true, true
 		x.r.Outcome.ModTime = st.modTime
 		return nil

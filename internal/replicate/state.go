@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -72,9 +73,18 @@ type State struct {
 // active is what only an active database has.
 type active struct {
 	inv            levels.Inventory
-	due            bool     // compaction or a snapshot was due in an earlier run and is not done
-	snapshotNeeded bool     // without a new snapshot, the replica cannot be restored
-	deferred       Deferred // nil: what the client has written is durable
+	due            bool      // compaction or a snapshot was due in an earlier run and is not done
+	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
+	deferred       Deferred  // nil: what the client has written is durable
+	unpacked       time.Time // when the tail was last unpacked, or began
+}
+
+// prefix is the client of the prefix alone.
+func (a *active) prefix(client litestream.ReplicaClient) litestream.ReplicaClient {
+	if a.deferred != nil {
+		return a.deferred.Prefix()
+	}
+	return client
 }
 
 // Deferred is an optional interface of a database's client: it takes files of level 0 in
@@ -85,6 +95,13 @@ type Deferred interface {
 	Durable() ltx.TXID
 	// Await waits until a transaction that was taken is durable.
 	Await(ctx context.Context, txid ltx.TXID) error
+	// Tail is how many files, of how many bytes, the client has taken that are not in the
+	// prefix, and Unpack writes them there, as one file; nil if there is none. All of it
+	// must be durable.
+	Tail() (files int, size int64)
+	Unpack(ctx context.Context) (*ltx.FileInfo, error)
+	// Prefix is the client of the prefix alone.
+	Prefix() litestream.ReplicaClient
 }
 
 // Position returns the last state that the replica acknowledged. Like all methods it may be

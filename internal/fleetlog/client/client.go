@@ -325,6 +325,9 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 // acknowledged.
 var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
 
+// Prefix is the client of the prefix alone.
+func (c *Client) Prefix() litestream.ReplicaClient { return c.ReplicaClient }
+
 // Unpack writes the tail to the prefix; see Log.Unpack.
 func (c *Client) Unpack(ctx context.Context) (*ltx.FileInfo, error) {
 	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)

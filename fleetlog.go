@@ -1,0 +1,95 @@
+package multidb
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/client"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/superfly/ltx"
+)
+
+// FleetLogConfig says where and how the changes of all tenants are written together.
+type FleetLogConfig struct {
+	// Path is the directory of the log at the replica, such as "fleet". Required.
+	Path string
+	// UnpackInterval is how often the prefix of a tenant that stays hot gets what the log
+	// has of it. Default 5 minutes.
+	UnpackInterval time.Duration
+}
+
+// unpackSize is the size of a tenant's tail from which it is unpacked sooner.
+const unpackSize = 8 << 20
+
+// WithFleetLog writes the changes of all tenants as one object each sync interval, instead
+// of one for each tenant. The replica must be a ReplicaObjects.
+func WithFleetLog(cfg FleetLogConfig) Option {
+	return func(c *config) error {
+		if cfg.Path == "" {
+			return invalid("WithFleetLog", "Path is empty; write a directory such as \"fleet\"")
+		}
+		cfg.UnpackInterval = cmp.Or(cfg.UnpackInterval, 5*time.Minute)
+		c.fleetLog = &cfg
+		return nil
+	}
+}
+
+// openFleetLog begins nothing: the first write does.
+func (m *Manager) openFleetLog() error {
+	c := &m.cfg
+	r, ok := c.replica.(ReplicaObjects)
+	if !ok {
+		return fmt.Errorf("%w: WithFleetLog: a %T keeps no plain objects", ErrInvalidOption, c.replica)
+	}
+	objects, err := r.Objects(c.fleetLog.Path)
+	if err != nil {
+		return fmt.Errorf("%w: WithFleetLog: %w", ErrInvalidOption, err)
+	}
+	inner, ok := objects.(objectStore)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	var life format.ID
+	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
+	m.journal = journal.New(journal.Config{Store: inner.Objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
+	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: inner.Objects, Durable: func(tenant string, txid ltx.TXID, err error) {
+		if errors.Is(err, fleetlog.ErrFenced) {
+			err = fmt.Errorf("%w: %w", ErrFenced, err)
+		}
+		m.conductor.Durable(tenant, txid, err)
+	}})
+	return nil
+}
+
+// client returns the client of a database's prefix, with the log in front of it if there is one.
+func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error) {
+	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
+	if err != nil || m.fleetLog == nil {
+		return inner, err
+	}
+	at := m.cfg.prefix(db)
+	if at.Err != nil {
+		return nil, at.Err
+	}
+	_, key, ok := strings.Cut(at.Path, "://")
+	if !ok {
+		key = at.Path
+	}
+	return m.fleetLog.Client(at.Path, strings.TrimPrefix(path.Clean("/"+key), "/"), inner), nil
+}
+
+func (c *config) unpackInterval() time.Duration {
+	if c.fleetLog == nil {
+		return 0
+	}
+	return c.fleetLog.UnpackInterval
+}
