@@ -56,6 +56,7 @@ type tailFile struct {
 	object   string
 	offset   int64
 	crc      uint32
+	place    journal.Place // of a durable one that this process has written
 	durable  bool
 }
 
@@ -64,7 +65,9 @@ func (f *tailFile) info() *ltx.FileInfo {
 }
 
 // New returns a Log without tails.
-func New(cfg Config) *Log { return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}} }
+func New(cfg Config) *Log {
+	return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}}
+}
 
 // begin makes known what the logs have that were taken over, some of which may be in the
 // prefixes by now. Nothing may be read or written of a tenant before.
@@ -159,7 +162,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	}
 	l.tails[c.prefix] = append(tail, f) // before it may be durable
 	l.mu.Unlock()
-	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(err error) { l.settled(c.tenant, f, err) }); err != nil {
+	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
 		l.drop(c.prefix, f)
 		return nil, err
 	}
@@ -207,9 +210,9 @@ func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 }
 
 // settled notes what became of a file.
-func (l *Log) settled(tenant string, f *tailFile, err error) {
+func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 	l.mu.Lock()
-	f.durable = err == nil
+	f.durable, f.place = err == nil, at
 	waiting := l.waiting[f]
 	delete(l.waiting, f)
 	l.mu.Unlock()
@@ -367,7 +370,13 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(f *tailFile) bool { return f.max <= last }) // what came meanwhile stays
+	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(f *tailFile) bool {
+		if f.max > last { // it came meanwhile
+			return false
+		}
+		l.cfg.Journal.Unpacked(f.place)
+		return true
+	})
 	if len(l.tails[prefix]) == 0 {
 		delete(l.tails, prefix)
 	}

@@ -68,6 +68,8 @@ type Journal struct {
 	hurry   bool                // somebody waits
 	err     error               // why nothing is taken any more
 	stats   Stats
+	keep    map[uint64]int   // by number: files of our objects that are not unpacked
+	packed  uint64           // below which there are none
 	tails   []*fleetlog.Tail // of the logs that were taken over
 	closing bool
 	wanted  bool          // somebody wants the log to begin, though there is no file
@@ -77,7 +79,13 @@ type Journal struct {
 // write is a file that is not acknowledged.
 type write struct {
 	file format.File
-	done func(error)
+	done func(Place, error)
+}
+
+// Place is where a file is that is durable.
+type Place struct {
+	Epoch, Seq uint64
+	Offset     int64 // in the object
 }
 
 // Stats is what a Journal did and has.
@@ -115,7 +123,7 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j
@@ -125,7 +133,7 @@ func New(cfg Config) *Journal {
 // came. done is called once, by another goroutine and with no lock held:
 // with nil when it is durable, and with fleetlog.ErrFenced, or ErrClosed, when this Journal
 // will never know it to be. The data must not change until then.
-func (j *Journal) Append(file format.File, done func(error)) error {
+func (j *Journal) Append(file format.File, done func(Place, error)) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	size := int64(len(file.Data))
@@ -162,6 +170,22 @@ func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
 		return nil, ErrClosed
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+}
+
+// Unpacked notes that a file that is durable is in its prefix too. The objects to come say
+// so, and those that nobody needs are deleted.
+func (j *Journal) Unpacked(at Place) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if at.Epoch != j.stats.Epoch {
+		return // of a log that was taken over
+	}
+	if j.keep[at.Seq]--; j.keep[at.Seq] <= 0 {
+		delete(j.keep, at.Seq)
+	}
+	for j.packed <= j.stats.Acked && j.keep[j.packed] == 0 {
+		j.packed++
 	}
 }
 
@@ -240,7 +264,7 @@ func (j *Journal) run(ctx context.Context) {
 	clear(j.unacked)
 	j.mu.Unlock()
 	for _, w := range left {
-		w.done(err)
+		w.done(Place{}, err)
 	}
 }
 

@@ -207,7 +207,7 @@ func TestFiveHundredThatHurryShareFewObjects(t *testing.T) {
 		began := time.Now()
 		for i := range 500 {
 			wg.Add(1)
-			if err := j.Append(file(fmt.Sprint("t", i), 1, 1000), func(err error) {
+			if err := j.Append(file(fmt.Sprint("t", i), 1, 1000), func(_ Place, err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -237,7 +237,7 @@ func TestOneObjectAnIntervalHoldsWhatCame(t *testing.T) {
 		j := life(b, 1, nil)
 		for second := range 10 {
 			for i := range 100 {
-				if err := j.Append(file(fmt.Sprint("t", i), uint64(second+1), 100), func(err error) {
+				if err := j.Append(file(fmt.Sprint("t", i), uint64(second+1), 100), func(_ Place, err error) {
 					if err != nil {
 						t.Error(err)
 					}
@@ -267,7 +267,7 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 		got := map[string][]uint64{}
 		for txid := range uint64(20) {
 			for _, tenant := range []string{"a", "b", "c"} {
-				if err := j.Append(file(tenant, txid+1, 100-80*int(txid%2)), func(err error) {
+				if err := j.Append(file(tenant, txid+1, 100-80*int(txid%2)), func(_ Place, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					if err != nil {
@@ -302,7 +302,7 @@ func TestWhatIsNotTakenIsBounded(t *testing.T) {
 		b.lose = 1
 		j := life(b, 1, func(c *Config) { c.MaxQueued = 1000 })
 		ends := make(chan error, 10)
-		if err := j.Append(file("a", 1, 900), func(err error) { ends <- err }); err != nil {
+		if err := j.Append(file("a", 1, 900), func(_ Place, err error) { ends <- err }); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.Append(file("b", 1, 200), nil); !errors.Is(err, ErrFull) {
@@ -347,7 +347,7 @@ func TestNothingThatWasAcknowledgedIsMissing(t *testing.T) {
 			write := func(j *Journal) {
 				txid++
 				c := commit{fmt.Sprint("t", rnd.IntN(5)), txid}
-				_ = j.Append(file(c.tenant, c.txid, 10), func(err error) { // one is refused where the log has ended
+				_ = j.Append(file(c.tenant, c.txid, 10), func(_ Place, err error) { // one is refused where the log has ended
 					mu.Lock()
 					defer mu.Unlock()
 					if err == nil {

@@ -134,9 +134,13 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	for _, w := range f.writes {
 		files = append(files, w.file)
 	}
+	l.mu.Lock()
+	packed := l.packed
+	l.mu.Unlock()
+	l.w.Unpacked(packed, packed)
 	began, err := l.w.Put(now.UnixMilli(), files, nil)
 	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
-		l.settle(f.writes, err)
+		l.settle(f.writes, nil, err)
 		return
 	}
 	f.Flight = began
@@ -194,14 +198,15 @@ func (l *loop) acknowledge() error {
 		for _, w := range f.writes {
 			l.stats.Bytes += int64(len(w.file.Data))
 		}
+		l.keep[log.Seq] = len(f.writes)
 		l.mu.Unlock()
-		l.settle(f.writes, nil)
+		l.settle(f.writes, log, nil)
 	}
 	return l.w.Err()
 }
 
-// settle answers for files.
-func (l *loop) settle(writes []*write, err error) {
+// settle answers for files, which are in an object if there is no error.
+func (l *loop) settle(writes []*write, log *format.Log, err error) {
 	l.mu.Lock()
 	for _, w := range writes {
 		delete(l.unacked, w)
@@ -209,6 +214,11 @@ func (l *loop) settle(writes []*write, err error) {
 	}
 	l.mu.Unlock()
 	for _, w := range writes {
-		w.done(err)
+		var at Place
+		if log != nil {
+			rec, _ := log.Find(w.file.Prefix)
+			at = Place{log.Epoch, log.Seq, rec.Offset}
+		}
+		w.done(at, err)
 	}
 }
