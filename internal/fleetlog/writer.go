@@ -149,6 +149,9 @@ func (w *Writer) Acknowledged() *format.Log {
 // Acknowledged, after all that was acknowledged before the end.
 func (w *Writer) Err() error { return w.err }
 
+// Epoch is whose log it is.
+func (w *Writer) Epoch() uint64 { return w.epoch }
+
 // Acked is the number of the last acknowledged object, or 0.
 func (w *Writer) Acked() uint64 { return w.acked }
 

@@ -46,6 +46,9 @@ type Config struct {
 	// MaxQueued bounds the bytes of files that are not acknowledged, under way or not.
 	// Default 64 MiB; at least one file is always taken.
 	MaxQueued int64
+	// Retention is for how long an object stays after it was acknowledged, though all of it
+	// is in the prefixes, for restores to a time. Default 1 h.
+	Retention time.Duration
 	// MaxPause is the longest pause between two attempts at the store. Default 15 s.
 	MaxPause time.Duration
 	Now      func() time.Time // default time.Now
@@ -108,6 +111,7 @@ func New(cfg Config) *Journal {
 	def(&cfg.Interval, time.Second)
 	def(&cfg.Soon, 100*time.Millisecond)
 	def(&cfg.MaxPause, 15*time.Second)
+	def(&cfg.Retention, time.Hour)
 	if cfg.MaxObject == 0 {
 		cfg.MaxObject = 16 << 20
 	}
@@ -277,7 +281,7 @@ func (j *Journal) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := &loop{Journal: j, w: w, answers: make(chan answer), flying: map[uint64]*flight{}}
+	l := &loop{Journal: j, w: w, answers: make(chan answer), flying: map[uint64]*flight{}, trim: 1, gone: 1}
 	defer l.land()
 	return l.run(ctx)
 }

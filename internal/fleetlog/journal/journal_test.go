@@ -296,6 +296,46 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 	})
 }
 
+// TestObjectsGoThatAreUnpackedAndOld and a reader begins behind them.
+func TestObjectsGoThatAreUnpackedAndOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		j := life(b, 1, func(c *Config) { c.Retention = time.Minute })
+		var mu sync.Mutex
+		var places []Place
+		for txid := range uint64(500) {
+			if err := j.Append(file("a", txid+1, 10), func(at Place, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				places = append(places, at)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			mu.Lock()
+			for len(places) > 0 && txid < 400 {
+				j.Unpacked(places[0])
+				places = places[1:]
+			}
+			mu.Unlock()
+		}
+		found := read(t, b)["a"]
+		b.mu.Lock()
+		objects := len(b.objects)
+		b.mu.Unlock()
+		if len(found) > 170 || found[0] < 300 || found[0] > 401 || found[len(found)-1] != 500 || objects > 300 {
+			t.Errorf("%d objects; a reader finds %d transactions, from %d to %d", objects, len(found), found[0], found[len(found)-1])
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWhatIsNotTakenIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket(1)

@@ -19,6 +19,9 @@ type loop struct {
 	answers chan answer
 	flying  map[uint64]*flight // by number
 	last    time.Time          // when the last object was begun
+	acked   []time.Time        // of the objects from trim on
+	trim    uint64             // below which objects are old enough to go
+	gone    uint64             // below which they were deleted, or are being deleted
 	wg      sync.WaitGroup     // the requests under way
 	cancel  context.CancelFunc
 }
@@ -66,7 +69,7 @@ func (l *loop) run(ctx context.Context) error {
 		select {
 		case a := <-l.answers:
 			l.answered(ctx, a)
-			if err := l.acknowledge(); err != nil {
+			if err := l.acknowledge(ctx); err != nil {
 				return err
 			}
 		case <-l.wake:
@@ -137,7 +140,10 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	l.mu.Lock()
 	packed := l.packed
 	l.mu.Unlock()
-	l.w.Unpacked(packed, packed)
+	for len(l.acked) > 0 && l.trim < packed && now.Sub(l.acked[0]) >= l.cfg.Retention {
+		l.acked, l.trim = l.acked[1:], l.trim+1
+	}
+	l.w.Unpacked(packed, l.trim)
 	began, err := l.w.Put(now.UnixMilli(), files, nil)
 	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
 		l.settle(f.writes, nil, err)
@@ -187,7 +193,7 @@ func (l *loop) answered(ctx context.Context, a answer) {
 }
 
 // acknowledge answers for the objects that are durable by now.
-func (l *loop) acknowledge() error {
+func (l *loop) acknowledge(ctx context.Context) error {
 	for log := l.w.Acknowledged(); log != nil; log = l.w.Acknowledged() {
 		f := l.flying[log.Seq]
 		delete(l.flying, log.Seq)
@@ -200,9 +206,32 @@ func (l *loop) acknowledge() error {
 		}
 		l.keep[log.Seq] = len(f.writes)
 		l.mu.Unlock()
+		l.acked = append(l.acked, l.cfg.Now())
 		l.settle(f.writes, log, nil)
 	}
+	l.delete(ctx)
 	return l.w.Err()
+}
+
+// deleted is how many objects one request deletes.
+const deleted = 1000
+
+// delete deletes objects that an acknowledged one says nobody needs (F4), up to the last
+// thousand at once. What a failure leaves is void, and is deleted with its log.
+func (l *loop) delete(ctx context.Context) {
+	to := l.w.Deletable()
+	if to < l.gone+deleted/10 {
+		return
+	}
+	var names []string
+	for ; l.gone < to && len(names) < deleted; l.gone++ {
+		names = append(names, format.ObjectName(l.w.Epoch(), l.gone))
+	}
+	l.wg.Go(func() {
+		if err := l.req.store.Delete(ctx, names...); err != nil && ctx.Err() == nil {
+			l.cfg.Logger.Warn("multidb: objects of the fleet log cannot be deleted", "first", names[0], "err", err)
+		}
+	})
 }
 
 // settle answers for files, which are in an object if there is no error.
