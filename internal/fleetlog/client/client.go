@@ -31,6 +31,9 @@ import (
 type Config struct {
 	Journal *journal.Journal
 	Objects store.Objects // the directory of the fleet log
+	// MaxMemory bounds the bytes of files that are kept in memory although they are durable:
+	// the others are read from their objects when they are unpacked. Default 64 MiB.
+	MaxMemory int64
 	// Durable is called when a tenant's transactions up to txid are durable, or, with an
 	// error, when this process will never know them to be. No lock is held. The tenant is
 	// what Client was told.
@@ -44,7 +47,9 @@ type Log struct {
 	mu      sync.Mutex
 	tails   map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting map[*tailFile][]chan error
-	ready   bool // the tails of the logs that were taken over are known
+	durable []*tailFile // those with their data, the oldest first; some are unpacked
+	memory  int64       // bytes of their data
+	ready   bool        // the tails of the logs that were taken over are known
 }
 
 // tailFile is a level 0 file that is not in its prefix.
@@ -66,6 +71,9 @@ func (f *tailFile) info() *ltx.FileInfo {
 
 // New returns a Log without tails.
 func New(cfg Config) *Log {
+	if cfg.MaxMemory == 0 {
+		cfg.MaxMemory = 64 << 20
+	}
 	return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}}
 }
 
@@ -212,7 +220,11 @@ func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 // settled notes what became of a file.
 func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 	l.mu.Lock()
-	f.durable, f.place = err == nil, at
+	if f.durable, f.place = err == nil, at; f.durable {
+		f.object, f.offset, f.crc = format.ObjectName(at.Epoch, at.Seq), at.Offset, format.Checksum(f.data)
+		l.durable, l.memory = append(l.durable, f), l.memory+f.size
+		l.shrinkLocked()
+	}
 	waiting := l.waiting[f]
 	delete(l.waiting, f)
 	l.mu.Unlock()
@@ -220,6 +232,23 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 		done <- err
 	}
 	l.cfg.Durable(tenant, f.max, err)
+}
+
+// shrinkLocked keeps the memory within its bound.
+func (l *Log) shrinkLocked() {
+	n := 0
+	for n < len(l.durable) && (l.memory > l.cfg.MaxMemory || l.durable[n].data == nil) {
+		l.forgetLocked(l.durable[n])
+		n++
+	}
+	l.durable = l.durable[n:]
+}
+
+// forgetLocked drops the data of a durable file of this process.
+func (l *Log) forgetLocked(f *tailFile) {
+	if f.data != nil {
+		f.data, l.memory = nil, l.memory-f.size
+	}
 }
 
 // drop forgets a file that the log has not taken.
@@ -230,10 +259,14 @@ func (l *Log) drop(prefix string, f *tailFile) {
 }
 
 // tail is a copy of a tenant's tail.
-func (l *Log) tail(prefix string) []*tailFile {
+func (l *Log) tail(prefix string) (tail []*tailFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return slices.Clone(l.tails[prefix])
+	for _, f := range l.tails[prefix] {
+		c := *f
+		tail = append(tail, &c)
+	}
+	return tail
 }
 
 // LTXFiles lists the prefix, and for level 0 the tail behind it.
@@ -375,6 +408,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return false
 		}
 		l.cfg.Journal.Unpacked(f.place)
+		l.forgetLocked(f)
 		return true
 	})
 	if len(l.tails[prefix]) == 0 {

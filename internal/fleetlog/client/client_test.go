@@ -31,15 +31,18 @@ type world struct {
 	objects *file.Objects
 	log     *Log
 	journal *journal.Journal
+	memory  int64
 
 	mu      sync.Mutex
 	durable map[string]ltx.TXID
 	changed chan struct{} // closed at each change of durable
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, 0) }
+
+func newWorldOf(t *testing.T, memory int64) *world {
 	t.Helper()
-	w := &world{t: t, store: file.New(t.TempDir()), durable: map[string]ltx.TXID{}, changed: make(chan struct{})}
+	w := &world{t: t, memory: memory, store: file.New(t.TempDir()), durable: map[string]ltx.TXID{}, changed: make(chan struct{})}
 	var err error
 	if w.objects, err = w.store.Objects("fleet"); err != nil {
 		t.Fatal(err)
@@ -52,7 +55,7 @@ func newWorld(t *testing.T) *world {
 // begin begins a process life.
 func (w *world) begin(n byte) {
 	w.journal = journal.New(journal.Config{Store: w.objects, Life: format.ID{n}, Node: "test", Interval: 20 * time.Millisecond, Soon: time.Millisecond})
-	w.log = New(Config{Journal: w.journal, Objects: w.objects, Durable: func(prefix string, txid ltx.TXID, err error) {
+	w.log = New(Config{Journal: w.journal, Objects: w.objects, MaxMemory: w.memory, Durable: func(prefix string, txid ltx.TXID, err error) {
 		if err != nil {
 			w.t.Errorf("%s to %s: %v", prefix, txid, err)
 		}
@@ -161,7 +164,13 @@ func (w *world) restored(client litestream.ReplicaClient, txid ltx.TXID) int {
 }
 
 func TestATenantIsShippedThroughTheLogAndUnpackedAsOneFile(t *testing.T) {
-	w := newWorld(t)
+	for name, memory := range map[string]int64{"from memory": 0, "from the objects": 1} {
+		t.Run(name, func(t *testing.T) { shipAndUnpack(t, newWorldOf(t, memory)) })
+	}
+}
+
+func shipAndUnpack(t *testing.T, w *world) {
+	t.Helper()
 	te := w.tenant("litestream/a")
 	for range 30 {
 		te.commit()
