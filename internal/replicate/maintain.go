@@ -113,6 +113,8 @@ func (x *run) activate(ctx context.Context) error {
 	a.inv.UseCache(x.cfg.Cache)
 	if a.deferred, _ = client.(Deferred); a.deferred == nil {
 		db.OnWrite = a.inv.Wrote
+	} else {
+		db.Fenced = true
 	}
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)

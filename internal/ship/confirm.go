@@ -20,7 +20,7 @@ const DefaultWindow = 150 * time.Second
 // writer may have created a file of that name and deleted it again. But nobody deletes such
 // a file within twice the window. DESIGN.md has the proof.
 func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
-	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window {
+	if db.Fenced || db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window {
 		return nil
 	}
 	return s.confirm(ctx, db, db.State.TXID)
@@ -30,7 +30,7 @@ func (s *Shipper) Confirm(ctx context.Context, db *DB) error {
 // the write took so long that another writer may have created a file of the same name and
 // deleted it again meanwhile, it lists the replica as Confirm does.
 func (s *Shipper) confirmLate(ctx context.Context, db *DB, txid ltx.TXID) error {
-	if db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window+s.cfg.Window/2 {
+	if db.Fenced || db.EndSeen != 0 && s.cfg.Boot()-db.EndSeen <= s.cfg.Window+s.cfg.Window/2 {
 		return nil
 	}
 	return s.confirm(ctx, db, txid)

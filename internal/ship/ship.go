@@ -170,6 +170,9 @@ type DB struct {
 	// EndSeen is when, by Config.Boot, the replica was last known to end at State; zero
 	// if it is not known to. See Confirm.
 	EndSeen time.Duration
+	// Fenced: the client refuses to write once another process has taken over, whatever the
+	// replica looked like before, so that Confirm need not look.
+	Fenced bool
 	// OnWrite, if set, is called for every file that the replica has acknowledged.
 	// data is the whole file, valid only during the call. It is nil if the file is
 	// not in memory, or if the replica may have stored another attempt's bytes.
