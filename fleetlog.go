@@ -2,6 +2,7 @@ package multidb
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -80,11 +81,30 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 	if at.Err != nil {
 		return nil, at.Err
 	}
-	_, key, ok := strings.Cut(at.Path, "://")
-	if !ok {
-		key = at.Path
+	return m.fleetLog.Client(at.Path, logKey(at.Path), inner), nil
+}
+
+// logKey is what the log calls a prefix: its path without the scheme.
+func logKey(prefix string) string {
+	if _, at, ok := strings.Cut(prefix, "://"); ok {
+		prefix = at
 	}
-	return m.fleetLog.Client(at.Path, strings.TrimPrefix(path.Clean("/"+key), "/"), inner), nil
+	return strings.TrimPrefix(path.Clean("/"+prefix), "/")
+}
+
+// closeFleetLog gives the prefixes what the log has, and ends it.
+func (m *Manager) closeFleetLog(ctx context.Context) error {
+	tails := map[string]bool{}
+	for _, prefix := range m.fleetLog.Prefixes() {
+		tails[prefix] = true
+	}
+	// What stays in the log is durable there, and the next process unpacks it.
+	if err := m.conductor.Unpack(ctx, func(prefix string) bool { return tails[logKey(prefix)] }); err != nil {
+		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", err)
+	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
+		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
+	}
+	return m.journal.Close(ctx)
 }
 
 func (c *config) unpackInterval() time.Duration {

@@ -349,8 +349,7 @@ func (m *Manager) close(ctx context.Context) error {
 	if l.Stage == life.Ship {
 		left := notDurable(m.conductor.Drain(ctx))
 		if m.journal != nil {
-			m.conductor.UnpackAll(ctx)
-			left = errors.Join(left, m.journal.Close(ctx))
+			left = errors.Join(left, m.closeFleetLog(ctx))
 		}
 		if ctx.Err() != nil {
 			return late(left)

@@ -3,8 +3,10 @@ package conduct
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,12 +54,20 @@ func (c *Conductor) Undrained(cause error) (left []Unshipped) {
 	return left
 }
 
-// UnpackAll gives every prefix what its client has taken, in parallel. What fails stays in
-// the log, from where the next process goes on.
-func (c *Conductor) UnpackAll(ctx context.Context) {
-	_ = c.each(ctx, c.fleet.All(), func(e *fleet.Entry) {
-		_, _ = c.Perform(ctx, e, replicate.OrderUnpack)
+// Unpack gives the prefixes for which has is true what their clients have taken, in
+// parallel. What fails stays in the log, from where the next process goes on.
+func (c *Conductor) Unpack(ctx context.Context, has func(prefix string) bool) error {
+	var mu sync.Mutex
+	var errs []error
+	all := slices.DeleteFunc(c.fleet.All(), func(e *fleet.Entry) bool { return !has(e.Identity().Prefix().String()) })
+	err := c.each(ctx, all, func(e *fleet.Entry) {
+		if _, err := c.Perform(ctx, e, replicate.OrderUnpack); err != nil {
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, fmt.Errorf("unpack %q: %w", e.ID(), err))
+		}
 	})
+	return errors.Join(append(errs, err)...)
 }
 
 // cutLogs cuts the logs of what is shipped, whose last run came before Drain. That one

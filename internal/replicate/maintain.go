@@ -77,6 +77,11 @@ func (x *run) mayCut() bool {
 // tidy does what a shipped database needs now and then: a checkpoint, compaction, a
 // snapshot, retention. Nobody waits for it, since Settled was called before.
 func (x *run) tidy(ctx context.Context) error {
+	if x.in.Order == OrderUnpack {
+		if err := x.activate(ctx); err != nil { // the tail may be of a log that was taken over
+			return err
+		}
+	}
 	if a := x.st.active; a != nil {
 		if err := x.checkpoint(ctx); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -112,6 +113,40 @@ func (l *Log) begin(ctx context.Context) error {
 		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
 	}
 	return nil
+}
+
+// Prefixes are those of the tenants that have a tail.
+func (l *Log) Prefixes() (all []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for prefix := range l.tails {
+		all = append(all, prefix)
+	}
+	return all
+}
+
+// FinishFormer finishes the logs that were taken over and of which no tail has a file any
+// more.
+func (l *Log) FinishFormer(ctx context.Context) error {
+	var errs []error
+	for _, epoch := range l.cfg.Journal.Former() {
+		if !l.holds(format.LogDir(epoch)) {
+			errs = append(errs, l.cfg.Journal.Finish(ctx, epoch))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holds reports whether a tail has a file in a directory.
+func (l *Log) holds(dir string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, tail := range l.tails {
+		if slices.ContainsFunc(tail, func(f *tailFile) bool { return strings.HasPrefix(f.object, dir) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // Tail is how many files of a tenant, of how many bytes, its prefix lacks, and whether all

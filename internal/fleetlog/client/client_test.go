@@ -248,6 +248,19 @@ func TestWhoTakesOverServesTheTail(t *testing.T) {
 			t.Errorf("%s: %d files are left in the tail", x.prefix, files)
 		}
 	}
+	if err := w.log.FinishFormer(t.Context()); err != nil {
+		t.Error(err)
+	}
+	var left []string
+	for o, err := range w.objects.List(t.Context(), format.LogDir(1), "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = append(left, o.Name)
+	}
+	if len(left) != 1 || len(w.journal.Former()) != 0 {
+		t.Errorf("of the former log there is still %q; its seal alone should be", left)
+	}
 }
 
 // TestNothingIsUnpackedThatIsNotDurable (F5).

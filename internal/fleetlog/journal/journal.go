@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -175,6 +176,53 @@ func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// Finish takes a log that was taken over out of the map, all of whose files are in their
+// prefixes, and deletes its objects (F8). Its seal stays.
+func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
+	var tail *fleetlog.Tail
+	j.mu.Lock()
+	for _, t := range j.tails {
+		if s := t.Seal(); s != nil && s.Epoch == epoch {
+			tail = t
+		}
+	}
+	j.mu.Unlock()
+	if tail == nil {
+		return fmt.Errorf("epoch %d was not taken over by this process", epoch)
+	}
+	_, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), nil, func(m *format.Map) error {
+		return fleetlog.Finish(m, epoch)
+	}))
+	if err != nil && !errors.Is(err, fleetlog.ErrMoved) {
+		return err
+	}
+	var names []string
+	for seq := tail.Begin(); seq < tail.End(); seq++ {
+		names = append(names, format.ObjectName(epoch, seq))
+	}
+	if len(names) > 0 {
+		if err := j.req.store.Delete(ctx, names...); err != nil {
+			return err
+		}
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool { return t == tail })
+	return nil
+}
+
+// Former are the epochs that were taken over and are not finished.
+func (j *Journal) Former() (epochs []uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.tails {
+		if s := t.Seal(); s != nil {
+			epochs = append(epochs, s.Epoch)
+		}
+	}
+	return epochs
 }
 
 // Unpacked notes that a file that is durable is in its prefix too. The objects to come say
