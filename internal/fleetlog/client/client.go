@@ -78,6 +78,19 @@ func New(cfg Config) *Log {
 	return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}}
 }
 
+// Read returns a Log that only reads: what the logs of a store have, as they are now.
+func Read(ctx context.Context, objects store.Objects) (*Log, error) {
+	logs, err := journal.Read(ctx, objects)
+	if err != nil {
+		return nil, err
+	}
+	l := New(Config{Objects: objects})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loadLocked(logs)
+	return l, nil
+}
+
 // begin makes known what the logs have that were taken over, some of which may be in the
 // prefixes by now. Nothing may be read or written of a tenant before.
 func (l *Log) begin(ctx context.Context) error {
@@ -93,9 +106,14 @@ func (l *Log) begin(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ready {
-		return nil
+	if !l.ready {
+		l.loadLocked(logs)
 	}
+	return nil
+}
+
+// loadLocked makes known what logs have.
+func (l *Log) loadLocked(logs []*format.Log) {
 	l.ready = true
 	for _, log := range logs {
 		for _, r := range log.Records {
@@ -112,7 +130,6 @@ func (l *Log) begin(ctx context.Context) error {
 	for _, tail := range l.tails {
 		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
 	}
-	return nil
 }
 
 // Prefixes are those of the tenants that have a tail.
@@ -182,6 +199,9 @@ type Client struct {
 func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level != 0 {
 		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+	}
+	if c.log.cfg.Journal == nil {
+		return nil, fmt.Errorf("write to a fleet log that is only read: %w", errors.ErrUnsupported)
 	}
 	if err := c.log.begin(ctx); err != nil {
 		return nil, err
@@ -346,14 +366,21 @@ func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 }
 
 // behind adds to the level 0 of a prefix the files of the tail that it lacks: it is the
-// same history, so those that it has are left out.
+// same history, so those that it has are left out. What is behind a gap came after the
+// reading began, and is left out too (M2).
 func behind(prefix []*ltx.FileInfo, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
 	var last ltx.TXID
 	for _, f := range prefix {
 		last = max(last, f.MaxTXID)
 	}
+	next := last
 	for _, f := range tail {
-		if f.min > last && f.max >= seek {
+		if f.min <= last {
+			continue
+		} else if next != 0 && f.min != next+1 {
+			break
+		}
+		if next = f.max; f.max >= seek {
 			prefix = append(prefix, f.info())
 		}
 	}
@@ -442,7 +469,9 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 		if f.max > last { // it came meanwhile
 			return false
 		}
-		l.cfg.Journal.Unpacked(f.place)
+		if l.cfg.Journal != nil {
+			l.cfg.Journal.Unpacked(f.place)
+		}
 		l.forgetLocked(f)
 		return true
 	})

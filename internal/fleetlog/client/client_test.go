@@ -217,6 +217,43 @@ func shipAndUnpack(t *testing.T, w *world) {
 	}
 }
 
+// TestAnybodyRestoresFromTheStoreAlone, log and prefix together, while the owner goes on.
+func TestAnybodyRestoresFromTheStoreAlone(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	for round := range 3 {
+		for range 5 {
+			te.commit()
+		}
+		w.await(te.prefix, te.db.State.TXID)
+		reader, err := Read(t.Context(), w.objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := reader.Client("", te.prefix, w.store.Client(te.prefix))
+		if n := w.restored(client, 0); n != te.rows {
+			t.Errorf("round %d: %d rows of %d", round, n, te.rows)
+		}
+		if n := w.restored(client, te.db.State.TXID-2); n != te.rows-2 {
+			t.Errorf("round %d: two transactions ago there were %d rows of %d", round, n, te.rows-2)
+		}
+		if round == 1 {
+			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+				t.Fatal(err) // as the command does beside a running owner
+			}
+			if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
+				t.Errorf("the prefix alone has %d rows of %d", n, te.rows)
+			}
+		}
+	}
+	if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
+		t.Errorf("after the owner has unpacked too, the prefix alone has %d rows of %d", n, te.rows)
+	}
+}
+
 // TestWhoTakesOverServesTheTail: a process is killed, and the next one reads its log.
 func TestWhoTakesOverServesTheTail(t *testing.T) {
 	w := newWorld(t)

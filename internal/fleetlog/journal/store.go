@@ -177,6 +177,27 @@ func (r requests) readMap(ctx context.Context, name string) (*format.Map, error)
 	return m, nil
 }
 
+// Read returns what the logs of a store have that no prefix may have, as it is now: the
+// objects that count, of all live epochs in their order. Whoever reads prefixes too reads
+// them after this (M2). It changes nothing, and may run beside the owners.
+func Read(ctx context.Context, objects store.Objects) (logs []*format.Log, err error) {
+	r := requests{objects}
+	look := fleetlog.NewChange(format.ID{}, 0, nil, func(*format.Map) error { return errLooked })
+	if _, err := r.change(ctx, look); !errors.Is(err, errLooked) {
+		return nil, err
+	}
+	for _, live := range look.Map().Live {
+		tail := fleetlog.NewTail(live.Epoch)
+		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
+			if err := r.read(ctx, tail, asks); err != nil {
+				return nil, fmt.Errorf("read the log of epoch %d: %w", live.Epoch, err)
+			}
+		}
+		logs = append(logs, tail.Objects()...)
+	}
+	return logs, nil
+}
+
 // parallel is how many objects are read at once.
 const parallel = 16
 
