@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"path"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -55,14 +57,11 @@ func (m *Manager) openFleetLog() error {
 	if err != nil {
 		return fmt.Errorf("%w: WithFleetLog: %w", ErrInvalidOption, err)
 	}
-	inner, ok := objects.(objectStore)
-	if !ok {
-		return errors.ErrUnsupported
-	}
+	m.objects = innerObjects{objects}
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: inner.Objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
-	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: inner.Objects, Durable: func(tenant string, txid ltx.TXID, err error) {
+	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
+	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		if errors.Is(err, fleetlog.ErrFenced) {
 			err = fmt.Errorf("%w: %w", ErrFenced, err)
 		}
@@ -82,6 +81,24 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 		return nil, at.Err
 	}
 	return m.fleetLog.Client(at.Path, logKey(at.Path), inner), nil
+}
+
+// readingClient returns a client that reads what is durable of a database: in its prefix,
+// and in the log if there is one.
+func (m *Manager) readingClient(ctx context.Context, db registry.Database) (litestream.ReplicaClient, error) {
+	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
+	if err != nil || m.fleetLog == nil {
+		return inner, err
+	}
+	at := m.cfg.prefix(db)
+	if at.Err != nil {
+		return nil, at.Err
+	}
+	log, err := client.Read(ctx, m.objects)
+	if err != nil {
+		return nil, fmt.Errorf("read the fleet log: %w", err)
+	}
+	return log.Client("", logKey(at.Path), inner), nil
 }
 
 // logKey is what the log calls a prefix: its path without the scheme.
@@ -112,4 +129,17 @@ func (c *config) unpackInterval() time.Duration {
 		return 0
 	}
 	return c.fleetLog.UnpackInterval
+}
+
+// innerObjects is an ObjectStore as the inner packages know it.
+type innerObjects struct{ ObjectStore }
+
+func (o innerObjects) List(ctx context.Context, prefix, after string) iter.Seq2[store.ObjectInfo, error] {
+	return func(yield func(store.ObjectInfo, error) bool) {
+		for info, err := range o.ObjectStore.List(ctx, prefix, after) {
+			if !yield(store.ObjectInfo(info), err) {
+				return
+			}
+		}
+	}
 }

@@ -3,6 +3,7 @@ package multidb_test
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -74,6 +75,15 @@ func TestTenantsShareTheObjectsOfAFleetLog(t *testing.T) {
 			}
 			wg.Wait()
 		}
+		for i := range 5 { // restored while nothing of this life is unpacked
+			out := filepath.Join(t.TempDir(), "out.db")
+			if err := m.Restore(t.Context(), multidb.ID(fmt.Sprint("t", i)), multidb.RestoreOptions{OutputPath: out}); err != nil {
+				t.Fatal(err)
+			}
+			if n := rowsOf(t, out); n != rounds*(life+1) {
+				t.Errorf("life %d: %d rows of %d, from the log", life, n, rounds*(life+1))
+			}
+		}
 		if n := filesBelow(t, filepath.Join(replica, "fleet"), ""); n > 60 {
 			t.Errorf("life %d: %d objects for %d commits", life, n, tenants*rounds)
 		}
@@ -91,17 +101,22 @@ func TestTenantsShareTheObjectsOfAFleetLog(t *testing.T) {
 				multidb.RestoreOptions{OutputPath: out}); err != nil {
 				t.Fatal(err)
 			}
-			db, err := sql.Open("sqlite", out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var n int
-			if err := db.QueryRow("SELECT count(*) FROM t").Scan(&n); err != nil || n != rounds*(life+1) {
-				t.Errorf("life %d: %s has %d rows of %d: %v", life, id, n, rounds*(life+1), err)
-			}
-			if err := db.Close(); err != nil {
-				t.Error(err)
+			if n := rowsOf(t, out); n != rounds*(life+1) {
+				t.Errorf("life %d: %s has %d rows of %d", life, id, n, rounds*(life+1))
 			}
 		}
 	}
+}
+
+// rowsOf counts the rows of a database file.
+func rowsOf(t *testing.T, path string) (n int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.QueryRow("SELECT count(*) FROM t").Scan(&n), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

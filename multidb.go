@@ -24,6 +24,7 @@ import (
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/volume"
@@ -50,6 +51,7 @@ type Manager struct {
 	opener    *opener.Opener     // opens them for the application
 	journal   *journal.Journal   // the fleet log; nil: none
 	fleetLog  *client.Log
+	objects   store.Objects   // of the fleet log
 	ctx       context.Context // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
@@ -53,7 +55,7 @@ func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error 
 func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error {
 	e, err := m.replicated(id)
 	if err == nil {
-		return restoreDatabase(ctx, m.cfg.replica, databaseOf(e.Database()), opt, m.cfg.logger)
+		return m.restoreOf(ctx, e.Database(), opt)
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) {
 		return err
 	}
@@ -61,12 +63,15 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	if !ok {
 		return ErrNotFound
 	}
-	return restoreDatabase(ctx, m.cfg.replica, databaseOf(db), opt, m.cfg.logger)
+	return m.restoreOf(ctx, db, opt)
 }
 
-// restoreDatabase makes the database file from what the factory keeps of db.
-// logger may be nil.
-func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, opt RestoreOptions, logger *slog.Logger) error {
+func (m *Manager) restoreOf(ctx context.Context, db registry.Database, opt RestoreOptions) error {
+	return restoreDatabase(ctx, func() (litestream.ReplicaClient, error) { return m.readingClient(ctx, db) }, opt, m.cfg.logger)
+}
+
+// restoreDatabase makes the database file from what a client reads. logger may be nil.
+func restoreDatabase(ctx context.Context, open func() (litestream.ReplicaClient, error), opt RestoreOptions, logger *slog.Logger) error {
 	switch {
 	case opt.OutputPath == "":
 		return fmt.Errorf("%w: RestoreOptions.OutputPath is empty", ErrInvalidOption)
@@ -75,7 +80,7 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 	case !opt.IntegrityCheck.valid():
 		return fmt.Errorf("%w: RestoreOptions.IntegrityCheck is %d", ErrInvalidOption, int(opt.IntegrityCheck))
 	}
-	client, err := factory.ReplicaClient(db)
+	client, err := open()
 	if err != nil {
 		return err
 	}
@@ -94,7 +99,7 @@ func restoreDatabase(ctx context.Context, factory ReplicaFactory, db Database, o
 // here or elsewhere. ctx bounds all of it. Errors: ErrExists, ErrNoBackup,
 // ErrInvalidOption, as *Error. Safe for concurrent use.
 func RestoreFrom(ctx context.Context, factory ReplicaFactory, db Database, opt RestoreOptions) error {
-	return opError("restore", db.ID, restoreDatabase(ctx, factory, db, opt, nil))
+	return opError("restore", db.ID, restoreDatabase(ctx, func() (litestream.ReplicaClient, error) { return factory.ReplicaClient(db) }, opt, nil))
 }
 
 // ReplicaFiles lists the LTX files that factory keeps of db, by level, then by
