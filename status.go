@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/registry"
 )
 
 // Status is what is known of one database.
@@ -53,7 +54,7 @@ func (m *Manager) Status(id ID) (Status, error) {
 }
 
 func statusOf(s fleet.Status) Status {
-	db := databaseOf(s.Identity.Database())
+	db := Database{ID: ID(s.ID), Path: s.Path, RelPath: s.RelPath(), Vars: registry.VarsOf[Var](s.Identity)}
 	return Status{
 		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,

@@ -18,9 +18,11 @@ import (
 // Logs remembers which log belongs to which database file. If another file is put in the
 // place of one whose log is still there, SQLite would apply the log to the new file and
 // corrupt it; SetAsideForeign prevents that. Databases are identified by their ID. Safe for
-// concurrent use; no I/O is done under its lock.
+// concurrent use; no I/O is done under mu.
 type Logs struct {
 	now func() time.Time
+
+	aside sync.Mutex // held while it is found out whether a log is foreign, and while one is set aside
 
 	mu   sync.Mutex
 	logs map[string]logOf
@@ -116,8 +118,11 @@ func (l *Logs) Forget(id string) {
 
 // SetAsideForeign sets a log aside if another file has taken the place of the file that it belongs
 // to. It must be called before the first connection to the new file. moved has the new
-// names of what was set aside.
+// names of what was set aside. Of several callers with the same f one sets it aside: the
+// others must not find what the new file's first connection has put in its place.
 func (l *Logs) SetAsideForeign(id, path string, f fsid.Files) (moved []string, err error) {
+	l.aside.Lock()
+	defer l.aside.Unlock()
 	l.mu.Lock()
 	log, known := l.logs[id]
 	l.mu.Unlock()
@@ -126,7 +131,9 @@ func (l *Logs) SetAsideForeign(id, path string, f fsid.Files) (moved []string, e
 	}
 	if log.saltKnown {
 		salt, err := logSalt(path)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil // its last connection was closed meanwhile
+		} else if err != nil {
 			return nil, err
 		}
 		if salt-log.salt > maxUnseenRestarts {

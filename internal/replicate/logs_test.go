@@ -1,7 +1,12 @@
 package replicate
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +54,46 @@ func TestALogIsRecalledWithThePositionOfItsFile(t *testing.T) {
 		l := NewLogs(time.Now)
 		if _, err := l.Recall("a", b); err == nil || len(l.logs) != 0 {
 			t.Errorf("%x is recalled: %+v", b, l.logs)
+		}
+	}
+}
+
+func TestOneOfSeveralCallersSetsAForeignLogAside(t *testing.T) {
+	dir := t.TempDir()
+	header := make([]byte, 32)
+	for i := range 200 {
+		path := filepath.Join(dir, fmt.Sprintf("%d.db", i))
+		for _, name := range []string{path, path + "-wal"} {
+			if err := os.WriteFile(name, header, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := fsid.StatFiles(path, fsid.StatWith)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := NewLogs(time.Now)
+		old := f
+		old.Main.Ino++ // the log was seen beside another file
+		l.note("a", old, 0, true)
+		var moved atomic.Int32
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				names, err := l.SetAsideForeign("a", path, f)
+				if err != nil {
+					t.Error(err)
+				}
+				moved.Add(int32(len(names)))
+				// Whoever returns may open the new file, which makes a log.
+				if file, err := os.OpenFile(path+"-wal", os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+					_ = file.Close()
+				}
+			})
+		}
+		wg.Wait()
+		if n := moved.Load(); n != 1 {
+			t.Fatalf("%d logs were set aside, want 1", n)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package format
 
 import (
-	"encoding/binary"
 	"errors"
 	"reflect"
 	"testing"
@@ -14,28 +13,7 @@ import (
 func forge(t testing.TB, l *Log) []byte {
 	payload := []byte("first filesecond")
 	b := append([]byte(nil), payload...)
-	b = append(b, l.Author[:]...)
-	for _, n := range []uint64{l.Epoch, l.Seq, l.Packed, l.Trim} {
-		b = binary.AppendUvarint(b, n)
-	}
-	b = binary.AppendVarint(b, l.Created)
-	b = binary.AppendUvarint(b, uint64(len(l.Releases)))
-	last := 0
-	for _, s := range l.Releases {
-		b = binary.AppendUvarint(b, uint64(s-last))
-		last = s
-	}
-	b = binary.AppendUvarint(b, uint64(len(l.Records)))
-	for _, r := range l.Records {
-		b = binary.AppendUvarint(b, uint64(len(r.Prefix)))
-		b = append(b, r.Prefix...)
-		b = binary.AppendUvarint(b, r.Min)
-		b = binary.AppendUvarint(b, r.Max-r.Min)
-		b = binary.AppendVarint(b, r.Time-l.Created)
-		b = binary.AppendUvarint(b, r.Large)
-		b = binary.AppendUvarint(b, uint64(r.Size))
-		b = binary.LittleEndian.AppendUint32(b, r.CRC)
-	}
+	b = l.appendFooter(b)
 	b, _, err := appendTrailer(b, kindLog, len(payload))
 	if err != nil {
 		t.Fatal(err)

@@ -96,6 +96,14 @@ func (l *Log) Encode(files []File) ([]byte, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
+	b = l.appendFooter(b)
+	b, sum, err := appendTrailer(b, kindLog, payload)
+	l.Sum = sum
+	return b, err
+}
+
+// appendFooter appends what the footer says, right or wrong.
+func (l *Log) appendFooter(b []byte) []byte {
 	b = append(b, l.Author[:]...)
 	for _, n := range []uint64{l.Epoch, l.Seq, l.Packed, l.Trim} {
 		b = binary.AppendUvarint(b, n)
@@ -118,9 +126,7 @@ func (l *Log) Encode(files []File) ([]byte, error) {
 		b = binary.AppendUvarint(b, uint64(r.Size))
 		b = binary.LittleEndian.AppendUint32(b, r.CRC)
 	}
-	b, sum, err := appendTrailer(b, kindLog, payload)
-	l.Sum = sum
-	return b, err
+	return b
 }
 
 // check refuses what must not be written, and what is read if it would be refused here.

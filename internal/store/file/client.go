@@ -151,11 +151,16 @@ func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID lt
 	if err != nil {
 		return nil, c.stats.count(err)
 	}
+	return c.stats.reader(ctx, f, size), nil
+}
+
+// reader reads size bytes of a file, or all that is left if size is 0, and counts them.
+func (s *counters) reader(ctx context.Context, f *os.File, size int64) io.ReadCloser {
 	var r io.Reader = f
 	if size > 0 {
 		r = io.LimitReader(f, size)
 	}
-	return &ctxio.Reader{Ctx: ctx, R: r, C: f, N: &c.stats.bytesIn}, nil
+	return &ctxio.Reader{Ctx: ctx, R: r, C: f, N: &s.bytesIn}
 }
 
 func (c *Client) openLTX(level int, minTXID, maxTXID ltx.TXID, offset int64) (*os.File, error) {

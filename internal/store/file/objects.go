@@ -126,11 +126,7 @@ func (o *Objects) Open(ctx context.Context, name string, offset, size int64) (io
 	if err != nil {
 		return nil, o.stats.count(err)
 	}
-	var r io.Reader = f
-	if size > 0 {
-		r = io.LimitReader(f, size)
-	}
-	return &ctxio.Reader{Ctx: ctx, R: r, C: f, N: &o.stats.bytesIn}, nil
+	return o.stats.reader(ctx, f, size), nil
 }
 
 func (o *Objects) open(path string, offset int64) (*os.File, error) {
