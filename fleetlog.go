@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"iter"
 	"path"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -62,9 +60,6 @@ func (m *Manager) openFleetLog() error {
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
-		if errors.Is(err, fleetlog.ErrFenced) {
-			err = fmt.Errorf("%w: %w", ErrFenced, err)
-		}
 		m.conductor.Durable(tenant, txid, err)
 	}})
 	return nil
