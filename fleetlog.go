@@ -59,7 +59,8 @@ func (m *Manager) openFleetLog() error {
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger,
-		Failed: func(err error) { m.conductor.Unacknowledged(err) }})
+		Failed: func(err error) { m.conductor.Unacknowledged(err) },
+		Fenced: func(err error) { m.conductor.Fence(fmt.Errorf("%w: %w", ErrFenced, err)) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})

@@ -285,6 +285,9 @@ func (c *Conductor) Durable(prefix string, txid ltx.TXID, err error) {
 // fleet.Unacknowledged.
 func (c *Conductor) Unacknowledged(err error) { c.fleet.Unacknowledged(err) }
 
+// Fence refuses every database; see fleet.Fence.
+func (c *Conductor) Fence(err error) { c.fleet.Fence(err) }
+
 // Look has a database run if its files changed. A scan finds out what became of one that
 // cannot be looked at.
 func (c *Conductor) Look(e *fleet.Entry) {
