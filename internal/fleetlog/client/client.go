@@ -239,7 +239,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	}
 	l.tails[c.prefix] = append(tail, f) // before it may be durable
 	l.mu.Unlock()
-	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
+	if err := l.cfg.Journal.Append(ctx, format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
 		l.drop(c.prefix, f)
 		return nil, fenced(err)
 	}
