@@ -28,6 +28,10 @@ type FleetLogConfig struct {
 	UnpackInterval time.Duration
 }
 
+// unpackPatience is after how many intervals a prefix that still lacks something makes its
+// database not well.
+const unpackPatience = 3
+
 // unpackSize is the size of a tenant's tail from which it is unpacked sooner.
 const unpackSize = 8 << 20
 

@@ -193,6 +193,9 @@ type Client struct {
 // those that were taken before. Files of other levels go to the prefix.
 func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level != 0 {
+		if err := c.Await(ctx, maxTXID); err != nil { // a snapshot is of the newest state (F5)
+			return nil, err
+		}
 		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 	}
 	if c.log.cfg.Journal == nil {
@@ -420,10 +423,6 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 	return l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
 }
 
-// ErrNotDurable is returned by Unpack while a tail has something that the log has not
-// acknowledged.
-var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
-
 // Prefix is the client of the prefix alone.
 func (c *Client) Prefix() litestream.ReplicaClient { return c.ReplicaClient }
 
@@ -432,27 +431,36 @@ func (c *Client) Unpack(ctx context.Context) (*ltx.FileInfo, error) {
 	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)
 }
 
+// Lacks is the first transaction that the prefix lacks; zero: none.
+func (c *Client) Lacks() ltx.TXID {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tail := l.tails[c.prefix]; len(tail) > 0 {
+		return tail[0].min
+	}
+	return 0
+}
+
 // Tail is how many files, of how many bytes, the prefix lacks.
 func (c *Client) Tail() (files int, size int64) {
 	t := c.log.Tail(c.prefix)
 	return t.Files, t.Bytes
 }
 
-// Unpack writes a tenant's tail to its prefix, as one file of level 0, and forgets it. info
-// is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
+// Unpack writes what is durable of a tenant's tail to its prefix, as one file of level 0,
+// and forgets it. info is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
 // process that is fenced meanwhile would write another history.
 func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (info *ltx.FileInfo, err error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
 	tail := l.tail(prefix)
+	if n := slices.IndexFunc(tail, func(f *tailFile) bool { return !f.durable }); n >= 0 {
+		tail = tail[:n]
+	}
 	if len(tail) == 0 {
 		return nil, nil
-	}
-	for _, f := range tail {
-		if !f.durable {
-			return nil, ErrNotDurable
-		}
 	}
 	last := tail[len(tail)-1].max
 	tail, err = l.lacking(ctx, inner, tail)
