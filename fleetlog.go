@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path"
 	"strings"
 	"time"
 
@@ -137,7 +136,11 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 	if at.Err != nil {
 		return nil, at.Err
 	}
-	return m.fleetLog.Client(at.Path, logKey(at.Path), inner), nil
+	dir, err := m.logDir(db)
+	if err != nil {
+		return nil, err
+	}
+	return m.fleetLog.Client(at.Path, dir, inner), nil
 }
 
 // readingClient returns a client that reads what is durable of a database: in its prefix,
@@ -147,23 +150,20 @@ func (m *Manager) readingClient(ctx context.Context, db registry.Database) (lite
 	if err != nil || m.fleetLog == nil {
 		return inner, err
 	}
-	at := m.cfg.prefix(db)
-	if at.Err != nil {
-		return nil, at.Err
+	dir, err := m.logDir(db)
+	if err != nil {
+		return nil, err
 	}
 	log, err := client.Read(ctx, m.objects)
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet log: %w", err)
 	}
-	return log.Client("", logKey(at.Path), inner), nil
+	return log.Client("", dir, inner), nil
 }
 
-// logKey is what the log calls a prefix: its path without the scheme.
-func logKey(prefix string) string {
-	if _, at, ok := strings.Cut(prefix, "://"); ok {
-		prefix = at
-	}
-	return strings.TrimPrefix(path.Clean("/"+prefix), "/")
+// logDir is what the fleet log calls a database.
+func (m *Manager) logDir(db registry.Database) (string, error) {
+	return m.cfg.replica.(ReplicaObjects).Dir(databaseOf(db)) // New has checked that it is one
 }
 
 // closeFleetLog gives the prefixes what the log has, and ends it.
@@ -173,7 +173,10 @@ func (m *Manager) closeFleetLog(ctx context.Context) error {
 		tails[prefix] = true
 	}
 	// What stays in the log is durable there, and the next process unpacks it.
-	if err := m.conductor.Unpack(ctx, func(prefix string) bool { return tails[logKey(prefix)] }); err != nil {
+	if err := m.conductor.Unpack(ctx, func(db registry.Database) bool {
+		dir, err := m.logDir(db)
+		return err == nil && tails[dir]
+	}); err != nil {
 		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", err)
 	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
 		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
