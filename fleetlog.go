@@ -191,6 +191,13 @@ func (c *config) unpackInterval() time.Duration {
 	return c.fleetLog.UnpackInterval
 }
 
+func (c *config) fleetLogPath() string {
+	if c.fleetLog == nil {
+		return ""
+	}
+	return c.fleetLog.Path
+}
+
 func (c *config) unpackSize() int64 {
 	if c.fleetLog == nil {
 		return 0
