@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"iter"
 	"strings"
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -118,9 +116,6 @@ func (m *Manager) openFleetLog() error {
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
-		if errors.Is(err, fleetlog.ErrFenced) {
-			err = fmt.Errorf("%w: %w", ErrFenced, err)
-		}
 		m.conductor.Durable(tenant, txid, err)
 	}})
 	return nil
