@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"iter"
 	"path"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -60,11 +58,9 @@ func (m *Manager) openFleetLog() error {
 	m.objects = innerObjects{objects}
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
+	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger,
+		Failed: func(err error) { m.conductor.Unacknowledged(err) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
-		if errors.Is(err, fleetlog.ErrFenced) {
-			err = fmt.Errorf("%w: %w", ErrFenced, err)
-		}
 		m.conductor.Durable(tenant, txid, err)
 	}})
 	return nil
@@ -121,7 +117,17 @@ func (m *Manager) closeFleetLog(ctx context.Context) error {
 	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
 		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
 	}
+	if ctx.Err() != nil { // Close is called again
+		return nil
+	}
 	return m.journal.Close(ctx)
+}
+
+// hurry has the log written sooner, if there is one.
+func (m *Manager) hurry() {
+	if m.journal != nil {
+		m.journal.Hurry()
+	}
 }
 
 func (c *config) unpackInterval() time.Duration {

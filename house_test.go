@@ -41,7 +41,7 @@ var below = map[string]string{
 	"store/url":      "ctxio",
 
 	"fleetlog":         "fleetlog/format untrusted",
-	"fleetlog/client":  "fleetlog/format fleetlog/journal store untrusted",
+	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal ship store untrusted",
 	"fleetlog/format":  "untrusted varint",
 	"fleetlog/journal": "fleetlog fleetlog/format store ctxio untrusted",
 }

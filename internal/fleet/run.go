@@ -229,6 +229,9 @@ func (f *Fleet) failedLocked(r *Run, rep *replicate.Report, err error) {
 		return
 	}
 	r.failed = true
+	if q := f.queued[e]; q != nil {
+		q.broken = true
+	}
 	fenced := errors.Is(err, ship.ErrFenced)
 	if fenced {
 		e.reg.Refused = err

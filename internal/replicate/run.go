@@ -38,6 +38,7 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	st.db.Path = in.Path
 	st.settle()
 	x.do(ctx)
+	st.settle() // what was acknowledged before Settled was called, nobody else tells
 	x.r.Position, x.r.Captured = st.Position(), st.Captured()
 	r := x.r
 	*x = run{Replicator: p}

@@ -21,8 +21,10 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
@@ -51,6 +53,7 @@ type Log struct {
 	durable []*tailFile // those with their data, the oldest first; some are unpacked
 	memory  int64       // bytes of their data
 	ready   bool        // the tails of the logs that were taken over are known
+	err     error       // this process will never know what is not durable to be
 }
 
 // tailFile is a level 0 file that is not in its prefix.
@@ -95,14 +98,14 @@ func Read(ctx context.Context, objects store.Objects) (*Log, error) {
 // prefixes by now. Nothing may be read or written of a tenant before.
 func (l *Log) begin(ctx context.Context) error {
 	l.mu.Lock()
-	ready := l.ready
+	ready, lost := l.ready, l.err
 	l.mu.Unlock()
-	if ready {
-		return nil
+	if lost != nil || ready {
+		return lost
 	}
 	logs, err := l.cfg.Journal.Join(ctx)
 	if err != nil {
-		return err
+		return fenced(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -110,6 +113,14 @@ func (l *Log) begin(ctx context.Context) error {
 		l.loadLocked(logs)
 	}
 	return nil
+}
+
+// fenced says of an error that another process has taken over that it fences the database.
+func fenced(err error) error {
+	if errors.Is(err, fleetlog.ErrFenced) {
+		return fmt.Errorf("%w: %w", ship.ErrFenced, err)
+	}
+	return err
 }
 
 // loadLocked makes known what logs have.
@@ -225,9 +236,9 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	}
 	l.tails[c.prefix] = append(tail, f) // before it may be durable
 	l.mu.Unlock()
-	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
+	if err := l.cfg.Journal.Append(ctx, format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
 		l.drop(c.prefix, f)
-		return nil, err
+		return nil, fenced(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -256,9 +267,9 @@ func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 	done := make(chan error, 1)
 	l.mu.Lock()
 	i := slices.IndexFunc(l.tails[c.prefix], func(f *tailFile) bool { return f.max >= txid && !f.durable })
-	if i < 0 {
-		l.mu.Unlock()
-		return nil
+	if i < 0 || l.err != nil {
+		defer l.mu.Unlock()
+		return l.err
 	}
 	f := l.tails[c.prefix][i]
 	l.waiting[f] = append(l.waiting[f], done)
@@ -274,7 +285,11 @@ func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 
 // settled notes what became of a file.
 func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
+	err = fenced(err)
 	l.mu.Lock()
+	if err != nil && l.err == nil {
+		l.err = err
+	}
 	if f.durable, f.place = err == nil, at; f.durable {
 		f.object, f.offset, f.crc = format.ObjectName(at.Epoch, at.Seq), at.Offset, format.Checksum(f.data)
 		l.durable, l.memory = append(l.durable, f), l.memory+f.size
