@@ -94,6 +94,14 @@ func (b *bucket) Create(ctx context.Context, name string, data []byte) error {
 	})
 }
 
+func (b *bucket) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	data, err := io.ReadAll(store.Exactly(r, size))
+	if err != nil {
+		return err
+	}
+	return b.Create(ctx, name, data)
+}
+
 func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (rc io.ReadCloser, err error) {
 	err = b.do(ctx, false, func() error {
 		b.mu.Lock()
