@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -63,7 +64,11 @@ func (m *Manager) openFleetLog() error {
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger,
-		Failed: func(err error) { m.conductor.Unacknowledged(err) }})
+		Failed: func(err error) { m.conductor.Unacknowledged(err) },
+		Began:  m.fleetLogBegan, Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) },
+		Fenced: func(err error) {
+			m.tellOfLog(fleet.EventFleetLogFenced, m.journal.Stats().Epoch, c.fleetLog.Path, fmt.Errorf("%w: %w", ErrFenced, err))
+		}})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})
