@@ -61,6 +61,13 @@ func (m *Manager) fleetLogBegan(epoch uint64, ended []journal.Ended) {
 	m.tellOfLog(fleet.EventFleetLogBegun, epoch, m.cfg.fleetLog.Path, nil)
 }
 
+// fleetLogFenced refuses every database, as another process has taken over.
+func (m *Manager) fleetLogFenced(err error) {
+	err = fmt.Errorf("%w: %w", ErrFenced, err)
+	m.conductor.Fence(err)
+	m.tellOfLog(fleet.EventFleetLogFenced, m.journal.Stats().Epoch, m.cfg.fleetLog.Path, err)
+}
+
 func (m *Manager) tellOfLog(what fleet.EventType, epoch uint64, path string, err error) {
 	m.fleet.Emit(fleet.Event{Type: what, Path: path, Epoch: epoch, Err: err})
 }

@@ -75,6 +75,7 @@ type Fleet struct {
 	orders  map[*Entry]*Order            // for the next run
 	backlog map[*Entry]replicate.Backlog // of those of which the replica lacks something
 	strays  map[*Entry]fsid.ID           // the file of a lease that was released when it was no longer theirs
+	fence   error                        // why no database may be replicated; nil: each may
 	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
 	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
 

@@ -102,6 +102,8 @@ func (f *Fleet) blockedLocked(e *Entry) error {
 	switch {
 	case e.reg.Removed:
 		return f.reg.WhyNot(e.ID())
+	case f.fence != nil:
+		return f.fence
 	case f.cfg.Replicated:
 		return e.reg.Refused
 	}

@@ -251,11 +251,8 @@ func (x *run) unpack(ctx context.Context) error {
 	if files == 0 || !due {
 		return nil
 	}
-	if a.inv.Len() == 0 {
-		c := &claimer{ReplicaClient: a.deferred.Prefix(), id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
-		if err := c.claim(ctx); err != nil {
-			return err
-		}
+	if err := x.claimForLog(ctx); err != nil {
+		return err
 	}
 	info, err := a.deferred.Unpack(ctx)
 	if err != nil {
