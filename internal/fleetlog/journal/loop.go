@@ -207,7 +207,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 		f := l.flying[log.Seq]
 		delete(l.flying, log.Seq)
 		l.mu.Lock()
-		l.stats.Acked = log.Seq
+		l.stats.Acked, l.stats.Waiting = log.Seq, l.cfg.Now()
 		l.stats.Objects++
 		l.stats.Files += int64(len(f.writes))
 		for _, w := range f.writes {
