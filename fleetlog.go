@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -136,24 +137,6 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 		return nil, err
 	}
 	return m.fleetLog.Client(at.Path, dir, inner), nil
-}
-
-// readingClient returns a client that reads what is durable of a database: in its prefix,
-// and in the log if there is one.
-func (m *Manager) readingClient(ctx context.Context, db registry.Database) (litestream.ReplicaClient, error) {
-	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
-	if err != nil || m.fleetLog == nil {
-		return inner, err
-	}
-	dir, err := m.logDir(db)
-	if err != nil {
-		return nil, err
-	}
-	log, err := client.Read(ctx, m.objects)
-	if err != nil {
-		return nil, fmt.Errorf("read the fleet log: %w", err)
-	}
-	return log.Client("", dir, inner), nil
 }
 
 // logDir is what the fleet log calls a database.

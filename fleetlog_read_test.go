@@ -1,12 +1,18 @@
 package multidb_test
 
 import (
+	"context"
 	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/multidbtest"
+	"github.com/superfly/ltx"
 )
 
 func TestAWrongFleetLogIsRefusedByNew(t *testing.T) {
@@ -44,5 +50,136 @@ func TestAWrongFleetLogIsRefusedByNew(t *testing.T) {
 			multidb.WithReplica(multidbtest.NewReplica())); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// factories are an empty memory replica and an empty file replica.
+func factories(t *testing.T) map[string]multidb.ReplicaFactory {
+	file, err := multidb.NewFileReplica(t.TempDir(), "litestream/{{tenant}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]multidb.ReplicaFactory{"memory": multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}")), "files": file}
+}
+
+// owner starts a Manager with a fleet log, which unpacks nothing by itself.
+func owner(t *testing.T, replica multidb.ReplicaFactory, root string, opts ...multidb.Option) *multidb.Manager {
+	t.Helper()
+	m, err := multidb.New(append([]multidb.Option{multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))),
+		multidb.WithReplica(replica), multidb.WithStateDir(t.TempDir()), multidb.WithHotDuration(time.Hour),
+		multidb.WithFleetLog(multidb.FleetLogConfig{UnpackInterval: time.Hour})}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// closed closes a Manager.
+func closed(t *testing.T, m *multidb.Manager) {
+	t.Helper()
+	if err := m.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// commit adds a row to a database and returns the transaction that has it at the replica.
+func commit(t *testing.T, m *multidb.Manager, id multidb.ID) multidb.TXID {
+	t.Helper()
+	insert(t, m, id)
+	pos, err := m.Sync(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pos.TXID
+}
+
+func tenantOf(id multidb.ID) multidb.Database {
+	return multidb.Database{ID: id, Vars: []multidb.Var{{Name: "tenant", Value: string(id)}}}
+}
+
+// restoredRows restores a database and counts its rows.
+func restoredRows(t *testing.T, f multidb.ReplicaFactory, db multidb.Database, opt multidb.RestoreOptions) int {
+	t.Helper()
+	opt.OutputPath = filepath.Join(t.TempDir(), "out.db")
+	if err := multidb.RestoreFrom(t.Context(), f, db, opt); err != nil {
+		t.Fatalf("%s: %v", db.ID, err)
+	}
+	return rowsOf(t, opt.OutputPath)
+}
+
+func readingLog(t *testing.T, f multidb.ReplicaFactory, path string) multidb.ReplicaFactory {
+	t.Helper()
+	r, err := multidb.ReadFleetLog(f, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tenantIDs are the databases that a factory lists.
+func tenantIDs(t *testing.T, f multidb.ReplicaFactory) map[multidb.ID]multidb.Database {
+	t.Helper()
+	all := map[multidb.ID]multidb.Database{}
+	for db, err := range multidb.ListTenants(t.Context(), f) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, twice := all[db.ID]; twice {
+			t.Errorf("%s is listed twice", db.ID)
+		}
+		all[db.ID] = db
+	}
+	return all
+}
+
+func TestWhatOnlyTheFleetLogHasIsListedAndRestoredBesideItsOwner(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			m := owner(t, replica, t.TempDir())
+			defer closed(t, m)
+			const commits = 5
+			txids := map[multidb.ID][]multidb.TXID{}
+			for range commits {
+				for _, id := range []multidb.ID{"a", "b", "c"} {
+					txids[id] = append(txids[id], commit(t, m, id))
+				}
+			}
+			if all := tenantIDs(t, replica); len(all) != 0 {
+				t.Fatalf("%v were unpacked, so that the test proves nothing", all)
+			}
+			if err := multidb.RestoreFrom(t.Context(), replica, tenantOf("a"), multidb.RestoreOptions{OutputPath: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, multidb.ErrNoBackup) {
+				t.Errorf("from the prefix: %v", err)
+			}
+			for _, path := range []string{"", "fleet"} {
+				r := readingLog(t, replica, path)
+				all := tenantIDs(t, r)
+				if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []multidb.ID{"a", "b", "c"}) {
+					t.Errorf("path %q: listed %q", path, got)
+				}
+				for id, db := range all {
+					if n := restoredRows(t, r, db, multidb.RestoreOptions{}); n != commits {
+						t.Errorf("path %q: %s has %d rows of %d", path, id, n, commits)
+					}
+					files, err := multidb.ReplicaFiles(t.Context(), r, db, true)
+					if err != nil || len(files) == 0 || files[len(files)-1].MaxTXID != txids[id][commits-1] {
+						t.Fatalf("path %q: %s has %d files, %v; want transactions up to %s", path, id, len(files), err, txids[id][commits-1])
+					}
+					for i, txid := range txids[id] {
+						if n := restoredRows(t, r, db, multidb.RestoreOptions{TXID: txid}); n != i+1 {
+							t.Errorf("path %q: %s at %s has %d rows of %d", path, id, txid, n, i+1)
+						}
+						f := slices.IndexFunc(files, func(f *ltx.FileInfo) bool { return f.MaxTXID == txid })
+						if f < 0 {
+							t.Errorf("path %q: no file of %s ends at %s", path, id, txid)
+						} else if n := restoredRows(t, r, db, multidb.RestoreOptions{Timestamp: files[f].CreatedAt.Add(time.Millisecond)}); n != i+1 {
+							t.Errorf("path %q: %s just after %s has %d rows of %d", path, id, txid, n, i+1)
+						}
+					}
+				}
+			}
+		})
 	}
 }
