@@ -47,6 +47,10 @@ func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
 	return cfg
 }
 
+// unpackPatience is after how many intervals a prefix that still lacks something makes its
+// database not well.
+const unpackPatience = 3
+
 // WithFleetLog writes the changes of all tenants as one object each sync interval, instead
 // of one for each tenant. The replica must be a ReplicaObjects.
 func WithFleetLog(cfg FleetLogConfig) Option {
@@ -115,7 +119,9 @@ func (m *Manager) openFleetLog() error {
 	m.objects = innerObjects{objects}
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
+	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger,
+		Failed: func(err error) { m.conductor.Unacknowledged(err) },
+		Fenced: func(err error) { m.conductor.Fence(fmt.Errorf("%w: %w", ErrFenced, err)) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})
@@ -159,7 +165,17 @@ func (m *Manager) closeFleetLog(ctx context.Context) error {
 	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
 		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
 	}
+	if ctx.Err() != nil { // Close is called again
+		return nil
+	}
 	return m.journal.Close(ctx)
+}
+
+// hurry has the log written sooner, if there is one.
+func (m *Manager) hurry() {
+	if m.journal != nil {
+		m.journal.Hurry()
+	}
 }
 
 func (c *config) unpackInterval() time.Duration {

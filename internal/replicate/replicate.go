@@ -182,6 +182,10 @@ type Report struct {
 	// Captured is the last transaction that a Deferred client has taken; zero if all that
 	// it has taken is durable. Drained means then that nothing is left to take.
 	Captured ltx.TXID
+	// LacksKnown: Lacks is the first transaction that a Deferred client has taken and the
+	// prefix lacks; zero: the prefix has them all.
+	LacksKnown bool
+	Lacks      ltx.TXID
 
 	Exchanged bool      // another file than the one that was shipped is at the path
 	Pending   bool      // there was something to ship
