@@ -1,6 +1,7 @@
 package multidb_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -181,5 +182,76 @@ func TestWhatOnlyTheFleetLogHasIsListedAndRestoredBesideItsOwner(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestMetadataLeadsToWhatIsNewerInTheFleetLog(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			direct, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))),
+				multidb.WithReplica(replica), multidb.WithStateDir(filepath.Join(root, ".state")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := direct.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, direct, "moved") // to the log later, so that its metadata.json is older
+			closed(t, direct)
+			state := multidb.WithStateDir(filepath.Join(root, ".state"))
+			first := owner(t, replica, root, state)
+			for _, id := range []multidb.ID{"moved", "new"} {
+				commit(t, first, id)
+			}
+			closed(t, first)
+			second := owner(t, replica, root, state)
+			defer closed(t, second)
+			newest := map[multidb.ID]multidb.TXID{}
+			for _, id := range []multidb.ID{"moved", "new"} {
+				newest[id] = commit(t, second, id)
+			}
+			for id, rows := range map[multidb.ID]int{"moved": 3, "new": 2} {
+				if n := restoredRows(t, replica, tenantOf(id), multidb.RestoreOptions{}); n != rows {
+					t.Errorf("%s has %d rows of %d", id, n, rows)
+				}
+				files, err := multidb.ReplicaFiles(t.Context(), replica, tenantOf(id), false)
+				if last := slices.MaxFunc(files, func(a, b *ltx.FileInfo) int { return cmp.Compare(a.MaxTXID, b.MaxTXID) }); err != nil || last.MaxTXID != newest[id] {
+					t.Errorf("%s ends at %v, %v; want %s", id, last, err, newest[id])
+				}
+			}
+			if got := slices.Sorted(maps.Keys(tenantIDs(t, replica))); !slices.Equal(got, []multidb.ID{"moved", "new"}) {
+				t.Errorf("listed %q", got)
+			}
+		})
+	}
+}
+
+func TestWithoutAFleetLogARestoreMakesTheRequestsThatItAlwaysMade(t *testing.T) {
+	replica, root := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}")), t.TempDir()
+	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))), multidb.WithReplica(replica))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, m, "a")
+	closed(t, m)
+	before := replica.RequestStats()
+	restoredRows(t, replica, tenantOf("a"), multidb.RestoreOptions{})
+	after := replica.RequestStats()
+	if list, get := after.List-before.List, after.Get-before.Get; list != 1 || get != 2 || after.Total()-before.Total() != 3 {
+		t.Errorf("%d lists and %d gets; want one of the prefix, one of its only file, and one of metadata.json", list, get)
+	}
+	// A reader looks once for a fleet log at the default path, however many databases it restores.
+	r := readingLog(t, replica, "")
+	before = replica.RequestStats()
+	for range 5 {
+		restoredRows(t, r, tenantOf("a"), multidb.RestoreOptions{})
+	}
+	after = replica.RequestStats()
+	if list, get := after.List-before.List, after.Get-before.Get; list != 6 || get != 10 || after.Total()-before.Total() != 16 {
+		t.Errorf("%d lists and %d gets for 5 restores; want 6 and 10", list, get)
 	}
 }
