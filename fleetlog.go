@@ -37,6 +37,10 @@ type FleetLogConfig struct {
 	LogRetention time.Duration
 }
 
+// unpackPatience is after how many intervals a prefix that still lacks something makes its
+// database not well.
+const unpackPatience = 3
+
 const defaultFleetLog = "fleet"
 
 func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
@@ -46,10 +50,6 @@ func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
 	cfg.LogRetention = cmp.Or(cfg.LogRetention, time.Hour)
 	return cfg
 }
-
-// unpackPatience is after how many intervals a prefix that still lacks something makes its
-// database not well.
-const unpackPatience = 3
 
 // WithFleetLog writes the changes of all tenants as one object each sync interval, instead
 // of one for each tenant. The replica must be a ReplicaObjects.
@@ -119,7 +119,7 @@ func (m *Manager) openFleetLog() error {
 	m.objects = innerObjects{objects}
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger,
+	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
 		Failed: func(err error) { m.conductor.Unacknowledged(err) },
 		Fenced: func(err error) { m.conductor.Fence(fmt.Errorf("%w: %w", ErrFenced, err)) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
@@ -143,6 +143,24 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 		return nil, err
 	}
 	return m.fleetLog.Client(at.Path, dir, inner), nil
+}
+
+// readingClient returns a client that reads what is durable of a database: in its prefix,
+// and in the log if there is one.
+func (m *Manager) readingClient(ctx context.Context, db registry.Database) (litestream.ReplicaClient, error) {
+	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
+	if err != nil || m.fleetLog == nil {
+		return inner, err
+	}
+	dir, err := m.logDir(db)
+	if err != nil {
+		return nil, err
+	}
+	log, err := client.Read(ctx, m.objects)
+	if err != nil {
+		return nil, fmt.Errorf("read the fleet log: %w", err)
+	}
+	return log.Client("", dir, inner), nil
 }
 
 // logDir is what the fleet log calls a database.
