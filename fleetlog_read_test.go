@@ -255,3 +255,52 @@ func TestWithoutAFleetLogARestoreMakesTheRequestsThatItAlwaysMade(t *testing.T) 
 		t.Errorf("%d lists and %d gets for 5 restores; want 6 and 10", list, get)
 	}
 }
+
+func TestUnpackGivesThePrefixWhatTheFleetLogHas(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			m := owner(t, replica, t.TempDir())
+			defer closed(t, m)
+			for round := range 3 {
+				for range 2 {
+					commit(t, m, "a")
+				}
+				commit(t, m, "b")
+				insert(t, m, "a") // not synced yet
+				if err := m.Unpack(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != 3*(round+1) {
+					t.Errorf("round %d: the prefix has %d rows of %d", round, n, 3*(round+1))
+				}
+			}
+			if files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("b"), false); err != nil || len(files) != 0 {
+				t.Errorf("b was unpacked too: %d files, %v", len(files), err)
+			}
+			if err := m.Unpack(t.Context(), "a"); err != nil { // there is nothing
+				t.Error(err)
+			}
+			if err := m.Unpack(t.Context(), "missing"); !errors.Is(err, multidb.ErrNotFound) {
+				t.Errorf("of what is not there: %v", err)
+			}
+		})
+	}
+}
+
+func TestUnpackSaysWhyThePrefixCannotBeWritten(t *testing.T) {
+	replica := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}"))
+	m := owner(t, replica, t.TempDir())
+	defer closed(t, m)
+	commit(t, m, "a")
+	refused := errors.New("refused")
+	replica.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: "litestream/a", Err: refused})
+	for range 2 { // also while maintenance pauses
+		if err := m.Unpack(t.Context(), "a"); !errors.Is(err, refused) {
+			t.Errorf("error is %v", err)
+		}
+	}
+	replica.ClearFaults()
+	if err := m.Unpack(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+}

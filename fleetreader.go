@@ -43,12 +43,24 @@ func ReadFleetLog(f ReplicaFactory, path string) (ReplicaFactory, error) {
 	return r, nil
 }
 
+// IgnoreFleetLog returns a factory for RestoreFrom, ReplicaFiles and ListTenants that reads
+// what the prefixes of f have, as litestream's own restore does, whatever fleet log
+// metadata.json names: for when that log is damaged.
+func IgnoreFleetLog(f ReplicaFactory) ReplicaFactory {
+	r, ok := newFleetReader(f, "")
+	if !ok {
+		return f
+	}
+	r.logs = nil
+	return r
+}
+
 // fleetReader is what ReadFleetLog returns.
 type fleetReader struct {
 	ReplicaObjects
 	f    ReplicaFactory
-	path string // "": metadata.json names it
-	logs *restore.Logs
+	path string        // "": metadata.json names it
+	logs *restore.Logs // nil: they are left out
 }
 
 func newFleetReader(f ReplicaFactory, path string) (*fleetReader, bool) {
@@ -76,8 +88,8 @@ func readingClient(f ReplicaFactory, path string, db Database) (litestream.Repli
 // ReplicaClient implements ReplicaFactory.
 func (r *fleetReader) ReplicaClient(db Database) (litestream.ReplicaClient, error) {
 	client, err := r.f.ReplicaClient(db)
-	if err != nil {
-		return nil, err
+	if err != nil || r.logs == nil {
+		return client, err
 	}
 	dir, err := r.Dir(db)
 	if err != nil {
@@ -136,6 +148,9 @@ func (r *fleetReader) Tenants(ctx context.Context) iter.Seq2[Database, error] {
 			if logs[db.fleetLog] = true; !yield(db, err) {
 				return
 			}
+		}
+		if r.logs == nil {
+			return
 		}
 		if logs[r.logs.Default] = true; r.path != "" {
 			logs = map[string]bool{r.path: true}
