@@ -227,7 +227,7 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-		UnpackInterval: c.unpackInterval(), UnpackSize: unpackSize,
+		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(),
 	})
 	if c.fleetLog != nil {
 		if err := m.openFleetLog(); err != nil {

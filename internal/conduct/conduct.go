@@ -44,8 +44,8 @@ type Config struct {
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Prefix func(registry.Database) fleet.Prefix
 
-	Now     func() time.Time
-	Stat    func(path, suffix string) (fsid.Fingerprint, error)
+	Now  func() time.Time
+	Stat func(path, suffix string) (fsid.Fingerprint, error)
 	// Hurry has what clients have taken made durable sooner: somebody waits.
 	Hurry   func()
 	Workers int // so many databases are worked on at once

@@ -28,7 +28,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
@@ -251,11 +251,8 @@ func (x *run) unpack(ctx context.Context) error {
 	if files == 0 || !due {
 		return nil
 	}
-	if a.inv.Len() == 0 {
-		c := &claimer{ReplicaClient: a.deferred.Prefix(), id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
-		if err := c.claim(ctx); err != nil {
-			return err
-		}
+	if err := x.claimForLog(ctx); err != nil {
+		return err
 	}
 	info, err := a.deferred.Unpack(ctx)
 	if err != nil {

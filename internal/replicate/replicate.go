@@ -72,6 +72,9 @@ type Config struct {
 	// has taken, and UnpackSize the size of a tail from which it gets it sooner, in bytes.
 	UnpackInterval time.Duration
 	UnpackSize     int64
+	// FleetLog is the directory of the log that a Deferred client writes to, for
+	// metadata.json.
+	FleetLog string
 	// RestoreOnOpen: if another writer has gone on from the local file, and the file has
 	// nothing that the replica lacks, that is no error: the file is brought up to date
 	// when it is opened next.

@@ -77,6 +77,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
+	named          bool      // metadata.json names the fleet log
 }
 
 // prefix is the client of the prefix alone.

@@ -318,7 +318,7 @@ func TestNothingIsUnpackedThatIsNotDurable(t *testing.T) {
 	if info, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); info != nil || err != nil {
 		t.Errorf("unpacked: %v, %v", info, err)
 	}
-	if files, _, _ := w.log.Tail(te.prefix); files != 1 {
+	if files := w.log.Tail(te.prefix).Files; files != 1 {
 		t.Errorf("%d files are in the tail", files)
 	}
 }
