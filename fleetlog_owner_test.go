@@ -176,7 +176,7 @@ func prefixOf(t *testing.T, rep multidb.ReplicaFactory, id multidb.ID, txid mult
 	return rows(t, out)
 }
 
-func tenantIDs(names string, n int) (ids []multidb.ID) {
+func numberedIDs(names string, n int) (ids []multidb.ID) {
 	for i := range n {
 		ids = append(ids, multidb.ID(fmt.Sprint(names, i)))
 	}
@@ -192,7 +192,7 @@ func TestTheLaterOfTwoManagersGoesOnAndTheEarlierIsFencedForAllItsTenants(t *tes
 	rep := logReplica()
 	a, b := newLogBox(t, rep), newLogBox(t, rep)
 	a.start(withLog)
-	olds, news := tenantIDs("a", 4), tenantIDs("b", 4)
+	olds, news := numberedIDs("a", 4), numberedIDs("b", 4)
 	idle := multidb.ID("idle")
 	a.must(idle, "before")
 	began := make(chan struct{}, len(olds)) // the tenants that were promised something
@@ -303,7 +303,7 @@ func (b *logBox) revive(opts ...multidb.Option) {
 func TestALogGoesOnAfterARestartAndAfterADeath(t *testing.T) {
 	rep := logReplica()
 	b := newLogBox(t, rep)
-	ids := tenantIDs("t", 5)
+	ids := numberedIDs("t", 5)
 	b.start(withLog)
 	var all []string
 	for life := range 6 {
@@ -398,10 +398,17 @@ func TestLostAnswersOfEveryRequestToTheLogCostNothingButTime(t *testing.T) {
 
 // untilPromised syncs through failures.
 func (b *logBox) untilPromised(id multidb.ID) {
+	var last error
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("the last Sync of %s: %v", id, last)
+		}
+	}()
 	eventually(b.t, "a Sync", func() bool {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		err := b.promise(ctx, id)
+		last = errors.Join(last, err)
 		if errors.Is(err, multidb.ErrFenced) {
 			b.t.Errorf("%s: %v", id, err)
 			return true
@@ -427,7 +434,7 @@ func (b *logBox) restoreAgain(id multidb.ID) (got []string) {
 func TestAFleetMovesFromDirectToTheLogAndBackWithoutAGap(t *testing.T) {
 	rep := logReplica()
 	b := newLogBox(t, rep)
-	ids := tenantIDs("t", 3)
+	ids := numberedIDs("t", 3)
 	var all []string
 	// at is what was there at each TXID that a Sync has told, while level 0 is kept.
 	at := map[multidb.ID]map[multidb.TXID]int{}
@@ -502,7 +509,7 @@ func TestWhileTheLogIsRefusedCommitsGoOnAndSyncWaits(t *testing.T) {
 	rep := logReplica()
 	b := newLogBox(t, rep)
 	b.start(withLog)
-	ids := tenantIDs("t", 6)
+	ids := numberedIDs("t", 6)
 	for _, id := range ids {
 		b.must(id, "before")
 	}
