@@ -16,6 +16,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
@@ -104,6 +105,24 @@ func (c *config) checkFleetLog() error {
 		return invalid(option, "Path is %q: %v", c.fleetLog.Path, err)
 	}
 	return nil
+}
+
+// Unpack gives the prefix of a database what the fleet log has of it, so that litestream's
+// own restore finds all that was committed before the call. It happens by itself every
+// UnpackInterval, when the database becomes cold, and at Close. Without a fleet log it is
+// Sync.
+//
+// ctx bounds the waiting; what was begun goes on. Errors: ErrNotFound, ErrNoReplica, those
+// of Sync, as *Error.
+func (m *Manager) Unpack(ctx context.Context, id ID) error {
+	e, err := m.replicated(id)
+	if err == nil {
+		_, err = m.conductor.Sync(ctx, e)
+	}
+	if err == nil && m.fleetLog != nil {
+		_, err = m.conductor.Perform(ctx, e, replicate.OrderUnpack)
+	}
+	return opError("unpack", id, err)
 }
 
 // openFleetLog begins nothing: the first write does.

@@ -28,7 +28,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
