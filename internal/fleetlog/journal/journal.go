@@ -52,9 +52,18 @@ type Config struct {
 	Retention time.Duration
 	// MaxPause is the longest pause between two attempts at the store. Default 15 s.
 	MaxPause time.Duration
-	Now      func() time.Time // default time.Now
-	Logger   *slog.Logger     // default: none
+	// Failed is called with each failure of an attempt at the store, after which it is tried
+	// again; no lock is held. Nil: not.
+	Failed func(error)
+	// Fenced is called once if another process takes over: after the last done that has no
+	// error, and before the first that has this one. No lock is held.
+	Fenced func(error)
+	Now    func() time.Time // default time.Now
+	Logger *slog.Logger     // default: none
 }
+
+// attempts is how often a closing Journal tries at a store that fails.
+const attempts = 3
 
 // Journal is the log of this process life. It begins with the first file: until then it
 // makes no request.
@@ -70,7 +79,10 @@ type Journal struct {
 	unacked map[*write]struct{} // in the queue and under way
 	bytes   int64               // of all in unacked
 	hurry   bool                // somebody waits
+	hurried chan struct{}       // closed by Hurry, which makes another
+	room    chan struct{}       // closed when something was acknowledged, or failed; nil: nobody waits
 	err     error               // why nothing is taken any more
+	failing error               // of the last attempt at the store; nil: it has answered
 	stats   Stats
 	keep    map[uint64]int   // by number: files of our objects that are not unpacked
 	packed  uint64           // below which there are none
@@ -100,6 +112,7 @@ type Stats struct {
 	Files   int64  // in them
 	Bytes   int64  // of the objects
 	Queued  int    // files that are not acknowledged
+	Fenced  bool   // another process has taken over
 }
 
 // New returns a Journal that has begun nothing.
@@ -122,39 +135,76 @@ func New(cfg Config) *Journal {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Failed == nil {
+		cfg.Failed = func(error) {}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j
 }
 
-// Append queues a file. Those of one tenant become durable in the order in which they
-// came. done is called once, by another goroutine and with no lock held:
+// Append queues a file; if as much is queued as may be, it waits until there is room, until
+// an attempt at the store has failed (ErrFull), or for the end of ctx. Those of one tenant
+// become durable in the order in which they came. done is called once, by another goroutine and with no lock held:
 // with nil when it is durable, and with fleetlog.ErrFenced, or ErrClosed, when this Journal
 // will never know it to be. The data must not change until then.
-func (j *Journal) Append(file format.File, done func(Place, error)) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	size := int64(len(file.Data))
-	switch {
-	case j.err != nil:
-		return j.err
-	case j.closing:
-		return ErrClosed
-	case j.bytes > 0 && j.bytes+size > j.cfg.MaxQueued:
-		return ErrFull
+func (j *Journal) Append(ctx context.Context, file format.File, done func(Place, error)) error {
+	for size := int64(len(file.Data)); ; {
+		j.mu.Lock()
+		var err error
+		var wait chan struct{}
+		switch {
+		case j.err != nil:
+			err = j.err
+		case j.closing:
+			err = ErrClosed
+		case j.bytes == 0 || j.bytes+size <= j.cfg.MaxQueued:
+			w := &write{file, done}
+			j.queue, j.bytes = append(j.queue, w), j.bytes+size
+			j.unacked[w] = struct{}{}
+			j.poke()
+		case j.failing != nil:
+			err = fmt.Errorf("%w: %w", ErrFull, j.failing)
+		default:
+			if j.room == nil {
+				j.room = make(chan struct{})
+			}
+			wait = j.room
+		}
+		j.mu.Unlock()
+		if wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	w := &write{file, done}
-	j.queue, j.bytes = append(j.queue, w), j.bytes+size
-	j.unacked[w] = struct{}{}
-	j.poke()
-	return nil
+}
+
+// changedLocked wakes those who wait for room.
+func (j *Journal) changedLocked() {
+	if j.room != nil {
+		close(j.room)
+		j.room = nil
+	}
+}
+
+// failed notes that an attempt at the store has failed.
+func (j *Journal) failed(err error) {
+	j.mu.Lock()
+	j.failing = err
+	j.changedLocked()
+	j.mu.Unlock()
+	j.cfg.Failed(err)
 }
 
 // Join begins the log, if it has not begun, and returns the objects of the logs that were
@@ -225,28 +275,58 @@ func (j *Journal) Former() (epochs []uint64) {
 	return epochs
 }
 
-// Unpacked notes that a file that is durable is in its prefix too. The objects to come say
-// so, and those that nobody needs are deleted.
-func (j *Journal) Unpacked(at Place) {
+// Unpacked notes that one of the files of an object, which is durable, is in its prefix
+// too. The objects to come say so, and those that nobody needs are deleted.
+func (j *Journal) Unpacked(epoch, seq uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if at.Epoch != j.stats.Epoch {
+	if epoch != j.stats.Epoch {
 		return // of a log that was taken over
 	}
-	if j.keep[at.Seq]--; j.keep[at.Seq] <= 0 {
-		delete(j.keep, at.Seq)
+	if j.keep[seq]--; j.keep[seq] <= 0 {
+		delete(j.keep, seq)
 	}
 	for j.packed <= j.stats.Acked && j.keep[j.packed] == 0 {
 		j.packed++
 	}
 }
 
-// Hurry has what is queued written sooner.
+// Hurry has what is queued written sooner. After a failure the next attempt comes sooner,
+// too.
 func (j *Journal) Hurry() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.hurry = true
+	close(j.hurried)
+	j.hurried = make(chan struct{})
 	j.poke()
+}
+
+// pause waits between two attempts, or until somebody is in a hurry; the error is that of
+// ctx.
+func (j *Journal) pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	if err := ctxio.Sleep(ctx, min(d, j.cfg.Soon)); err != nil || d <= j.cfg.Soon {
+		return err
+	}
+	j.mu.Lock()
+	hurried, closing := j.hurried, j.closing
+	j.mu.Unlock()
+	if closing {
+		return nil
+	}
+	timer := time.NewTimer(d - j.cfg.Soon)
+	defer timer.Stop()
+	select {
+	case <-hurried:
+		return nil
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (j *Journal) poke() {
@@ -261,7 +341,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
-	s.Queued = len(j.unacked)
+	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
 	return s
 }
 
@@ -281,20 +361,29 @@ func (j *Journal) Err() error {
 	return j.err
 }
 
-// Close takes nothing more, writes what is queued, and ends. If ctx ends first, what is
-// not acknowledged gets ErrClosed.
+// Close takes nothing more, writes what is queued, and ends. If ctx ends first it goes on
+// closing, and Close may be called again. If the store fails three times, what is not
+// acknowledged gets its error, and so does the caller.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	j.closing = true
+	close(j.hurried)
+	j.hurried = make(chan struct{})
+	j.changedLocked()
 	j.poke()
 	j.mu.Unlock()
 	select {
 	case <-j.done:
+		return j.Err()
 	case <-ctx.Done():
-		j.stop(ErrClosed)
-		<-j.done
+		return context.Cause(ctx)
 	}
-	return j.Err()
+}
+
+// Stop ends at once. What is not acknowledged gets ErrClosed.
+func (j *Journal) Stop() {
+	j.stop(ErrClosed)
+	<-j.done
 }
 
 // run is the goroutine.
@@ -314,7 +403,11 @@ func (j *Journal) run(ctx context.Context) {
 	}
 	j.queue, j.bytes = nil, 0
 	clear(j.unacked)
+	j.changedLocked()
 	j.mu.Unlock()
+	if errors.Is(err, fleetlog.ErrFenced) && j.cfg.Fenced != nil {
+		j.cfg.Fenced(err)
+	}
 	for _, w := range left {
 		w.done(Place{}, err)
 	}
@@ -367,12 +460,12 @@ func (p *pauses) take() time.Duration {
 func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
-	for {
+	for tries := 0; ; {
 		epoch, tails, err := j.join(ctx, former)
 		switch {
 		case err == nil:
 			j.mu.Lock()
-			j.tails, j.stats.Epoch = tails, epoch
+			j.tails, j.stats.Epoch, j.failing = tails, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
 			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
@@ -382,10 +475,23 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			return nil, err
 		}
 		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
-		if err := ctxio.Sleep(ctx, pause.take()); err != nil {
+		if j.failed(err); j.givesUp(&tries) {
+			return nil, err
+		}
+		if err := j.pause(ctx, pause.take()); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// givesUp counts the failures of a closing Journal, and reports whether there were enough.
+func (j *Journal) givesUp(tries *int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closing {
+		*tries++
+	}
+	return *tries >= attempts
 }
 
 // errJoined: another process has joined since the map was read.

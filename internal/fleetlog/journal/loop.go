@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -22,6 +21,7 @@ type loop struct {
 	acked   []time.Time        // of the objects from trim on
 	trim    uint64             // below which objects are old enough to go
 	gone    uint64             // below which they were deleted, or are being deleted
+	tries   int                // that failed while the Journal was closing
 	wg      sync.WaitGroup     // the requests under way
 	cancel  context.CancelFunc
 }
@@ -71,6 +71,10 @@ func (l *loop) run(ctx context.Context) error {
 			l.answered(ctx, a)
 			if err := l.acknowledge(ctx); err != nil {
 				return err
+			} else if a.err == nil {
+				l.tries = 0
+			} else if l.givesUp(&l.tries) {
+				return a.err
 			}
 		case <-l.wake:
 		case <-timer.C:
@@ -163,7 +167,7 @@ func (l *loop) ask(ctx context.Context, f *flight, pause time.Duration) {
 	seq, epoch := f.Log.Seq, f.Log.Epoch
 	l.wg.Go(func() {
 		a := answer{f: f, op: ask.Op}
-		if a.err = ctxio.Sleep(ctx, pause); a.err == nil {
+		if a.err = l.pause(ctx, pause); a.err == nil {
 			if ask.Op == fleetlog.Create {
 				a.outcome, a.err = l.req.create(ctx, ask)
 			} else {
@@ -188,6 +192,11 @@ func (l *loop) answered(ctx context.Context, a answer) {
 	if a.err != nil {
 		pause = a.f.pause.take()
 		l.cfg.Logger.Warn("multidb: the fleet log is not answered", "object", format.ObjectName(a.f.Log.Epoch, a.f.Log.Seq), "again", pause, "err", a.err)
+		l.failed(a.err)
+	} else {
+		l.mu.Lock()
+		l.failing = nil
+		l.mu.Unlock()
 	}
 	l.ask(ctx, a.f, pause)
 }
@@ -241,6 +250,7 @@ func (l *loop) settle(writes []*write, log *format.Log, err error) {
 		delete(l.unacked, w)
 		l.bytes -= int64(len(w.file.Data))
 	}
+	l.changedLocked()
 	l.mu.Unlock()
 	for _, w := range writes {
 		var at Place
