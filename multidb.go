@@ -71,7 +71,8 @@ func New(opts ...Option) (*Manager, error) {
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
 		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
 		AbsentWindow: cfg.grace / 2,
-		Reasons:      reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
+		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.unpackInterval(),
+		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
 		Due: func() { m.conductor.Due() },
 		Forget: func(id string) {
 			m.logs.Forget(id)
@@ -226,7 +227,7 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-		UnpackInterval: c.unpackInterval(), UnpackSize: unpackSize,
+		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(),
 	})
 	if c.fleetLog != nil {
 		if err := m.openFleetLog(); err != nil {

@@ -44,8 +44,8 @@ type Config struct {
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Prefix func(registry.Database) fleet.Prefix
 
-	Now     func() time.Time
-	Stat    func(path, suffix string) (fsid.Fingerprint, error)
+	Now  func() time.Time
+	Stat func(path, suffix string) (fsid.Fingerprint, error)
 	// Hurry has what clients have taken made durable sooner: somebody waits.
 	Hurry   func()
 	Workers int // so many databases are worked on at once
@@ -284,6 +284,9 @@ func (c *Conductor) Durable(prefix string, txid ltx.TXID, err error) {
 // Unacknowledged notes that what clients have taken could not be made durable; see
 // fleet.Unacknowledged.
 func (c *Conductor) Unacknowledged(err error) { c.fleet.Unacknowledged(err) }
+
+// Fence refuses every database; see fleet.Fence.
+func (c *Conductor) Fence(err error) { c.fleet.Fence(err) }
 
 // Look has a database run if its files changed. A scan finds out what became of one that
 // cannot be looked at.

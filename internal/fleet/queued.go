@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -114,6 +115,17 @@ func (f *Fleet) Unacknowledged(err error) {
 	}
 }
 
+// Fence refuses every database: another process has taken over the log that all are written
+// to. Whoever waits for one gets the error.
+func (f *Fleet) Fence(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fence = err
+	for e := range f.queued {
+		f.lostLocked(e, err)
+	}
+}
+
 // lostLocked answers everybody who waits for what will never be known to be durable.
 func (f *Fleet) lostLocked(e *Entry, err error) {
 	if errors.Is(err, ship.ErrFenced) && e.reg.Refused == nil {
@@ -145,8 +157,8 @@ func (f *Fleet) unfinishedLocked(r *Run, rep *replicate.Report) {
 	if q == nil {
 		return
 	}
-	if e.reg.Refused != nil { // it is fenced, which was found out before it was noted
-		f.dropQueuedLocked(e, e.reg.Refused)
+	if err := cmp.Or(f.fence, e.reg.Refused); err != nil { // it is fenced, which was found out before it was noted
+		f.dropQueuedLocked(e, err)
 		return
 	}
 	q.again = q.again || r.Action == schedule.Demote || e.item.Tier() == schedule.Cold

@@ -16,7 +16,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -47,13 +46,16 @@ type Config struct {
 type Log struct {
 	cfg Config
 
-	mu      sync.Mutex
-	tails   map[string][]*tailFile // by prefix, in the order of their TXIDs
-	waiting map[*tailFile][]chan error
-	durable []*tailFile // those with their data, the oldest first; some are unpacked
-	memory  int64       // bytes of their data
-	ready   bool        // the tails of the logs that were taken over are known
-	err     error       // this process will never know what is not durable to be
+	mu        sync.Mutex
+	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
+	waiting   map[*tailFile][]chan error
+	durable   []*tailFile    // those with their data, the oldest first; some are unpacked
+	memory    int64          // bytes of their data
+	pending   map[object]int // files that are durable and in a tail, by the object that has their records
+	tailBytes int64          // of all tails
+	unpacks   int64
+	ready     bool  // the tails of the logs that were taken over are known
+	err       error // this process will never know what is not durable to be
 }
 
 // tailFile is a level 0 file that is not in its prefix.
@@ -65,9 +67,12 @@ type tailFile struct {
 	object   string
 	offset   int64
 	crc      uint32
-	place    journal.Place // of a durable one that this process has written
+	place    object // that has its record, of a durable one
 	durable  bool
 }
+
+// object is one of a log.
+type object struct{ epoch, seq uint64 }
 
 func (f *tailFile) info() *ltx.FileInfo {
 	return &ltx.FileInfo{MinTXID: f.min, MaxTXID: f.max, Size: f.size, CreatedAt: f.created}
@@ -78,7 +83,7 @@ func New(cfg Config) *Log {
 	if cfg.MaxMemory == 0 {
 		cfg.MaxMemory = 64 << 20
 	}
-	return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}}
+	return &Log{cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{}, pending: map[object]int{}}
 }
 
 // Read returns a Log that only reads: what the logs of a store have, as they are now.
@@ -130,12 +135,13 @@ func (l *Log) loadLocked(logs []*format.Log) {
 		for _, r := range log.Records {
 			f := &tailFile{
 				min: ltx.TXID(r.Min), max: ltx.TXID(r.Max), created: time.UnixMilli(r.Time).UTC(), size: r.Size,
-				object: format.ObjectName(log.Epoch, log.Seq), offset: r.Offset, crc: r.CRC, durable: true,
+				object: format.ObjectName(log.Epoch, log.Seq), offset: r.Offset, crc: r.CRC,
+				place: object{log.Epoch, log.Seq}, durable: true,
 			}
 			if r.Large != 0 {
 				f.object, f.offset = format.LargeName(log.Epoch, r.Large), 0
 			}
-			l.tails[r.Prefix] = append(l.tails[r.Prefix], f)
+			l.addLocked(r.Prefix, f)
 		}
 	}
 	for _, tail := range l.tails {
@@ -143,50 +149,28 @@ func (l *Log) loadLocked(logs []*format.Log) {
 	}
 }
 
-// Prefixes are those of the tenants that have a tail.
-func (l *Log) Prefixes() (all []string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for prefix := range l.tails {
-		all = append(all, prefix)
-	}
-	return all
-}
-
 // FinishFormer finishes the logs that were taken over and of which no tail has a file any
 // more.
 func (l *Log) FinishFormer(ctx context.Context) error {
 	var errs []error
 	for _, epoch := range l.cfg.Journal.Former() {
-		if !l.holds(format.LogDir(epoch)) {
+		if !l.holds(epoch) {
 			errs = append(errs, l.cfg.Journal.Finish(ctx, epoch))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// holds reports whether a tail has a file in a directory.
-func (l *Log) holds(dir string) bool {
+// holds reports whether a tail has a file of an epoch.
+func (l *Log) holds(epoch uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, tail := range l.tails {
-		if slices.ContainsFunc(tail, func(f *tailFile) bool { return strings.HasPrefix(f.object, dir) }) {
+	for o := range l.pending {
+		if o.epoch == epoch {
 			return true
 		}
 	}
 	return false
-}
-
-// Tail is how many files of a tenant, of how many bytes, its prefix lacks, and whether all
-// of them are durable.
-func (l *Log) Tail(prefix string) (files int, size int64, durable bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	durable = true
-	for _, f := range l.tails[prefix] {
-		files, size, durable = files+1, size+f.size, durable && f.durable
-	}
-	return files, size, durable
 }
 
 // Client returns the client of a prefix: inner, with the log in front of it. Durable gets
@@ -209,6 +193,9 @@ type Client struct {
 // those that were taken before. Files of other levels go to the prefix.
 func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level != 0 {
+		if err := c.Await(ctx, maxTXID); err != nil { // a snapshot is of the newest state (F5)
+			return nil, err
+		}
 		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 	}
 	if c.log.cfg.Journal == nil {
@@ -234,7 +221,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		l.mu.Unlock()
 		return nil, fmt.Errorf("transaction %s of %s in the fleet log: %w", minTXID, c.prefix, fs.ErrExist)
 	}
-	l.tails[c.prefix] = append(tail, f) // before it may be durable
+	l.addLocked(c.prefix, f) // before it may be durable
 	l.mu.Unlock()
 	if err := l.cfg.Journal.Append(ctx, format.File{Record: rec, Data: data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
 		l.drop(c.prefix, f)
@@ -290,7 +277,9 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 	if err != nil && l.err == nil {
 		l.err = err
 	}
-	if f.durable, f.place = err == nil, at; f.durable {
+	if f.durable = err == nil; f.durable {
+		f.place = object{at.Epoch, at.Seq}
+		l.pending[f.place]++
 		f.object, f.offset, f.crc = format.ObjectName(at.Epoch, at.Seq), at.Offset, format.Checksum(f.data)
 		l.durable, l.memory = append(l.durable, f), l.memory+f.size
 		l.shrinkLocked()
@@ -325,7 +314,7 @@ func (l *Log) forgetLocked(f *tailFile) {
 func (l *Log) drop(prefix string, f *tailFile) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(g *tailFile) bool { return g == f })
+	l.removeLocked(prefix, func(g *tailFile) bool { return g == f })
 }
 
 // tail is a copy of a tenant's tail.
@@ -434,10 +423,6 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 	return l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
 }
 
-// ErrNotDurable is returned by Unpack while a tail has something that the log has not
-// acknowledged.
-var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
-
 // Prefix is the client of the prefix alone.
 func (c *Client) Prefix() litestream.ReplicaClient { return c.ReplicaClient }
 
@@ -446,27 +431,36 @@ func (c *Client) Unpack(ctx context.Context) (*ltx.FileInfo, error) {
 	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)
 }
 
-// Tail is how many files, of how many bytes, the prefix lacks.
-func (c *Client) Tail() (files int, size int64) {
-	files, size, _ = c.log.Tail(c.prefix)
-	return files, size
+// Lacks is the first transaction that the prefix lacks; zero: none.
+func (c *Client) Lacks() ltx.TXID {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tail := l.tails[c.prefix]; len(tail) > 0 {
+		return tail[0].min
+	}
+	return 0
 }
 
-// Unpack writes a tenant's tail to its prefix, as one file of level 0, and forgets it. info
-// is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
+// Tail is how many files, of how many bytes, the prefix lacks.
+func (c *Client) Tail() (files int, size int64) {
+	t := c.log.Tail(c.prefix)
+	return t.Files, t.Bytes
+}
+
+// Unpack writes what is durable of a tenant's tail to its prefix, as one file of level 0,
+// and forgets it. info is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
 // process that is fenced meanwhile would write another history.
 func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (info *ltx.FileInfo, err error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
 	tail := l.tail(prefix)
+	if n := slices.IndexFunc(tail, func(f *tailFile) bool { return !f.durable }); n >= 0 {
+		tail = tail[:n]
+	}
 	if len(tail) == 0 {
 		return nil, nil
-	}
-	for _, f := range tail {
-		if !f.durable {
-			return nil, ErrNotDurable
-		}
 	}
 	last := tail[len(tail)-1].max
 	tail, err = l.lacking(ctx, inner, tail)
@@ -480,19 +474,16 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tails[prefix] = slices.DeleteFunc(l.tails[prefix], func(f *tailFile) bool {
+	l.removeLocked(prefix, func(f *tailFile) bool {
 		if f.max > last { // it came meanwhile
 			return false
 		}
 		if l.cfg.Journal != nil {
-			l.cfg.Journal.Unpacked(f.place)
+			l.cfg.Journal.Unpacked(f.place.epoch, f.place.seq)
 		}
-		l.forgetLocked(f)
 		return true
 	})
-	if len(l.tails[prefix]) == 0 {
-		delete(l.tails, prefix)
-	}
+	l.unpacks++
 	return info, nil
 }
 

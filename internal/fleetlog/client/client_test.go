@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,13 +176,16 @@ func shipAndUnpack(t *testing.T, w *world) {
 	}
 	last := te.db.State.TXID
 	client := te.db.Client.(*Client)
+	if s := w.log.Stats(); s.Tails != 1 || s.TailBytes != w.log.Tail(te.prefix).Bytes {
+		t.Errorf("%+v", s)
+	}
 	if err := client.Await(t.Context(), last); err != nil || client.Durable() != last {
 		t.Errorf("durable up to %s of %s: %v", client.Durable(), last, err)
 	}
 	w.await(te.prefix, last)
 	prefix := w.store.Client(te.prefix)
-	if files, size, durable := w.log.Tail(te.prefix); files != 30 || size == 0 || !durable {
-		t.Errorf("the tail has %d files of %d bytes, durable: %v", files, size, durable)
+	if tail := w.log.Tail(te.prefix); tail.Files != 30 || tail.Bytes == 0 || !tail.Durable || tail.Min != 1 || tail.Max != last {
+		t.Errorf("the tail is %+v", tail)
 	}
 	if n := w.restored(te.db.Client, 0); n != te.rows {
 		t.Errorf("log and prefix together have %d rows of %d", n, te.rows)
@@ -195,11 +197,15 @@ func shipAndUnpack(t *testing.T, w *world) {
 	if err != nil || info.MinTXID != 1 || info.MaxTXID != last {
 		t.Fatalf("unpacked %+v, %v", info, err)
 	}
-	if files, _, _ := w.log.Tail(te.prefix); files != 0 {
-		t.Errorf("%d files are left in the tail", files)
+	if tail := w.log.Tail(te.prefix); tail.Files != 0 {
+		t.Errorf("%d files are left in the tail", tail.Files)
 	}
 	if n := w.restored(prefix, 0); n != te.rows {
 		t.Errorf("the prefix alone has %d rows of %d", n, te.rows)
+	}
+	s := w.log.Stats()
+	if s.Epoch != 1 || s.Files != 30 || s.Objects == 0 || s.Bytes == 0 || s.Pending != 0 || s.Tails != 0 || s.TailBytes != 0 || s.Unpacks != 1 || s.Fenced {
+		t.Errorf("%+v", s)
 	}
 	// It goes on behind what was unpacked.
 	for range 5 {
@@ -281,8 +287,8 @@ func TestWhoTakesOverServesTheTail(t *testing.T) {
 		if n := w.restored(w.store.Client(x.prefix), 0); n != x.rows {
 			t.Errorf("%s: the prefix alone has %d rows of %d", x.prefix, n, x.rows)
 		}
-		if files, _, _ := w.log.Tail(x.prefix); files != 0 {
-			t.Errorf("%s: %d files are left in the tail", x.prefix, files)
+		if tail := w.log.Tail(x.prefix); tail.Files != 0 {
+			t.Errorf("%s: %d files are left in the tail", x.prefix, tail.Files)
 		}
 	}
 	if err := w.log.FinishFormer(t.Context()); err != nil {
@@ -309,7 +315,10 @@ func TestNothingIsUnpackedThatIsNotDurable(t *testing.T) {
 	w.log.mu.Lock()
 	w.log.tails[te.prefix][0].durable = false // as if it were still under way
 	w.log.mu.Unlock()
-	if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); !errors.Is(err, ErrNotDurable) {
-		t.Errorf("unpacked: %v", err)
+	if info, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); info != nil || err != nil {
+		t.Errorf("unpacked: %v, %v", info, err)
+	}
+	if files := w.log.Tail(te.prefix).Files; files != 1 {
+		t.Errorf("%d files are in the tail", files)
 	}
 }

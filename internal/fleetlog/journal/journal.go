@@ -55,6 +55,9 @@ type Config struct {
 	// Failed is called with each failure of an attempt at the store, after which it is tried
 	// again; no lock is held. Nil: not.
 	Failed func(error)
+	// Fenced is called once if another process takes over: after the last done that has no
+	// error, and before the first that has this one. No lock is held.
+	Fenced func(error)
 	Now    func() time.Time // default time.Now
 	Logger *slog.Logger     // default: none
 }
@@ -109,6 +112,7 @@ type Stats struct {
 	Files   int64  // in them
 	Bytes   int64  // of the objects
 	Queued  int    // files that are not acknowledged
+	Fenced  bool   // another process has taken over
 }
 
 // New returns a Journal that has begun nothing.
@@ -271,16 +275,16 @@ func (j *Journal) Former() (epochs []uint64) {
 	return epochs
 }
 
-// Unpacked notes that a file that is durable is in its prefix too. The objects to come say
-// so, and those that nobody needs are deleted.
-func (j *Journal) Unpacked(at Place) {
+// Unpacked notes that one of the files of an object, which is durable, is in its prefix
+// too. The objects to come say so, and those that nobody needs are deleted.
+func (j *Journal) Unpacked(epoch, seq uint64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if at.Epoch != j.stats.Epoch {
+	if epoch != j.stats.Epoch {
 		return // of a log that was taken over
 	}
-	if j.keep[at.Seq]--; j.keep[at.Seq] <= 0 {
-		delete(j.keep, at.Seq)
+	if j.keep[seq]--; j.keep[seq] <= 0 {
+		delete(j.keep, seq)
 	}
 	for j.packed <= j.stats.Acked && j.keep[j.packed] == 0 {
 		j.packed++
@@ -337,7 +341,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s := j.stats
-	s.Queued = len(j.unacked)
+	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
 	return s
 }
 
@@ -401,6 +405,9 @@ func (j *Journal) run(ctx context.Context) {
 	clear(j.unacked)
 	j.changedLocked()
 	j.mu.Unlock()
+	if errors.Is(err, fleetlog.ErrFenced) && j.cfg.Fenced != nil {
+		j.cfg.Fenced(err)
+	}
 	for _, w := range left {
 		w.done(Place{}, err)
 	}

@@ -353,7 +353,7 @@ func TestObjectsGoThatAreUnpackedAndOld(t *testing.T) {
 			synctest.Wait()
 			mu.Lock()
 			for len(places) > 0 && txid < 400 {
-				j.Unpacked(places[0])
+				j.Unpacked(places[0].Epoch, places[0].Seq)
 				places = places[1:]
 			}
 			mu.Unlock()
@@ -548,4 +548,51 @@ func tailEpoch(tail *fleetlog.Tail) uint64 {
 		return log.Epoch
 	}
 	return 0
+}
+
+// TestWhoIsFencedIsToldOnceBetweenTheLastSuccessAndTheFirstFailure.
+func TestWhoIsFencedIsToldOnceBetweenTheLastSuccessAndTheFirstFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		var told int // by the goroutine of the first life; read when it has ended
+		var late, early int
+		first := life(b, 1, func(c *Config) {
+			c.Fenced = func(err error) {
+				if told++; !errors.Is(err, fleetlog.ErrFenced) {
+					t.Errorf("told of %v", err)
+				}
+			}
+		})
+		done := func(_ Place, err error) {
+			if err == nil && told > 0 {
+				late++
+			} else if err != nil && told == 0 {
+				early++
+			}
+		}
+		for txid := range uint64(3) {
+			if err := first.Append(t.Context(), file("a", txid+1, 10), done); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(10 * time.Second)
+		second := life(b, 2, nil)
+		if _, err := second.Join(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for txid := range uint64(3) {
+			if err := first.Append(t.Context(), file("a", txid+4, 10), done); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := first.Close(t.Context()); !errors.Is(err, fleetlog.ErrFenced) {
+			t.Errorf("closed: %v", err)
+		}
+		if told != 1 || late > 0 || early > 0 || !first.Stats().Fenced {
+			t.Errorf("told %d times; %d successes after it, %d failures before it; %+v", told, late, early, first.Stats())
+		}
+		if err := second.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
