@@ -100,7 +100,7 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 		}
 		every := l.cfg.Interval
 		if hurry {
-			every = l.cfg.Soon
+			every = min(every, l.cfg.Soon)
 		}
 		since := now.Sub(l.last)
 		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
