@@ -252,14 +252,15 @@ func (x *run) unpack(ctx context.Context) error {
 			return err
 		}
 	}
-	info, err := a.deferred.Unpack(ctx)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	if a.unpacked = x.r.Started; info != nil {
+	infos, err := a.deferred.Unpack(ctx)
+	for _, info := range infos {
 		a.inv.Wrote(info, nil)
 		x.st.unrecorded, a.due = true, true
 	}
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	a.unpacked = x.r.Started
 	return nil
 }
 

@@ -96,10 +96,10 @@ type Deferred interface {
 	// Await waits until a transaction that was taken is durable.
 	Await(ctx context.Context, txid ltx.TXID) error
 	// Tail is how many files, of how many bytes, the client has taken that are not in the
-	// prefix, and Unpack writes them there, as one file; nil if there is none. All of it
-	// must be durable.
+	// prefix, and Unpack writes them there, as few files, which it returns, also at an error.
+	// All of it must be durable.
 	Tail() (files int, size int64)
-	Unpack(ctx context.Context) (*ltx.FileInfo, error)
+	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
 }
