@@ -114,6 +114,18 @@ func (r *FileReplica) Check(ctx context.Context) error {
 // listing of one level is one. Throttled is always zero.
 func (r *FileReplica) RequestStats() RequestStats { return RequestStats(r.store.Stats()) }
 
+// Dir implements ReplicaObjects: it is what the path template expands to.
+func (r *FileReplica) Dir(db Database) (string, error) {
+	dir, err := r.template.Expand(db)
+	if err != nil {
+		return "", fmt.Errorf("file replica: %w", err)
+	}
+	return dir, nil
+}
+
+// DatabaseAt implements ReplicaObjects.
+func (r *FileReplica) DatabaseAt(dir string) (Database, error) { return TenantAt(r.template, dir, nil) }
+
 // Objects implements ReplicaObjects: objects are files below <replica>/<dir>, as
 // durable as LTX files, and refused alike where the replica is away.
 func (r *FileReplica) Objects(dir string) (ObjectStore, error) {

@@ -4,44 +4,125 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"iter"
-	"path"
 	"strings"
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
-// FleetLogConfig says where and how the changes of all tenants are written together.
+// FleetLogConfig says where and how the changes of all tenants are written together. The
+// zero value is the default.
 type FleetLogConfig struct {
-	// Path is the directory of the log at the replica, such as "fleet". Required.
+	// Path is the directory of the log at the replica, beside the databases' prefixes and
+	// not in one of them. Managers with the same one share a log: the later one takes over,
+	// and the earlier one is fenced. Default "fleet".
 	Path string
 	// UnpackInterval is how often the prefix of a tenant that stays hot gets what the log
 	// has of it. Default 5 minutes.
 	UnpackInterval time.Duration
+	// UnpackSize is how much the log has of a tenant, in bytes, before its prefix gets it
+	// sooner. Default 8 MiB.
+	UnpackSize int64
+	// LogRetention is how long the log keeps what the prefixes have, from which a restore
+	// finds every transaction. Default 1 hour.
+	LogRetention time.Duration
 }
 
-// unpackSize is the size of a tenant's tail from which it is unpacked sooner.
-const unpackSize = 8 << 20
+// unpackPatience is after how many intervals a prefix that still lacks something makes its
+// database not well.
+const unpackPatience = 3
+
+const defaultFleetLog = "fleet"
+
+func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
+	cfg.Path = cmp.Or(cfg.Path, defaultFleetLog)
+	cfg.UnpackInterval = cmp.Or(cfg.UnpackInterval, 5*time.Minute)
+	cfg.UnpackSize = cmp.Or(cfg.UnpackSize, 8<<20)
+	cfg.LogRetention = cmp.Or(cfg.LogRetention, time.Hour)
+	return cfg
+}
 
 // WithFleetLog writes the changes of all tenants as one object each sync interval, instead
 // of one for each tenant. The replica must be a ReplicaObjects.
 func WithFleetLog(cfg FleetLogConfig) Option {
 	return func(c *config) error {
-		if cfg.Path == "" {
-			return invalid("WithFleetLog", "Path is empty; write a directory such as \"fleet\"")
+		cfg = cfg.withDefaults()
+		const option = "WithFleetLog"
+		var errs []error
+		if why := badLogPath(cfg.Path); why != "" {
+			errs = append(errs, invalid(option, "Path is %q; %s", cfg.Path, why))
 		}
-		cfg.UnpackInterval = cmp.Or(cfg.UnpackInterval, 5*time.Minute)
+		if cfg.UnpackInterval < 0 {
+			errs = append(errs, invalid(option, "UnpackInterval is %v; want a duration above zero", cfg.UnpackInterval))
+		}
+		if cfg.UnpackSize < 0 {
+			errs = append(errs, invalid(option, "UnpackSize is %d; want a size above zero", cfg.UnpackSize))
+		}
+		if cfg.LogRetention < 0 {
+			errs = append(errs, invalid(option, "LogRetention is %v; want a duration above zero", cfg.LogRetention))
+		}
 		c.fleetLog = &cfg
+		return errors.Join(errs...)
+	}
+}
+
+// badLogPath says why a directory cannot be that of a fleet log; "" if it can.
+func badLogPath(dir string) string {
+	switch {
+	case strings.Contains(dir, "{{"):
+		return "it is one directory for all tenants, so it has no variables"
+	case store.CheckObjectDir(dir) != nil:
+		return "want a relative path with slashes, such as \"fleet\", without . or .. and without a slash at its ends"
+	}
+	return ""
+}
+
+// checkFleetLog compares the option with the replica.
+func (c *config) checkFleetLog() error {
+	if c.fleetLog == nil || badLogPath(c.fleetLog.Path) != "" {
 		return nil
 	}
+	const option = "WithFleetLog"
+	if c.replica == nil {
+		return invalid(option, "there is no replica; add multidb.WithReplica")
+	}
+	r, ok := c.replica.(ReplicaObjects)
+	if !ok {
+		return invalid(option, "a %T keeps no plain objects; use an S3 or a file replica, or leave the fleet log out", c.replica)
+	}
+	if _, err := r.Objects(c.fleetLog.Path); err != nil {
+		return invalid(option, "Path is %q: %v", c.fleetLog.Path, err)
+	}
+	return nil
+}
+
+// Unpack gives the prefix of a database what the fleet log has of it, so that litestream's
+// own restore finds all that was committed before the call. It happens by itself every
+// UnpackInterval, when the database becomes cold, and at Close. Without a fleet log it is
+// Sync.
+//
+// ctx bounds the waiting; what was begun goes on. Errors: ErrNotFound, ErrNoReplica, those
+// of Sync, as *Error.
+func (m *Manager) Unpack(ctx context.Context, id ID) error {
+	e, err := m.replicated(id)
+	if err == nil {
+		_, err = m.conductor.Sync(ctx, e)
+	}
+	if err == nil && m.fleetLog != nil {
+		_, err = m.conductor.Perform(ctx, e, replicate.OrderUnpack)
+	}
+	return opError("unpack", id, err)
 }
 
 // openFleetLog begins nothing: the first write does.
@@ -58,7 +139,10 @@ func (m *Manager) openFleetLog() error {
 	m.objects = innerObjects{objects}
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Now: c.now, Logger: c.logger})
+	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
+		Failed: func(err error) { m.conductor.Unacknowledged(err) },
+		Began:  m.fleetLogBegan, Fenced: m.fleetLogFenced,
+		Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})
@@ -75,7 +159,11 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 	if at.Err != nil {
 		return nil, at.Err
 	}
-	return m.fleetLog.Client(at.Path, logKey(at.Path), inner), nil
+	dir, err := m.logDir(db)
+	if err != nil {
+		return nil, err
+	}
+	return m.fleetLog.Client(at.Path, dir, inner), nil
 }
 
 // readingClient returns a client that reads what is durable of a database: in its prefix,
@@ -85,23 +173,20 @@ func (m *Manager) readingClient(ctx context.Context, db registry.Database) (lite
 	if err != nil || m.fleetLog == nil {
 		return inner, err
 	}
-	at := m.cfg.prefix(db)
-	if at.Err != nil {
-		return nil, at.Err
+	dir, err := m.logDir(db)
+	if err != nil {
+		return nil, err
 	}
 	log, err := client.Read(ctx, m.objects)
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet log: %w", err)
 	}
-	return log.Client("", logKey(at.Path), inner), nil
+	return log.Client("", dir, inner), nil
 }
 
-// logKey is what the log calls a prefix: its path without the scheme.
-func logKey(prefix string) string {
-	if _, at, ok := strings.Cut(prefix, "://"); ok {
-		prefix = at
-	}
-	return strings.TrimPrefix(path.Clean("/"+prefix), "/")
+// logDir is what the fleet log calls a database.
+func (m *Manager) logDir(db registry.Database) (string, error) {
+	return m.cfg.replica.(ReplicaObjects).Dir(databaseOf(db)) // New has checked that it is one
 }
 
 // closeFleetLog gives the prefixes what the log has, and ends it.
@@ -111,12 +196,25 @@ func (m *Manager) closeFleetLog(ctx context.Context) error {
 		tails[prefix] = true
 	}
 	// What stays in the log is durable there, and the next process unpacks it.
-	if err := m.conductor.Unpack(ctx, func(prefix string) bool { return tails[logKey(prefix)] }); err != nil {
+	if err := m.conductor.Unpack(ctx, func(db registry.Database) bool {
+		dir, err := m.logDir(db)
+		return err == nil && tails[dir]
+	}); err != nil {
 		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", err)
 	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
 		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
 	}
+	if ctx.Err() != nil { // Close is called again
+		return nil
+	}
 	return m.journal.Close(ctx)
+}
+
+// hurry has the log written sooner, if there is one.
+func (m *Manager) hurry() {
+	if m.journal != nil {
+		m.journal.Hurry()
+	}
 }
 
 func (c *config) unpackInterval() time.Duration {
@@ -124,6 +222,20 @@ func (c *config) unpackInterval() time.Duration {
 		return 0
 	}
 	return c.fleetLog.UnpackInterval
+}
+
+func (c *config) fleetLogPath() string {
+	if c.fleetLog == nil {
+		return ""
+	}
+	return c.fleetLog.Path
+}
+
+func (c *config) unpackSize() int64 {
+	if c.fleetLog == nil {
+		return 0
+	}
+	return c.fleetLog.UnpackSize
 }
 
 // innerObjects is an ObjectStore as the inner packages know it.

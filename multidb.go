@@ -71,7 +71,8 @@ func New(opts ...Option) (*Manager, error) {
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
 		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
 		AbsentWindow: cfg.grace / 2,
-		Reasons:      reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
+		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.unpackInterval(),
+		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
 		Due: func() { m.conductor.Due() },
 		Forget: func(id string) {
 			m.logs.Forget(id)
@@ -184,9 +185,7 @@ func (m *Manager) abandon() (err error) {
 		err = errors.Join(err, m.opener.Close(context.Background()))
 	}
 	if m.journal != nil {
-		ended, end := context.WithCancel(context.Background())
-		end()
-		err = errors.Join(err, m.journal.Close(ended))
+		m.journal.Stop()
 	}
 	return errors.Join(err, m.catalog.Abandon())
 }
@@ -228,7 +227,7 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-		UnpackInterval: c.unpackInterval(), UnpackSize: unpackSize,
+		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(),
 	})
 	if c.fleetLog != nil {
 		if err := m.openFleetLog(); err != nil {
@@ -237,7 +236,7 @@ func (m *Manager) build(ctx context.Context) error {
 	}
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
-		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix,
+		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Hurry: m.hurry,
 		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
 	})
 	m.opener = opener.New(opener.Config{

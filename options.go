@@ -524,6 +524,7 @@ func build(opts []Option) (config, error) {
 			}
 		}
 	}
+	errs = append(errs, c.checkFleetLog())
 	return c, errors.Join(errs...)
 }
 

@@ -85,6 +85,13 @@ type ReplicaObjects interface {
 	// and without a leading or trailing one, below the bucket or the replica's
 	// directory. It does no I/O. The error wraps fs.ErrInvalid.
 	Objects(dir string) (ObjectStore, error)
+	// Dir returns the directory of a database's prefix, as Objects names directories.
+	// It is what a fleet log calls the database, so it says nothing of where the bucket
+	// or the replica's directory is. It does no I/O.
+	Dir(db Database) (string, error)
+	// DatabaseAt is the inverse of Dir, as far as the directory tells: the database that
+	// expands to it, as TenantAt says where there is no metadata.json. It does no I/O.
+	DatabaseAt(dir string) (Database, error)
 }
 
 // ObjectStore is a directory of objects, which are created once and never changed.

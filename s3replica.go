@@ -197,6 +197,17 @@ func (r *S3Replica) Check(ctx context.Context) error {
 // Requests for credentials are not among them.
 func (r *S3Replica) RequestStats() RequestStats { return RequestStats(r.client.Stats()) }
 
+// Dir implements ReplicaObjects: it is what Path expands to.
+func (r *S3Replica) Dir(db Database) (string, error) {
+	if _, err := r.prefix(db); err != nil {
+		return "", err
+	}
+	return r.template.Expand(db)
+}
+
+// DatabaseAt implements ReplicaObjects.
+func (r *S3Replica) DatabaseAt(dir string) (Database, error) { return TenantAt(r.template, dir, nil) }
+
 // Objects implements ReplicaObjects: objects below <bucket>/<dir>, over the same
 // connections, bounds and counters. Unlike LTX files they are refused with
 // ErrNoConditionalWrites by a store that does not honor If-None-Match also where

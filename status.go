@@ -15,7 +15,11 @@ type Status struct {
 	Database
 	Tier   Tier
 	Prefix string // of its replica
-	TXID   TXID   // last one the replica acknowledged
+	TXID   TXID   // last one the replica acknowledged: it is durable, in the prefix or in the fleet log
+	// UnpackedTXID is the last one that the prefix is known to have, where programs find it
+	// that do not know the fleet log; TXID without one. What this process has not looked at
+	// yet of a fleet log counts as not being in the prefix.
+	UnpackedTXID TXID
 	// SyncedAt is when the replica was last known to have everything; zero if
 	// not since Start.
 	SyncedAt time.Time
@@ -56,7 +60,7 @@ func (m *Manager) Status(id ID) (Status, error) {
 func statusOf(s fleet.Status) Status {
 	db := Database{ID: ID(s.ID), Path: s.Path, RelPath: s.RelPath(), Vars: registry.VarsOf[Var](s.Identity)}
 	return Status{
-		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, SyncedAt: s.SyncedAt,
+		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, UnpackedTXID: s.UnpackedTXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
 		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
 		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
@@ -73,10 +77,16 @@ const worstNamed = 10
 // may; those with an error first, then by their Lag. What ColdSyncNone leaves local
 // is no reason, nor is a file that is no database. A listing that was not whole is
 // one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
-// not replicated. It looks at every database, in a few milliseconds for 100,000.
+// not replicated. So does a fleet log that another process has taken over, or that has
+// acknowledged nothing for maxLag though something waits. What the fleet log has is
+// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. It
+// looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if errs, since := m.scanErrs(); len(errs) > 0 {
 		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
+	}
+	if err, since := m.fleetLogErr(maxLag); err != nil {
+		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
 		worst = append(worst, statusOf(s))

@@ -15,9 +15,6 @@ func (m *Manager) Sync(ctx context.Context, id ID) (Pos, error) {
 	if err != nil {
 		return Pos{}, opError("sync", id, err)
 	}
-	if m.journal != nil {
-		m.journal.Hurry()
-	}
 	txid, err := m.conductor.Sync(ctx, e)
 	return Pos{TXID: txid}, opError("sync", id, err)
 }

@@ -28,6 +28,7 @@ type Config struct {
 	stateDir string
 	options  []multidb.Option
 	replica  multidb.ReplicaFactory
+	fleetLog *multidb.FleetLogConfig
 	place    string
 }
 
@@ -115,7 +116,7 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithReplica", err)
 		return nil
 	}
-	c.replica = factory
+	c.replica, c.fleetLog = factory, s.fleetLog
 	c.options = append(c.options, multidb.WithDiscoverer(multidb.Glob(s.patterns...)))
 	if factory != nil {
 		c.options = append(c.options, multidb.WithReplica(factory))
@@ -156,6 +157,14 @@ func (c *Config) Replica() (multidb.ReplicaFactory, error) {
 	return c.replica, nil
 }
 
+// FleetLog returns the directory of the fleet log at the replica; empty if there is none.
+func (c *Config) FleetLog() string {
+	if c.fleetLog == nil {
+		return ""
+	}
+	return c.fleetLog.Path
+}
+
 // Discoverer returns a Discoverer of the patterns.
 func (c *Config) Discoverer() multidb.Discoverer { return multidb.Glob(c.patterns...) }
 
@@ -171,7 +180,11 @@ func (c Config) String() string {
 	if !c.enabled {
 		state = "disabled, "
 	}
-	return fmt.Sprintf("%s: %s%s to %s", c.file, state, strings.Join(c.patterns, ", "), c.place)
+	log := ""
+	if c.fleetLog != nil {
+		log = ", by the fleet log " + c.fleetLog.Path
+	}
+	return fmt.Sprintf("%s: %s%s to %s%s", c.file, state, strings.Join(c.patterns, ", "), c.place, log)
 }
 
 // GoString is String.

@@ -45,6 +45,11 @@
 //	max-wal-size             size, WithMaxWALSize
 //	max-total-wal-size       size, WithMaxTotalWALSize; 0: none
 //	cache-size               size, WithCacheSize; 0: none
+//	fleet-log                mapping, WithFleetLog; {}: with the defaults; left out: no fleet log
+//	  path                       of the log's directory at the replica; default fleet
+//	  unpack-interval            duration
+//	  unpack-size                size, at least 64KiB
+//	  log-retention              duration
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error
 //	  format                     text (the default) or json

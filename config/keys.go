@@ -20,6 +20,7 @@ type settings struct {
 	replica  replica
 
 	promotion *promotion
+	fleetLog  *multidb.FleetLogConfig // with its default path
 	log       *logging
 }
 
@@ -116,6 +117,7 @@ func (s *settings) multiKeys() []key {
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},
 		{name: "max-total-wal-size", sets: "WithMaxTotalWALSize", read: sizeOrZero(1<<16, func(n int64) { s.add(multidb.WithMaxTotalWALSize(n)) })},
 		{name: "cache-size", sets: "WithCacheSize", read: size(0, func(n int64) { s.add(multidb.WithCacheSize(n)) })},
+		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}
 }
@@ -149,6 +151,26 @@ func (s *settings) readPromotion(d *decoder, v value) {
 	}, nil)
 	s.promotion = p
 }
+
+// fleetLogKeys has one for every field of FleetLogConfig.
+func fleetLogKeys(c *multidb.FleetLogConfig) []key {
+	return []key{
+		// What the library says of the option is nearly always about it.
+		{name: "path", sets: "WithFleetLog", read: requiredText(func(path string) { c.Path = path })},
+		{name: "unpack-interval", read: duration(1, func(t time.Duration) { c.UnpackInterval = t })},
+		{name: "unpack-size", read: size(1<<16, func(n int64) { c.UnpackSize = n })},
+		{name: "log-retention", read: duration(1, func(t time.Duration) { c.LogRetention = t })},
+	}
+}
+
+func (s *settings) readFleetLog(d *decoder, v value) {
+	s.fleetLog = &multidb.FleetLogConfig{Path: defaultFleetLog}
+	d.mapping(v, fleetLogKeys(s.fleetLog), nil)
+	s.add(multidb.WithFleetLog(*s.fleetLog))
+}
+
+// defaultFleetLog is the library's.
+const defaultFleetLog = "fleet"
 
 func (s *settings) readLog(d *decoder, v value) {
 	l := &logging{}

@@ -277,3 +277,41 @@ func managerConfig(t *testing.T, doc string) map[string]string {
 	}
 	return fields
 }
+
+func TestEveryFieldOfFleetLogConfigHasAKeyThatSetsIt(t *testing.T) {
+	for field := range reflect.TypeFor[multidb.FleetLogConfig]().Fields() {
+		text := map[reflect.Kind]string{reflect.String: "abcd", reflect.Int64: "17000000"}[field.Type.Kind()]
+		if field.Type == reflect.TypeFor[time.Duration]() {
+			text = "17s"
+		}
+		const doc = "multi-db:\n  patterns: [\"/data/{{database}}.db\"]\n  replica-template: {type: file, dir: /b, path: \"{{database}}\"}\n  fleet-log: {%s}\n"
+		before, after := fleetLogOf(t, fmt.Sprintf(doc, "")), fleetLogOf(t, fmt.Sprintf(doc, kebab(field.Name)+": "+text))
+		for other := range before.Type().Fields() {
+			if same := before.FieldByIndex(other.Index).Equal(after.FieldByIndex(other.Index)); same == (other.Name == field.Name) {
+				t.Errorf("%s: %s is %v, was %v", field.Name, other.Name, after.FieldByIndex(other.Index), before.FieldByIndex(other.Index))
+			}
+		}
+	}
+}
+
+// fleetLogOf is what multidb.New makes of a document's fleet log.
+func fleetLogOf(t *testing.T, doc string) reflect.Value {
+	t.Helper()
+	c, err := Parse("m.yaml", []byte(doc), nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, doc)
+	}
+	opts, err := c.Options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := multidb.New(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := reflect.ValueOf(m).Elem().FieldByName("cfg").FieldByName("fleetLog").Elem()
+	if got := v.FieldByName("Path").String(); got != c.FleetLog() {
+		t.Errorf("the Manager has the fleet log %q, and the configuration says %q", got, c.FleetLog())
+	}
+	return v
+}

@@ -84,6 +84,20 @@ func TestWhatIsWrongIsSaidWithItsPlace(t *testing.T) {
 		{"a quoted size without a unit", minimal(`max-wal-size: "1000000"`), "is not a size"},
 		{"a size of another unit", minimal("max-wal-size: 64MB"), `"64MB" is not a size; want a number of bytes without quotes, or one with KiB, MiB or GiB`},
 
+		{"an unknown key of the fleet log", minimal("fleet-log: {retention: 1h}"), `m.yaml:4:15: multi-db.fleet-log: unknown key "retention"; did you mean log-retention?`},
+		{"a key of the fleet log that is nearly right", minimal("fleet-log:", "  unpack_intervall: 1h"), `m.yaml:5:5: multi-db.fleet-log: unknown key "unpack_intervall"; did you mean unpack-interval?`},
+		{"a fleet log of nothing", minimal("fleet-log:"), "m.yaml:4:3: multi-db.fleet-log: nothing stands under it"},
+		{"a fleet log that is a path", minimal("fleet-log: fleet"), "fleet-log: want keys with values, not text"},
+		{"an interval of the fleet log without a unit", minimal("fleet-log: {unpack-interval: 300}"), "fleet-log.unpack-interval: 300 has no unit; write for example 300s"},
+		{"a fleet log that unpacks all the time", minimal("fleet-log: {unpack-interval: 0}"), "0 is not above zero"},
+		{"a retention of the fleet log that is negative", minimal("fleet-log: {log-retention: -1h}"), `"-1h" is negative`},
+		{"a size of the fleet log of almost nothing", minimal("fleet-log: {unpack-size: 5}"), "5 is too small; want at least 65536 bytes"},
+		{"an empty path of the fleet log", minimal(`fleet-log: {path: ""}`), "fleet-log.path: it is empty"},
+		{"a path of the fleet log for each tenant", minimal(`fleet-log:`, `  path: "fleet/{{project}}"`), `m.yaml:5:5: multi-db.fleet-log.path: fleet-log: path is "fleet/{{project}}"; it is one directory for all tenants`},
+		{"a path of the fleet log from the root", minimal(`fleet-log: {path: /fleet}`), `path is "/fleet"; want a relative path`},
+		{"a path of the fleet log out of the replica", minimal(`fleet-log: {path: a/../../b}`), `path is "a/../../b"; want a relative path`},
+		{"a fleet log without a replica", withReplica("type: none") + "  fleet-log: {}\n", "m.yaml:5:3: multi-db.fleet-log: fleet-log: there is no replica"},
+		{"a fleet log at a replica that cannot have one", withReplica("type: url", "url: file:///{{project}}/{{database}}") + "  fleet-log: {}\n", "keeps no plain objects"},
 		{"a level", minimal("log: {level: loud}"), `"loud" is not one of debug, info, warn, error`},
 		{"a takeover", minimal("takeover: always"), `"always" is not one of never, unknown`},
 		{"a cold-sync-mode", minimal("cold-sync-mode: all"), `"all" is not one of snapshot, none`},
@@ -112,10 +126,11 @@ func TestWhatIsRightIsTaken(t *testing.T) {
 		"scan-interval: ${UNSET:-5s}", "max-hot-databases: ${COUNT}", "restore-on-open: ${FLAG}", "restore-on-open: true",
 		"cache-size: 0", "cache-size: 1", "max-total-wal-size: 0", "max-total-wal-size: 1GiB", "max-wal-size: 65536", "max-wal-size: 1MiB", "max-wal-size: 2 GiB", "max-wal-size: ${SIZE}", "max-wal-size: ${COUNT}0000",
 		"hot-promotion: {}", "hot-promotion: {recent-modify-threshold: 0, access-count-threshold: 0}", "cold-sync-mode: snapshot", "cold-sync-mode: none", "takeover: never", "takeover: unknown",
+		"fleet-log: {}", "fleet-log: {path: a/b, unpack-interval: 3h, unpack-size: 64MiB, log-retention: 24h}", "fleet-log: {path: \"${DIRS}\"}",
 		"log: {level: debug, format: json}", "log: {}", "state-dir: ${DIR}/x", "state-dir: 'a''b'",
 	} {
 		t.Run(line, func(t *testing.T) {
-			_, err := config.Parse("m.yaml", []byte(minimal(line)), env("SCAN=7s", "COUNT=12", "FLAG=true", "SIZE=3MiB", "DIR=/d"))
+			_, err := config.Parse("m.yaml", []byte(minimal(line)), env("SCAN=7s", "COUNT=12", "FLAG=true", "SIZE=3MiB", "DIR=/d", "DIRS=a/b"))
 			if err != nil {
 				t.Error(err)
 			}

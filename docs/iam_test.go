@@ -70,15 +70,17 @@ func policyUnder(t *testing.T, heading string) *policy {
 // allows reports whether a policy without conditions and denials allows a request.
 func (p *policy) allows(action, resource string) bool {
 	for _, s := range p.Statement {
-		matches := func(pattern string) bool {
-			prefix, rest := strings.CutSuffix(pattern, "*") // it goes beyond slashes
-			return pattern == resource || rest && strings.HasPrefix(resource, prefix)
-		}
-		if s.Effect == "Allow" && slices.Contains(s.Action, action) && slices.ContainsFunc(s.Resource, matches) {
+		if s.Effect == "Allow" && slices.Contains(s.Action, action) &&
+			slices.ContainsFunc(s.Resource, func(pattern string) bool { return matches(pattern, resource) }) {
 			return true
 		}
 	}
 	return false
+}
+
+func matches(pattern, resource string) bool {
+	prefix, rest := strings.CutSuffix(pattern, "*") // it goes beyond slashes
+	return pattern == resource || rest && strings.HasPrefix(resource, prefix)
 }
 
 func (p *policy) actions() (all []string) {
@@ -145,6 +147,7 @@ type guard struct {
 	mu       sync.Mutex
 	policy   *policy
 	used     map[string]int
+	touched  []string        // resources
 	kinds    map[string]bool // of requests, finer than actions
 	denied   []string
 	badParts int // so many parts of an upload fail
@@ -167,7 +170,7 @@ func newGuard(t *testing.T) *guard {
 func (g *guard) obey(p *policy) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.policy, g.used, g.kinds, g.denied = p, map[string]int{}, map[string]bool{}, nil
+	g.policy, g.used, g.touched, g.kinds, g.denied = p, map[string]int{}, nil, map[string]bool{}, nil
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -180,6 +183,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	spoil := false
 	if allowed {
 		g.used[action]++
+		g.touched = append(g.touched, resources...)
 		q := r.URL.Query()
 		for _, name := range []string{"uploads", "partNumber", "delete", "uploadId"} {
 			if q.Has(name) {
@@ -224,6 +228,13 @@ func (g *guard) exactly(t *testing.T) {
 			t.Errorf("%s is allowed and was never used", a)
 		}
 	}
+	for _, s := range g.policy.Statement {
+		for _, pattern := range s.Resource {
+			if !slices.ContainsFunc(g.touched, func(resource string) bool { return matches(pattern, resource) }) {
+				t.Errorf("%s is allowed and was never used", pattern)
+			}
+		}
+	}
 	t.Logf("%v", g.used)
 }
 
@@ -249,6 +260,7 @@ func (g *guard) replica(t *testing.T) *multidb.S3Replica {
 // TestThePoliciesAllowWhatIsDoneAndNothingElse goes through all that multidb does
 // with a bucket, behind a guard that enforces the policy of the document.
 func TestThePoliciesAllowWhatIsDoneAndNothingElse(t *testing.T) {
+	t.Parallel()
 	g, root := newGuard(t), t.TempDir()
 	t.Run("replicating", func(t *testing.T) {
 		g.obey(policyUnder(t, "The IAM policy"))
@@ -273,21 +285,29 @@ func TestThePoliciesAllowWhatIsDoneAndNothingElse(t *testing.T) {
 	})
 }
 
+func TestThePolicyForAFleetLogAllowsWhatIsDoneAndNothingElse(t *testing.T) {
+	t.Parallel()
+	g := newGuard(t)
+	g.obey(policyUnder(t, "A policy for a fleet log"))
+	replicate(t, g, t.TempDir(), multidb.WithFleetLog(multidb.FleetLogConfig{UnpackInterval: 10 * time.Millisecond}))
+	g.exactly(t)
+}
+
 // replicate lets a tenant grow, compacts and deletes, fails one large upload,
 // restores and goes.
-func replicate(t *testing.T, g *guard, root string) {
+func replicate(t *testing.T, g *guard, root string, more ...multidb.Option) {
 	t.Helper()
 	r := g.replica(t)
 	if err := r.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	m, err := multidb.New(
+	m, err := multidb.New(append(more,
 		multidb.WithReplica(r),
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{project}}/{{database}}.db"))),
 		multidb.WithSyncInterval(10*time.Millisecond), multidb.WithColdSyncInterval(10*time.Millisecond),
 		multidb.WithL0Retention(10*time.Millisecond), multidb.WithRetentionInterval(10*time.Millisecond),
 		multidb.WithRetention(10*time.Millisecond),
-	)
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,7 @@ func TestReplicaObjects(t *testing.T, newFactory func(t *testing.T) multidb.Repl
 		{"an ended context ends every call", testObjectContext},
 		{"the caller's bytes are its own again", testObjectBytes},
 		{"a listing says how large and how old an object is", testObjectInfo},
+		{"the directory of a database leads back to it", testObjectDatabase},
 		{"an object is created from a reader, once and whole or not at all", testObjectFrom},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -590,6 +592,41 @@ func testObjectInfo(t *objectsTest) {
 		// S3 tells seconds, and its clock is another.
 		if info.Created.Before(before.Add(-time.Minute)) || info.Created.After(after.Add(time.Minute)) {
 			t.Errorf("%s was created at %v, in a call from %v to %v", info.Name, info.Created, before, after)
+		}
+	}
+}
+
+func testObjectDatabase(t *objectsTest) {
+	dirs := map[string]bool{}
+	for i := range 3 {
+		name := fmt.Sprintf("%s-%d", strings.TrimSuffix(t.dir, "/a b"), i)
+		db := multidb.Database{ID: multidb.ID(name), Path: "/data/" + name + ".db", RelPath: name + ".db"}
+		if v, ok := t.factory.(multidb.ReplicaVars); ok {
+			for _, v := range v.Vars() {
+				if v != "name" && v != "path" { // which follow from the path
+					db.Vars = append(db.Vars, multidb.Var{Name: v, Value: name})
+				}
+			}
+		}
+		dir, err := t.factory.Dir(db)
+		if err != nil || !fs.ValidPath(dir) || dirs[dir] {
+			t.Fatalf("Dir(%q) is %q, %v; want a path with slashes, of its own", db.ID, dir, err)
+		}
+		dirs[dir] = true
+		back, err := t.factory.DatabaseAt(dir)
+		if err != nil || back.ID == "" {
+			t.Fatalf("DatabaseAt(%q) is %+v, %v", dir, back, err)
+		}
+		if again, err := t.factory.Dir(back); err != nil || again != dir {
+			t.Errorf("%q leads to %+v, and that to %q, %v", dir, back, again, err)
+		}
+		// An object there is one of the prefix.
+		objects := t.open(dir)
+		if err := objects.Create(t.ctx, "multidbtest", []byte("a")); err != nil {
+			t.Fatal(err)
+		}
+		if err := objects.Delete(t.ctx, "multidbtest"); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

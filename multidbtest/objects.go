@@ -18,6 +18,14 @@ import (
 // objectsPage is how many names one operation lists, as on S3.
 const objectsPage = 1000
 
+// Dir implements multidb.ReplicaObjects: it is Prefix.
+func (r *Replica) Dir(db multidb.Database) (string, error) { return r.Prefix(db) }
+
+// DatabaseAt implements multidb.ReplicaObjects.
+func (r *Replica) DatabaseAt(dir string) (multidb.Database, error) {
+	return multidb.TenantAt(r.template, dir, nil)
+}
+
 // Objects implements multidb.ReplicaObjects. Faults apply to objects too, with dir as
 // their Prefix. All stores of one directory have the same objects, and one of a
 // directory above it has them too.

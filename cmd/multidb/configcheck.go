@@ -54,8 +54,9 @@ func configCheck(ctx context.Context, e *env, s *sourceFlags, connect, asJSON bo
 		Enabled   bool     `json:"enabled"`
 		Patterns  []string `json:"patterns"`
 		StateDir  string   `json:"state_dir"`
+		FleetLog  string   `json:"fleet_log,omitempty"` // its directory at the replica
 		Databases *int     `json:"databases,omitempty"`
-	}{s.config, c.Enabled(), c.Patterns(), dir, nil}
+	}{s.config, c.Enabled(), c.Patterns(), dir, c.FleetLog(), nil}
 	cells := []string{"configuration", show(c.String()), "state directory", show(dir)}
 	if connect {
 		if err := tryReplica(ctx, c.Replica); err != nil {

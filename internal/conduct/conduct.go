@@ -44,8 +44,10 @@ type Config struct {
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Prefix func(registry.Database) fleet.Prefix
 
-	Now     func() time.Time
-	Stat    func(path, suffix string) (fsid.Fingerprint, error)
+	Now  func() time.Time
+	Stat func(path, suffix string) (fsid.Fingerprint, error)
+	// Hurry has what clients have taken made durable sooner: somebody waits.
+	Hurry   func()
 	Workers int // so many databases are worked on at once
 	Policy  levels.Policy
 	Lag     *lag.Window     // of what is shipped
@@ -223,7 +225,11 @@ func (j *job) Settled(r *replicate.Report) {
 	if answer == nil && r.Drained && c.fleet.Awaited(&j.Run) {
 		answer = c.strayed(e)
 	}
+	awaited := c.fleet.Awaited(&j.Run)
 	c.fleet.Settled(&j.Run, r, answer)
+	if awaited && r.Captured != 0 {
+		c.cfg.Hurry()
+	}
 	if r.Err != nil || r.Drained {
 		c.fleet.Answer(&j.Run, r, answer)
 	}
@@ -274,6 +280,13 @@ func (c *Conductor) Durable(prefix string, txid ltx.TXID, err error) {
 		c.cfg.Lag.Observe(lag, c.cfg.Now())
 	}
 }
+
+// Unacknowledged notes that what clients have taken could not be made durable; see
+// fleet.Unacknowledged.
+func (c *Conductor) Unacknowledged(err error) { c.fleet.Unacknowledged(err) }
+
+// Fence refuses every database; see fleet.Fence.
+func (c *Conductor) Fence(err error) { c.fleet.Fence(err) }
 
 // Look has a database run if its files changed. A scan finds out what became of one that
 // cannot be looked at.

@@ -54,12 +54,12 @@ func (c *Conductor) Undrained(cause error) (left []Unshipped) {
 	return left
 }
 
-// Unpack gives the prefixes for which has is true what their clients have taken, in
+// Unpack gives the prefixes of the databases for which has is true what their clients have taken, in
 // parallel. What fails stays in the log, from where the next process goes on.
-func (c *Conductor) Unpack(ctx context.Context, has func(prefix string) bool) error {
+func (c *Conductor) Unpack(ctx context.Context, has func(registry.Database) bool) error {
 	var mu sync.Mutex
 	var errs []error
-	all := slices.DeleteFunc(c.fleet.All(), func(e *fleet.Entry) bool { return !has(e.Identity().Prefix().String()) })
+	all := slices.DeleteFunc(c.fleet.All(), func(e *fleet.Entry) bool { return !has(e.Database()) })
 	err := c.each(ctx, all, func(e *fleet.Entry) {
 		if _, err := c.Perform(ctx, e, replicate.OrderUnpack); err != nil {
 			mu.Lock()

@@ -33,7 +33,7 @@ func (c *Conductor) Load(ctx context.Context) error {
 		if r.Prefix.Path == rec.Prefix {
 			var inv levels.Inventory
 			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
-				r.RetainAt = inv.NextRetention(c.cfg.Policy)
+				r.RetainAt, r.Unpacked = inv.NextRetention(c.cfg.Policy), inv.MaxTXID()
 			}
 			r.Known, r.Looked = c.known(rec)
 		}

@@ -134,6 +134,7 @@ func (f *Fleet) removeLocked(e *Entry) {
 	f.setErrLocked(e, nil)
 	delete(f.backlog, e)
 	delete(f.strays, e)
+	delete(f.packed, e)
 	f.failWaitersLocked(e, registry.ErrNotFound)
 	f.dropQueuedLocked(e, registry.ErrNotFound)
 	if !e.item.Running() { // else its run does it
@@ -184,6 +185,7 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State
 		st := replicate.Restored(now)
 		e.state, e.packed = &st, ""
+		f.unknownLocked(e)
 		e.health.txid = now.Position.TXID
 	}
 }

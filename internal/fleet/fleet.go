@@ -37,6 +37,10 @@ type Config struct {
 	MaxTotalWALSize int64 // of all databases, in bytes; 0: no limit
 	// AbsentWindow is for how long what is kept of a database that went is of use.
 	AbsentWindow time.Duration
+	// Logged: what is durable may be in a fleet log, and not in the prefix. UnpackWithin is
+	// how long a prefix may lack something before the database is not well.
+	Logged       bool
+	UnpackWithin time.Duration
 
 	// Reasons is how many kinds of errors there are, and Reason the kind of one.
 	Reasons int
@@ -71,7 +75,9 @@ type Fleet struct {
 	orders  map[*Entry]*Order            // for the next run
 	backlog map[*Entry]replicate.Backlog // of those of which the replica lacks something
 	strays  map[*Entry]fsid.ID           // the file of a lease that was released when it was no longer theirs
+	fence   error                        // why no database may be replicated; nil: each may
 	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
+	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
 
 	deferred int     // entries with a change that is left local on purpose
 	failing  []int64 // entries by the kind of the error that they have now
@@ -99,6 +105,7 @@ func New(cfg Config) *Fleet {
 		backlog: map[*Entry]replicate.Backlog{},
 		strays:  map[*Entry]fsid.ID{},
 		queued:  map[*Entry]*queued{},
+		packed:  map[*Entry]packed{},
 		failing: make([]int64, cfg.Reasons),
 		totals:  Totals{Failures: make([]int64, cfg.Reasons)},
 	}
@@ -112,6 +119,7 @@ type Event struct {
 	ID, Path string
 	From, To schedule.Tier
 	TXID     ltx.TXID
+	Epoch    uint64 // of a fleet log
 	Op       string // what Err is the error of, where it is one of the database
 	Err      error
 }
@@ -139,6 +147,10 @@ const (
 	EventIntegrity
 	EventEmpty
 	EventLogSetAside
+	EventFleetLogBegun
+	EventFleetLogTakenOver
+	EventFleetLogFinished
+	EventFleetLogFenced
 )
 
 // ofRun are the events that a run reports.
@@ -247,5 +259,5 @@ func (f *Fleet) Len() int {
 func (f *Fleet) Kept() (kept, absent int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays) + len(f.queued), f.absent.Len()
+	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays) + len(f.queued) + len(f.packed), f.absent.Len()
 }

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type queued struct {
 	pledges []pledge // in the order of their transactions
 	again   bool     // a run is wanted when all is durable: what it had to do could not be done
+	broken  bool     // the last run failed, for a reason of its own
 }
 
 // pledge is what one run has left to be answered when a transaction is durable.
@@ -34,6 +36,7 @@ func (f *Fleet) queuedLocked(r *Run, rep *replicate.Report, keep bool) {
 		q = &queued{}
 		f.queued[e] = q
 	}
+	q.broken = false
 	p := pledge{txid: rep.Captured, began: f.moment(rep.Started), written: rep.Files.ModTime()}
 	if keep {
 		p.waiters, r.waiters = r.waiters, nil
@@ -84,7 +87,7 @@ func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []ti
 	delete(f.queued, e)
 	h.dirtySince = 0
 	delete(f.backlog, e)
-	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance {
+	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance && !q.broken {
 		f.recoveredLocked(e)
 	}
 	if q.again {
@@ -92,6 +95,35 @@ func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []ti
 		f.cfg.Due()
 	}
 	return lags
+}
+
+// Unacknowledged notes that an attempt to make what was taken of any database durable has
+// failed; it goes on. Who waits is answered with the error.
+func (f *Fleet) Unacknowledged(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for e, q := range f.queued {
+		if e.health.err == nil {
+			f.mu.Note(Event{Type: EventFailed, ID: e.ID(), Path: e.Path(), Op: "sync", Err: err})
+			f.setErrLocked(e, err)
+			f.countLocked(err)
+		}
+		for i := range q.pledges {
+			q.pledges[i].waiters.answer(Synced{TXID: e.health.txid, Err: err})
+			q.pledges[i].waiters = nil
+		}
+	}
+}
+
+// Fence refuses every database: another process has taken over the log that all are written
+// to. Whoever waits for one gets the error.
+func (f *Fleet) Fence(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fence = err
+	for e := range f.queued {
+		f.lostLocked(e, err)
+	}
 }
 
 // lostLocked answers everybody who waits for what will never be known to be durable.
@@ -120,12 +152,17 @@ func (f *Fleet) dropQueuedLocked(e *Entry, err error) {
 // unfinishedLocked has a run follow that could not do what it had to because something was
 // not durable.
 func (f *Fleet) unfinishedLocked(r *Run, rep *replicate.Report) {
-	q := f.queued[r.Entry]
-	switch {
-	case q == nil:
-	case rep.Captured == 0: // it was acknowledged before it was noted
-		f.durableLocked(r.Entry, rep.Position.TXID, f.cfg.Now())
-	case r.Action == schedule.Demote || r.Entry.item.Tier() == schedule.Cold:
-		q.again = true
+	e := r.Entry
+	q := f.queued[e]
+	if q == nil {
+		return
+	}
+	if err := cmp.Or(f.fence, e.reg.Refused); err != nil { // it is fenced, which was found out before it was noted
+		f.dropQueuedLocked(e, err)
+		return
+	}
+	q.again = q.again || r.Action == schedule.Demote || e.item.Tier() == schedule.Cold
+	if rep.Captured == 0 { // it was acknowledged before it was noted
+		f.durableLocked(e, rep.Position.TXID, f.cfg.Now())
 	}
 }

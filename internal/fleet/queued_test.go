@@ -131,3 +131,80 @@ func TestARunFollowsThatWaitedForTheLog(t *testing.T) {
 		t.Error("no run follows")
 	}
 }
+
+// TestARunFollowsThatWaitedForALogThatWasFaster: what the run could not do is done all the
+// same.
+func TestARunFollowsThatWaitedForALogThatWasFaster(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	run := r.begin(t, e)
+	run.Action = 1 // a demotion
+	rep := taken(1, 0)
+	rep.Started = run.Started()
+	r.Durable("replica/a", 1, nil) // nothing is noted yet
+	r.Settled(run, &rep, nil)
+	rep = taken(1, 1) // it asks again at its end
+	rep.Started = run.Started()
+	r.Finish(run, &rep)
+	if due, _, ok := r.Next(r.now); !ok || due != e {
+		t.Error("no run follows")
+	}
+}
+
+// TestAFenceThatComesBeforeItWasNotedIsAnswered: the run had not ended when it was found out.
+func TestAFenceThatComesBeforeItWasNotedIsAnswered(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	done := r.Sync(e)
+	run := r.begin(t, e)
+	rep := taken(1, 0)
+	rep.Started = run.Started()
+	r.Durable("replica/a", 1, ship.ErrFenced)
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	if waiting(done) {
+		t.Fatal("nobody answers any more")
+	} else if s := <-done; !errors.Is(s.Err, ship.ErrFenced) {
+		t.Errorf("answered %+v", s)
+	}
+}
+
+// TestALogThatCannotBeWrittenFailsItsSyncs, and is well again when it can.
+func TestALogThatCannotBeWrittenFailsItsSyncs(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	away := errors.New("the store does not answer")
+	done := r.Sync(e)
+	r.run(t, e, taken(1, 0))
+	r.Unacknowledged(away)
+	if waiting(done) {
+		t.Fatal("nobody answers")
+	} else if s := <-done; !errors.Is(s.Err, away) {
+		t.Errorf("answered %+v", s)
+	}
+	if s := r.Status(e); !errors.Is(s.Err, away) || s.TXID != 0 {
+		t.Errorf("the status is %+v", s)
+	}
+	r.run(t, e, taken(1, 0)) // it finds nothing new
+	if s := r.Status(e); s.Err == nil {
+		t.Error("well, though nothing is durable")
+	}
+	r.Durable("replica/a", 1, nil)
+	if s := r.Status(e); s.Err != nil || s.TXID != 1 {
+		t.Errorf("durable: %+v", s)
+	}
+}
+
+// TestWhatFailedByItselfIsNotWellWhenTheLogIsDurable: only a run can tell.
+func TestWhatFailedByItselfIsNotWellWhenTheLogIsDurable(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	r.run(t, e, taken(1, 0))
+	local := errors.New("the file cannot be read")
+	rep := replicate.Report{Err: local, Captured: 1}
+	r.run(t, e, rep)
+	r.Durable("replica/a", 1, nil)
+	if s := r.Status(e); !errors.Is(s.Err, local) {
+		t.Errorf("the status is %+v", s)
+	}
+}

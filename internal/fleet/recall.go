@@ -6,6 +6,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/superfly/ltx"
 )
 
 // Recalled is a database as the catalog has it.
@@ -18,6 +19,8 @@ type Recalled struct {
 	LastWrite time.Time // the Unix epoch: unknown
 	// Looked: at LastWrite everything was at the replica.
 	Looked bool
+	// Unpacked is the last transaction that the prefix is known to have.
+	Unpacked ltx.TXID
 	// Known is what the catalog has of its State; nil: nothing that counts.
 	Known *replicate.Record
 }
@@ -37,6 +40,7 @@ func (f *Fleet) Recall(r Recalled) {
 	}
 	pos := &r.Known.Position
 	e.health.txid = pos.TXID
+	f.recallPackedLocked(e, r.Unpacked)
 	if r.Looked {
 		e.health.dirtySince = 0
 	}

@@ -102,6 +102,8 @@ func (f *Fleet) blockedLocked(e *Entry) error {
 	switch {
 	case e.reg.Removed:
 		return f.reg.WhyNot(e.ID())
+	case f.fence != nil:
+		return f.fence
 	case f.cfg.Replicated:
 		return e.reg.Refused
 	}
@@ -128,6 +130,7 @@ func (f *Fleet) Settled(r *Run, rep *replicate.Report, stray error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reportedLocked(r.Entry, rep)
+	f.setPackedLocked(r.Entry, rep)
 	switch {
 	case rep.Err != nil:
 		f.failedLocked(r, rep, rep.Err)
@@ -177,6 +180,7 @@ func (f *Fleet) Replaced(r *Run, rep *replicate.Report, file fsid.ID) {
 	if err == nil {
 		f.reg.SetFile(e, file)
 		f.absent.Remove(e.ID())
+		f.unknownLocked(e)
 		e.health.txid, e.health.dirtySince = rep.Position.TXID, 0
 	}
 	f.mu.Unlock()
@@ -229,6 +233,9 @@ func (f *Fleet) failedLocked(r *Run, rep *replicate.Report, err error) {
 		return
 	}
 	r.failed = true
+	if q := f.queued[e]; q != nil {
+		q.broken = true
+	}
 	fenced := errors.Is(err, ship.ErrFenced)
 	if fenced {
 		e.reg.Refused = err
@@ -349,6 +356,7 @@ func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 		h.txid = rep.Position.TXID
 	}
 	f.setBacklogLocked(e, rep)
+	f.setPackedLocked(e, rep)
 	switch {
 	case rep.Deferred:
 		f.setDeferredLocked(e, true, f.fileMoment(rep.Files.ModTime()))
@@ -358,6 +366,12 @@ func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	failure := rep.Err
 	if failure == nil {
 		failure = rep.Maintenance
+	}
+	if failure == nil {
+		if failure = f.overdueLocked(e); failure != nil && h.err == nil {
+			f.countLocked(failure)
+		}
+		rep.Maintenance = failure
 	}
 	if failure == nil && rep.Captured == 0 && (rep.Drained || rep.MayDefer) && h.err != nil {
 		f.recoveredLocked(e)

@@ -17,6 +17,7 @@ type Status struct {
 	registry.Identity
 	Tier         schedule.Tier
 	TXID         ltx.TXID
+	UnpackedTXID ltx.TXID
 	SyncedAt     time.Time
 	Lag          time.Duration
 	PendingSince time.Time
@@ -40,7 +41,7 @@ func (f *Fleet) Status(e *Entry) Status {
 func (f *Fleet) statusLocked(e *Entry) Status {
 	h := &e.health
 	s := Status{
-		Identity: e.reg.Identity, Tier: e.item.Tier(), TXID: h.txid, SyncedAt: f.when(h.syncedAt),
+		Identity: e.reg.Identity, Tier: e.item.Tier(), TXID: h.txid, UnpackedTXID: f.unpackedLocked(e), SyncedAt: f.when(h.syncedAt),
 		Lag: f.lagLocked(e, f.cfg.Now()), LastWrite: e.item.LastWrite(), WALSize: h.walSize, Backlog: f.backlogLocked(e),
 		Leased: e.item.Pinned(), Err: h.err, ErrSince: f.when(h.errSince), Failures: e.item.Failures(), Removed: e.reg.Removed,
 	}

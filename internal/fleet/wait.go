@@ -53,6 +53,8 @@ func (f *Fleet) Sync(e *Entry) <-chan Synced {
 	switch {
 	case e.reg.Removed:
 		done <- Synced{Err: registry.ErrNotFound}
+	case f.fence != nil:
+		done <- Synced{TXID: e.health.txid, Err: f.fence}
 	case e.reg.Refused != nil:
 		done <- Synced{TXID: e.health.txid, Err: e.reg.Refused}
 	default:

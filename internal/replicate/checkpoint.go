@@ -25,7 +25,9 @@ func (x *run) checkpoint(ctx context.Context) error {
 	}
 	st.nextCheckpoint = x.r.Started.Add(checkpointPause)
 	st.mayLeaveLog = true
+	old := st.db.State
 	res, err := x.cfg.Ship.Checkpoint(ctx, &st.db)
+	x.took(old)
 	x.count(res.Result)
 	x.noteCheckpoint()
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
@@ -84,10 +86,15 @@ func (x *run) seal(ctx context.Context) (still bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	old := st.db.State
 	res, err := x.cfg.Ship.Seal(ctx, &st.db)
+	x.took(old)
 	x.count(res.Result)
 	st.unrecorded = true
 	x.noteWALSize()
+	if err := x.await(ctx); err != nil { // sealed is what is durable
+		return false, err
+	}
 	if errors.Is(err, sqlitedb.ErrBusy) || errors.Is(err, ship.ErrUnsettled) {
 		return false, nil
 	} else if err != nil {

@@ -23,6 +23,7 @@ type claimer struct {
 	litestream.ReplicaClient
 	id, path string
 	vars     map[string]string
+	fleetLog string
 	now      func() time.Time
 	done     bool
 }
@@ -42,13 +43,56 @@ func (x *run) claimingClient(client litestream.ReplicaClient) litestream.Replica
 	return &claimer{ReplicaClient: client, id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
 }
 
+// claimForLog has metadata.json name the fleet log, from where a reader gets what is not
+// unpacked. What else is in it stays: the prefix may be older than the log.
+func (x *run) claimForLog(ctx context.Context) error {
+	a := x.st.active
+	if a.named {
+		return nil
+	}
+	prefix := a.deferred.Prefix()
+	c := &claimer{ReplicaClient: prefix, id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), fleetLog: x.cfg.FleetLog, now: x.cfg.Now}
+	if a.inv.Len() == 0 {
+		if err := c.claim(ctx); err != nil {
+			return err
+		}
+	} else if err := c.nameLog(ctx); err != nil {
+		return err
+	}
+	a.named = true
+	return nil
+}
+
+// nameLog adds the fleet log to the metadata.json of a prefix.
+func (c *claimer) nameLog(ctx context.Context) error {
+	store, ok := c.ReplicaClient.(metadata.Store)
+	if !ok || c.fleetLog == "" {
+		return nil
+	}
+	b, err := store.ReadMetadata(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.claim(ctx) // written by litestream itself
+	} else if err != nil {
+		return err
+	}
+	md, err := metadata.Decode(b)
+	if err != nil || md.FleetLog == c.fleetLog {
+		return nil // one that cannot be read is left alone
+	}
+	md.FleetLog = c.fleetLog
+	if b, err = md.Encode(); err != nil {
+		return err
+	}
+	return store.WriteMetadata(ctx, b)
+}
+
 // claim writes metadata.json to an empty prefix.
 func (c *claimer) claim(ctx context.Context) error {
 	store, ok := c.ReplicaClient.(metadata.Store)
 	if !ok {
 		return nil
 	}
-	md := metadata.Metadata{ID: c.id, Path: c.path, CreatedAt: c.now().UTC(), Vars: c.vars}
+	md := metadata.Metadata{ID: c.id, Path: c.path, CreatedAt: c.now().UTC(), Vars: c.vars, FleetLog: c.fleetLog}
 	if fi, err := os.Stat(c.path); err == nil {
 		md.SetAccess(fsid.AccessOf(fi))
 	}

@@ -17,6 +17,9 @@ import (
 // replica all the same.
 type MaintenanceError struct{ error }
 
+// NewMaintenanceError makes one of an error.
+func NewMaintenanceError(err error) *MaintenanceError { return &MaintenanceError{err} }
+
 func (e *MaintenanceError) Unwrap() error { return e.error }
 
 // maintain does what is not shipping: it keeps the log and the replica's files small, and
@@ -25,7 +28,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
@@ -37,7 +40,7 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	} else if err == nil && x.r.Drained && x.r.WALSize > 0 && (x.in.Relieve || x.in.Cold) && x.cfg.Replicated {
 		// A cold database must not keep a log, whoever has left it there.
 		_, err = x.seal(ctx)
-	} else if err == nil && x.mayCut() {
+	} else if err == nil && st.Captured() == 0 && x.mayCut() {
 		_, err = x.seal(ctx)
 		if x.r.WALSize > 0 { // a reader may keep it, or another process, which removes it when it closes the database
 			st.nextCut = x.r.Started.Add(checkpointPause)
@@ -238,19 +241,18 @@ func (x *run) unpack(ctx context.Context) error {
 		return nil
 	}
 	files, size := a.deferred.Tail()
-	if a.unpacked.IsZero() {
+	if files == 0 {
+		a.unpacked = time.Time{} // the next tail is as old as its first file
+	} else if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
 	}
-	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack ||
+	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
 		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
 	if files == 0 || !due {
 		return nil
 	}
-	if a.inv.Len() == 0 {
-		c := &claimer{ReplicaClient: a.deferred.Prefix(), id: x.in.ID, path: x.in.Path, vars: x.in.Caller.Vars(), now: x.cfg.Now}
-		if err := c.claim(ctx); err != nil {
-			return err
-		}
+	if err := x.claimForLog(ctx); err != nil {
+		return err
 	}
 	infos, err := a.deferred.Unpack(ctx)
 	for _, info := range infos {
@@ -260,7 +262,9 @@ func (x *run) unpack(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	a.unpacked = x.r.Started
+	if len(infos) > 0 {
+		a.unpacked = x.r.Started
+	}
 	return nil
 }
 
@@ -311,7 +315,9 @@ func (x *run) compact(ctx context.Context, all bool) error {
 
 func (x *run) snapshot(ctx context.Context) error {
 	a, db := x.st.active, &x.st.db
+	old := db.State
 	res, err := x.cfg.Ship.Snapshot(ctx, db)
+	x.took(old)
 	x.st.unrecorded = true
 	x.count(res)
 	if errors.Is(err, ship.ErrUnsettled) {

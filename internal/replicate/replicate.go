@@ -72,6 +72,9 @@ type Config struct {
 	// has taken, and UnpackSize the size of a tail from which it gets it sooner, in bytes.
 	UnpackInterval time.Duration
 	UnpackSize     int64
+	// FleetLog is the directory of the log that a Deferred client writes to, for
+	// metadata.json.
+	FleetLog string
 	// RestoreOnOpen: if another writer has gone on from the local file, and the file has
 	// nothing that the replica lacks, that is no error: the file is brought up to date
 	// when it is opened next.
@@ -179,6 +182,10 @@ type Report struct {
 	// Captured is the last transaction that a Deferred client has taken; zero if all that
 	// it has taken is durable. Drained means then that nothing is left to take.
 	Captured ltx.TXID
+	// LacksKnown: Lacks is the first transaction that a Deferred client has taken and the
+	// prefix lacks; zero: the prefix has them all.
+	LacksKnown bool
+	Lacks      ltx.TXID
 
 	Exchanged bool      // another file than the one that was shipped is at the path
 	Pending   bool      // there was something to ship

@@ -38,6 +38,7 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	st.db.Path = in.Path
 	st.settle()
 	x.do(ctx)
+	st.settle() // what was acknowledged before Settled was called, nobody else tells
 	x.r.Position, x.r.Captured = st.Position(), st.Captured()
 	r := x.r
 	*x = run{Replicator: p}
@@ -46,20 +47,25 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 }
 
 func (x *run) do(ctx context.Context) {
-	if txid := x.st.Captured(); txid != 0 && x.in.Order != OrderNone {
-		// An order begins at what is durable.
-		if x.r.Err = x.st.active.deferred.Await(ctx, txid); x.r.Err != nil {
+	if x.in.Order != OrderNone { // which begins at what is durable
+		if x.r.Err = x.await(ctx); x.r.Err != nil {
 			x.in.Caller.Settled(&x.r)
 			return
 		}
-		x.st.settle()
 	}
 	x.ship(ctx)
+	switch x.in.Order {
+	case OrderTakeOver, OrderHandOver, OrderUnpack: // and so do these end
+		if x.r.Err == nil {
+			x.r.Err = x.await(ctx)
+		}
+	}
 	if x.r.Err == nil && x.r.Drained && x.in.Asked && x.cfg.Replicated {
 		x.r.Err = x.flush()
 	}
 	x.st.settle()
 	x.r.Position, x.r.Captured = x.st.Position(), x.st.Captured()
+	x.lacks()
 	x.in.Caller.Settled(&x.r)
 	if x.handsOver() {
 		x.handOver(ctx)
@@ -70,8 +76,8 @@ func (x *run) do(ctx context.Context) {
 		// No maintenance: it would activate the database again, after handOver has made
 		// the next run compare it with the replica.
 		x.r.Outcome.Demoted = x.in.Demote
-	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop && x.r.Captured == 0 {
-		x.r.Err = x.maintain(ctx) // what is not durable is nothing to compact, or to cut a log for
+	} else if held := x.r.Captured != 0 && (x.in.Cold || x.in.Demote); x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop && !held {
+		x.r.Err = x.maintain(ctx) // one that becomes cold has a run when all is durable
 	}
 	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
 		x.r.Exchanged = true // during this run
@@ -82,7 +88,11 @@ func (x *run) do(ctx context.Context) {
 		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
-		if x.r.Err == nil && x.r.Maintenance == nil && x.r.Captured == 0 && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
+		x.lacks()
+		if x.in.Order == OrderUnpack && x.r.Err == nil && x.r.Lacks != 0 {
+			x.r.Err = x.r.Maintenance // else whoever has given the order would not get it
+		}
+		if x.r.Err == nil && x.r.Maintenance == nil && x.st.Captured() == 0 && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
 			x.deactivate()
 		}
 	}
@@ -122,6 +132,33 @@ func (x *run) ship(ctx context.Context) {
 	}
 }
 
+// lacks reports what the prefix lacks.
+func (x *run) lacks() {
+	if a := x.st.active; a != nil && a.deferred != nil {
+		x.r.LacksKnown, x.r.Lacks = true, a.deferred.Lacks()
+	}
+}
+
+// await waits until all that the client has taken is durable.
+func (x *run) await(ctx context.Context) error {
+	txid := x.st.Captured()
+	if txid == 0 {
+		return nil
+	}
+	if err := x.st.active.deferred.Await(ctx, txid); err != nil {
+		return err
+	}
+	x.st.settle()
+	return nil
+}
+
+// took notes what the client has taken since the state was old.
+func (x *run) took(old ship.State) {
+	if x.st.db.State.TXID != old.TXID {
+		x.st.capture(old)
+	}
+}
+
 // handsOver reports whether the run is a hand-over and has shipped everything for it.
 func (x *run) handsOver() bool {
 	return x.r.Err == nil && x.in.Order == OrderHandOver && x.r.Drained
@@ -133,6 +170,9 @@ func (x *run) handOver(ctx context.Context) {
 		defer func() { x.st.handedOver = x.st.handedOver || x.r.Err == nil }()
 		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
 			return
+		}
+		if x.r.Err = x.unpack(ctx); x.r.Err != nil {
+			return // the other machine may not know the log
 		}
 		// The machine that goes on can then restore it from a few files, and not from one
 		// for each commit. That it has gone on already (ErrFenced, ErrStale) is no failure.
@@ -269,9 +309,7 @@ func (x *run) shipNew(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		if db.State.TXID != old.TXID {
-			x.st.capture(old)
-		}
+		x.took(old)
 		x.r.Shipped += res.Txns
 		if res.Rule == ship.RuleResync {
 			x.st.mayLeaveLog = true

@@ -77,6 +77,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
+	named          bool      // metadata.json names the fleet log
 }
 
 // prefix is the client of the prefix alone.
@@ -95,9 +96,11 @@ type Deferred interface {
 	Durable() ltx.TXID
 	// Await waits until a transaction that was taken is durable.
 	Await(ctx context.Context, txid ltx.TXID) error
+	// Lacks is the first transaction that was taken and is not in the prefix; zero: all are.
+	Lacks() ltx.TXID
 	// Tail is how many files, of how many bytes, the client has taken that are not in the
-	// prefix, and Unpack writes them there, as few files, which it returns, also at an error.
-	// All of it must be durable.
+	// prefix, and Unpack writes those that are durable there, as few files, which it
+	// returns, also at an error.
 	Tail() (files int, size int64)
 	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
 	// Prefix is the client of the prefix alone.

@@ -40,6 +40,9 @@ type Client struct {
 // those that were taken before. Files of other levels go to the prefix.
 func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if level != 0 {
+		if err := c.Await(ctx, maxTXID); err != nil { // a snapshot is of the newest state (F5)
+			return nil, err
+		}
 		return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 	}
 	if c.log.cfg.Journal == nil {
@@ -67,7 +70,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	l.mu.Lock()
 	l.addLocked(c.prefix, f) // before it may be durable
 	l.mu.Unlock()
-	if err := l.cfg.Journal.Append(format.File{Record: rec, Data: f.data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
+	if err := l.cfg.Journal.Append(ctx, format.File{Record: rec, Data: f.data}, func(at journal.Place, err error) { l.settled(c.tenant, f, at, err) }); err != nil {
 		l.drop(c.prefix, f)
 		if f.large != 0 {
 			l.cfg.Journal.Drop(ctx, f.large)
@@ -291,6 +294,17 @@ func (c *Client) Prefix() litestream.ReplicaClient { return c.ReplicaClient }
 // Unpack writes the tail to the prefix; see Log.Unpack.
 func (c *Client) Unpack(ctx context.Context) ([]*ltx.FileInfo, error) {
 	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)
+}
+
+// Lacks is the first transaction that the prefix lacks; zero: none.
+func (c *Client) Lacks() ltx.TXID {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if tail := l.tails[c.prefix]; len(tail) > 0 {
+		return tail[0].min
+	}
+	return 0
 }
 
 // Tail is how many files, of how many bytes, the prefix lacks.

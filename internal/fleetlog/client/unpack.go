@@ -19,14 +19,10 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// ErrNotDurable is returned by Unpack while a tail has something that the log has not
-// acknowledged.
-var ErrNotDurable = errors.New("the fleet log has not acknowledged all of it")
-
 // pieceBytes bounds what is merged into one file, and with it the memory.
 const pieceBytes = 8 << 20
 
-// Unpack writes a tenant's tail to its prefix, and forgets it. It merges files into one of
+// Unpack writes what is durable of a tenant's tail to its prefix, and forgets it. It merges files into one of
 // level 0 as far as memory and the page size allow; a large file stays as it is. What it
 // returns are the files of level 0 that the prefix has of the tail, also at an error. Only
 // what is durable is unpacked (F5): else a process that is fenced meanwhile would write
@@ -41,13 +37,14 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 		return nil, err
 	}
 	tail := l.tail(prefix)
+	if n := slices.IndexFunc(tail, func(f *tailFile) bool { return !f.durable }); n >= 0 {
+		tail = tail[:n]
+	}
 	if len(tail) == 0 {
 		return nil, nil
 	}
 	for i, f := range tail {
-		if !f.durable {
-			return nil, ErrNotDurable
-		} else if i > 0 && f.min != tail[i-1].max+1 {
+		if i > 0 && f.min != tail[i-1].max+1 {
 			return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
 		}
 	}

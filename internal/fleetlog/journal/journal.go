@@ -55,12 +55,23 @@ type Config struct {
 	Retention time.Duration
 	// MaxPause is the longest pause between two attempts at the store. Default 15 s.
 	MaxPause time.Duration
+	// Failed is called with each failure of an attempt at the store, after which it is tried
+	// again; no lock is held. Nil: not.
+	Failed func(error)
 	// Fenced is called once if another process takes over: after the last done that has no
 	// error, and before the first that has this one. No lock is held.
 	Fenced func(error)
-	Now    func() time.Time // default time.Now
-	Logger *slog.Logger     // default: none
+	// Began is called once, when the log of an epoch has begun, with the logs that it has
+	// ended, and Finished with the epoch of each of those of which nothing is left. No lock
+	// is held. Nil: not.
+	Began    func(epoch uint64, ended []Ended)
+	Finished func(epoch uint64)
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: none
 }
+
+// attempts is how often a closing Journal tries at a store that fails.
+const attempts = 3
 
 // Journal is the log of this process life. It begins with the first file: until then it
 // makes no request.
@@ -76,7 +87,10 @@ type Journal struct {
 	unacked map[*write]struct{} // in the queue and under way
 	bytes   int64               // of all in unacked
 	hurry   bool                // somebody waits
+	hurried chan struct{}       // closed by Hurry, which makes another
+	room    chan struct{}       // closed when something was acknowledged, or failed; nil: nobody waits
 	err     error               // why nothing is taken any more
+	failing error               // of the last attempt at the store; nil: it has answered
 	stats   Stats
 	keep    map[uint64]int   // by number: files of our objects that are not unpacked
 	large   uint64           // the number of the last large file
@@ -93,6 +107,12 @@ type write struct {
 	done func(Place, error)
 }
 
+// Ended is a log that was taken over.
+type Ended struct {
+	Epoch uint64
+	Node  string // Config.Node of its writer
+}
+
 // Place is where a file is that is durable.
 type Place struct {
 	Epoch, Seq uint64
@@ -107,7 +127,10 @@ type Stats struct {
 	Files   int64  // in them
 	Bytes   int64  // of the objects
 	Queued  int    // files that are not acknowledged
-	Fenced  bool   // another process has taken over
+	// Waiting is since when files have been queued and none was acknowledged; zero: none is.
+	Waiting time.Time
+	Fenced  bool      // another process has taken over
+	Ended   time.Time // when that was found out, or the log was closed
 }
 
 // New returns a Journal that has begun nothing.
@@ -130,43 +153,89 @@ func New(cfg Config) *Journal {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Failed == nil {
+		cfg.Failed = func(error) {}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{store: cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j
 }
 
-// Append queues a file. Those of one tenant become durable in the order in which they
-// came. done is called once, by another goroutine and with no lock held:
+// Append queues a file; if as much is queued as may be, it waits until there is room, until
+// an attempt at the store has failed (ErrFull), or for the end of ctx. Those of one tenant
+// become durable in the order in which they came. done is called once, by another goroutine and with no lock held:
 // with nil when it is durable, and with fleetlog.ErrFenced, or ErrClosed, when this Journal
 // will never know it to be. The data must not change until then.
-func (j *Journal) Append(file format.File, done func(Place, error)) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	size := int64(len(file.Data))
-	switch {
-	case j.err != nil:
-		return j.err
-	case j.closing:
-		return ErrClosed
-	case j.bytes > 0 && j.bytes+size > j.cfg.MaxQueued:
-		return ErrFull
+func (j *Journal) Append(ctx context.Context, file format.File, done func(Place, error)) error {
+	for size := int64(len(file.Data)); ; {
+		j.mu.Lock()
+		var err error
+		var wait chan struct{}
+		switch {
+		case j.err != nil:
+			err = j.err
+		case j.closing:
+			err = ErrClosed
+		case j.bytes == 0 || j.bytes+size <= j.cfg.MaxQueued:
+			w := &write{file, done}
+			if len(j.unacked) == 0 {
+				j.stats.Waiting = j.cfg.Now()
+			}
+			j.queue, j.bytes = append(j.queue, w), j.bytes+size
+			j.unacked[w] = struct{}{}
+			j.poke()
+		case j.failing != nil:
+			err = fmt.Errorf("%w: %w", ErrFull, j.failing)
+		default:
+			wait = j.changesLocked()
+		}
+		j.mu.Unlock()
+		if wait == nil {
+			return err
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	w := &write{file, done}
-	j.queue, j.bytes = append(j.queue, w), j.bytes+size
-	j.unacked[w] = struct{}{}
-	j.poke()
-	return nil
+}
+
+// changesLocked is closed by changedLocked.
+func (j *Journal) changesLocked() chan struct{} {
+	if j.room == nil {
+		j.room = make(chan struct{})
+	}
+	return j.room
+}
+
+// changedLocked wakes those who wait for room, or for the log to begin.
+func (j *Journal) changedLocked() {
+	if j.room != nil {
+		close(j.room)
+		j.room = nil
+	}
+}
+
+// failed notes that an attempt at the store has failed.
+func (j *Journal) failed(err error) {
+	j.mu.Lock()
+	j.failing = err
+	j.changedLocked()
+	j.mu.Unlock()
+	j.cfg.Failed(err)
 }
 
 // Join begins the log, if it has not begun, and returns the objects of the logs that were
-// taken over: those that count, in their order. Before that nothing is known of what they
+// taken over: those that count, in their order. If the store does not answer, the error is
+// that of the last attempt, while the Journal tries on. Before that nothing is known of what they
 // have that no prefix has.
 func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
 	if err := j.join(ctx); err != nil {
@@ -176,20 +245,32 @@ func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
 }
 
 func (j *Journal) join(ctx context.Context) error {
-	j.mu.Lock()
-	j.wanted = true
-	j.poke()
-	j.mu.Unlock()
-	select {
-	case <-j.joined:
-		return nil
-	case <-j.done:
-		if err := j.Err(); err != nil {
-			return err
+	for {
+		j.mu.Lock()
+		j.wanted = true
+		j.poke()
+		failing, changed := j.failing, j.changesLocked()
+		j.mu.Unlock()
+		select {
+		case <-j.joined:
+			return nil
+		default:
 		}
-		return ErrClosed
-	case <-ctx.Done():
-		return context.Cause(ctx)
+		if failing != nil {
+			return fmt.Errorf("the fleet log cannot begin: %w", failing)
+		}
+		select {
+		case <-j.joined:
+			return nil
+		case <-j.done:
+			if err := j.Err(); err != nil {
+				return err
+			}
+			return ErrClosed
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -263,8 +344,11 @@ func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 	}
 	failpoint.Hit("fleetlog.delete.after")
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool { return t == tail })
+	j.mu.Unlock()
+	if j.cfg.Finished != nil {
+		j.cfg.Finished(epoch)
+	}
 	return nil
 }
 
@@ -309,12 +393,42 @@ func (j *Journal) Unpacked(epoch, seq uint64) {
 	}
 }
 
-// Hurry has what is queued written sooner.
+// Hurry has what is queued written sooner. After a failure the next attempt comes sooner,
+// too.
 func (j *Journal) Hurry() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.hurry = true
+	close(j.hurried)
+	j.hurried = make(chan struct{})
 	j.poke()
+}
+
+// pause waits between two attempts, or until somebody is in a hurry; the error is that of
+// ctx.
+func (j *Journal) pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	if err := ctxio.Sleep(ctx, min(d, j.cfg.Soon)); err != nil || d <= j.cfg.Soon {
+		return err
+	}
+	j.mu.Lock()
+	hurried, closing := j.hurried, j.closing
+	j.mu.Unlock()
+	if closing {
+		return nil
+	}
+	timer := time.NewTimer(d - j.cfg.Soon)
+	defer timer.Stop()
+	select {
+	case <-hurried:
+		return nil
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 func (j *Journal) poke() {
@@ -330,6 +444,9 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	s := j.stats
 	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
+	if s.Queued == 0 {
+		s.Waiting = time.Time{}
+	}
 	return s
 }
 
@@ -349,20 +466,29 @@ func (j *Journal) Err() error {
 	return j.err
 }
 
-// Close takes nothing more, writes what is queued, and ends. If ctx ends first, what is
-// not acknowledged gets ErrClosed.
+// Close takes nothing more, writes what is queued, and ends. If ctx ends first it goes on
+// closing, and Close may be called again. If the store fails three times, what is not
+// acknowledged gets its error, and so does the caller.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	j.closing = true
+	close(j.hurried)
+	j.hurried = make(chan struct{})
+	j.changedLocked()
 	j.poke()
 	j.mu.Unlock()
 	select {
 	case <-j.done:
+		return j.Err()
 	case <-ctx.Done():
-		j.stop(ErrClosed)
-		<-j.done
+		return context.Cause(ctx)
 	}
-	return j.Err()
+}
+
+// Stop ends at once. What is not acknowledged gets ErrClosed.
+func (j *Journal) Stop() {
+	j.stop(ErrClosed)
+	<-j.done
 }
 
 // run is the goroutine.
@@ -380,8 +506,9 @@ func (j *Journal) run(ctx context.Context) {
 	for w := range j.unacked {
 		left = append(left, w)
 	}
-	j.queue, j.bytes = nil, 0
+	j.queue, j.bytes, j.stats.Ended = nil, 0, j.cfg.Now()
 	clear(j.unacked)
+	j.changedLocked()
 	j.mu.Unlock()
 	if errors.Is(err, fleetlog.ErrFenced) && j.cfg.Fenced != nil {
 		j.cfg.Fenced(err)
@@ -438,14 +565,17 @@ func (p *pauses) take() time.Duration {
 func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
-	for {
-		epoch, tails, err := j.tryJoin(ctx, former)
+	for tries := 0; ; {
+		epoch, tails, ended, err := j.tryJoin(ctx, former)
 		switch {
 		case err == nil:
 			j.mu.Lock()
-			j.tails, j.stats.Epoch = tails, epoch
+			j.tails, j.stats.Epoch, j.failing = tails, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
+			if j.cfg.Began != nil {
+				j.cfg.Began(epoch, ended)
+			}
 			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
@@ -453,10 +583,23 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			return nil, err
 		}
 		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
-		if err := ctxio.Sleep(ctx, pause.take()); err != nil {
+		if j.failed(err); j.givesUp(&tries) {
+			return nil, err
+		}
+		if err := j.pause(ctx, pause.take()); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// givesUp counts the failures of a closing Journal, and reports whether there were enough.
+func (j *Journal) givesUp(tries *int) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closing {
+		*tries++
+	}
+	return *tries >= attempts
 }
 
 // errJoined: another process has joined since the map was read.
@@ -468,11 +611,11 @@ func final(err error) bool {
 }
 
 // tryJoin tries once what begin does. What another try has changed is found again.
-func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, err error) {
+func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, ended []Ended, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
 	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	m := look.Map()
 	sealed := map[uint64]uint64{}
@@ -486,10 +629,11 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 			former[live.Epoch] = t
 		}
 		if err := j.takeOver(ctx, t); err != nil {
-			return 0, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			return 0, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 		}
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
+		ended = append(ended, Ended{live.Epoch, live.Node})
 	}
 	failpoint.Hit("fleetlog.map.before")
 	_, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
@@ -516,7 +660,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 		return nil
 	}))
 	failpoint.Hit("fleetlog.map.after")
-	return epoch, tails, failpoint.Err("fleetlog.map.lost", err)
+	return epoch, tails, ended, failpoint.Err("fleetlog.map.lost", err)
 }
 
 // errLooked ends a Change that only reads the map.

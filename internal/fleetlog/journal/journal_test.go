@@ -216,7 +216,7 @@ func TestFiveHundredThatHurryShareFewObjects(t *testing.T) {
 		began := time.Now()
 		for i := range 500 {
 			wg.Add(1)
-			if err := j.Append(file(fmt.Sprint("t", i), 1, 1000), func(_ Place, err error) {
+			if err := j.Append(t.Context(), file(fmt.Sprint("t", i), 1, 1000), func(_ Place, err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -246,7 +246,7 @@ func TestOneObjectAnIntervalHoldsWhatCame(t *testing.T) {
 		j := life(b, 1, nil)
 		for second := range 10 {
 			for i := range 100 {
-				if err := j.Append(file(fmt.Sprint("t", i), uint64(second+1), 100), func(_ Place, err error) {
+				if err := j.Append(t.Context(), file(fmt.Sprint("t", i), uint64(second+1), 100), func(_ Place, err error) {
 					if err != nil {
 						t.Error(err)
 					}
@@ -276,7 +276,7 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 		got := map[string][]uint64{}
 		for txid := range uint64(20) {
 			for _, tenant := range []string{"a", "b", "c"} {
-				if err := j.Append(file(tenant, txid+1, 100-80*int(txid%2)), func(_ Place, err error) {
+				if err := j.Append(t.Context(), file(tenant, txid+1, 100-80*int(txid%2)), func(_ Place, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					if err != nil {
@@ -305,6 +305,41 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 	})
 }
 
+// TestASealInThePlaceOfATrimmedObjectEndsNothing: it was under way for so long that the
+// object was trimmed and deleted meanwhile, after a reader had listed it.
+func TestASealInThePlaceOfATrimmedObjectEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		put := func(seq, trim uint64, files ...format.File) {
+			data, err := (&format.Log{Author: format.ID{1}, Epoch: 1, Seq: seq, Packed: trim, Trim: trim}).Encode(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.objects[format.ObjectName(1, seq)] = data
+		}
+		put(1, 1, file("a", 1, 1000))
+		put(2, 1, file("a", 2, 1000))
+		tail, r := fleetlog.NewTail(1), requests{store: b}
+		if err := r.read(t.Context(), tail, tail.Asks()); err != nil { // the listing
+			t.Fatal(err)
+		}
+		put(3, 2, file("a", 3, 1000))
+		seal, err := (&format.Seal{Author: format.ID{2}, Epoch: 1, Seq: 1, Trim: 1, Next: 2, Who: "late"}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.objects[format.ObjectName(1, 1)] = seal
+		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
+			if err := r.read(t.Context(), tail, asks); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tail.Begin() != 2 || tail.End() != 4 || tail.Seal() != nil {
+			t.Errorf("the log has the objects from %d to before %d, and %v", tail.Begin(), tail.End(), tail.Seal())
+		}
+	})
+}
+
 // TestObjectsGoThatAreUnpackedAndOld and a reader begins behind them.
 func TestObjectsGoThatAreUnpackedAndOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -313,7 +348,7 @@ func TestObjectsGoThatAreUnpackedAndOld(t *testing.T) {
 		var mu sync.Mutex
 		var places []Place
 		for txid := range uint64(500) {
-			if err := j.Append(file("a", txid+1, 10), func(at Place, err error) {
+			if err := j.Append(t.Context(), file("a", txid+1, 10), func(at Place, err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -351,22 +386,77 @@ func TestWhatIsNotTakenIsBounded(t *testing.T) {
 		b.lose = 1
 		j := life(b, 1, func(c *Config) { c.MaxQueued = 1000 })
 		ends := make(chan error, 10)
-		if err := j.Append(file("a", 1, 900), func(_ Place, err error) { ends <- err }); err != nil {
+		if err := j.Append(t.Context(), file("a", 1, 900), func(_ Place, err error) { ends <- err }); err != nil {
 			t.Fatal(err)
 		}
-		if err := j.Append(file("b", 1, 200), nil); !errors.Is(err, ErrFull) {
+		if err := j.Append(t.Context(), file("b", 1, 200), nil); !errors.Is(err, ErrFull) || !errors.Is(err, errLost) {
 			t.Errorf("beyond the bound: %v", err)
 		}
-		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-		defer stop()
-		if err := j.Close(ctx); err != nil {
-			t.Error(err)
+		began := time.Now()
+		if err := j.Close(t.Context()); !errors.Is(err, errLost) {
+			t.Errorf("closed over a store that fails: %v", err)
 		}
-		if err := <-ends; !errors.Is(err, ErrClosed) {
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("Close took %v", took)
+		}
+		if err := <-ends; !errors.Is(err, errLost) {
 			t.Errorf("what was never taken: %v", err)
 		}
-		if err := j.Append(file("c", 1, 1), nil); !errors.Is(err, ErrClosed) {
-			t.Errorf("after Close: %v", err)
+		if err := j.Append(t.Context(), file("c", 1, 1), nil); err == nil {
+			t.Error("taken after Close")
+		}
+		b.late.Wait()
+	})
+}
+
+func TestWhoFindsNoRoomWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		b.delay = 100 * time.Millisecond
+		j := life(b, 1, func(c *Config) { c.MaxQueued = 1000 })
+		acked := 0
+		for i := range 10 {
+			if err := j.Append(t.Context(), file(fmt.Sprint("t", i), 1, 900), func(_ Place, err error) {
+				if err == nil {
+					acked++
+				}
+			}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := j.Close(t.Context()); err != nil || acked != 10 {
+			t.Errorf("%d of 10 are durable: %v", acked, err)
+		}
+		b.late.Wait()
+	})
+}
+
+// TestAHurryEndsThePauseAfterAFailure: who calls Sync when the store is back does not wait
+// for the end of a pause that grew while it was away.
+func TestAHurryEndsThePauseAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		b.lose = 1
+		failed := 0
+		j := life(b, 1, func(c *Config) { c.MaxPause = time.Hour; c.Failed = func(error) { failed++ } })
+		done := make(chan error, 1)
+		if err := j.Append(t.Context(), file("a", 1, 1), func(_ Place, err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour)
+		if failed < 5 {
+			t.Errorf("%d failures were told", failed)
+		}
+		b.mu.Lock()
+		b.lose = 0
+		b.mu.Unlock()
+		began := time.Now()
+		j.Hurry()
+		if err := <-done; err != nil || time.Since(began) > 5*time.Second {
+			t.Errorf("%v, after %v", err, time.Since(began))
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
 		}
 		b.late.Wait()
 	})
@@ -396,7 +486,7 @@ func TestNothingThatWasAcknowledgedIsMissing(t *testing.T) {
 			write := func(j *Journal) {
 				txid++
 				c := commit{fmt.Sprint("t", rnd.IntN(5)), txid}
-				_ = j.Append(file(c.tenant, c.txid, 10), func(_ Place, err error) { // one is refused where the log has ended
+				_ = j.Append(t.Context(), file(c.tenant, c.txid, 10), func(_ Place, err error) { // one is refused where the log has ended
 					mu.Lock()
 					defer mu.Unlock()
 					if err == nil {
@@ -490,7 +580,7 @@ func TestWhoIsFencedIsToldOnceBetweenTheLastSuccessAndTheFirstFailure(t *testing
 			}
 		}
 		for txid := range uint64(3) {
-			if err := first.Append(file("a", txid+1, 10), done); err != nil {
+			if err := first.Append(t.Context(), file("a", txid+1, 10), done); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -500,7 +590,7 @@ func TestWhoIsFencedIsToldOnceBetweenTheLastSuccessAndTheFirstFailure(t *testing
 			t.Fatal(err)
 		}
 		for txid := range uint64(3) {
-			if err := first.Append(file("a", txid+4, 10), done); err != nil {
+			if err := first.Append(t.Context(), file("a", txid+4, 10), done); err != nil {
 				t.Fatal(err)
 			}
 		}

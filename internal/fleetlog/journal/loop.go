@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -26,6 +25,7 @@ type loop struct {
 	trim    uint64              // below which objects are old enough to go
 	told    uint64              // the packed that the last object has
 	gone    uint64              // below which they were deleted, or are being deleted
+	tries   int                 // that failed while the Journal was closing
 	wg      sync.WaitGroup      // the requests under way
 	cancel  context.CancelFunc
 }
@@ -77,6 +77,10 @@ func (l *loop) run(ctx context.Context) error {
 			}
 			if err := l.acknowledge(ctx); err != nil {
 				return err
+			} else if a.err == nil {
+				l.tries = 0
+			} else if l.givesUp(&l.tries) {
+				return a.err
 			}
 		case <-l.wake:
 		case <-timer.C:
@@ -109,7 +113,7 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 		}
 		every := l.cfg.Interval
 		if hurry {
-			every = l.cfg.Soon
+			every = min(every, l.cfg.Soon)
 		}
 		since := now.Sub(l.last)
 		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
@@ -177,7 +181,7 @@ func (l *loop) ask(ctx context.Context, f *flight, pause time.Duration) {
 	seq, epoch := f.Log.Seq, f.Log.Epoch
 	l.wg.Go(func() {
 		a := answer{f: f, op: ask.Op}
-		if a.err = ctxio.Sleep(ctx, pause); a.err == nil {
+		if a.err = l.pause(ctx, pause); a.err == nil {
 			if ask.Op == fleetlog.Create {
 				failpoint.Hit("fleetlog.put.before")
 				a.outcome, a.err = l.req.create(ctx, ask)
@@ -210,6 +214,11 @@ func (l *loop) answered(ctx context.Context, a answer) error {
 	if a.err != nil {
 		pause = a.f.pause.take()
 		l.cfg.Logger.Warn("multidb: the fleet log is not answered", "object", format.ObjectName(a.f.Log.Epoch, a.f.Log.Seq), "again", pause, "err", a.err)
+		l.failed(a.err)
+	} else {
+		l.mu.Lock()
+		l.failing = nil
+		l.mu.Unlock()
 	}
 	l.ask(ctx, a.f, pause)
 	return nil
@@ -221,7 +230,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 		f := l.flying[log.Seq]
 		delete(l.flying, log.Seq)
 		l.mu.Lock()
-		l.stats.Acked = log.Seq
+		l.stats.Acked, l.stats.Waiting = log.Seq, l.cfg.Now()
 		l.stats.Objects++
 		l.stats.Files += int64(len(f.writes))
 		for _, w := range f.writes {
@@ -274,6 +283,7 @@ func (l *loop) settle(writes []*write, log *format.Log, err error) {
 		delete(l.unacked, w)
 		l.bytes -= int64(len(w.file.Data))
 	}
+	l.changedLocked()
 	l.mu.Unlock()
 	for _, w := range writes {
 		var at Place

@@ -37,6 +37,9 @@ type Metadata struct {
 	Vars      map[string]string `json:"vars,omitempty"`
 	Path      string            `json:"path"` // of the database, on the machine that claimed the prefix
 	CreatedAt time.Time         `json:"created_at"`
+	// FleetLog is the directory, beside the prefixes of the replica, of the fleet log that
+	// may have newer transactions than the prefix. Empty: there is none.
+	FleetLog string `json:"fleet_log,omitempty"`
 
 	// Who may use the database, when the prefix was claimed.
 	Mode string `json:"mode,omitempty"` // octal
@@ -122,7 +125,7 @@ func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 		md, err = decode(b)
 	}
 	if err != nil {
-		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)
+		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file, and a fleet log that it may name is left out: %w", Name, err)
 	}
 	return md.Access(), nil
 }

@@ -39,8 +39,22 @@ func TestMetadataIsReadBackAsItWasWritten(t *testing.T) {
 		t.Errorf("written: %s", b)
 	}
 	got, err := metadata.Decode(b)
-	if err != nil || got.ID != md.ID || got.Path != md.Path || got.Vars["project"] != "p" || !got.CreatedAt.Equal(md.CreatedAt) || got.Access() != want {
+	if err != nil || got.FleetLog != "" || got.ID != md.ID || got.Path != md.Path || got.Vars["project"] != "p" || !got.CreatedAt.Equal(md.CreatedAt) || got.Access() != want {
 		t.Errorf("read %+v, %v", got, err)
+	}
+}
+
+func TestMetadataNamesTheFleetLogAndWhatIsUnknownIsIgnored(t *testing.T) {
+	b, err := metadata.Metadata{ID: "a", FleetLog: "fleet/eu"}.Encode()
+	if err != nil || !strings.Contains(string(b), `"fleet_log": "fleet/eu"`) {
+		t.Fatalf("written: %s, %v", b, err)
+	}
+	if md, err := metadata.Decode(b); err != nil || md.FleetLog != "fleet/eu" {
+		t.Errorf("read %+v, %v", md, err)
+	}
+	// As a version before the fleet log reads it: a field that it does not know is no error.
+	if md, err := metadata.Decode([]byte(`{"format":1,"id":"a","later":{"x":[1]}}`)); err != nil || md.ID != "a" {
+		t.Errorf("read %+v, %v", md, err)
 	}
 }
 
