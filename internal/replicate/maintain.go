@@ -254,16 +254,18 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
-	info, err := a.deferred.Unpack(ctx)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	if info != nil {
+	for {
+		info, err := a.deferred.Unpack(ctx)
+		if err != nil {
+			return fmt.Errorf("unpack: %w", err)
+		}
+		if info == nil {
+			return nil
+		}
 		a.unpacked = x.r.Started
 		a.inv.Wrote(info, nil)
 		x.st.unrecorded, a.due = true, true
 	}
-	return nil
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is

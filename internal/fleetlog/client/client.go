@@ -449,7 +449,8 @@ func (c *Client) Tail() (files int, size int64) {
 }
 
 // Unpack writes what is durable of a tenant's tail to its prefix, as one file of level 0,
-// and forgets it. info is that file; nil if there was nothing. Only what is durable is unpacked (F5): else a
+// and forgets it. info is that file; nil if there was nothing. Where the page size changes
+// the file ends, as none has pages of two sizes: call Unpack again for the rest. Only what is durable is unpacked (F5): else a
 // process that is fenced meanwhile would write another history.
 func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (info *ltx.FileInfo, err error) {
 	if err := l.begin(ctx); err != nil {
@@ -471,6 +472,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 		if info, err = l.merge(ctx, inner, tail); err != nil {
 			return nil, err
 		}
+		last = info.MaxTXID
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -503,9 +505,10 @@ func (l *Log) lacking(ctx context.Context, inner litestream.ReplicaClient, tail 
 	return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= last }), nil
 }
 
-// merge writes files that follow each other as one.
+// merge writes files that follow each other as one, as far as they have one page size.
 func (l *Log) merge(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile) (*ltx.FileInfo, error) {
 	var files []io.Reader
+	var pageSize uint32
 	for i, f := range tail {
 		if i > 0 && f.min != tail[i-1].max+1 {
 			return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
@@ -524,6 +527,15 @@ func (l *Log) merge(ctx context.Context, inner litestream.ReplicaClient, tail []
 				return nil, err
 			}
 		}
+		hdr, _, err := ltx.PeekHeader(bytes.NewReader(data))
+		if err != nil {
+			return nil, fmt.Errorf("%w: transaction %s in the fleet log: %w", untrusted.ErrDamaged, f.min, err)
+		}
+		if i > 0 && hdr.PageSize != pageSize {
+			tail = tail[:i]
+			break
+		}
+		pageSize = hdr.PageSize
 		files = append(files, bytes.NewReader(data))
 	}
 	minTXID, maxTXID := tail[0].min, tail[len(tail)-1].max
