@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -302,5 +303,54 @@ func TestUnpackSaysWhyThePrefixCannotBeWritten(t *testing.T) {
 	replica.ClearFaults()
 	if err := m.Unpack(t.Context(), "a"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnOwnerGoesOnWhereSomebodyElseHasUnpacked(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var troubles []multidb.Event
+			m := owner(t, replica, t.TempDir(), multidb.WithObserver(func(e multidb.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Err != nil && e.Type != multidb.EventEmpty {
+					troubles = append(troubles, e)
+				}
+			}))
+			rows := 0
+			for range 4 {
+				for range 3 {
+					commit(t, m, "a")
+					rows++
+				}
+				if txid, err := multidb.UnpackFrom(t.Context(), readingLog(t, replica, ""), tenantOf("a")); err != nil || txid == 0 {
+					t.Fatalf("unpacked up to %s, %v", txid, err)
+				}
+				commit(t, m, "a")
+				rows++
+				if err := m.Unpack(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != rows {
+					t.Errorf("the prefix has %d rows of %d", n, rows)
+				}
+			}
+			st, err := m.Status("a")
+			if err != nil || st.Err != nil {
+				t.Errorf("status %+v, %v", st, err)
+			}
+			dumpFiles(t, replica)
+			closed(t, m)
+			dumpFiles(t, replica)
+			if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != rows {
+				t.Errorf("after Close the prefix has %d rows of %d", n, rows)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, e := range troubles {
+				t.Errorf("%v of %s: %v", e.Type, e.ID, e.Err)
+			}
+		})
 	}
 }
