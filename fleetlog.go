@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -140,7 +141,8 @@ func (m *Manager) openFleetLog() error {
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
 		Failed: func(err error) { m.conductor.Unacknowledged(err) },
-		Fenced: func(err error) { m.conductor.Fence(fmt.Errorf("%w: %w", ErrFenced, err)) }})
+		Began:  m.fleetLogBegan, Fenced: m.fleetLogFenced,
+		Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -103,7 +105,7 @@ func (b *bench) run(ctx context.Context, chosen []scenario) (*result, error) {
 func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.log, format, args...) }
 
 // one runs one side of a scenario once.
-func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_ figures, err error) {
+func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (f figures, err error) {
 	side := "multidb"
 	if stock {
 		side = "stock"
@@ -118,6 +120,11 @@ func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (_
 			return
 		}
 		b.say(" %.1f s\n", time.Since(began).Seconds())
+		if b.verbose {
+			for _, key := range slices.Sorted(maps.Keys(f)) {
+				b.say("\t%-30s %g\n", key, f[key])
+			}
+		}
 	}()
 	sp := spec{Scenario: sc.name, Stock: stock, Short: b.short, N: n, Run: run}
 	if b.profile != "" && !stock {

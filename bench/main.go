@@ -18,6 +18,8 @@
 //	                  that is removed at the end. Default: the system's
 //	                  temporary directory
 //	-o FILE           write the table between the markers of a Markdown file
+//	-v                tell every figure of every run on stderr, those that are not
+//	                  in the table too
 //	-cpuprofile DIR   write a CPU profile of multidb's side of every scenario
 //
 // The exit status says whether everything could be measured, not whether the
@@ -59,6 +61,7 @@ func main() {
 type settings struct {
 	short   bool
 	list    bool
+	verbose bool
 	runs    int
 	only    *regexp.Regexp
 	dir     string
@@ -72,6 +75,7 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	fs.SetOutput(stderr)
 	fs.BoolVar(&s.short, "short", false, "the quick form: 1,000 and 10,000 databases, one repetition")
 	fs.BoolVar(&s.list, "list", false, "name the scenarios and do nothing else")
+	fs.BoolVar(&s.verbose, "v", false, "tell every figure of every run on stderr")
 	fs.IntVar(&s.runs, "runs", 0, "repetitions of each scenario (default 3, or 1 with -short)")
 	fs.StringVar(&s.dir, "dir", os.TempDir(), "where the databases are made")
 	fs.StringVar(&s.out, "o", "", "write the table between the markers of this Markdown file")

@@ -5,8 +5,10 @@ import (
 	"context"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +22,7 @@ var (
 	_ multidb.FileLister       = (*memClient)(nil)
 	_ multidb.MetadataStore    = (*memClient)(nil)
 	_ multidb.ReplicaFactory   = memReplica{}
+	_ multidb.ReplicaObjects   = memReplica{}
 )
 
 // memReplica keeps files in memory at next to no cost, the same for both sides,
@@ -143,4 +146,85 @@ func (c *memClient) ReadMetadata(context.Context) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return slices.Clone(c.metadata), nil
+}
+
+// Objects returns an empty directory of plain objects, at next to no cost too.
+func (memReplica) Objects(string) (multidb.ObjectStore, error) {
+	return &memObjects{objects: map[string]memObject{}}, nil
+}
+
+type memObject struct {
+	data []byte
+	at   time.Time
+}
+
+type memObjects struct {
+	mu      sync.Mutex
+	objects map[string]memObject
+	names   []string // sorted
+}
+
+func (o *memObjects) Create(_ context.Context, name string, data []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.objects[name]; ok {
+		return fs.ErrExist
+	}
+	o.objects[name] = memObject{bytes.Clone(data), time.Now()}
+	i, _ := slices.BinarySearch(o.names, name)
+	o.names = slices.Insert(o.names, i, name)
+	return nil
+}
+
+func (o *memObjects) Open(_ context.Context, name string, offset, size int64) (io.ReadCloser, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f, ok := o.objects[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	n := int64(len(f.data))
+	if offset < 0 {
+		offset = max(n+offset, 0)
+	}
+	data := f.data[min(offset, n):]
+	if size > 0 {
+		data = data[:min(size, int64(len(data)))]
+	}
+	return io.NopCloser(bytes.NewReader(data)), nil
+}
+
+func (o *memObjects) List(_ context.Context, prefix, after string) iter.Seq2[multidb.ObjectInfo, error] {
+	return func(yield func(multidb.ObjectInfo, error) bool) {
+		o.mu.Lock()
+		var all []multidb.ObjectInfo
+		i, _ := slices.BinarySearch(o.names, prefix)
+		for _, name := range o.names[i:] {
+			if !strings.HasPrefix(name, prefix) {
+				break
+			}
+			if name > after {
+				f := o.objects[name]
+				all = append(all, multidb.ObjectInfo{Name: name, Size: int64(len(f.data)), Created: f.at})
+			}
+		}
+		o.mu.Unlock()
+		for _, info := range all {
+			if !yield(info, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (o *memObjects) Delete(_ context.Context, names ...string) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, name := range names {
+		if i, ok := slices.BinarySearch(o.names, name); ok {
+			o.names = slices.Delete(o.names, i, i+1)
+			delete(o.objects, name)
+		}
+	}
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"runtime/debug"
@@ -32,6 +33,7 @@ type s3Stats struct {
 	Protected                    int   // databases that have a file
 	LastProtected                int64 // when the last of them got its first, in Unix nanoseconds
 	CPU                          float64
+	By                           map[string]int64 // requests by kind and what they are for, such as "put log"
 }
 
 func (s s3Stats) total() int64 { return s.Put + s.Get + s.List + s.Head + s.Delete }
@@ -45,6 +47,12 @@ func (s s3Stats) minus(o s3Stats) s3Stats {
 	s.BytesIn -= o.BytesIn
 	s.BytesOut -= o.BytesOut
 	s.CPU -= o.CPU
+	s.By = maps.Clone(s.By)
+	for what, n := range o.By {
+		if s.By[what] -= n; s.By[what] == 0 {
+			delete(s.By, what)
+		}
+	}
 	return s
 }
 
@@ -72,7 +80,7 @@ func s3Role(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s := &s3Server{store: st, fake: gofakes3.New(st).Server()}
+	s := &s3Server{store: st, fake: gofakes3.New(st).Server(), stats: s3Stats{By: map[string]int64{}}}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -119,22 +127,26 @@ func (s *s3Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *s3Server) countLocked(r *http.Request) {
-	_, isKey := prefixOf(strings.TrimPrefix(r.URL.Path, "/"+bucket+"/"))
+	key := strings.TrimPrefix(r.URL.Path, "/"+bucket+"/")
+	_, isKey := prefixOf(key)
 	s.stats.BytesIn += max(r.ContentLength, 0)
+	kind, n := "list", &s.stats.List
 	switch {
 	case r.Method == http.MethodPut:
-		s.stats.Put++
+		kind, n = "put", &s.stats.Put
 	case r.Method == http.MethodHead:
-		s.stats.Head++
+		kind, n = "head", &s.stats.Head
 	case r.Method == http.MethodDelete, r.Method == http.MethodPost && r.URL.Query().Has("delete"):
-		s.stats.Delete++
+		kind, n = "delete", &s.stats.Delete
 	case r.Method == http.MethodPost: // of a multipart upload
-		s.stats.Put++
+		kind, n = "put", &s.stats.Put
 	case isKey:
-		s.stats.Get++
+		kind, n = "get", &s.stats.Get
 	default:
-		s.stats.List++
+		key = r.URL.Query().Get("prefix")
 	}
+	*n++
+	s.stats.By[kind+" "+classOf(key)]++
 }
 
 type countingWriter struct {
@@ -169,6 +181,7 @@ func (s *s3Server) control(w http.ResponseWriter, r *http.Request) {
 	case pathStats:
 		s.mu.Lock()
 		st := s.stats
+		st.By = maps.Clone(st.By)
 		s.mu.Unlock()
 		s.store.mu.Lock()
 		st.Protected = s.store.protected

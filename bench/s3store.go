@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -26,6 +27,7 @@ type store struct {
 	last      time.Time          // when the last of them got its first
 	logging   bool
 	arrived   []arrival
+	logs      map[uint64]*logOrder // of the fleet log, by epoch
 }
 
 // tenant is what a database's prefix holds.
@@ -44,14 +46,16 @@ func (t *tenant) search(key string) (int, bool) {
 	return slices.BinarySearchFunc(t.keys, key, func(o object, key string) int { return strings.Compare(o.key, key) })
 }
 
-// arrival is a level 0 file that was put.
+// arrival is a level 0 file that was put, or a file in an object of the fleet log.
 type arrival struct {
-	key string
-	at  time.Time
+	key          string
+	at           time.Time
+	prefix       string
+	offset, size int64 // in the object; a size of 0: all of it
 }
 
 func newStore(bucket string) (*store, error) {
-	s := &store{Backend: s3mem.New(), tenants: map[string]*tenant{}}
+	s := &store{Backend: s3mem.New(), tenants: map[string]*tenant{}, logs: map[uint64]*logOrder{}}
 	return s, s.CreateBucket(bucket)
 }
 
@@ -69,6 +73,10 @@ func prefixOf(key string) (prefix string, ok bool) {
 }
 
 func (s *store) PutObject(bucket, key string, meta map[string]string, in io.Reader, size int64, cond *gofakes3.PutConditions) (gofakes3.PutObjectResult, error) {
+	log, in, err := readLog(key, in)
+	if err != nil {
+		return gofakes3.PutObjectResult{}, err
+	}
 	res, err := s.Backend.PutObject(bucket, key, meta, in, size, cond)
 	if err != nil {
 		return res, err
@@ -91,16 +99,24 @@ func (s *store) PutObject(bucket, key string, meta map[string]string, in io.Read
 		t.keys = slices.Insert(t.keys, i, object{key, now})
 	}
 	if strings.HasSuffix(key, ".ltx") {
-		if !t.has {
-			t.has = true
-			s.protected++
-			s.last = now
-		}
+		s.protectLocked(t, now)
 		if s.logging && strings.HasPrefix(key[len(prefix):], "/0000/") {
-			s.arrived = append(s.arrived, arrival{key, now})
+			s.arrived = append(s.arrived, arrival{key: key, at: now, prefix: prefix})
 		}
 	}
+	if log != nil {
+		s.logLocked(log, now)
+	}
 	return res, nil
+}
+
+// protectLocked notes that a tenant has a file that restores.
+func (s *store) protectLocked(t *tenant, now time.Time) {
+	if !t.has {
+		t.has = true
+		s.protected++
+		s.last = now
+	}
 }
 
 func (s *store) CopyObject(srcBucket, src, dstBucket, dst string, meta map[string]string) (gofakes3.CopyObjectResult, error) {
@@ -208,22 +224,31 @@ func (s *store) seqs(bucket string) ([]arrivedSeq, error) {
 	arrived := slices.Clone(s.arrived)
 	s.mu.Unlock()
 	out := make([]arrivedSeq, 0, len(arrived))
+	var key string
+	var object []byte // of the key
 	for _, a := range arrived {
-		o, err := s.GetObject(bucket, a.key, nil)
-		if gofakes3.HasErrorCode(err, gofakes3.ErrNoSuchKey) {
-			continue // compacted and deleted
-		} else if err != nil {
-			return nil, err
+		if a.key != key {
+			o, err := s.GetObject(bucket, a.key, nil)
+			if gofakes3.HasErrorCode(err, gofakes3.ErrNoSuchKey) {
+				continue // compacted and deleted
+			} else if err != nil {
+				return nil, err
+			}
+			object, err = io.ReadAll(o.Contents)
+			if err := errors.Join(err, o.Contents.Close()); err != nil {
+				return nil, err
+			}
+			key = a.key
 		}
-		seq, err := seqIn(o.Contents)
+		file := object[a.offset:]
+		if a.size > 0 {
+			file = file[:a.size]
+		}
+		seq, err := seqIn(bytes.NewReader(file))
 		if err != nil {
 			return nil, err
 		}
-		if err := o.Contents.Close(); err != nil {
-			return nil, err
-		}
-		prefix, _ := prefixOf(a.key)
-		out = append(out, arrivedSeq{Prefix: prefix, Seq: seq, At: a.at.UnixNano()})
+		out = append(out, arrivedSeq{Prefix: a.prefix, Seq: seq, At: a.at.UnixNano()})
 	}
 	return out, nil
 }

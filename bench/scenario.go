@@ -107,5 +107,13 @@ func scenarios(short bool) []scenario {
 		restoreRateScenario(short),
 		hourScenario(short),
 		rowScenario(short),
+		logRequestsScenario(short),
+		logHotScenario(short),
+		logLiveScenario(short),
+		logCreatedScenario(short),
+		logSyncScenario(short),
+		logRestoreScenario(short),
+		logThroughputScenario(short),
+		logStartScenario(short),
 	}
 }

@@ -27,7 +27,9 @@ func createdScenario(short bool) scenario {
 
 // created has another process make 1,000 databases a second, in directories that
 // it makes too.
-func created(ctx context.Context, sp *spec) (_ figures, err error) {
+func created(ctx context.Context, sp *spec) (figures, error) { return createdWith(ctx, sp) }
+
+func createdWith(ctx context.Context, sp *spec, opts ...multidb.Option) (_ figures, err error) {
 	if err := os.MkdirAll(fleetRoot(sp.Dir), 0o755); err != nil {
 		return nil, err
 	}
@@ -36,11 +38,15 @@ func created(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, writer.close()) }()
-	m, err := startManager(ctx, sp.Dir, multidb.WithS3(sp.s3Config()))
+	m, err := startManager(ctx, sp.Dir, append(opts, multidb.WithS3(sp.s3Config()))...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop(ctx)) }()
+	before, err := sp.control().stats(ctx)
+	if err != nil {
+		return nil, err
+	}
 	cpu := cpuTime()
 	began := time.Now()
 	times, err := writer.do(job{Do: doCreate, Dir: sp.Dir, DBs: upTo(sp.N), Over: time.Duration(sp.N) * time.Millisecond})
@@ -57,9 +63,11 @@ func created(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%d of %d databases are protected: %w", st.Protected, sp.N, err)
 	}
-	return figures{
+	f := figures{
 		"took":  float64(last-began.UnixNano()) / 1e9,
 		"after": float64(st.LastProtected-last) / 1e9,
 		"cpu":   (cpuTime() - cpu) / float64(sp.N),
-	}, nil
+	}
+	f.requests("", st.minus(before))
+	return f, nil
 }

@@ -49,7 +49,9 @@ func hotLoad(sp *spec) (load, warm time.Duration) {
 	return pick(sp.Short, 15*time.Second, 25*time.Second), 5 * time.Second
 }
 
-func hotForeign(ctx context.Context, sp *spec) (_ figures, err error) {
+func hotForeign(ctx context.Context, sp *spec) (figures, error) { return hotForeignWith(ctx, sp) }
+
+func hotForeignWith(ctx context.Context, sp *spec, opts ...multidb.Option) (_ figures, err error) {
 	writer, err := startApp(ctx)
 	if err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func hotForeign(ctx context.Context, sp *spec) (_ figures, err error) {
 			commits[k%sp.N] = append(commits[k%sp.N], t)
 		}
 		return commits, nil
-	})
+	}, opts...)
 }
 
 // poolWriters is how many goroutines of the application write through the pool.
@@ -110,7 +112,7 @@ func hot(ctx context.Context, sp *spec, write func(m *managed, rounds int) (map[
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop(ctx)) }()
-	if err := m.syncAll(ctx, sp.N, shipWorkers); err != nil { // the first copies
+	if err := m.syncAll(ctx, sp.N, syncers(sp.N)); err != nil { // the first copies
 		return nil, err
 	}
 	if err := sp.control().record(ctx); err != nil {

@@ -42,6 +42,10 @@ func liveScenario(short bool) scenario {
 // shipWorkers is how many callers wait for a Sync at once.
 const shipWorkers = 64
 
+// syncers is how many callers wait for the first copies of so many databases: as many as
+// share an object, where there is a fleet log.
+func syncers(n int) int { return min(n, 1000) }
+
 // ship has another process make one commit in each database, and then measures
 // Sync of each: nothing else happens meanwhile.
 func ship(ctx context.Context, sp *spec) (_ figures, err error) {
@@ -124,15 +128,20 @@ func live(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
-	m, err := startManager(ctx, sp.Dir, multidb.WithReplica(memReplica{}), multidb.WithMaxHot(sp.N))
+	return liveIn(ctx, sp, sp.Dir)
+}
+
+// liveIn does so with the fleet in dir.
+func liveIn(ctx context.Context, sp *spec, dir string, opts ...multidb.Option) (_ figures, err error) {
+	m, err := startManager(ctx, dir, append(opts, multidb.WithReplica(memReplica{}), multidb.WithMaxHot(sp.N))...)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.stop(ctx)) }()
-	if err := m.syncAll(ctx, sp.N, shipWorkers); err != nil {
+	if err := m.syncAll(ctx, sp.N, syncers(sp.N)); err != nil {
 		return nil, err
 	}
-	return liveLoad(ctx, sp)
+	return liveLoad(ctx, sp, dir)
 }
 
 func stockLive(ctx context.Context, sp *spec) (_ figures, err error) {
@@ -144,12 +153,12 @@ func stockLive(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := fleet.open(ctx); err != nil {
 		return nil, errors.Join(err, fleet.close(ctx))
 	}
-	f, err := liveLoad(ctx, sp)
+	f, err := liveLoad(ctx, sp, sp.Dir)
 	return f, errors.Join(err, fleet.close(ctx))
 }
 
 // liveLoad has another process write to each database once a second.
-func liveLoad(ctx context.Context, sp *spec) (_ figures, err error) {
+func liveLoad(ctx context.Context, sp *spec, dir string) (_ figures, err error) {
 	const warm = 5
 	rounds := pick(sp.Short, 10, 15)
 	writer, err := startApp(ctx)
@@ -157,7 +166,7 @@ func liveLoad(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, writer.close()) }()
-	load := job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: 1, Keep: true, Rounds: warm, Over: warm * time.Second}
+	load := job{Do: doCommit, Dir: dir, DBs: upTo(sp.N), Seq: 1, Keep: true, Rounds: warm, Over: warm * time.Second}
 	if _, err := writer.do(load); err != nil {
 		return nil, err
 	}

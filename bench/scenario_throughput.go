@@ -29,8 +29,12 @@ func throughputScenario(short bool) scenario {
 
 // throughput writes with and without a replica in turn, several times.
 func throughput(ctx context.Context, sp *spec) (figures, error) {
+	return throughputWith(ctx, sp)
+}
+
+func throughputWith(ctx context.Context, sp *spec, on ...multidb.Option) (figures, error) {
 	const turns = 3
-	var on, off float64
+	var rateOn, rateOff float64
 	for _, with := range []bool{false, true} {
 		if err := newFleet(ctx, throughputDir(sp, with), sp.N, 0); err != nil {
 			return nil, err
@@ -38,18 +42,18 @@ func throughput(ctx context.Context, sp *spec) (figures, error) {
 	}
 	for range turns {
 		for _, with := range []bool{false, true} {
-			rate, err := writeRate(ctx, sp, with)
+			rate, err := writeRate(ctx, sp, with, on)
 			if err != nil {
 				return nil, err
 			}
 			if with {
-				on += rate / turns
+				rateOn += rate / turns
 			} else {
-				off += rate / turns
+				rateOff += rate / turns
 			}
 		}
 	}
-	return figures{"on": on, "off": off, "ratio": on / off}, nil
+	return figures{"on": rateOn, "off": rateOff, "ratio": rateOn / rateOff}, nil
 }
 
 func throughputDir(sp *spec, with bool) string {
@@ -59,11 +63,11 @@ func throughputDir(sp *spec, with bool) string {
 	return filepath.Join(sp.Dir, "off")
 }
 
-func writeRate(ctx context.Context, sp *spec, with bool) (_ float64, err error) {
+func writeRate(ctx context.Context, sp *spec, with bool, on []multidb.Option) (_ float64, err error) {
 	const writers = 4
 	var opts []multidb.Option
 	if with {
-		opts = append(opts, multidb.WithReplica(memReplica{}))
+		opts = append(on, multidb.WithReplica(memReplica{}))
 	}
 	m, err := startManager(ctx, throughputDir(sp, with), opts...)
 	if err != nil {

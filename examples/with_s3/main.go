@@ -5,6 +5,9 @@
 // Without any environment it brings its own S3 server, in this process. With
 // LITESTREAM_S3_BUCKET (and LITESTREAM_S3_ENDPOINT, AWS_ACCESS_KEY_ID,
 // AWS_SECRET_ACCESS_KEY, AWS_REGION) set, it uses that bucket, which must exist.
+//
+// With -fleet-log the changes of all databases go to S3 together, and it shows what that
+// costs. After Close it restores every database once more, as stock litestream does.
 package main
 
 import (
@@ -35,7 +38,11 @@ type options struct {
 	keep     string
 	rounds   int
 	interval time.Duration
+	fleetLog bool
 }
+
+// logPath is where the fleet log is in the bucket.
+const logPath = "litestream-log"
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var o options
@@ -43,6 +50,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.StringVar(&o.keep, "keep", "", "work in this `directory` and leave the databases there (default: a temporary one)")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds of writes")
 	fs.DurationVar(&o.interval, "interval", 3*time.Second, "time between the rounds")
+	fs.BoolVar(&o.fleetLog, "fleet-log", false, "write the changes of all databases together, one PUT an interval")
 	if code, done := cli.Parse(fs, args, stderr); done {
 		return code
 	}
@@ -77,15 +85,20 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 
-	m, err := multidb.New(
+	syncInterval := min(time.Second, o.interval/3)
+	opts := []multidb.Option{
 		multidb.WithDiscoverer(multidb.Glob(tree.Pattern())),
 		// Its databases are made anew at each run, over what the bucket had of the one before.
 		multidb.WithTakeover(multidb.TakeoverUnknown),
 		multidb.WithReplica(replica),
-		multidb.WithSyncInterval(min(time.Second, o.interval/3)),
+		multidb.WithSyncInterval(syncInterval),
 		// Short, so that those that rest for a round are seen to go cold.
-		multidb.WithHotDuration(o.interval*3/2),
-	)
+		multidb.WithHotDuration(o.interval * 3 / 2),
+	}
+	if o.fleetLog {
+		opts = append(opts, multidb.WithFleetLog(multidb.FleetLogConfig{Path: logPath}))
+	}
+	m, err := multidb.New(opts...)
 	if err != nil {
 		return err
 	}
@@ -95,8 +108,11 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 		return err
 	}
 	say(out, "Databases: %d found in %s\nReplica:   s3://%s/%s\n", m.Stats().Databases, dir, store.Name(), pathTemplate)
+	if o.fleetLog {
+		say(out, "Fleet log: s3://%s/%s/\n", store.Name(), logPath)
+	}
 
-	d := &show{m: m, replica: replica, tree: tree, rnd: rnd, out: out}
+	d := &show{m: m, replica: replica, tree: tree, rnd: rnd, out: out, fleetLog: o.fleetLog, began: time.Now()}
 	if err := d.firstCopy(ctx); err != nil {
 		return err
 	}
@@ -113,8 +129,14 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	if err := d.printBucket(ctx, store); err != nil {
 		return err
 	}
-	if err := d.restoreAll(ctx); err != nil {
+	written := m.Stats()
+	if err := d.restoreAll(ctx, "Restored from S3", d.restore); err != nil {
 		return err
+	}
+	if o.fleetLog {
+		if err := d.afterClose(ctx, written, syncInterval); err != nil {
+			return err
+		}
 	}
 	if o.keep != "" {
 		say(out, "The source databases are in %s.\n", dir)

@@ -2,12 +2,14 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -35,12 +37,18 @@ var quickly = []string{"-rounds", "2", "-interval", "300ms"}
 // succeed checks that a process found everything equal and left nothing.
 func succeed(t *testing.T, p *process.Process) {
 	t.Helper()
+	succeedTimes(t, p, 1)
+}
+
+// succeedTimes: every database was restored so many times.
+func succeedTimes(t *testing.T, p *process.Process, times int) {
+	t.Helper()
 	code := p.Wait()
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, &p.Stdout, &p.Stderr)
 	}
-	if n := len(regexp.MustCompile(`(?m)^  project[01]/db[0-4] .* equal$`).FindAllString(p.Stdout.String(), -1)); n != 10 {
-		t.Errorf("%d rows say equal, want 10:\n%s", n, &p.Stdout)
+	if n := len(regexp.MustCompile(`(?m)^  project[01]/db[0-4] .* equal$`).FindAllString(p.Stdout.String(), -1)); n != 10*times {
+		t.Errorf("%d rows say equal, want %d:\n%s", n, 10*times, &p.Stdout)
 	}
 	if left := p.Left(); len(left) > 0 {
 		t.Errorf("it left %v", left)
@@ -59,6 +67,42 @@ func TestEveryDatabaseComesBackFromTheEmbeddedS3(t *testing.T) {
 		if !strings.Contains(p.Stdout.String(), text) {
 			t.Errorf("the output lacks %q:\n%s", text, &p.Stdout)
 		}
+	}
+}
+
+func TestWithTheFleetLogAllSharePutsAndEveryPrefixIsWholeAfterClose(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	for range 2 { // the second run takes over the first one's log
+		p := process.Start(t, environ("backups", s.url), append(quickly, "-fleet-log")...)
+		succeedTimes(t, p, 2)
+		out := p.Stdout.String()
+		for _, text := range []string{"Fleet log: s3://backups/litestream-log/", "Closed: every prefix has everything", "without the log:", "stock litestream"} {
+			if !strings.Contains(out, text) {
+				t.Errorf("the output lacks %q:\n%s", text, out)
+			}
+		}
+		// Ten commits take ten PUTs without the log. Unpacking may come between on a slow machine.
+		fewest := math.MaxInt
+		for _, m := range regexp.MustCompile(`reached S3: 10 transactions, .* in (\d+) PUT`).FindAllStringSubmatch(out, -1) {
+			n, err := strconv.Atoi(m[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			fewest = min(fewest, n)
+		}
+		if fewest >= 10 {
+			t.Errorf("ten transactions took %d PUTs at least, want fewer:\n%s", fewest, out)
+		}
+	}
+	n := 0
+	for key := range s.keys(t) {
+		if strings.HasPrefix(key, "litestream-log/") {
+			n++
+		}
+	}
+	if n == 0 {
+		t.Error("the bucket has no fleet log")
 	}
 }
 

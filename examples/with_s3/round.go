@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/multidb-go/multidb"
@@ -22,19 +24,32 @@ type show struct {
 	rnd     *rand.Rand
 	out     io.Writer
 	before  multidb.Stats // at the end of the last round
+
+	fleetLog bool
+	began    time.Time
 }
 
 // firstCopy waits until every database is at the replica as it was found.
 func (d *show) firstCopy(ctx context.Context) error {
 	began := time.Now()
-	for i := range d.tree.Len() {
-		if _, err := d.m.Sync(ctx, d.tree.ID(i)); err != nil {
-			return err
-		}
+	if err := d.syncAll(ctx); err != nil {
+		return err
 	}
 	say(d.out, "\nFirst copy of every database reached S3 in %s.\n", term.Duration(time.Since(began)))
 	d.printTraffic()
 	return nil
+}
+
+// syncAll waits until S3 has everything. All callers wait at once, so that with a fleet log
+// they share an object.
+func (d *show) syncAll(ctx context.Context) error {
+	errs := make([]error, d.tree.Len())
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = d.m.Sync(ctx, d.tree.ID(i)) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // written is a commit that is on its way to the replica.

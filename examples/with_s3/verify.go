@@ -19,10 +19,8 @@ import (
 // printBucket prints the tree of what the bucket holds of these databases.
 func (d *show) printBucket(ctx context.Context, store *bucket.Bucket) error {
 	// What was written last may still be on its way; Sync waits for it.
-	for i := range d.tree.Len() {
-		if _, err := d.m.Sync(ctx, d.tree.ID(i)); err != nil {
-			return err
-		}
+	if err := d.syncAll(ctx); err != nil {
+		return err
 	}
 	say(d.out, "\nWhat the bucket %q holds of them\n", store.Name())
 	project := ""
@@ -40,6 +38,9 @@ func (d *show) printBucket(ctx context.Context, store *bucket.Bucket) error {
 		if err := d.printPrefix(ctx, st.Database); err != nil {
 			return err
 		}
+	}
+	if d.fleetLog {
+		return d.printLog(ctx)
 	}
 	return nil
 }
@@ -78,10 +79,9 @@ func (d *show) printPrefix(ctx context.Context, db multidb.Database) error {
 	return nil
 }
 
-// restoreAll restores every database from S3 into a temporary directory and
-// compares each with its source. All are tried, whatever becomes of the first
-// ones.
-func (d *show) restoreAll(ctx context.Context) (err error) {
+// restoreAll restores every database into a temporary directory and compares
+// each with its source. All are tried, whatever becomes of the first ones.
+func (d *show) restoreAll(ctx context.Context, how string, restore func(ctx context.Context, i int, path string) (tenant.Digest, error)) (err error) {
 	dir, err := os.MkdirTemp("", "multidb-restored-*")
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (d *show) restoreAll(ctx context.Context) (err error) {
 		id := d.tree.ID(i)
 		path := filepath.Join(dir, filepath.FromSlash(string(id))+".db")
 		began := time.Now()
-		digest, err := d.restore(ctx, id, path)
+		digest, err := restore(ctx, i, path)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -109,7 +109,7 @@ func (d *show) restoreAll(ctx context.Context) (err error) {
 		table = append(table, []string{id.String(), term.Duration(time.Since(began)), size,
 			fmt.Sprint(digest.Tables), fmt.Sprint(digest.Rows), result})
 	}
-	say(d.out, "\nRestored from S3 and compared with the source: integrity, schema, every row\n")
+	say(d.out, "\n%s and compared with the source: integrity, schema, every row\n", how)
 	term.Table(d.out, table)
 	if failed > 0 {
 		return fmt.Errorf("%d of %d databases are not what their source is", failed, d.tree.Len())
@@ -120,12 +120,9 @@ func (d *show) restoreAll(ctx context.Context) (err error) {
 
 // restore makes path from S3 and returns what the source holds. The error says
 // how the two differ, if they do.
-func (d *show) restore(ctx context.Context, id multidb.ID, path string) (source tenant.Digest, err error) {
+func (d *show) restore(ctx context.Context, i int, path string) (source tenant.Digest, err error) {
+	id := d.tree.ID(i)
 	if err := d.m.Restore(ctx, id, multidb.RestoreOptions{OutputPath: path}); err != nil {
-		return source, err
-	}
-	restored, err := tenant.DigestedFile(ctx, path)
-	if err != nil {
 		return source, err
 	}
 	err = d.m.Do(ctx, id, func(db *sql.DB) error {
@@ -135,8 +132,17 @@ func (d *show) restore(ctx context.Context, id multidb.ID, path string) (source 
 	if err != nil {
 		return source, fmt.Errorf("source: %w", err)
 	}
-	if diff := source.Diff(restored); diff != "" {
-		return source, errors.New(diff)
+	return source, compare(ctx, source, path)
+}
+
+// compare says how a restored file differs from its source, if it does.
+func compare(ctx context.Context, source tenant.Digest, path string) error {
+	restored, err := tenant.DigestedFile(ctx, path)
+	if err != nil {
+		return err
 	}
-	return source, nil
+	if diff := source.Diff(restored); diff != "" {
+		return errors.New(diff)
+	}
+	return nil
 }

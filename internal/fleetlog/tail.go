@@ -25,7 +25,7 @@ type Tail struct {
 	epoch   uint64
 	fresh   bool // listed has all that was acknowledged when the reading began
 	listed  []Listed
-	entries map[uint64]format.Entry // what stands under a number never changes
+	entries map[uint64]format.Entry // what counts under a number never changes
 }
 
 // NewTail reads the log of an epoch.
@@ -83,13 +83,16 @@ func (t *Tail) Size(seq uint64) int64 {
 }
 
 // Read takes what stands under a number. nil means nothing: it was trimmed since it was
-// listed, and the listing is asked for again.
+// listed, and the listing is asked for again. So it is after a seal: it may stand in the
+// place of an object that was trimmed since, and is void then. A listing that is made after
+// it shows that.
 func (t *Tail) Read(seq uint64, e *format.Entry) {
-	if e == nil {
+	if e == nil || e.Seal != nil && t.entries[seq].Seal == nil {
 		t.fresh = false
-		return
 	}
-	t.entries[seq] = *e
+	if e != nil {
+		t.entries[seq] = *e
+	}
 }
 
 // Done reports whether all is read.

@@ -58,8 +58,13 @@ type Config struct {
 	// Fenced is called once if another process takes over: after the last done that has no
 	// error, and before the first that has this one. No lock is held.
 	Fenced func(error)
-	Now    func() time.Time // default time.Now
-	Logger *slog.Logger     // default: none
+	// Began is called once, when the log of an epoch has begun, with the logs that it has
+	// ended, and Finished with the epoch of each of those of which nothing is left. No lock
+	// is held. Nil: not.
+	Began    func(epoch uint64, ended []Ended)
+	Finished func(epoch uint64)
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: none
 }
 
 // attempts is how often a closing Journal tries at a store that fails.
@@ -98,6 +103,12 @@ type write struct {
 	done func(Place, error)
 }
 
+// Ended is a log that was taken over.
+type Ended struct {
+	Epoch uint64
+	Node  string // Config.Node of its writer
+}
+
 // Place is where a file is that is durable.
 type Place struct {
 	Epoch, Seq uint64
@@ -112,7 +123,10 @@ type Stats struct {
 	Files   int64  // in them
 	Bytes   int64  // of the objects
 	Queued  int    // files that are not acknowledged
-	Fenced  bool   // another process has taken over
+	// Waiting is since when files have been queued and none was acknowledged; zero: none is.
+	Waiting time.Time
+	Fenced  bool      // another process has taken over
+	Ended   time.Time // when that was found out, or the log was closed
 }
 
 // New returns a Journal that has begun nothing.
@@ -167,6 +181,9 @@ func (j *Journal) Append(ctx context.Context, file format.File, done func(Place,
 			err = ErrClosed
 		case j.bytes == 0 || j.bytes+size <= j.cfg.MaxQueued:
 			w := &write{file, done}
+			if len(j.unacked) == 0 {
+				j.stats.Waiting = j.cfg.Now()
+			}
 			j.queue, j.bytes = append(j.queue, w), j.bytes+size
 			j.unacked[w] = struct{}{}
 			j.poke()
@@ -258,8 +275,11 @@ func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 		}
 	}
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool { return t == tail })
+	j.mu.Unlock()
+	if j.cfg.Finished != nil {
+		j.cfg.Finished(epoch)
+	}
 	return nil
 }
 
@@ -342,6 +362,9 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	s := j.stats
 	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
+	if s.Queued == 0 {
+		s.Waiting = time.Time{}
+	}
 	return s
 }
 
@@ -401,7 +424,7 @@ func (j *Journal) run(ctx context.Context) {
 	for w := range j.unacked {
 		left = append(left, w)
 	}
-	j.queue, j.bytes = nil, 0
+	j.queue, j.bytes, j.stats.Ended = nil, 0, j.cfg.Now()
 	clear(j.unacked)
 	j.changedLocked()
 	j.mu.Unlock()
@@ -461,13 +484,16 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
 	for tries := 0; ; {
-		epoch, tails, err := j.join(ctx, former)
+		epoch, tails, ended, err := j.join(ctx, former)
 		switch {
 		case err == nil:
 			j.mu.Lock()
 			j.tails, j.stats.Epoch, j.failing = tails, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
+			if j.cfg.Began != nil {
+				j.cfg.Began(epoch, ended)
+			}
 			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
@@ -498,11 +524,11 @@ func (j *Journal) givesUp(tries *int) bool {
 var errJoined = errors.New("another process has joined the fleet log meanwhile")
 
 // join tries once what begin does. What another try has changed is found again.
-func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, err error) {
+func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, ended []Ended, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
 	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	m := look.Map()
 	sealed := map[uint64]uint64{}
@@ -516,10 +542,11 @@ func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover
 			former[live.Epoch] = t
 		}
 		if err := j.takeOver(ctx, t); err != nil {
-			return 0, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			return 0, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 		}
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
+		ended = append(ended, Ended{live.Epoch, live.Node})
 	}
 	_, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
 		if fleetlog.EpochOf(m, j.cfg.Life) == 0 {
@@ -544,7 +571,7 @@ func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover
 		}
 		return nil
 	}))
-	return epoch, tails, err
+	return epoch, tails, ended, err
 }
 
 // errLooked ends a Change that only reads the map.

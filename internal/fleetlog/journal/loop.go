@@ -100,7 +100,7 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 		}
 		every := l.cfg.Interval
 		if hurry {
-			every = l.cfg.Soon
+			every = min(every, l.cfg.Soon)
 		}
 		since := now.Sub(l.last)
 		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
@@ -207,7 +207,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 		f := l.flying[log.Seq]
 		delete(l.flying, log.Seq)
 		l.mu.Lock()
-		l.stats.Acked = log.Seq
+		l.stats.Acked, l.stats.Waiting = log.Seq, l.cfg.Now()
 		l.stats.Objects++
 		l.stats.Files += int64(len(f.writes))
 		for _, w := range f.writes {

@@ -67,8 +67,8 @@ func (r requests) footer(ctx context.Context, name string, size int64, decode fu
 
 // entry reads what stands under a number of a log; nil: nothing. A size of 0 is looked up.
 func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*format.Entry, error) {
-	name := format.ObjectName(epoch, seq)
-	if size == 0 {
+	name, listed := format.ObjectName(epoch, seq), size != 0
+	if !listed {
 		for o, err := range r.store.List(ctx, name, "") {
 			if err != nil {
 				return nil, err
@@ -86,6 +86,9 @@ func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*fo
 		e, need, err = format.Decode(end, size, epoch, seq)
 		return need, err
 	})
+	if listed && errors.Is(err, untrusted.ErrDamaged) { // a void seal may have taken the place of what was trimmed
+		return r.entry(ctx, epoch, seq, 0)
+	}
 	if !there || err != nil {
 		return nil, err
 	}
