@@ -62,6 +62,13 @@ func (o *gatedObjects) Create(ctx context.Context, name string, data []byte) err
 	return err
 }
 
+func (o *gatedObjects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	_, err := ask(ctx, o.gate, multidbtest.OpCreateObject, func() (struct{}, error) {
+		return struct{}{}, o.inner.CreateFrom(context.Background(), name, r, size)
+	})
+	return err
+}
+
 func (o *gatedObjects) Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error) {
 	return ask(ctx, o.gate, multidbtest.OpOpenObject, func() (io.ReadCloser, error) {
 		return o.inner.Open(context.Background(), name, offset, size)

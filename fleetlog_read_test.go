@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/multidbtest"
 	"github.com/superfly/ltx"
@@ -340,9 +342,11 @@ func TestAnOwnerGoesOnWhereSomebodyElseHasUnpacked(t *testing.T) {
 			if err != nil || st.Err != nil {
 				t.Errorf("status %+v, %v", st, err)
 			}
-			dumpFiles(t, replica)
+			files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("a"), false)
+			if last := len(files) - 1; err != nil || files[last].Level == litestream.SnapshotLevel {
+				t.Errorf("a snapshot was made of what is whole: %v, %v", files[last], err)
+			}
 			closed(t, m)
-			dumpFiles(t, replica)
 			if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != rows {
 				t.Errorf("after Close the prefix has %d rows of %d", n, rows)
 			}
@@ -352,5 +356,31 @@ func TestAnOwnerGoesOnWhereSomebodyElseHasUnpacked(t *testing.T) {
 				t.Errorf("%v of %s: %v", e.Type, e.ID, e.Err)
 			}
 		})
+	}
+}
+
+func TestASnapshotThatIsDueIsMadeOnceAlsoWithAFleetLog(t *testing.T) {
+	replica := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}"))
+	var ahead atomic.Int64
+	m := owner(t, replica, t.TempDir(), multidb.WithClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
+	defer closed(t, m)
+	commit(t, m, "a")
+	if err := m.Unpack(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Store(int64(25 * time.Hour)) // more than the snapshot interval
+	for range 5 {
+		commit(t, m, "a")
+		if err := m.Unpack(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("a"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshots := slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != litestream.SnapshotLevel })
+	if len(snapshots) != 1 {
+		t.Errorf("%d snapshots in a minute of an interval of a day: %v", len(snapshots), snapshots)
 	}
 }

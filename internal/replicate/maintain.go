@@ -11,6 +11,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
 )
 
 // MaintenanceError is a failure of maintenance: everything that was committed is at the
@@ -123,6 +124,11 @@ func (x *run) activate(ctx context.Context) error {
 		db.OnWrite = a.inv.Wrote
 	} else {
 		db.Fenced = true
+		db.OnWrite = func(info *ltx.FileInfo, data []byte) {
+			if info.Level != 0 { // level 0 is in the log, until it is unpacked
+				a.inv.Wrote(info, data)
+			}
+		}
 	}
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)
@@ -254,9 +260,20 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
+	first := a.deferred.Lacks()
 	info, err := a.deferred.Unpack(ctx)
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
+	}
+	if a.deferred.Lacks() != first && (info == nil || info.MinTXID != first) {
+		// Somebody else has unpacked the first of it, from the replica.
+		files, err := store.Files(ctx, a.deferred.Prefix(), false)
+		if err != nil {
+			return fmt.Errorf("list the replica: %w", err)
+		}
+		a.inv.Reset(files)
+		a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
+		x.st.unrecorded = true
 	}
 	if info != nil {
 		a.unpacked = x.r.Started
