@@ -153,6 +153,14 @@ func (memReplica) Objects(string) (multidb.ObjectStore, error) {
 	return &memObjects{objects: map[string]memObject{}}, nil
 }
 
+// Dir is what a fleet log calls a database.
+func (memReplica) Dir(db multidb.Database) (string, error) { return string(db.ID), nil }
+
+// DatabaseAt is the inverse of Dir, as far as a scenario needs it.
+func (memReplica) DatabaseAt(dir string) (multidb.Database, error) {
+	return multidb.Database{ID: multidb.ID(dir)}, nil
+}
+
 type memObject struct {
 	data []byte
 	at   time.Time
