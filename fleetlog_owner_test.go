@@ -62,6 +62,14 @@ func (o *gatedObjects) Create(ctx context.Context, name string, data []byte) err
 	return err
 }
 
+func (o *gatedObjects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	data, err := io.ReadAll(io.LimitReader(r, size))
+	if err != nil {
+		return err
+	}
+	return o.Create(ctx, name, data)
+}
+
 func (o *gatedObjects) Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error) {
 	return ask(ctx, o.gate, multidbtest.OpOpenObject, func() (io.ReadCloser, error) {
 		return o.inner.Open(context.Background(), name, offset, size)
