@@ -1,4 +1,5 @@
-package restore
+// Package reading joins prefixes and fleet logs for whoever only reads, from the store alone.
+package reading
 
 import (
 	"cmp"
