@@ -37,7 +37,7 @@ var below = map[string]string{
 	"store/identity": "durable",
 	"store/metadata": "fsid untrusted",
 	"store/s3":       "store untrusted",
-	"store/tree":     "store/metadata untrusted",
+	"store/tree":     "fleetlog/format store/metadata untrusted",
 	"store/url":      "ctxio",
 
 	"fleetlog":         "fleetlog/format untrusted",

@@ -129,8 +129,12 @@ type Stats struct {
 	Queued  int    // files that are not acknowledged
 	// Waiting is since when files have been queued and none was acknowledged; zero: none is.
 	Waiting time.Time
-	Fenced  bool      // another process has taken over
-	Ended   time.Time // when that was found out, or the log was closed
+	// Failing is the error of the last attempt at the store, and FailingSince when they began
+	// to fail; nil: it has answered.
+	Failing      error
+	FailingSince time.Time
+	Fenced       bool      // another process has taken over
+	Ended        time.Time // when that was found out, or the log was closed
 }
 
 // New returns a Journal that has begun nothing.
@@ -227,6 +231,9 @@ func (j *Journal) changedLocked() {
 // failed notes that an attempt at the store has failed.
 func (j *Journal) failed(err error) {
 	j.mu.Lock()
+	if j.failing == nil {
+		j.stats.FailingSince = j.cfg.Now()
+	}
 	j.failing = err
 	j.changedLocked()
 	j.mu.Unlock()
@@ -446,6 +453,9 @@ func (j *Journal) Stats() Stats {
 	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
 	if s.Queued == 0 {
 		s.Waiting = time.Time{}
+	}
+	if s.Failing = j.failing; s.Failing == nil {
+		s.FailingSince = time.Time{}
 	}
 	return s
 }
