@@ -195,6 +195,40 @@ func TestTwoUnpackersAtOnceLeaveARestorablePrefix(t *testing.T) {
 	}
 }
 
+// TestNothingIsReliedOnThatACompactionWouldPassOver: another process has written 5 to 12
+// when the owner had written 5 to 9, and compacted that. Nobody compacts 10 to 12 from it.
+func TestNothingIsReliedOnThatACompactionWouldPassOver(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.ship(4)
+	w.unpack(w.log, te, "1-1 2-4")
+	te.ship(5)
+	short, err := Read(t.Context(), w.objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	te.ship(3)
+	long, err := Read(t.Context(), w.objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := &meanwhile{w.store.Client(te.prefix), func() {
+		w.unpack(short, te, "5-5 6-9")
+		w.compact(te.prefix)
+	}}
+	if _, err := long.Unpack(t.Context(), te.prefix, inner); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.begin(2)
+	te.rows = 12
+	w.unpack(w.log, te, "5-5 6-9 6-12 10-10 11-12")
+	w.compact(te.prefix)
+	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
+		t.Errorf("%d rows of %d in %s", n, te.rows, w.level0(te.prefix))
+	}
+}
+
 // compact does what a start, a compaction of all, and the retention an hour later do.
 func (w *world) compact(prefix string) {
 	w.t.Helper()
