@@ -54,16 +54,15 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	delete(l.known, prefix) // until it is known again
 	l.mu.Unlock()
 	ours := known != 0 && known == tail[0].min-1
-	var end end
 	if !ours {
-		if end, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+		var end ltx.TXID
+		if end, infos, err = l.endOf(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
-		infos = end.found
-		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end.txid })
+		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end })
 	}
 	wrote := len(tail) > 0
-	for alone := !ours; len(tail) > 0; alone = end.alone {
+	for alone := !ours; len(tail) > 0; alone = false {
 		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
 		if err != nil {
 			return infos, err
@@ -89,22 +88,17 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
-// end is where a prefix ends, as far as it has what a tail has.
-type end struct {
-	txid  ltx.TXID
-	found []*ltx.FileInfo // files of level 0 of the tail
-	// alone: files overlap, so each of the tail is written by itself. A compaction begins
-	// at the first file that begins behind the last that was compacted, which may be any.
-	alone bool
-}
-
-// endOf looks for what a prefix has of a tail: another life may have unpacked some of it, or
-// another process may. A file of level 0 counts if it ends where one of the tail ends, and
-// has its writer and time; any other is another history.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (e end, err error) {
+// endOf looks for what a prefix has of a tail, and up to where: another life may have
+// unpacked some of it, or another process may. A file of level 0 must end where one of the
+// tail ends, and have its writer and time; any other is another history.
+//
+// Files that others have written at the same time may overlap. Those count that follow each
+// other, and what was compacted: a compaction takes the files that begin behind the last
+// one that it took, so that none may be relied on that begins before and ends after it.
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
 	files, err := store.Files(ctx, inner, false)
 	if err != nil {
-		return e, err
+		return 0, nil, err
 	}
 	var compacted ltx.TXID
 	for _, f := range files {
@@ -120,7 +114,7 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
-	e.txid = max(tail[0].min-1, compacted)
+	end = max(tail[0].min-1, compacted)
 	taken := compacted
 	for _, f := range files {
 		ours := ends[f.MaxTXID]
@@ -128,22 +122,17 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
 		case ours == nil:
-			return e, l.foreign(f, nil)
+			return 0, nil, l.foreign(f, nil)
 		default:
 			if err := l.same(ctx, inner, f, ours); err != nil {
-				return e, err
+				return 0, nil, err
 			}
 		}
-		e.found = append(e.found, f)
-		switch {
-		case f.MaxTXID <= e.txid:
-		case f.MinTXID <= taken, f.MinTXID > e.txid+1:
-			e.alone = true
-		default:
-			e.txid, taken = f.MaxTXID, f.MaxTXID
+		if found = append(found, f); f.MaxTXID > end && taken < f.MinTXID && f.MinTXID <= end+1 {
+			end, taken = f.MaxTXID, f.MaxTXID
 		}
 	}
-	return e, nil
+	return end, found, nil
 }
 
 // foreign is the error of a file in the prefix that is not of the log's history.
