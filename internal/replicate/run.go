@@ -147,7 +147,7 @@ func (x *run) await(ctx context.Context) error {
 	if txid == 0 {
 		return nil
 	}
-	if err := x.st.active.deferred.Await(ctx, txid); err != nil {
+	if err := x.st.taken.Await(ctx, txid); err != nil {
 		return err
 	}
 	x.st.settle()
@@ -294,7 +294,7 @@ func (x *run) shipNew(ctx context.Context) error {
 	x.r.TookOver = x.in.Order == OrderTakeOver
 	db := &x.st.db
 	db.OnBacklog = func(end, lag int64) {
-		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
+		x.r.Backlog, x.r.Measured = Backlog{end, lag + x.st.unacknowledged()}, true
 		x.in.Caller.Progress(&x.r)
 	}
 	defer func() { db.OnBacklog = nil }()
@@ -374,7 +374,7 @@ func (x *run) flush() error {
 // measure sets Backlog in the report. If the files cannot be read, it leaves it to the step
 // to report that.
 func (x *run) measure() {
-	end, lag, err := ship.Backlog(x.in.Path, x.st.db.State, x.r.Files.Main)
+	end, lag, err := ship.Backlog(x.in.Path, x.st.Position(), x.r.Files.Main)
 	if err == nil {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 	}
