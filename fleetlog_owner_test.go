@@ -63,11 +63,10 @@ func (o *gatedObjects) Create(ctx context.Context, name string, data []byte) err
 }
 
 func (o *gatedObjects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
-	data, err := io.ReadAll(io.LimitReader(r, size))
-	if err != nil {
-		return err
-	}
-	return o.Create(ctx, name, data)
+	_, err := ask(ctx, o.gate, multidbtest.OpCreateObject, func() (struct{}, error) {
+		return struct{}{}, o.inner.CreateFrom(context.Background(), name, r, size)
+	})
+	return err
 }
 
 func (o *gatedObjects) Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error) {

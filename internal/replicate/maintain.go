@@ -11,6 +11,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
 )
 
 // MaintenanceError is a failure of maintenance: everything that was committed is at the
@@ -123,6 +124,11 @@ func (x *run) activate(ctx context.Context) error {
 		db.OnWrite = a.inv.Wrote
 	} else {
 		db.Fenced = true
+		db.OnWrite = func(info *ltx.FileInfo, data []byte) {
+			if info.Level != 0 { // level 0 is in the log, until it is unpacked
+				a.inv.Wrote(info, data)
+			}
+		}
 	}
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)
@@ -254,18 +260,18 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
-	for {
-		info, err := a.deferred.Unpack(ctx)
-		if err != nil {
-			return fmt.Errorf("unpack: %w", err)
-		}
-		if info == nil {
-			return nil
-		}
-		a.unpacked = x.r.Started
+	infos, err := a.deferred.Unpack(ctx)
+	for _, info := range infos {
 		a.inv.Wrote(info, nil)
 		x.st.unrecorded, a.due = true, true
 	}
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if len(infos) > 0 {
+		a.unpacked = x.r.Started
+	}
+	return nil
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is
