@@ -41,16 +41,21 @@ func (m *Manager) fleetLogErr(maxLag time.Duration) (err error, since time.Time)
 	if !served || m.fleetLog == nil {
 		return nil, time.Time{}
 	}
-	s := m.fleetLog.Stats()
-	if s.Fenced {
-		return fmt.Errorf("fleet log %s, epoch %d: %w: %w", m.cfg.fleetLog.Path, s.Epoch, ErrFenced, m.journal.Err()), m.journal.Stats().Ended
+	s, name := m.journal.Stats(), m.cfg.fleetLog.Path
+	if s.Epoch != 0 {
+		name = fmt.Sprintf("%s, epoch %d", name, s.Epoch)
 	}
 	late := m.cfg.now().Sub(s.Waiting)
-	if s.Queued == 0 || late <= maxLag {
-		return nil, time.Time{}
+	switch {
+	case s.Fenced:
+		return fmt.Errorf("fleet log %s: %w: %w", name, ErrFenced, m.journal.Err()), s.Ended
+	case s.Failing != nil:
+		return fmt.Errorf("fleet log %s: %w", name, s.Failing), s.FailingSince
+	case s.Queued > 0 && late > maxLag:
+		return fmt.Errorf("fleet log %s: no object was acknowledged for %s, and %d files wait",
+			name, late.Round(time.Millisecond), s.Queued), s.Waiting
 	}
-	return fmt.Errorf("fleet log %s, epoch %d: no object was acknowledged for %s, and %d files wait",
-		m.cfg.fleetLog.Path, s.Epoch, late.Round(time.Millisecond), s.Queued), s.Waiting
+	return nil, time.Time{}
 }
 
 // fleetLogBegan tells of the log of this process, and of those that it has ended.

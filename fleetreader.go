@@ -10,7 +10,7 @@ import (
 	"slices"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/s3"
 )
@@ -60,7 +60,7 @@ type fleetReader struct {
 	ReplicaObjects
 	f    ReplicaFactory
 	path string        // "": metadata.json names it
-	logs *restore.Logs // nil: they are left out
+	logs *reading.Logs // nil: they are left out
 }
 
 func newFleetReader(f ReplicaFactory, path string) (*fleetReader, bool) {
@@ -68,7 +68,7 @@ func newFleetReader(f ReplicaFactory, path string) (*fleetReader, bool) {
 	if !ok {
 		return nil, false
 	}
-	return &fleetReader{objects, f, path, &restore.Logs{Open: func(dir string) (store.Objects, error) {
+	return &fleetReader{objects, f, path, &reading.Logs{Open: func(dir string) (store.Objects, error) {
 		o, err := objects.Objects(dir)
 		return innerObjects{o}, err
 	}}}, true

@@ -260,25 +260,16 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
-	first := a.deferred.Lacks()
-	info, err := a.deferred.Unpack(ctx)
+	infos, err := a.deferred.Unpack(ctx)
+	for _, info := range infos {
+		a.inv.Wrote(info, nil)
+		x.st.unrecorded, a.due = true, true
+	}
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if a.deferred.Lacks() != first && (info == nil || info.MinTXID != first) {
-		// Somebody else has unpacked the first of it, from the replica.
-		files, err := store.Files(ctx, a.deferred.Prefix(), false)
-		if err != nil {
-			return fmt.Errorf("list the replica: %w", err)
-		}
-		a.inv.Reset(files)
-		a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-		x.st.unrecorded = true
-	}
-	if info != nil {
+	if len(infos) > 0 {
 		a.unpacked = x.r.Started
-		a.inv.Wrote(info, nil)
-		x.st.unrecorded, a.due = true, true
 	}
 	return nil
 }

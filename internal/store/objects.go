@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -9,6 +10,9 @@ import (
 	"strings"
 	"time"
 )
+
+// ErrNoConditionalWrites is returned by a store that would let an object be created twice.
+var ErrNoConditionalWrites = errors.New("store has no conditional writes")
 
 // Objects is a directory of plain objects: multidb.ObjectStore, which documents it.
 type Objects interface {

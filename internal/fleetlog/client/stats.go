@@ -3,7 +3,6 @@ package client
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/superfly/ltx"
 )
@@ -21,15 +20,13 @@ type Stats struct {
 	TailBytes int64
 	Unpacks   int64 // tails that this process has written to their prefixes
 	Fenced    bool  // another process has taken over
-	// Waiting is since when files have been queued and none was acknowledged; zero: none is.
-	Waiting time.Time
 }
 
 // Stats returns the counters. It makes no request.
 func (l *Log) Stats() (s Stats) {
 	if j := l.cfg.Journal; j != nil {
 		js := j.Stats()
-		s = Stats{Epoch: js.Epoch, Objects: js.Objects, Files: js.Files, Bytes: js.Bytes, Queued: js.Queued, Fenced: js.Fenced, Waiting: js.Waiting}
+		s = Stats{Epoch: js.Epoch, Objects: js.Objects, Files: js.Files, Bytes: js.Bytes, Queued: js.Queued, Fenced: js.Fenced}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -184,7 +184,7 @@ func file(tenant string, txid uint64, size int) format.File {
 func read(t *testing.T, b *bucket) map[string][]uint64 {
 	t.Helper()
 	quiet := &bucket{objects: b.objects, rand: b.rand}
-	r := requests{quiet}
+	r := requests{store: quiet}
 	look := fleetlog.NewChange(format.ID{}, 0, nil, func(*format.Map) error { return errLooked })
 	if _, err := r.change(t.Context(), look); !errors.Is(err, errLooked) {
 		t.Fatal(err)
@@ -192,6 +192,7 @@ func read(t *testing.T, b *bucket) map[string][]uint64 {
 	found := map[string][]uint64{}
 	for _, live := range look.Map().Live {
 		tail := fleetlog.NewTail(live.Epoch)
+		tail.History = true
 		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
 			if err := r.read(t.Context(), tail, asks); err != nil {
 				t.Fatal(err)
@@ -318,7 +319,7 @@ func TestASealInThePlaceOfATrimmedObjectEndsNothing(t *testing.T) {
 		}
 		put(1, 1, file("a", 1, 1000))
 		put(2, 1, file("a", 2, 1000))
-		tail, r := fleetlog.NewTail(1), requests{b}
+		tail, r := fleetlog.NewTail(1), requests{store: b}
 		if err := r.read(t.Context(), tail, tail.Asks()); err != nil { // the listing
 			t.Fatal(err)
 		}

@@ -1,4 +1,5 @@
-package restore
+// Package reading joins prefixes and fleet logs for whoever only reads, from the store alone.
+package reading
 
 import (
 	"cmp"
@@ -154,11 +155,11 @@ func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
 	if !ok {
 		return 0, nil
 	}
-	info, err := both.Unpack(ctx)
-	if info == nil || err != nil {
+	infos, err := both.Unpack(ctx)
+	if len(infos) == 0 || err != nil {
 		return 0, err
 	}
-	return info.MaxTXID, nil
+	return infos[len(infos)-1].MaxTXID, nil
 }
 
 // RestoreClient is store.RestoreClient.
