@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -135,7 +136,7 @@ func UnpackFrom(ctx context.Context, factory ReplicaFactory, db Database) (TXID,
 	if err != nil {
 		return 0, opError("unpack", db.ID, err)
 	}
-	c, ok := client.(*restore.Client)
+	c, ok := client.(*reading.Client)
 	if !ok {
 		return 0, nil
 	}
