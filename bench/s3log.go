@@ -72,7 +72,7 @@ func (s *store) logLocked(log *format.Log, now time.Time) {
 		log := o.waiting[o.next]
 		delete(o.waiting, o.next)
 		for _, r := range log.Records {
-			prefix := strings.TrimPrefix(r.Prefix, bucket+"/")
+			prefix := r.Prefix
 			t := s.tenants[prefix]
 			if t == nil {
 				t = &tenant{}
