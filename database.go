@@ -51,6 +51,8 @@ type Database struct {
 	// ModTime is when the database or its WAL was last written, as far as the
 	// discoverer knows; zero if unknown. A recent one makes the database hot.
 	ModTime time.Time
+
+	fleetLog string // where metadata.json says that newer transactions may be; "": unknown
 }
 
 // Var returns the value of the named variable and whether the database has it.

@@ -22,6 +22,12 @@
 // written is litestream's own format (LTX files, level by level), so that the
 // stock "litestream restore" works on every tenant too.
 //
+// With [WithFleetLog] the changes of all databases go out as one object each sync
+// interval, to a log beside the prefixes, instead of one for each database. What is
+// durable in the log is unpacked into the prefixes in the background; a restore by
+// this package reads both. One Manager owns a log: a later one takes it over, and
+// the databases of the earlier one are fenced.
+//
 // # What is promised
 //
 // A commit is durable once [Manager.Sync] has returned for it, and not before;

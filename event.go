@@ -29,10 +29,18 @@ const (
 	EventIntegrity                        // the check of a database restored on open warns; see IntegrityCheck
 	EventEmpty                            // Start found no database; Path has the discovery roots
 	EventLogSetAside                      // a log was left of a file that is gone or replaced; Path is what it is called now
+
+	// Those of the fleet log have its Epoch, and no ID.
+
+	EventFleetLogBegun     // this process writes the log from here on; Path is its directory at the replica
+	EventFleetLogTakenOver // it has ended the log of Epoch; Path is the state directory of whoever wrote that
+	EventFleetLogFinished  // what a log that was taken over had is in the prefixes; its objects are deleted
+	EventFleetLogFenced    // another process has ended this one's log, Err says which: every database is fenced
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
-	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside"}
+	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
+	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -49,6 +57,7 @@ type Event struct {
 	Path     string // of the file, if known
 	From, To Tier   // of EventTier
 	TXID     TXID   // of EventResync, EventSnapshot and EventAdopted
+	Epoch    uint64 // of the events of a fleet log
 	Err      error  // what went wrong, if anything did
 }
 
@@ -57,12 +66,12 @@ type Event struct {
 func (m *Manager) deliver(of fleet.Event) {
 	ev := Event{
 		Type: EventType(of.Type), Time: m.cfg.now(), ID: ID(of.ID), Path: of.Path,
-		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Err: of.Err,
+		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Epoch: of.Epoch, Err: of.Err,
 	}
 	if of.Op != "" {
 		ev.Err = opError(of.Op, ev.ID, of.Err)
 	}
-	args := make([]any, 0, 10)
+	args := make([]any, 0, 12)
 	if ev.ID != "" {
 		args = append(args, "id", string(ev.ID))
 	}
@@ -72,13 +81,16 @@ func (m *Manager) deliver(of fleet.Event) {
 	if ev.TXID != 0 {
 		args = append(args, "txid", ev.TXID)
 	}
+	if ev.Epoch != 0 {
+		args = append(args, "epoch", ev.Epoch)
+	}
 	if ev.Err != nil {
 		args = append(args, "err", ev.Err)
 	}
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

@@ -14,6 +14,8 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventSnapshot: EventSnapshot, fleet.EventWALLimit: EventWALLimit, fleet.EventReplaced: EventReplaced, fleet.EventAdopted: EventAdopted,
 		fleet.EventScanFailed: EventScanFailed, fleet.EventState: EventState, fleet.EventWatch: EventWatch, fleet.EventIntegrity: EventIntegrity,
 		fleet.EventEmpty: EventEmpty, fleet.EventLogSetAside: EventLogSetAside,
+		fleet.EventFleetLogBegun: EventFleetLogBegun, fleet.EventFleetLogTakenOver: EventFleetLogTakenOver,
+		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {

@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
@@ -105,6 +107,24 @@ func (c *config) checkFleetLog() error {
 	return nil
 }
 
+// Unpack gives the prefix of a database what the fleet log has of it, so that litestream's
+// own restore finds all that was committed before the call. It happens by itself every
+// UnpackInterval, when the database becomes cold, and at Close. Without a fleet log it is
+// Sync.
+//
+// ctx bounds the waiting; what was begun goes on. Errors: ErrNotFound, ErrNoReplica, those
+// of Sync, as *Error.
+func (m *Manager) Unpack(ctx context.Context, id ID) error {
+	e, err := m.replicated(id)
+	if err == nil {
+		_, err = m.conductor.Sync(ctx, e)
+	}
+	if err == nil && m.fleetLog != nil {
+		_, err = m.conductor.Perform(ctx, e, replicate.OrderUnpack)
+	}
+	return opError("unpack", id, err)
+}
+
 // openFleetLog begins nothing: the first write does.
 func (m *Manager) openFleetLog() error {
 	c := &m.cfg
@@ -121,7 +141,8 @@ func (m *Manager) openFleetLog() error {
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
 		Failed: func(err error) { m.conductor.Unacknowledged(err) },
-		Fenced: func(err error) { m.conductor.Fence(fmt.Errorf("%w: %w", ErrFenced, err)) }})
+		Began:  m.fleetLogBegan, Fenced: m.fleetLogFenced,
+		Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
 		m.conductor.Durable(tenant, txid, err)
 	}})

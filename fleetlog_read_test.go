@@ -1,12 +1,19 @@
 package multidb_test
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/multidbtest"
+	"github.com/superfly/ltx"
 )
 
 func TestAWrongFleetLogIsRefusedByNew(t *testing.T) {
@@ -44,5 +51,256 @@ func TestAWrongFleetLogIsRefusedByNew(t *testing.T) {
 			multidb.WithReplica(multidbtest.NewReplica())); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// factories are an empty memory replica and an empty file replica.
+func factories(t *testing.T) map[string]multidb.ReplicaFactory {
+	file, err := multidb.NewFileReplica(t.TempDir(), "litestream/{{tenant}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]multidb.ReplicaFactory{"memory": multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}")), "files": file}
+}
+
+// owner starts a Manager with a fleet log, which unpacks nothing by itself.
+func owner(t *testing.T, replica multidb.ReplicaFactory, root string, opts ...multidb.Option) *multidb.Manager {
+	t.Helper()
+	m, err := multidb.New(append([]multidb.Option{multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))),
+		multidb.WithReplica(replica), multidb.WithStateDir(t.TempDir()), multidb.WithHotDuration(time.Hour),
+		multidb.WithFleetLog(multidb.FleetLogConfig{UnpackInterval: time.Hour})}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// closed closes a Manager.
+func closed(t *testing.T, m *multidb.Manager) {
+	t.Helper()
+	if err := m.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
+// commit adds a row to a database and returns the transaction that has it at the replica.
+func commit(t *testing.T, m *multidb.Manager, id multidb.ID) multidb.TXID {
+	t.Helper()
+	insert(t, m, id)
+	pos, err := m.Sync(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pos.TXID
+}
+
+func tenantOf(id multidb.ID) multidb.Database {
+	return multidb.Database{ID: id, Vars: []multidb.Var{{Name: "tenant", Value: string(id)}}}
+}
+
+// restoredRows restores a database and counts its rows.
+func restoredRows(t *testing.T, f multidb.ReplicaFactory, db multidb.Database, opt multidb.RestoreOptions) int {
+	t.Helper()
+	opt.OutputPath = filepath.Join(t.TempDir(), "out.db")
+	if err := multidb.RestoreFrom(t.Context(), f, db, opt); err != nil {
+		t.Fatalf("%s: %v", db.ID, err)
+	}
+	return rowsOf(t, opt.OutputPath)
+}
+
+func readingLog(t *testing.T, f multidb.ReplicaFactory, path string) multidb.ReplicaFactory {
+	t.Helper()
+	r, err := multidb.ReadFleetLog(f, path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tenantIDs are the databases that a factory lists.
+func tenantIDs(t *testing.T, f multidb.ReplicaFactory) map[multidb.ID]multidb.Database {
+	t.Helper()
+	all := map[multidb.ID]multidb.Database{}
+	for db, err := range multidb.ListTenants(t.Context(), f) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, twice := all[db.ID]; twice {
+			t.Errorf("%s is listed twice", db.ID)
+		}
+		all[db.ID] = db
+	}
+	return all
+}
+
+func TestWhatOnlyTheFleetLogHasIsListedAndRestoredBesideItsOwner(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			m := owner(t, replica, t.TempDir())
+			defer closed(t, m)
+			const commits = 5
+			txids := map[multidb.ID][]multidb.TXID{}
+			for range commits {
+				for _, id := range []multidb.ID{"a", "b", "c"} {
+					txids[id] = append(txids[id], commit(t, m, id))
+				}
+			}
+			if all := tenantIDs(t, replica); len(all) != 0 {
+				t.Fatalf("%v were unpacked, so that the test proves nothing", all)
+			}
+			if err := multidb.RestoreFrom(t.Context(), replica, tenantOf("a"), multidb.RestoreOptions{OutputPath: filepath.Join(t.TempDir(), "x")}); !errors.Is(err, multidb.ErrNoBackup) {
+				t.Errorf("from the prefix: %v", err)
+			}
+			for _, path := range []string{"", "fleet"} {
+				r := readingLog(t, replica, path)
+				all := tenantIDs(t, r)
+				if got := slices.Sorted(maps.Keys(all)); !slices.Equal(got, []multidb.ID{"a", "b", "c"}) {
+					t.Errorf("path %q: listed %q", path, got)
+				}
+				for id, db := range all {
+					if n := restoredRows(t, r, db, multidb.RestoreOptions{}); n != commits {
+						t.Errorf("path %q: %s has %d rows of %d", path, id, n, commits)
+					}
+					files, err := multidb.ReplicaFiles(t.Context(), r, db, true)
+					if err != nil || len(files) == 0 || files[len(files)-1].MaxTXID != txids[id][commits-1] {
+						t.Fatalf("path %q: %s has %d files, %v; want transactions up to %s", path, id, len(files), err, txids[id][commits-1])
+					}
+					for i, txid := range txids[id] {
+						if n := restoredRows(t, r, db, multidb.RestoreOptions{TXID: txid}); n != i+1 {
+							t.Errorf("path %q: %s at %s has %d rows of %d", path, id, txid, n, i+1)
+						}
+						f := slices.IndexFunc(files, func(f *ltx.FileInfo) bool { return f.MaxTXID == txid })
+						if f < 0 {
+							t.Errorf("path %q: no file of %s ends at %s", path, id, txid)
+						} else if n := restoredRows(t, r, db, multidb.RestoreOptions{Timestamp: files[f].CreatedAt.Add(time.Millisecond)}); n != i+1 {
+							t.Errorf("path %q: %s just after %s has %d rows of %d", path, id, txid, n, i+1)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+func TestMetadataLeadsToWhatIsNewerInTheFleetLog(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			direct, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))),
+				multidb.WithReplica(replica), multidb.WithStateDir(filepath.Join(root, ".state")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := direct.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, direct, "moved") // to the log later, so that its metadata.json is older
+			closed(t, direct)
+			state := multidb.WithStateDir(filepath.Join(root, ".state"))
+			first := owner(t, replica, root, state)
+			for _, id := range []multidb.ID{"moved", "new"} {
+				commit(t, first, id)
+			}
+			closed(t, first)
+			second := owner(t, replica, root, state)
+			defer closed(t, second)
+			newest := map[multidb.ID]multidb.TXID{}
+			for _, id := range []multidb.ID{"moved", "new"} {
+				newest[id] = commit(t, second, id)
+			}
+			for id, rows := range map[multidb.ID]int{"moved": 3, "new": 2} {
+				if n := restoredRows(t, replica, tenantOf(id), multidb.RestoreOptions{}); n != rows {
+					t.Errorf("%s has %d rows of %d", id, n, rows)
+				}
+				files, err := multidb.ReplicaFiles(t.Context(), replica, tenantOf(id), false)
+				if last := slices.MaxFunc(files, func(a, b *ltx.FileInfo) int { return cmp.Compare(a.MaxTXID, b.MaxTXID) }); err != nil || last.MaxTXID != newest[id] {
+					t.Errorf("%s ends at %v, %v; want %s", id, last, err, newest[id])
+				}
+			}
+			if got := slices.Sorted(maps.Keys(tenantIDs(t, replica))); !slices.Equal(got, []multidb.ID{"moved", "new"}) {
+				t.Errorf("listed %q", got)
+			}
+		})
+	}
+}
+
+func TestWithoutAFleetLogARestoreMakesTheRequestsThatItAlwaysMade(t *testing.T) {
+	replica, root := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}")), t.TempDir()
+	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))), multidb.WithReplica(replica))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, m, "a")
+	closed(t, m)
+	before := replica.RequestStats()
+	restoredRows(t, replica, tenantOf("a"), multidb.RestoreOptions{})
+	after := replica.RequestStats()
+	if list, get := after.List-before.List, after.Get-before.Get; list != 1 || get != 2 || after.Total()-before.Total() != 3 {
+		t.Errorf("%d lists and %d gets; want one of the prefix, one of its only file, and one of metadata.json", list, get)
+	}
+	// A reader looks once for a fleet log at the default path, however many databases it restores.
+	r := readingLog(t, replica, "")
+	before = replica.RequestStats()
+	for range 5 {
+		restoredRows(t, r, tenantOf("a"), multidb.RestoreOptions{})
+	}
+	after = replica.RequestStats()
+	if list, get := after.List-before.List, after.Get-before.Get; list != 6 || get != 10 || after.Total()-before.Total() != 16 {
+		t.Errorf("%d lists and %d gets for 5 restores; want 6 and 10", list, get)
+	}
+}
+
+func TestUnpackGivesThePrefixWhatTheFleetLogHas(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			m := owner(t, replica, t.TempDir())
+			defer closed(t, m)
+			for round := range 3 {
+				for range 2 {
+					commit(t, m, "a")
+				}
+				commit(t, m, "b")
+				insert(t, m, "a") // not synced yet
+				if err := m.Unpack(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != 3*(round+1) {
+					t.Errorf("round %d: the prefix has %d rows of %d", round, n, 3*(round+1))
+				}
+			}
+			if files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("b"), false); err != nil || len(files) != 0 {
+				t.Errorf("b was unpacked too: %d files, %v", len(files), err)
+			}
+			if err := m.Unpack(t.Context(), "a"); err != nil { // there is nothing
+				t.Error(err)
+			}
+			if err := m.Unpack(t.Context(), "missing"); !errors.Is(err, multidb.ErrNotFound) {
+				t.Errorf("of what is not there: %v", err)
+			}
+		})
+	}
+}
+
+func TestUnpackSaysWhyThePrefixCannotBeWritten(t *testing.T) {
+	replica := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}"))
+	m := owner(t, replica, t.TempDir())
+	defer closed(t, m)
+	commit(t, m, "a")
+	refused := errors.New("refused")
+	replica.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: "litestream/a", Err: refused})
+	for range 2 { // also while maintenance pauses
+		if err := m.Unpack(t.Context(), "a"); !errors.Is(err, refused) {
+			t.Errorf("error is %v", err)
+		}
+	}
+	replica.ClearFaults()
+	if err := m.Unpack(t.Context(), "a"); err != nil {
+		t.Error(err)
 	}
 }

@@ -2,8 +2,10 @@ package multidb_test
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,4 +125,142 @@ func TestADatabaseThatIsWrittenAllTheTimeIsUnpackedAllTheSame(t *testing.T) {
 	if got, want := rowsOf(t, out), rowsOf(t, filepath.Join(f.root, "project0/databases/db0.db")); got != want {
 		t.Errorf("the prefix has %d rows of %d", got, want)
 	}
+}
+
+// inLog matches an event of the fleet log.
+func inLog(typ multidb.EventType, epoch uint64) func(multidb.Event) bool {
+	return func(ev multidb.Event) bool { return ev.Type == typ && ev.Epoch == epoch && ev.ID == "" }
+}
+
+func TestStatsCountWhatTheLogHasThatPrefixesLack(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	const dbs = 5
+	f := startLogged(t, newTree(t, 1, dbs), rep, time.Hour)
+	if s := f.m.Stats().FleetLog; s.Unpacks != 0 || s.Fenced {
+		t.Errorf("at the start: %+v", s)
+	}
+	for i := range dbs {
+		f.sync(multidb.ID(fmt.Sprintf("project0/db%d", i)))
+	}
+	s := f.m.Stats()
+	if l := s.FleetLog; l.Epoch != 1 || l.Files != dbs || l.Objects < 1 || l.Objects > dbs || l.Bytes == 0 || l.Queued != 0 ||
+		l.Tails != dbs || l.TailBytes != l.Bytes || l.Pending != int(l.Objects) || l.Unpacks != 0 || l.Fenced {
+		t.Errorf("nothing is unpacked: %+v", l)
+	}
+	var puts int64
+	for _, op := range rep.Operations() {
+		if op.Op == multidbtest.OpCreateObject {
+			puts++
+		}
+	}
+	if puts < s.FleetLog.Objects || s.Requests.Put < puts {
+		t.Errorf("%d objects, %d of the log created, %d PUTs counted", s.FleetLog.Objects, puts, s.Requests.Put)
+	}
+	f.events.wait(t, "the log has begun", inLog(multidb.EventFleetLogBegun, 1))
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	if l := f.m.Stats().FleetLog; l.Tails != 0 || l.TailBytes != 0 || l.Pending != 0 || l.Unpacks != dbs {
+		t.Errorf("closed: %+v", l)
+	}
+}
+
+// TestAPrefixThatCannotBeWrittenIsAReason: what is committed is durable in the log
+// meanwhile, and the other databases are well.
+func TestAPrefixThatCannotBeWrittenIsAReason(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := startLogged(t, newTree(t, 1, 2), rep, 50*time.Millisecond)
+	t.Cleanup(rep.ClearFaults)
+	const id = "project0/db0"
+	f.sync("project0/db1")
+	refused := errors.New("the prefix is read-only")
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: id, Err: refused})
+	f.insert(id, "a")
+	pos := f.sync(id) // the log takes it
+	f.healthy(false, id)
+	st := f.status(id, "refused", func(st multidb.Status) bool { return st.Err != nil })
+	if st.TXID != pos.TXID || st.UnpackedTXID != 0 || !errors.Is(st.Err, refused) || !strings.Contains(st.Err.Error(), "unpack") {
+		t.Errorf("durable %s of %s, unpacked %s: %v", st.TXID, pos.TXID, st.UnpackedTXID, st.Err)
+	}
+	f.events.wait(t, "it is told", func(ev multidb.Event) bool {
+		return ev.Type == multidb.EventFailed && ev.ID == id && errors.Is(ev.Err, refused)
+	})
+	f.insert(id, "b")
+	f.sync(id)
+	in.Clear()
+	f.healthy(true, id)
+	f.status(id, "unpacked", func(st multidb.Status) bool { return st.UnpackedTXID == st.TXID && st.Err == nil })
+}
+
+// TestALogThatAcknowledgesNothingIsAReason, and it comes first.
+func TestALogThatAcknowledgesNothingIsAReason(t *testing.T) {
+	for name, fault := range map[string]multidbtest.Fault{
+		"no answer": {Hang: true},
+		"an error":  {Err: errors.New("no space")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rep := multidbtest.NewReplica()
+			f := startLogged(t, newTree(t, 1, 1), rep, time.Hour)
+			t.Cleanup(rep.ClearFaults)
+			const id = "project0/db0"
+			pos := f.sync(id)
+			fault.Op = multidbtest.OpCreateObject
+			in := rep.Inject(fault)
+			f.insert(id, "a")
+			var worst []multidb.Status
+			eventually(t, "the log is a reason", func() bool {
+				var ok bool
+				ok, worst = f.m.Healthy(100 * time.Millisecond)
+				return !ok && len(worst) == 2
+			})
+			if log := worst[0]; log.ID != "" || log.Err == nil || !strings.Contains(log.Err.Error(), "fleet log fleet, epoch 1: ") || log.ErrSince.IsZero() {
+				t.Errorf("%+v", log)
+			}
+			if db := worst[1]; db.ID != id || db.TXID != pos.TXID || db.Lag == 0 {
+				t.Errorf("%+v", db)
+			}
+			in.Clear()
+			eventually(t, "all is well", func() bool { ok, _ := f.m.Healthy(time.Minute); return ok })
+			f.status(id, "durable", func(st multidb.Status) bool { return st.TXID > pos.TXID && st.Lag == 0 && st.Err == nil })
+		})
+	}
+}
+
+func TestALogThatIsTakenOverIsToldOfOnBothSides(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 1)
+	const id = "project0/db0"
+	one, two := t.TempDir(), t.TempDir()
+	first := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(one))
+	first.sync(id)
+	// Another machine: it restores what the first has, as it has no files.
+	second := startLogged(t, newTree(t, 0, 0), rep, time.Hour, multidb.WithStateDir(two), multidb.WithRestoreOnOpen())
+	second.insert(id, "there")
+	second.sync(id)
+	second.events.wait(t, "the former log was taken over", func(ev multidb.Event) bool {
+		return inLog(multidb.EventFleetLogTakenOver, 1)(ev) && ev.Path == one
+	})
+	second.events.wait(t, "the second log has begun", inLog(multidb.EventFleetLogBegun, 2))
+	first.insert(id, "here")
+	if _, err := first.m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
+		t.Errorf("the first one's Sync: %v", err)
+	}
+	ev := first.events.wait(t, "fenced", inLog(multidb.EventFleetLogFenced, 1))
+	if !errors.Is(ev.Err, multidb.ErrFenced) || !strings.Contains(ev.Err.Error(), two) {
+		t.Errorf("fenced by %v, want %s", ev.Err, two)
+	}
+	ok, worst := first.m.Healthy(time.Hour)
+	if ok || worst[0].ID != "" || !errors.Is(worst[0].Err, multidb.ErrFenced) || !strings.Contains(worst[0].Err.Error(), two) || worst[0].ErrSince.IsZero() {
+		t.Errorf("healthy is %v: %+v", ok, worst)
+	}
+	if s := first.m.Stats(); !s.FleetLog.Fenced || s.Unwell[multidb.ReasonFenced] != 1 {
+		t.Errorf("%+v", s)
+	}
+	if ok, worst := second.m.Healthy(time.Hour); !ok {
+		t.Errorf("the second: %+v", worst)
+	}
+	if err := second.close(); err != nil {
+		t.Fatal(err)
+	}
+	second.events.wait(t, "the former log is finished", inLog(multidb.EventFleetLogFinished, 1))
 }

@@ -37,13 +37,14 @@ var below = map[string]string{
 	"store/identity": "durable",
 	"store/metadata": "fsid untrusted",
 	"store/s3":       "store untrusted",
-	"store/tree":     "store/metadata untrusted",
+	"store/tree":     "fleetlog/format store/metadata untrusted",
 	"store/url":      "ctxio",
 
 	"fleetlog":         "fleetlog/format untrusted",
-	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal ship store untrusted",
+	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal failpoint ltxfile ship store untrusted",
 	"fleetlog/format":  "untrusted varint",
-	"fleetlog/journal": "fleetlog fleetlog/format store ctxio untrusted",
+	"fleetlog/reading": "fleetlog/client store store/metadata",
+	"fleetlog/journal": "fleetlog fleetlog/format store ctxio failpoint untrusted",
 }
 
 // only has the packages that may import what is heavy, or is not for production.

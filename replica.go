@@ -119,6 +119,14 @@ type ObjectStore interface {
 	// A store that would let a second create succeed refuses all of them, with
 	// ErrNoConditionalWrites.
 	Create(ctx context.Context, name string, data []byte) error
+	// CreateFrom is Create with the next size bytes of r, of which it keeps no more in
+	// memory than it must. If r fails or has fewer, no object appears, and the error wraps
+	// that of r or io.ErrUnexpectedEOF. An r that is also an io.Seeker and an io.ReaderAt,
+	// as *os.File is, may be read several times.
+	//
+	// A store may send a large object in parts, and let two such creates of one name, that
+	// end at the same moment, both succeed: give each attempt a name of its own.
+	CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error
 	// Open reads size bytes from offset on, all up to the end if size is 0. A negative
 	// offset counts from the end: -8 means the last 8 bytes, or all of an object that
 	// is shorter. What would lie behind the end is left out: a range that begins there

@@ -67,7 +67,9 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 }
 
 func (m *Manager) restoreOf(ctx context.Context, db registry.Database, opt RestoreOptions) error {
-	return restoreDatabase(ctx, func() (litestream.ReplicaClient, error) { return m.readingClient(ctx, db) }, opt, m.cfg.logger)
+	return restoreDatabase(ctx, func() (litestream.ReplicaClient, error) {
+		return readingClient(m.cfg.replica, m.cfg.fleetLogPath(), databaseOf(db))
+	}, opt, m.cfg.logger)
 }
 
 // restoreDatabase makes the database file from what a client reads. logger may be nil.
@@ -95,20 +97,24 @@ func restoreDatabase(ctx context.Context, open func() (litestream.ReplicaClient,
 // from what factory keeps of db, which a TenantLister or a Discoverer yielded or
 // the caller made. Of db it takes what the factory's template expands.
 //
+// If the metadata.json of db names a fleet log, that is read too. For many databases,
+// and for those that only the log has, ReadFleetLog reads it once.
+//
 // It may run at any time, also beside a Manager that replicates the database,
 // here or elsewhere. ctx bounds all of it. Errors: ErrExists, ErrNoBackup,
 // ErrInvalidOption, as *Error. Safe for concurrent use.
 func RestoreFrom(ctx context.Context, factory ReplicaFactory, db Database, opt RestoreOptions) error {
-	return opError("restore", db.ID, restoreDatabase(ctx, func() (litestream.ReplicaClient, error) { return factory.ReplicaClient(db) }, opt, nil))
+	return opError("restore", db.ID, restoreDatabase(ctx, func() (litestream.ReplicaClient, error) { return readingClient(factory, "", db) }, opt, nil))
 }
 
 // ReplicaFiles lists the LTX files that factory keeps of db, by level, then by
 // TXID. Those of level 9 are snapshots, each of which restores alone; what the
 // last file ends at is what a restore gets. With exactTimes, CreatedAt is the
 // time of the commit, which may cost a request for each file; otherwise it may
-// be that of the upload. The error is an *Error.
+// be that of the upload. The error is an *Error. What only the fleet log has, which
+// metadata.json names, is in level 0; see RestoreFrom.
 func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exactTimes bool) ([]*ltx.FileInfo, error) {
-	client, err := factory.ReplicaClient(db)
+	client, err := readingClient(factory, "", db)
 	if err != nil {
 		return nil, opError("list", db.ID, err)
 	}

@@ -41,7 +41,8 @@ type Stats struct {
 	Lag            LagHistogram // the same, all of it
 
 	Pool     PoolStats
-	Requests RequestStats // of the replica, if its factory counts
+	FleetLog FleetLogStats // zero without WithFleetLog
+	Requests RequestStats  // of the replica, if its factory counts; those of the fleet log included
 }
 
 // LagHistogram is how long commits took to be acknowledged, since the Manager was
@@ -89,6 +90,9 @@ func (m *Manager) Stats() Stats {
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}
+	}
+	if now.Served && m.fleetLog != nil {
+		s.FleetLog = m.fleetLogStats()
 	}
 	if r, ok := m.cfg.replica.(ReplicaStats); ok {
 		s.Requests = r.RequestStats()

@@ -77,10 +77,16 @@ const worstNamed = 10
 // may; those with an error first, then by their Lag. What ColdSyncNone leaves local
 // is no reason, nor is a file that is no database. A listing that was not whole is
 // one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
-// not replicated. It looks at every database, in a few milliseconds for 100,000.
+// not replicated. So does a fleet log that another process has taken over, that cannot be
+// written, or that has acknowledged nothing for maxLag though something waits. What the fleet log has is
+// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. It
+// looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if errs, since := m.scanErrs(); len(errs) > 0 {
 		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
+	}
+	if err, since := m.fleetLogErr(maxLag); err != nil {
+		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
 		worst = append(worst, statusOf(s))

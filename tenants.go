@@ -66,7 +66,7 @@ type tenantAt struct {
 // tenantOf trusts the place more than the metadata: a bucket may have been copied,
 // or its template changed.
 func tenantOf(t *Template, prefix string, md metadata.Metadata) tenantAt {
-	db := Database{ID: ID(md.ID), Path: md.Path}
+	db := Database{ID: ID(md.ID), Path: md.Path, fleetLog: md.FleetLog}
 	for _, name := range slices.Sorted(maps.Keys(md.Vars)) {
 		db.Vars = append(db.Vars, Var{name, md.Vars[name]})
 	}

@@ -153,10 +153,9 @@ func (memReplica) Objects(string) (multidb.ObjectStore, error) {
 	return &memObjects{objects: map[string]memObject{}}, nil
 }
 
-// Dir is what a fleet log calls a database.
+// Dir is the directory of a database, and DatabaseAt the way back.
 func (memReplica) Dir(db multidb.Database) (string, error) { return string(db.ID), nil }
 
-// DatabaseAt is the inverse of Dir, as far as a scenario needs it.
 func (memReplica) DatabaseAt(dir string) (multidb.Database, error) {
 	return multidb.Database{ID: multidb.ID(dir)}, nil
 }
@@ -182,6 +181,14 @@ func (o *memObjects) Create(_ context.Context, name string, data []byte) error {
 	i, _ := slices.BinarySearch(o.names, name)
 	o.names = slices.Insert(o.names, i, name)
 	return nil
+}
+
+func (o *memObjects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	data, err := io.ReadAll(io.LimitReader(r, size))
+	if err != nil {
+		return err
+	}
+	return o.Create(ctx, name, data)
 }
 
 func (o *memObjects) Open(_ context.Context, name string, offset, size int64) (io.ReadCloser, error) {

@@ -106,6 +106,12 @@ func TestEveryFieldOfStatsIsExported(t *testing.T) {
 			case f.CanInt():
 				f.SetInt(next)
 				want[float64(next)] = name
+			case f.CanUint():
+				f.SetUint(uint64(next))
+				want[float64(next)] = name
+			case f.Kind() == reflect.Bool:
+				f.SetBool(true)
+				want[1] = name
 			default:
 				t.Errorf("Stats.%s is a %s, which this test does not know", name, f.Type())
 			}
@@ -148,12 +154,43 @@ func TestEachValueIsUnderItsName(t *testing.T) {
 		Databases: 60, Cold: 50, Warm: 3, Hot: 7, Failing: 2, Stopped: 1,
 		LagP50: 500 * time.Millisecond, LagP99: 2 * time.Second,
 		Pool:     multidb.PoolStats{Open: 5, Leased: 4, Idle: 1},
+		FleetLog: multidb.FleetLogStats{Epoch: 11, Objects: 12, Files: 13, Bytes: 14, Queued: 15, Pending: 16, Tails: 17, TailBytes: 18, Unpacks: 19, Fenced: true},
 		Requests: multidb.RequestStats{Put: 2000, List: 3000, Get: 10_000, Head: 5000, Delete: 9000, Throttled: 8, BytesOut: 70, BytesIn: 90},
 	}})
 	const want = `
 # HELP multidb_failing_databases Databases that wait now for another attempt after a failure.
 # TYPE multidb_failing_databases gauge
 multidb_failing_databases 2
+# HELP multidb_fleetlog_bytes_total Bytes of the files in the acknowledged objects of the fleet log.
+# TYPE multidb_fleetlog_bytes_total counter
+multidb_fleetlog_bytes_total 14
+# HELP multidb_fleetlog_epoch Number of the fleet log that this process writes; 0 without one, and before the first write.
+# TYPE multidb_fleetlog_epoch gauge
+multidb_fleetlog_epoch 11
+# HELP multidb_fleetlog_fenced 1 if another process has taken over the fleet log, so that nothing is replicated any more; else 0.
+# TYPE multidb_fleetlog_fenced gauge
+multidb_fleetlog_fenced 1
+# HELP multidb_fleetlog_files_total Files in the acknowledged objects of the fleet log, one for each database that had changed.
+# TYPE multidb_fleetlog_files_total counter
+multidb_fleetlog_files_total 13
+# HELP multidb_fleetlog_objects_total Objects of the fleet log that the replica has acknowledged.
+# TYPE multidb_fleetlog_objects_total counter
+multidb_fleetlog_objects_total 12
+# HELP multidb_fleetlog_pending_objects Objects of fleet logs that hold now what a prefix lacks.
+# TYPE multidb_fleetlog_pending_objects gauge
+multidb_fleetlog_pending_objects 16
+# HELP multidb_fleetlog_queued_files Files for the fleet log that the replica has not acknowledged now.
+# TYPE multidb_fleetlog_queued_files gauge
+multidb_fleetlog_queued_files 15
+# HELP multidb_fleetlog_tail_bytes Bytes that prefixes lack now and fleet logs have.
+# TYPE multidb_fleetlog_tail_bytes gauge
+multidb_fleetlog_tail_bytes 18
+# HELP multidb_fleetlog_tails Databases whose prefix lacks something now that a fleet log has.
+# TYPE multidb_fleetlog_tails gauge
+multidb_fleetlog_tails 17
+# HELP multidb_fleetlog_unpacks_total Times that a prefix was given what it lacked of a fleet log.
+# TYPE multidb_fleetlog_unpacks_total counter
+multidb_fleetlog_unpacks_total 19
 # HELP multidb_replica_body_bytes_total Bytes of bodies sent to the replica (out) and received from it (in).
 # TYPE multidb_replica_body_bytes_total counter
 multidb_replica_body_bytes_total{direction="in"} 90
@@ -181,7 +218,9 @@ multidb_tier_databases{tier="cold"} 50
 multidb_tier_databases{tier="hot"} 7
 multidb_tier_databases{tier="warm"} 3
 `
-	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "multidb_failing_databases", "multidb_replica_body_bytes_total",
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "multidb_failing_databases", "multidb_fleetlog_bytes_total", "multidb_fleetlog_epoch", "multidb_fleetlog_fenced",
+		"multidb_fleetlog_files_total", "multidb_fleetlog_objects_total", "multidb_fleetlog_pending_objects", "multidb_fleetlog_queued_files",
+		"multidb_fleetlog_tail_bytes", "multidb_fleetlog_tails", "multidb_fleetlog_unpacks_total", "multidb_replica_body_bytes_total",
 		"multidb_replica_request_cost_usd_total", "multidb_replica_requests_total", "multidb_replication_lag_p50_seconds", "multidb_tier_databases"); err != nil {
 		t.Error(err)
 	}

@@ -10,7 +10,7 @@ import (
 // define lists every metric. A field of Stats that is in none fails a test.
 func (c *collector) define() []metric {
 	var all []metric
-	for _, group := range [][]metric{databases(), shipping(), pool(), c.replica()} {
+	for _, group := range [][]metric{databases(), shipping(), pool(), fleetLog(), c.replica()} {
 		all = append(all, group...)
 	}
 	return all
@@ -84,6 +84,36 @@ func pool() []metric {
 			func(s multidb.Stats) int64 { return s.Pool.Hits }),
 		counter("pool_evictions_total", "Databases closed by the pool to make place or for being idle.",
 			func(s multidb.Stats) int64 { return s.Pool.Evictions }),
+	}
+}
+
+func fleetLog() []metric {
+	return []metric{
+		gauge("fleetlog_epoch", "Number of the fleet log that this process writes; 0 without one, and before the first write.",
+			func(s multidb.Stats) int { return int(s.FleetLog.Epoch) }),
+		counter("fleetlog_objects_total", "Objects of the fleet log that the replica has acknowledged.",
+			func(s multidb.Stats) int64 { return s.FleetLog.Objects }),
+		counter("fleetlog_files_total", "Files in the acknowledged objects of the fleet log, one for each database that had changed.",
+			func(s multidb.Stats) int64 { return s.FleetLog.Files }),
+		counter("fleetlog_bytes_total", "Bytes of the files in the acknowledged objects of the fleet log.",
+			func(s multidb.Stats) int64 { return s.FleetLog.Bytes }),
+		gauge("fleetlog_queued_files", "Files for the fleet log that the replica has not acknowledged now.",
+			func(s multidb.Stats) int { return s.FleetLog.Queued }),
+		gauge("fleetlog_pending_objects", "Objects of fleet logs that hold now what a prefix lacks.",
+			func(s multidb.Stats) int { return s.FleetLog.Pending }),
+		gauge("fleetlog_tails", "Databases whose prefix lacks something now that a fleet log has.",
+			func(s multidb.Stats) int { return s.FleetLog.Tails }),
+		gauge("fleetlog_tail_bytes", "Bytes that prefixes lack now and fleet logs have.",
+			func(s multidb.Stats) int { return int(s.FleetLog.TailBytes) }),
+		counter("fleetlog_unpacks_total", "Times that a prefix was given what it lacked of a fleet log.",
+			func(s multidb.Stats) int64 { return s.FleetLog.Unpacks }),
+		gauge("fleetlog_fenced", "1 if another process has taken over the fleet log, so that nothing is replicated any more; else 0.",
+			func(s multidb.Stats) int {
+				if s.FleetLog.Fenced {
+					return 1
+				}
+				return 0
+			}),
 	}
 }
 

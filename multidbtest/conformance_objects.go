@@ -59,6 +59,7 @@ func TestReplicaObjects(t *testing.T, newFactory func(t *testing.T) multidb.Repl
 		{"the caller's bytes are its own again", testObjectBytes},
 		{"a listing says how large and how old an object is", testObjectInfo},
 		{"the directory of a database leads back to it", testObjectDatabase},
+		{"an object is created from a reader, once and whole or not at all", testObjectFrom},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), suiteTimeout)
@@ -627,5 +628,56 @@ func testObjectDatabase(t *objectsTest) {
 		if err := objects.Delete(t.ctx, "multidbtest"); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func testObjectFrom(t *objectsTest) {
+	for i, n := range []int{0, 1, 64<<10 + 1, 20 << 20} {
+		data := objectBytes(n, byte(i))
+		for kind, r := range map[string]io.Reader{
+			"seekable": bytes.NewReader(append(bytes.Clone(data), "more"...)), // what is behind is left
+			"stream":   onlyReader{bytes.NewReader(data)},
+		} {
+			name := fmt.Sprintf("%s/%d", kind, n)
+			if err := t.store.CreateFrom(t.ctx, name, r, int64(n)); err != nil {
+				t.Fatalf("create %q from a reader: %v", name, err)
+			}
+			t.wantObject(name, data)
+			for _, again := range []io.Reader{bytes.NewReader(data), onlyReader{bytes.NewReader(data)}} {
+				if err := t.store.CreateFrom(t.ctx, name, again, int64(n)); !errors.Is(err, fs.ErrExist) {
+					t.Errorf("create %q again: error is %v, want fs.ErrExist", name, err)
+				}
+			}
+			if n > 0 {
+				if err := t.store.CreateFrom(t.ctx, name, bytes.NewReader(data[1:]), int64(n-1)); !errors.Is(err, fs.ErrExist) {
+					t.Errorf("create %q again with other bytes: error is %v, want fs.ErrExist", name, err)
+				}
+				t.wantObject(name, data)
+			}
+		}
+	}
+	broken := errors.New("the source is broken")
+	for _, n := range []int{0, 100, 9 << 20} {
+		some := objectBytes(n, 9)
+		if err := t.store.CreateFrom(t.ctx, "broken", onlyReader{io.MultiReader(bytes.NewReader(some), failingReader{broken})}, int64(n+100)); !errors.Is(err, broken) {
+			t.Errorf("a source that breaks after %d bytes: error is %v, want its own", n, err)
+		}
+		for _, short := range []io.Reader{bytes.NewReader(some), onlyReader{bytes.NewReader(some)}} {
+			if err := t.store.CreateFrom(t.ctx, "broken", short, int64(n+100)); !errors.Is(err, io.ErrUnexpectedEOF) {
+				t.Errorf("a source that ends after %d bytes: error is %v, want io.ErrUnexpectedEOF", n, err)
+			}
+		}
+	}
+	if err := t.store.CreateFrom(t.ctx, "broken", bytes.NewReader(nil), -1); !errors.Is(err, fs.ErrInvalid) {
+		t.Errorf("a negative size: error is %v, want fs.ErrInvalid", err)
+	}
+	ctx, cancel := context.WithCancel(t.ctx)
+	cancel()
+	if err := t.store.CreateFrom(ctx, "broken", bytes.NewReader([]byte("x")), 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("an ended context: error is %v", err)
+	}
+	t.wantNames("broken", "")
+	if err := t.store.CreateFrom(t.ctx, "broken", bytes.NewReader([]byte("x")), 1); err != nil {
+		t.Errorf("after those that failed: %v", err)
 	}
 }

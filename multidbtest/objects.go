@@ -48,6 +48,18 @@ func (o *objects) op(op Op, name string) *Operation {
 	return &Operation{Op: op, Prefix: o.dir, Object: name, Level: AllLevels}
 }
 
+// CreateFrom has the object in memory, as all that a Replica holds.
+func (o *objects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	if err := cmp.Or(store.CheckObjectName(name), store.CheckObjectSize(name, size), ctx.Err()); err != nil {
+		return err
+	}
+	data, err := io.ReadAll(store.Exactly(r, size))
+	if err != nil {
+		return err
+	}
+	return o.Create(ctx, name, data)
+}
+
 func (o *objects) Create(ctx context.Context, name string, data []byte) error {
 	if err := store.CheckObjectName(name); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
 )
 
@@ -73,7 +74,7 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 	} else if err != nil {
 		return err
 	}
-	server, err := serve(socket, dir, m, c.String(), logger)
+	server, err := serve(socket, dir, c, m, logger)
 	if err == nil {
 		logger.Info("replicating", "config", c, "databases", m.Stats().Databases, "state", dir)
 		check(ctx, c.Replica, logger)
@@ -114,11 +115,11 @@ func other(ctx context.Context, dir string) string {
 	return fmt.Sprintf(" (process %d, since %s)", f.PID, showTime(f.Started))
 }
 
-func serve(socket bool, dir string, m *multidb.Manager, place string, logger *slog.Logger) (*control.Server, error) {
+func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger *slog.Logger) (*control.Server, error) {
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, place: place, started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, place: c.String(), log: c.FleetLog(), started: time.Now(), logger: logger}, logger)
 }
 
 // check reports at once that a replica cannot be reached; replication keeps trying.
@@ -139,6 +140,7 @@ func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), 
 type served struct {
 	m       *multidb.Manager
 	place   string
+	log     string // the directory of the fleet log; empty: none
 	started time.Time
 	logger  *slog.Logger
 }
@@ -160,24 +162,36 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 			f.Unwell[multidb.Reason(reason).String()] = n
 		}
 	}
+	if s.log != "" {
+		f.FleetLog = fleetLog(s.log, st.FleetLog)
+	}
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
 	if err := s.m.ScanErr(); err != nil {
 		f.Healthy, f.ScanError = false, err.Error()
 	}
-	for _, w := range worst {
-		if w.ID == "" { // an error of the listing
-			continue
+	for i, w := range worst {
+		switch {
+		case w.ID != "":
+			f.Worst = append(f.Worst, s.tenant(w))
+		case f.FleetLog != nil && (i > 0 || f.ScanError == ""): // that of the listing comes before that of the log
+			f.FleetLog.Error = w.Err.Error()
 		}
-		f.Worst = append(f.Worst, tenant(w))
 	}
 	return f
+}
+
+func fleetLog(path string, s multidb.FleetLogStats) *control.FleetLog {
+	return &control.FleetLog{
+		Path: path, Epoch: s.Epoch, Objects: s.Objects, Files: s.Files, Bytes: s.Bytes, Queued: s.Queued, Pending: s.Pending,
+		Tails: s.Tails, TailBytes: s.TailBytes, Unpacks: s.Unpacks, Fenced: s.Fenced,
+	}
 }
 
 func (s *served) Tenants() iter.Seq[control.Tenant] {
 	return func(yield func(control.Tenant) bool) {
 		for st := range s.m.All() {
-			if !yield(tenant(st)) {
+			if !yield(s.tenant(st)) {
 				return
 			}
 		}
@@ -191,17 +205,20 @@ func (s *served) Tenant(id string) (control.Tenant, error) {
 	} else if err != nil {
 		return control.Tenant{}, err
 	}
-	return tenant(st), nil
+	return s.tenant(st), nil
 }
 
-func tenant(s multidb.Status) control.Tenant {
+func (v *served) tenant(s multidb.Status) control.Tenant {
 	t := control.Tenant{
 		ID: string(s.ID), Path: s.Path, Replica: s.Prefix, Tier: s.Tier.String(),
 		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, LagBytes: s.LagBytes, Pending: s.PendingSince, WALSize: s.WALSize, WALPos: s.WALPos,
-		ErrSince: s.ErrSince, Failures: s.Failures,
+		ErrSince: s.ErrSince, Failures: s.Failures, FleetLog: v.log != "",
 	}
 	if s.TXID != 0 {
 		t.TXID = s.TXID.String()
+	}
+	if s.UnpackedTXID != 0 {
+		t.Unpacked = s.UnpackedTXID.String()
 	}
 	if s.Err != nil {
 		t.Error, t.Reason = s.Err.Error(), multidb.ReasonOf(s.Err).String()

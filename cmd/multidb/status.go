@@ -100,8 +100,12 @@ func statusRunning(ctx context.Context, e *env, c *control.Client, args []string
 	} else if err != nil {
 		return err
 	}
+	txid := dash(t.TXID)
+	if t.FleetLog {
+		txid = fmt.Sprintf("%s durable, %s unpacked to the prefix", txid, dash(t.Unpacked))
+	}
 	err = e.fields(asJSON, t,
-		"id", show(t.ID), "path", show(t.Path), "replica", dash(t.Replica), "tier", t.Tier, "txid", dash(t.TXID),
+		"id", show(t.ID), "path", show(t.Path), "replica", dash(t.Replica), "tier", t.Tier, "txid", txid,
 		"synced", showTime(t.SyncedAt), "last write", showTime(t.LastWrite), "lag", fmt.Sprintf("%s, %s", showDuration(t.Lag), showBytes(t.LagBytes)),
 		"wal", fmt.Sprintf("%s of %s in use", showBytes(t.WALPos), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince))
 	if err == nil && (t.Error != "" || t.Lag > maxLag) {
@@ -117,18 +121,26 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		if f.ScanError != "" {
 			why = append(why, "not all databases could be listed")
 		}
+		if f.FleetLog != nil && f.FleetLog.Error != "" {
+			why = append(why, "the fleet log")
+		}
 		if len(f.Worst) > 0 {
 			why = append(why, fmt.Sprintf("%d or more databases", len(f.Worst)))
 		}
 		health = "not well: " + strings.Join(why, "; ")
 	}
-	err := e.fields(asJSON, f,
+	cells := []string{
 		"process", fmt.Sprintf("%d, since %s, version %s", f.PID, showTime(f.Started), f.Version),
 		"replica", show(f.Replica), "health", health,
 		"databases", fmt.Sprintf("%d: %d hot, %d warm, %d cold, %d failing, %d stopped, %d pending", f.Databases, f.Hot, f.Warm, f.Cold, f.Failing, f.Stopped, f.Pending),
 		"listing", dash(f.ScanError), "errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
 		"shipped", fmt.Sprintf("%d transactions, %s, %d requests", f.Transactions, showBytes(f.Bytes), f.Requests),
-		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)))
+		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)),
+	}
+	if f.FleetLog != nil {
+		cells = append(cells, "fleet log", showFleetLog(f.FleetLog))
+	}
+	err := e.fields(asJSON, f, cells...)
 	if err != nil || f.Healthy {
 		return err
 	}
@@ -144,6 +156,18 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		}
 	}
 	return errPartly
+}
+
+// showFleetLog is what there is to know of a fleet log, in one line.
+func showFleetLog(l *control.FleetLog) string {
+	switch {
+	case l.Error != "":
+		return show(l.Error)
+	case l.Epoch == 0:
+		return fmt.Sprintf("%s, nothing written yet", show(l.Path))
+	}
+	return fmt.Sprintf("%s, epoch %d: %d files in %d objects, %s, %d queued; %d databases not unpacked, %s in %d objects",
+		show(l.Path), l.Epoch, l.Files, l.Objects, showBytes(l.Bytes), l.Queued, l.Tails, showBytes(l.TailBytes), l.Pending)
 }
 
 // showReasons lists the reasons with the number of databases each.

@@ -24,7 +24,9 @@ type Tenant struct {
 	Path      string        `json:"path"`
 	Replica   string        `json:"replica,omitempty"`
 	Tier      string        `json:"tier"`
-	TXID      string        `json:"txid,omitempty"`
+	TXID      string        `json:"txid,omitempty"`          // durable
+	Unpacked  string        `json:"unpacked_txid,omitempty"` // in the prefix
+	FleetLog  bool          `json:"fleet_log,omitempty"`     // the rest may be in a fleet log
 	SyncedAt  time.Time     `json:"synced_at,omitzero"`
 	LastWrite time.Time     `json:"last_write,omitzero"`
 	Lag       time.Duration `json:"lag_ns"`
@@ -61,6 +63,23 @@ type Fleet struct {
 	Requests     int64            `json:"requests"`
 	LagP50       time.Duration    `json:"lag_p50_ns"`
 	LagP99       time.Duration    `json:"lag_p99_ns"`
+	FleetLog     *FleetLog        `json:"fleet_log,omitempty"` // nil: there is none
+}
+
+// FleetLog is what a process did with its fleet log, and what that has which prefixes lack.
+type FleetLog struct {
+	Path      string `json:"path"`  // its directory at the replica
+	Epoch     uint64 `json:"epoch"` // 0: nothing was written yet
+	Objects   int64  `json:"objects"`
+	Files     int64  `json:"files"`
+	Bytes     int64  `json:"bytes"`
+	Queued    int    `json:"queued"`  // files that are not acknowledged
+	Pending   int    `json:"pending"` // objects that hold what a prefix lacks
+	Tails     int    `json:"tails"`   // databases whose prefix lacks something
+	TailBytes int64  `json:"tail_bytes"`
+	Unpacks   int64  `json:"unpacks"`
+	Fenced    bool   `json:"fenced"`
+	Error     string `json:"error,omitempty"`
 }
 
 // Source is what a process serves. Safe for concurrent use.

@@ -119,6 +119,7 @@ type Event struct {
 	ID, Path string
 	From, To schedule.Tier
 	TXID     ltx.TXID
+	Epoch    uint64 // of a fleet log
 	Op       string // what Err is the error of, where it is one of the database
 	Err      error
 }
@@ -146,6 +147,10 @@ const (
 	EventIntegrity
 	EventEmpty
 	EventLogSetAside
+	EventFleetLogBegun
+	EventFleetLogTakenOver
+	EventFleetLogFinished
+	EventFleetLogFenced
 )
 
 // ofRun are the events that a run reports.

@@ -16,8 +16,9 @@
 //	    or is a seal; what stands behind was never acknowledged (Tail).
 //	F3  A seal ends a log. It is created at the first gap, before the tail counts and
 //	    before the map changes; if something is there by now, the sealer reads on. It
-//	    counts when a listing that was made after it shows it at or above the newest
-//	    trim. It is never deleted, nor is an epoch used again (Takeover).
+//	    counts, for a reader too, when a listing that was made after it was seen shows it
+//	    at or above the newest trim. It is never deleted, nor is an epoch used again
+//	    (Takeover, Tail).
 //	F4  Trim. Objects below the trim of an acknowledged object may be deleted. A reader
 //	    begins at the trim of the newest object that is there (Writer.Deletable, Tail).
 //	F5  Only what the log has acknowledged is unpacked, compacted or deleted, so that a

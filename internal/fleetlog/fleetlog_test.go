@@ -396,3 +396,39 @@ func TestAnEditSaysWhatItReliesOn(t *testing.T) {
 		}
 	}
 }
+
+// TestAReaderBeginsBehindWhatIsPacked, of which the seal does not say anything, and who
+// wants the history at the trim.
+func TestAReaderBeginsBehindWhatIsPacked(t *testing.T) {
+	for name, sealed := range map[string]bool{"written": false, "sealed": true} {
+		t.Run(name, func(t *testing.T) {
+			s := newShelf(t, nil)
+			for seq := uint64(3); seq <= 100; seq++ {
+				s.logs[seq] = &format.Entry{Log: &format.Log{Epoch: 3, Seq: seq, Trim: 5, Packed: seq - 2}}
+			}
+			reads := 3
+			if sealed {
+				s.logs[101] = &format.Entry{Seal: &format.Seal{Epoch: 3, Seq: 101, Trim: 5}}
+				reads++
+			}
+			tail, history := NewTail(3), NewTail(3)
+			history.History = true
+			for _, r := range []*Tail{tail, history} {
+				for !r.Done() {
+					for _, a := range r.Asks() {
+						s.serve(r, a)
+					}
+				}
+				if got := r.Objects(); got[0].Seq != r.Begin() || got[len(got)-1].Seq != 100 || r.End() != 101 || r.Trim() != 5 || (r.Seal() != nil) != sealed {
+					t.Errorf("read %d objects from %d to %d", len(got), r.Begin(), r.End())
+				}
+				if r == tail && s.count[Read] != reads {
+					t.Errorf("it took %v", s.count)
+				}
+			}
+			if tail.Begin() != 98 || history.Begin() != 5 {
+				t.Errorf("they begin at %d, and with the history at %d", tail.Begin(), history.Begin())
+			}
+		})
+	}
+}

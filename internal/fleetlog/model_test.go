@@ -43,6 +43,7 @@ var breaks = []struct {
 	{"F3 seal at the end", "the seal is created behind the last object instead of at the first gap", 0},
 	{"F3 refused is sealed", "what stands at the place of the seal is taken for one", 0},
 	{"F3 not read again", "a seal that was created counts, though the owner may have trimmed beyond its place", 0},
+	{"F3 not listed again", "a reader believes a seal that may stand in the place of what was trimmed since the listing", 17103},
 	{"F3 seals deleted", "the seal goes with the log", 0},
 	{"F4 trim ignored", "a reader begins at the first object that is there", 0},
 	{"F4 deleted early", "objects are deleted before an acknowledged one says so", 0},
@@ -536,7 +537,10 @@ func (t *Tail) take(w *world, a Ask, x answer) {
 		return
 	}
 	_, seq, _ := format.ParseObjectName(a.Name)
-	t.Read(seq, x.entry)
+	fresh := t.fresh
+	if t.Read(seq, x.entry); w.broken == "F3 not listed again" && x.entry != nil {
+		t.fresh = fresh
+	}
 }
 
 func (w *world) check() {

@@ -18,14 +18,17 @@ type Listed struct {
 	Size int64
 }
 
-// Tail reads what one log holds: from the trim of the newest object on, up to the first
-// gap or seal (F2, F4). It may read a log that is being written; what it finds was
-// acknowledged, or will be unless a seal comes first.
+// Tail reads what one log holds: from the newest packed on, below which the prefixes have
+// all, or with History from the trim of the newest object on, up to the first gap or seal
+// (F2, F4). It may read a log that is being written; what it finds was acknowledged, or
+// will be unless a seal comes first.
 type Tail struct {
+	History bool // set before the first Asks
+
 	epoch   uint64
 	fresh   bool // listed has all that was acknowledged when the reading began
 	listed  []Listed
-	entries map[uint64]format.Entry // what stands under a number never changes
+	entries map[uint64]format.Entry // what counts under a number never changes
 }
 
 // NewTail reads the log of an epoch.
@@ -48,6 +51,11 @@ func (t *Tail) Asks() []Ask {
 	newest := t.listed[len(t.listed)-1].Seq
 	if _, ok := t.entries[newest]; !ok {
 		return []Ask{{Op: Read, Name: format.ObjectName(t.epoch, newest)}}
+	}
+	if seq, ok := t.beforeSeal(); ok {
+		if _, read := t.entries[seq]; !read {
+			return []Ask{{Op: Read, Name: format.ObjectName(t.epoch, seq)}}
+		}
 	}
 	var asks []Ask
 	for _, l := range t.run() {
@@ -83,13 +91,16 @@ func (t *Tail) Size(seq uint64) int64 {
 }
 
 // Read takes what stands under a number. nil means nothing: it was trimmed since it was
-// listed, and the listing is asked for again.
+// listed, and the listing is asked for again. So it is after a seal: it may stand in the
+// place of an object that was trimmed since, and is void then. A listing that is made after
+// it shows that.
 func (t *Tail) Read(seq uint64, e *format.Entry) {
-	if e == nil {
+	if e == nil || e.Seal != nil && t.entries[seq].Seal == nil {
 		t.fresh = false
-		return
 	}
-	t.entries[seq] = *e
+	if e != nil {
+		t.entries[seq] = *e
+	}
 }
 
 // Done reports whether all is read.
@@ -97,10 +108,38 @@ func (t *Tail) Done() bool { return len(t.Asks()) == 0 }
 
 // Begin is the first number that counts, when all is read.
 func (t *Tail) Begin() uint64 {
+	begin := t.Trim()
+	if t.History || len(t.listed) == 0 {
+		return begin
+	}
+	seq := t.listed[len(t.listed)-1].Seq
+	if before, ok := t.beforeSeal(); ok {
+		seq = before
+	}
+	// What an object says to be packed is, also where the object itself is void.
+	if e := t.entries[seq]; e.Log != nil {
+		begin = max(begin, e.Log.Packed)
+	}
+	return begin
+}
+
+// Trim is that of the newest object, when all is read: what stands below is void.
+func (t *Tail) Trim() uint64 {
 	if len(t.listed) == 0 {
 		return 1
 	}
 	return t.entries[t.listed[len(t.listed)-1].Seq].Trim()
+}
+
+// beforeSeal is the number before the newest, where that is a seal, which does not say
+// what is packed; false: it need not be read.
+func (t *Tail) beforeSeal() (uint64, bool) {
+	last := len(t.listed) - 1
+	if t.History || last < 1 || t.listed[last-1].Seq != t.listed[last].Seq-1 {
+		return 0, false
+	}
+	e := t.entries[t.listed[last].Seq]
+	return t.listed[last-1].Seq, e.Seal != nil && t.listed[last-1].Seq >= e.Trim()
 }
 
 // Objects are those that count, in order, when all is read.

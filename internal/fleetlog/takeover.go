@@ -25,7 +25,7 @@ func (o *Takeover) Asks() ([]Ask, error) {
 	if asks := o.Tail.Asks(); len(asks) > 0 || o.Done() {
 		return asks, nil
 	}
-	o.seal.Seq, o.seal.Trim = o.End(), o.Begin()
+	o.seal.Seq, o.seal.Trim = o.End(), o.Trim()
 	data, err := o.seal.Encode()
 	if err != nil {
 		return nil, err

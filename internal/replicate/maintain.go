@@ -28,7 +28,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
@@ -254,14 +254,16 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
-	info, err := a.deferred.Unpack(ctx)
+	infos, err := a.deferred.Unpack(ctx)
+	for _, info := range infos {
+		a.inv.Wrote(info, nil)
+		x.st.unrecorded, a.due = true, true
+	}
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	if info != nil {
+	if len(infos) > 0 {
 		a.unpacked = x.r.Started
-		a.inv.Wrote(info, nil)
-		x.st.unrecorded, a.due = true, true
 	}
 	return nil
 }

@@ -89,6 +89,9 @@ func (x *run) do(ctx context.Context) {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
 		x.lacks()
+		if x.in.Order == OrderUnpack && x.r.Err == nil && x.r.Lacks != 0 {
+			x.r.Err = x.r.Maintenance // else whoever has given the order would not get it
+		}
 		if x.r.Err == nil && x.r.Maintenance == nil && x.st.Captured() == 0 && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
 			x.deactivate()
 		}

@@ -99,10 +99,10 @@ type Deferred interface {
 	// Lacks is the first transaction that was taken and is not in the prefix; zero: all are.
 	Lacks() ltx.TXID
 	// Tail is how many files, of how many bytes, the client has taken that are not in the
-	// prefix, and Unpack writes those that are durable there, as one file; nil if there is
-	// none.
+	// prefix, and Unpack writes those that are durable there, as few files, which it
+	// returns, also at an error.
 	Tail() (files int, size int64)
-	Unpack(ctx context.Context) (*ltx.FileInfo, error)
+	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
 }

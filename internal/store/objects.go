@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -10,9 +11,13 @@ import (
 	"time"
 )
 
+// ErrNoConditionalWrites is returned by a store that would let an object be created twice.
+var ErrNoConditionalWrites = errors.New("store has no conditional writes")
+
 // Objects is a directory of plain objects: multidb.ObjectStore, which documents it.
 type Objects interface {
 	Create(ctx context.Context, name string, data []byte) error
+	CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error
 	Open(ctx context.Context, name string, offset, size int64) (io.ReadCloser, error)
 	List(ctx context.Context, prefix, after string) iter.Seq2[ObjectInfo, error]
 	Delete(ctx context.Context, names ...string) error
@@ -51,6 +56,34 @@ func CheckObjectRange(name string, size int64) error {
 		return fmt.Errorf("%w: read %d bytes of %q: write 0 for all up to the end", fs.ErrInvalid, size, name)
 	}
 	return nil
+}
+
+// CheckObjectSize refuses a size that no object has. The error wraps fs.ErrInvalid.
+func CheckObjectSize(name string, size int64) error {
+	if size < 0 {
+		return fmt.Errorf("%w: create %q of %d bytes", fs.ErrInvalid, name, size)
+	}
+	return nil
+}
+
+// Exactly reads the next size bytes of r. If there are fewer, the error wraps
+// io.ErrUnexpectedEOF.
+func Exactly(r io.Reader, size int64) io.Reader { return &exactly{r, size, size} }
+
+type exactly struct {
+	r          io.Reader
+	left, size int64
+}
+
+func (e *exactly) Read(p []byte) (int, error) {
+	if e.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := e.r.Read(p[:min(int64(len(p)), e.left)])
+	if e.left -= int64(n); err == io.EOF && e.left > 0 {
+		err = fmt.Errorf("the source has %d bytes of %d: %w", e.size-e.left, e.size, io.ErrUnexpectedEOF)
+	}
+	return n, err
 }
 
 // CheckObjectText refuses the prefix or the start of a listing if no name can have it

@@ -20,6 +20,7 @@ import (
 type childConfig struct {
 	Root     string // of the databases
 	Dir, URL string // of the replica
+	FleetLog bool
 	Log      string // where it writes what it did
 	Restored string // where it restores to
 	Seed     uint64 // of its habits, not of the databases' content
@@ -49,15 +50,16 @@ func runChild(job string) error {
 	}
 	// One write each: what the parent reads is whole lines, but for the last.
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(log, format+"\n", args...) }
-	f, err := place{dir: cfg.Dir, url: cfg.URL}.open()
+	p := place{dir: cfg.Dir, url: cfg.URL, log: cfg.FleetLog}
+	f, err := p.open()
 	if err != nil {
 		return err
 	}
-	opts := append(fast(cfg.Root, f, func(ev multidb.Event) {
+	opts := append(p.logged(fast(cfg.Root, f, func(ev multidb.Event) {
 		if ev.Err != nil || ev.Type == multidb.EventResync || ev.Type == multidb.EventWALLimit {
 			say("# %s %s %v", ev.Type, ev.ID, ev.Err)
 		}
-	}), multidb.WithMaxWALSize(cfg.MaxWAL), multidb.WithRetention(cfg.Retain),
+	})...), multidb.WithMaxWALSize(cfg.MaxWAL), multidb.WithRetention(cfg.Retain),
 		multidb.WithL0Retention(cfg.Retain/2), multidb.WithRetentionInterval(100*time.Millisecond))
 	m, err := multidb.New(opts...)
 	if err != nil {

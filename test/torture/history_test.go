@@ -94,7 +94,7 @@ func restoreFile(client litestream.ReplicaClient, dir string, txid ltx.TXID) (st
 func (h *history) check(t testing.TB, r *restorer, retention time.Duration, last *string) int {
 	t.Helper()
 	began := time.Now()
-	files, err := listFiles(r.client)
+	files, err := r.files(t)
 	if err != nil {
 		t.Errorf("list: %v", err)
 		return 0

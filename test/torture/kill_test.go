@@ -48,8 +48,13 @@ func TestNothingSyncedIsLostByKill9(t *testing.T) {
 		perArena = 10
 	}
 	sum := &tally{at: map[string]int{}}
+	withAndWithoutLog(t, func(t *testing.T, log bool) { kills(t, bin, log, perArena, sum) })
+	t.Logf("%s", sum)
+}
+
+func kills(t *testing.T, bin string, log bool, perArena int, sum *tally) {
 	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
-		a := newArena(t, bin, seed)
+		a := newArena(t, bin, seed, log)
 		for i := 0; i < perArena && !t.Failed(); i++ {
 			a.cycle()
 		}
@@ -61,7 +66,6 @@ func TestNothingSyncedIsLostByKill9(t *testing.T) {
 		}
 		sum.add(a.sum)
 	})
-	t.Logf("%s", sum)
 }
 
 // tally is what was done, for docs/RELIABILITY.md.
@@ -118,7 +122,7 @@ type arena struct {
 	cycles    int
 }
 
-func newArena(t *testing.T, bin string, seed uint64) *arena {
+func newArena(t *testing.T, bin string, seed uint64, log bool) *arena {
 	a := &arena{t: t, rng: rand.New(rand.NewPCG(seed, 2)), bin: bin, dir: t.TempDir(), sum: &tally{at: map[string]int{}},
 		committed: map[string]int{}, synced: map[string]int{}, floors: map[string]map[ltx.TXID]int{}}
 	a.place = filePlace(t)
@@ -126,8 +130,9 @@ func newArena(t *testing.T, bin string, seed uint64) *arena {
 		a.s3 = newFakeS3(t)
 		a.place = a.s3.place
 	}
+	a.place.log = log
 	a.cfg = childConfig{
-		Root: filepath.Join(a.dir, "data"), Dir: a.place.dir, URL: a.place.url,
+		Root: filepath.Join(a.dir, "data"), Dir: a.place.dir, URL: a.place.url, FleetLog: log,
 		Log: filepath.Join(a.dir, "log"), Restored: filepath.Join(a.dir, "restored"),
 		Ledgers: map[string]uint64{}, MaxWAL: 256 << 10, Retain: 3 * time.Second,
 	}

@@ -24,7 +24,8 @@ type machineConfig struct {
 	Root, State string
 	Dir, URL    string // of the replica that all share
 	Life        string // in no other life's commits
-	OnOpen      bool   // WithRestoreOnOpen
+	FleetLog    bool
+	OnOpen      bool // WithRestoreOnOpen
 }
 
 // runMachine carries out one command a line, in order, and says what came of it:
@@ -41,11 +42,12 @@ func runMachine(job string) error {
 	if err := json.Unmarshal([]byte(job), &cfg); err != nil {
 		return err
 	}
-	f, err := place{dir: cfg.Dir, url: cfg.URL}.open()
+	p := place{dir: cfg.Dir, url: cfg.URL, log: cfg.FleetLog}
+	f, err := p.open()
 	if err != nil {
 		return err
 	}
-	opts := append(fast(cfg.Root, f, func(multidb.Event) {}),
+	opts := append(p.logged(fast(cfg.Root, f, func(multidb.Event) {})...),
 		multidb.WithTakeover(multidb.TakeoverNever), multidb.WithStateDir(cfg.State),
 		multidb.WithRetention(2*time.Second), multidb.WithL0Retention(200*time.Millisecond),
 		multidb.WithRetentionInterval(100*time.Millisecond))

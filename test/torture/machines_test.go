@@ -33,8 +33,15 @@ func TestNoProcessLosesWhatAnotherPromised(t *testing.T) {
 	bin := buildChild(t)
 	var mu sync.Mutex
 	total := map[string]int{}
+	withAndWithoutLog(t, func(t *testing.T, log bool) {
+		lives(t, bin, log, total, &mu)
+	})
+	t.Logf("%v; restored by, so far: %s", total, turnsTaken())
+}
+
+func lives(t *testing.T, bin string, log bool, total map[string]int, mu *sync.Mutex) {
 	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
-		w := newProcesses(t, bin, seed)
+		w := newProcesses(t, bin, seed, log)
 		for range 60 {
 			if w.step(); t.Failed() {
 				break
@@ -48,7 +55,6 @@ func TestNoProcessLosesWhatAnotherPromised(t *testing.T) {
 			total[k] += v
 		}
 	})
-	t.Logf("%v; restored by, so far: %s", total, turnsTaken())
 }
 
 type processes struct {
@@ -85,7 +91,7 @@ type machine struct {
 	errs    strings.Builder
 }
 
-func newProcesses(t *testing.T, bin string, seed uint64) *processes {
+func newProcesses(t *testing.T, bin string, seed uint64, log bool) *processes {
 	w := &processes{t: t, rng: rand.New(rand.NewPCG(seed, 11)), bin: bin, dir: t.TempDir(), place: filePlace(t),
 		tenants: []string{"one", "two"}, restorer: map[string]*restorer{}, before: map[string]string{},
 		given: map[string]bool{}, promised: map[string]map[string]string{}, tally: map[string]int{}}
@@ -97,6 +103,7 @@ func newProcesses(t *testing.T, bin string, seed uint64) *processes {
 			w.place = place{url: "http://" + g.addr()}
 		}
 	}
+	w.place.log = log
 	for _, name := range w.tenants {
 		w.restorer[name] = newRestorer(t, w.place, name)
 		w.promised[name] = map[string]string{}
@@ -105,7 +112,7 @@ func newProcesses(t *testing.T, bin string, seed uint64) *processes {
 	for i := range 2 + w.rng.IntN(2) {
 		dir := filepath.Join(w.dir, fmt.Sprint("m", i))
 		m := &machine{w: w, i: i, cfg: machineConfig{Root: filepath.Join(dir, "data"), State: filepath.Join(dir, "state"),
-			Dir: w.place.dir, URL: w.place.url, OnOpen: onOpen}}
+			Dir: w.place.dir, URL: w.place.url, FleetLog: log, OnOpen: onOpen}}
 		w.machines = append(w.machines, m)
 		t.Cleanup(m.kill)
 	}
@@ -412,7 +419,7 @@ func (w *processes) check() {
 		var path string
 		var err error
 		for range 5 {
-			files, lerr := listFiles(w.restorer[name].client)
+			files, lerr := w.restorer[name].files(w.t)
 			if err = lerr; err == nil && len(files) == 0 {
 				if len(owed) > 0 {
 					w.fail("%s: nothing is at the replica, %d heads were promised", name, len(owed))

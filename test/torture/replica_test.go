@@ -25,6 +25,7 @@ const bucket = "backups"
 type place struct {
 	dir string // of a file replica
 	url string // of an S3 server
+	log bool   // it has a fleet log
 
 	bucket  string        // default: bucket
 	access  string        // its secret is secretOf's
@@ -50,16 +51,50 @@ func (p place) open() (multidb.ReplicaFactory, error) {
 		RequestTimeout: cmp.Or(p.timeout, 3*time.Second)})
 }
 
+// logDir is the directory of the fleet log.
+const logDir = "fleet"
+
+// reader is a factory that reads what the prefixes and the fleet log have now.
+func (p place) reader(t testing.TB) multidb.ReplicaFactory {
+	t.Helper()
+	f := p.factory(t)
+	if !p.log {
+		return f
+	}
+	r, err := multidb.ReadFleetLog(f, logDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// logged are the options of a Manager over the place, by which all that concerns a fleet
+// log happens often.
+func (p place) logged(opts ...multidb.Option) []multidb.Option {
+	if !p.log {
+		return opts
+	}
+	return append(opts, multidb.WithFleetLog(multidb.FleetLogConfig{Path: logDir,
+		UnpackInterval: 250 * time.Millisecond, UnpackSize: 200 << 10, LogRetention: 2 * time.Second}))
+}
+
+// withAndWithoutLog runs a test in both forms.
+func withAndWithoutLog(t *testing.T, fn func(t *testing.T, log bool)) {
+	t.Run("direct", func(t *testing.T) { fn(t, false) })
+	t.Run("log", func(t *testing.T) { fn(t, true) })
+}
+
 // database is one that a prefix is of.
 func (p place) database(name string) multidb.Database {
 	return multidb.Database{ID: multidb.ID(name), Path: "/" + name + ".db",
 		Vars: []multidb.Var{{Name: "database", Value: name}}}
 }
 
-// client is a view of one database's prefix, apart from any Manager's.
+// client is a view of one database's prefix and of the fleet log as it is now, apart from
+// any Manager's.
 func (p place) client(t testing.TB, name string) litestream.ReplicaClient {
 	t.Helper()
-	f := p.factory(t)
+	f := p.reader(t)
 	c, err := f.ReplicaClient(p.database(name))
 	if err != nil {
 		t.Fatal(err)

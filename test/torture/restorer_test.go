@@ -23,11 +23,13 @@ const cliEnv = "MULTIDB_LITESTREAM"
 
 // restorer restores one prefix by two programs in turns: ours, and the stock
 // CLI, or litestream's library where the environment names no CLI. For one
-// goroutine.
+// goroutine. Of what is only in a fleet log the others know nothing, so it restores by
+// ours alone.
 type restorer struct {
+	place   place
 	db      multidb.Database
 	factory multidb.ReplicaFactory
-	client  litestream.ReplicaClient // to list, and for the library
+	client  litestream.ReplicaClient // of the prefix alone
 	config  string                   // of the CLI; empty: there is none
 	next    int
 }
@@ -56,9 +58,12 @@ func turnsTaken() string {
 
 func newRestorer(t testing.TB, p place, name string) *restorer {
 	t.Helper()
-	r := &restorer{factory: p.factory(t), client: p.client(t, name), db: p.database(name)}
+	r := &restorer{place: p, factory: p.factory(t), client: place{dir: p.dir, url: p.url}.client(t, name), db: p.database(name)}
 	if idle, ok := r.factory.(interface{ CloseIdleConnections() }); ok {
 		t.Cleanup(idle.CloseIdleConnections)
+	}
+	if p.log {
+		return r
 	}
 	if os.Getenv(cliEnv) == "" {
 		t.Logf("%s is not set: litestream's library restores in place of its CLI", cliEnv)
@@ -81,10 +86,20 @@ func newRestorer(t testing.TB, p place, name string) *restorer {
 	return r
 }
 
+// files is every file of the prefix and of the log.
+func (r *restorer) files(t testing.TB) ([]*ltx.FileInfo, error) {
+	if !r.place.log {
+		return listFiles(r.client)
+	}
+	return listFiles(r.place.client(t, string(r.db.ID)))
+}
+
 // restore makes a file of one TXID (0: the newest) in a new directory under
 // dir, which is the caller's to remove.
 func (r *restorer) restore(dir string, txid ltx.TXID) (string, error) {
-	r.next++
+	if r.next++; r.place.log {
+		r.next = 1
+	}
 	if r.next%2 == 0 && r.config == "" {
 		took("library")
 		return restoreFile(r.client, dir, txid)
@@ -97,7 +112,13 @@ func (r *restorer) restore(dir string, txid ltx.TXID) (string, error) {
 	if r.next%2 == 0 {
 		by, err = "CLI", r.cli(out, txid)
 	} else {
-		err = multidb.RestoreFrom(context.Background(), r.factory, r.db, multidb.RestoreOptions{OutputPath: out, TXID: txid})
+		f := r.factory
+		if r.place.log { // which is as it was when it was first read
+			if f, err = multidb.ReadFleetLog(f, logDir); err != nil {
+				return "", err
+			}
+		}
+		err = multidb.RestoreFrom(context.Background(), f, r.db, multidb.RestoreOptions{OutputPath: out, TXID: txid})
 	}
 	took(by)
 	if err != nil {

@@ -27,16 +27,18 @@ import (
 func TestEveryTXIDIsAStateOfTheSource(t *testing.T) {
 	var mu sync.Mutex
 	restored, commits, kinds := 0, 0, map[string]int{}
-	eachSeed(t, 2, 2, func(t *testing.T, seed uint64) {
-		w := newWorkload(t, seed)
-		w.run(70)
-		mu.Lock()
-		defer mu.Unlock()
-		restored += w.restored
-		commits += len(w.app.hist.states)
-		for k, v := range w.app.counts {
-			kinds[k] += v
-		}
+	withAndWithoutLog(t, func(t *testing.T, log bool) {
+		eachSeed(t, 2, 2, func(t *testing.T, seed uint64) {
+			w := newWorkload(t, seed, log)
+			w.run(70)
+			mu.Lock()
+			defer mu.Unlock()
+			restored += w.restored
+			commits += len(w.app.hist.states)
+			for k, v := range w.app.counts {
+				kinds[k] += v
+			}
+		})
 	})
 	t.Logf("%d commits, %d TXIDs restored (by, so far: %s); %v", commits, restored, turnsTaken(), kinds)
 	for _, kind := range everyKind() {
@@ -79,7 +81,7 @@ type workload struct {
 
 const oneID = multidb.ID("one")
 
-func newWorkload(t *testing.T, seed uint64) *workload {
+func newWorkload(t *testing.T, seed uint64, log bool) *workload {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	w := &workload{t: t, rng: rng, root: t.TempDir(), app: newApp(rng), events: &events{}}
 	w.path = filepath.Join(w.root, "one.db")
@@ -87,6 +89,7 @@ func newWorkload(t *testing.T, seed uint64) *workload {
 	if seed%2 == 1 {
 		w.place = newFakeS3(t).place
 	}
+	w.place.log = log
 	w.plan()
 	return w
 }
@@ -165,7 +168,7 @@ func fast(root string, f multidb.ReplicaFactory, observe func(multidb.Event)) []
 
 func (w *workload) start() {
 	w.t.Helper()
-	m, err := multidb.New(fast(w.root, w.place.factory(w.t), w.events.observe)...)
+	m, err := multidb.New(w.place.logged(fast(w.root, w.place.factory(w.t), w.events.observe)...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -295,7 +298,11 @@ func (w *workload) run(sessions int) {
 		w.t.Error(err)
 		return
 	}
-	w.restored = w.app.hist.check(w.t, newRestorer(w.t, w.place, "one"), 0, &last)
+	// After Close the prefix is whole, for who knows nothing of a log.
+	w.restored = w.app.hist.check(w.t, newRestorer(w.t, place{dir: w.place.dir, url: w.place.url}, "one"), 0, &last)
+	if w.place.log {
+		w.restored += w.app.hist.check(w.t, newRestorer(w.t, w.place, "one"), 0, &last)
+	}
 	if w.t.Failed() {
 		w.t.Logf("%s; %v", strings.Join(w.app.trace[max(0, len(w.app.trace)-60):], "; "), maps.Clone(w.app.counts))
 	}

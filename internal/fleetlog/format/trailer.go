@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -86,6 +87,9 @@ func sumOf(footer, trailer []byte) (s Sum) {
 	copy(s[:], h.Sum(nil))
 	return s
 }
+
+// NewChecksum sums up a file that is not in memory, as Checksum does.
+func NewChecksum() hash.Hash32 { return crc32.New(castagnoli) }
 
 // frame is an object without the insides of its footer.
 type frame struct {

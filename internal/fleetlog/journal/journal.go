@@ -11,18 +11,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/store"
 )
 
-// Errors of Append.
+// Errors of Append, beside store.ErrNoConditionalWrites and format.ErrNewer, with which a
+// Journal ends whose store can never keep it.
 var (
 	// ErrFull is returned when as much is queued as may be: try again when something was
 	// acknowledged. The tenant's own WAL holds what is not queued.
@@ -58,8 +61,13 @@ type Config struct {
 	// Fenced is called once if another process takes over: after the last done that has no
 	// error, and before the first that has this one. No lock is held.
 	Fenced func(error)
-	Now    func() time.Time // default time.Now
-	Logger *slog.Logger     // default: none
+	// Began is called once, when the log of an epoch has begun, with the logs that it has
+	// ended, and Finished with the epoch of each of those of which nothing is left. No lock
+	// is held. Nil: not.
+	Began    func(epoch uint64, ended []Ended)
+	Finished func(epoch uint64)
+	Now      func() time.Time // default time.Now
+	Logger   *slog.Logger     // default: none
 }
 
 // attempts is how often a closing Journal tries at a store that fails.
@@ -85,6 +93,7 @@ type Journal struct {
 	failing error               // of the last attempt at the store; nil: it has answered
 	stats   Stats
 	keep    map[uint64]int   // by number: files of our objects that are not unpacked
+	large   uint64           // the number of the last large file
 	packed  uint64           // below which there are none
 	tails   []*fleetlog.Tail // of the logs that were taken over
 	closing bool
@@ -96,6 +105,12 @@ type Journal struct {
 type write struct {
 	file format.File
 	done func(Place, error)
+}
+
+// Ended is a log that was taken over.
+type Ended struct {
+	Epoch uint64
+	Node  string // Config.Node of its writer
 }
 
 // Place is where a file is that is durable.
@@ -112,7 +127,14 @@ type Stats struct {
 	Files   int64  // in them
 	Bytes   int64  // of the objects
 	Queued  int    // files that are not acknowledged
-	Fenced  bool   // another process has taken over
+	// Waiting is since when files have been queued and none was acknowledged; zero: none is.
+	Waiting time.Time
+	// Failing is the error of the last attempt at the store, and FailingSince when they began
+	// to fail; nil: it has answered.
+	Failing      error
+	FailingSince time.Time
+	Fenced       bool      // another process has taken over
+	Ended        time.Time // when that was found out, or the log was closed
 }
 
 // New returns a Journal that has begun nothing.
@@ -143,7 +165,7 @@ func New(cfg Config) *Journal {
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
-		cfg: cfg, req: requests{cfg.Store}, stop: stop,
+		cfg: cfg, req: requests{store: cfg.Store}, stop: stop,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
 	}
 	go j.run(ctx)
@@ -167,16 +189,16 @@ func (j *Journal) Append(ctx context.Context, file format.File, done func(Place,
 			err = ErrClosed
 		case j.bytes == 0 || j.bytes+size <= j.cfg.MaxQueued:
 			w := &write{file, done}
+			if len(j.unacked) == 0 {
+				j.stats.Waiting = j.cfg.Now()
+			}
 			j.queue, j.bytes = append(j.queue, w), j.bytes+size
 			j.unacked[w] = struct{}{}
 			j.poke()
 		case j.failing != nil:
 			err = fmt.Errorf("%w: %w", ErrFull, j.failing)
 		default:
-			if j.room == nil {
-				j.room = make(chan struct{})
-			}
-			wait = j.room
+			wait = j.changesLocked()
 		}
 		j.mu.Unlock()
 		if wait == nil {
@@ -190,7 +212,15 @@ func (j *Journal) Append(ctx context.Context, file format.File, done func(Place,
 	}
 }
 
-// changedLocked wakes those who wait for room.
+// changesLocked is closed by changedLocked.
+func (j *Journal) changesLocked() chan struct{} {
+	if j.room == nil {
+		j.room = make(chan struct{})
+	}
+	return j.room
+}
+
+// changedLocked wakes those who wait for room, or for the log to begin.
 func (j *Journal) changedLocked() {
 	if j.room != nil {
 		close(j.room)
@@ -201,6 +231,9 @@ func (j *Journal) changedLocked() {
 // failed notes that an attempt at the store has failed.
 func (j *Journal) failed(err error) {
 	j.mu.Lock()
+	if j.failing == nil {
+		j.stats.FailingSince = j.cfg.Now()
+	}
 	j.failing = err
 	j.changedLocked()
 	j.mu.Unlock()
@@ -208,28 +241,78 @@ func (j *Journal) failed(err error) {
 }
 
 // Join begins the log, if it has not begun, and returns the objects of the logs that were
-// taken over: those that count, in their order. Before that nothing is known of what they
+// taken over: those that count, in their order. If the store does not answer, the error is
+// that of the last attempt, while the Journal tries on. Before that nothing is known of what they
 // have that no prefix has.
 func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
-	j.mu.Lock()
-	j.wanted = true
-	j.poke()
-	j.mu.Unlock()
-	select {
-	case <-j.joined:
-		return j.takenOver(), nil
-	case <-j.done:
-		if err := j.Err(); err != nil {
-			return nil, err
+	if err := j.join(ctx); err != nil {
+		return nil, err
+	}
+	return j.takenOver(), nil
+}
+
+func (j *Journal) join(ctx context.Context) error {
+	for {
+		j.mu.Lock()
+		j.wanted = true
+		j.poke()
+		failing, changed := j.failing, j.changesLocked()
+		j.mu.Unlock()
+		select {
+		case <-j.joined:
+			return nil
+		default:
 		}
-		return nil, ErrClosed
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		if failing != nil {
+			return fmt.Errorf("the fleet log cannot begin: %w", failing)
+		}
+		select {
+		case <-j.joined:
+			return nil
+		case <-j.done:
+			if err := j.Err(); err != nil {
+				return err
+			}
+			return ErrClosed
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Large creates a large file beside the objects, with the next size bytes of r, and returns
+// its number, which a Record of Append names then. Before that it is nobody's, and is
+// deleted with the log. After an error another attempt gets another number.
+func (j *Journal) Large(ctx context.Context, r io.Reader, size int64) (number uint64, err error) {
+	if err := j.join(ctx); err != nil {
+		return 0, err
+	}
+	j.mu.Lock()
+	epoch := j.stats.Epoch
+	j.large++
+	number, err = j.large, j.err
+	j.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
+	failpoint.Hit("fleetlog.large.before")
+	err = j.cfg.Store.CreateFrom(ctx, format.LargeName(epoch, number), r, size)
+	failpoint.Hit("fleetlog.large.after")
+	return number, failpoint.Err("fleetlog.large.lost", err)
+}
+
+// Drop deletes a large file that no record will name. What stays is deleted with the log.
+func (j *Journal) Drop(ctx context.Context, number uint64) {
+	name := format.LargeName(j.Stats().Epoch, number)
+	if err := j.cfg.Store.Delete(ctx, name); err != nil {
+		j.cfg.Logger.Warn("multidb: a large file of the fleet log cannot be deleted", "object", name, "err", err)
 	}
 }
 
 // Finish takes a log that was taken over out of the map, all of whose files are in their
-// prefixes, and deletes its objects (F8). Its seal stays.
+// prefixes, and deletes its objects (F8). Its seal stays. Where its owner has closed it, it
+// stays for the retention, and a later process finishes it.
 func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 	var tail *fleetlog.Tail
 	j.mu.Lock()
@@ -242,25 +325,51 @@ func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 	if tail == nil {
 		return fmt.Errorf("epoch %d was not taken over by this process", epoch)
 	}
-	_, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), nil, func(m *format.Map) error {
+	if j.keeps(tail) {
+		return nil
+	}
+	failpoint.Hit("fleetlog.finish.before")
+	m, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), nil, func(m *format.Map) error {
 		return fleetlog.Finish(m, epoch)
 	}))
 	if err != nil && !errors.Is(err, fleetlog.ErrMoved) {
 		return err
 	}
-	var names []string
-	for seq := tail.Begin(); seq < tail.End(); seq++ {
-		names = append(names, format.ObjectName(epoch, seq))
+	failpoint.Hit("fleetlog.finish.after")
+	if !m.Finished(epoch) {
+		return err // it owns a shard
 	}
+	names, err := j.req.leftovers(ctx, m, epoch, tail.Seal().Seq)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("fleetlog.delete.before")
 	if len(names) > 0 {
 		if err := j.req.store.Delete(ctx, names...); err != nil {
 			return err
 		}
 	}
+	failpoint.Hit("fleetlog.delete.after")
 	j.mu.Lock()
-	defer j.mu.Unlock()
 	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool { return t == tail })
+	j.mu.Unlock()
+	if j.cfg.Finished != nil {
+		j.cfg.Finished(epoch)
+	}
 	return nil
+}
+
+// keeps reports whether a log that was taken over stays for its history: its end is younger
+// than the retention, and says itself that all is unpacked, so that it costs the next
+// process one read.
+func (j *Journal) keeps(tail *fleetlog.Tail) bool {
+	var end int64
+	for _, log := range tail.Objects() {
+		if end = log.Created; len(log.Records) > 0 {
+			return false
+		}
+	}
+	return j.cfg.Now().Sub(time.UnixMilli(end)) < j.cfg.Retention
 }
 
 // Former are the epochs that were taken over and are not finished.
@@ -342,6 +451,12 @@ func (j *Journal) Stats() Stats {
 	defer j.mu.Unlock()
 	s := j.stats
 	s.Queued, s.Fenced = len(j.unacked), errors.Is(j.err, fleetlog.ErrFenced)
+	if s.Queued == 0 {
+		s.Waiting = time.Time{}
+	}
+	if s.Failing = j.failing; s.Failing == nil {
+		s.FailingSince = time.Time{}
+	}
 	return s
 }
 
@@ -401,7 +516,7 @@ func (j *Journal) run(ctx context.Context) {
 	for w := range j.unacked {
 		left = append(left, w)
 	}
-	j.queue, j.bytes = nil, 0
+	j.queue, j.bytes, j.stats.Ended = nil, 0, j.cfg.Now()
 	clear(j.unacked)
 	j.changedLocked()
 	j.mu.Unlock()
@@ -422,7 +537,7 @@ func (j *Journal) write(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l := &loop{Journal: j, w: w, answers: make(chan answer), flying: map[uint64]*flight{}, trim: 1, gone: 1}
+	l := &loop{Journal: j, w: w, answers: make(chan answer), flying: map[uint64]*flight{}, larges: map[uint64][]uint64{}, trim: 1, gone: 1, told: 1}
 	defer l.land()
 	return l.run(ctx)
 }
@@ -461,17 +576,20 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
 	for tries := 0; ; {
-		epoch, tails, err := j.join(ctx, former)
+		epoch, tails, ended, err := j.tryJoin(ctx, former)
 		switch {
 		case err == nil:
 			j.mu.Lock()
 			j.tails, j.stats.Epoch, j.failing = tails, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
+			if j.cfg.Began != nil {
+				j.cfg.Began(epoch, ended)
+			}
 			return fleetlog.NewWriter(j.cfg.Life, epoch), nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case errors.Is(err, format.ErrNewer):
+		case final(err):
 			return nil, err
 		}
 		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
@@ -497,12 +615,17 @@ func (j *Journal) givesUp(tries *int) bool {
 // errJoined: another process has joined since the map was read.
 var errJoined = errors.New("another process has joined the fleet log meanwhile")
 
-// join tries once what begin does. What another try has changed is found again.
-func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, err error) {
+// final reports whether an error of the store does not pass by trying again.
+func final(err error) bool {
+	return errors.Is(err, format.ErrNewer) || errors.Is(err, store.ErrNoConditionalWrites)
+}
+
+// tryJoin tries once what begin does. What another try has changed is found again.
+func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, ended []Ended, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
 	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
-		return 0, nil, err
+		return 0, nil, nil, err
 	}
 	m := look.Map()
 	sealed := map[uint64]uint64{}
@@ -516,11 +639,13 @@ func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover
 			former[live.Epoch] = t
 		}
 		if err := j.takeOver(ctx, t); err != nil {
-			return 0, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			return 0, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 		}
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
+		ended = append(ended, Ended{live.Epoch, live.Node})
 	}
+	failpoint.Hit("fleetlog.map.before")
 	_, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
 		if fleetlog.EpochOf(m, j.cfg.Life) == 0 {
 			if err := fleetlog.Join(m, j.cfg.Life, j.cfg.Node); err != nil {
@@ -544,7 +669,8 @@ func (j *Journal) join(ctx context.Context, former map[uint64]*fleetlog.Takeover
 		}
 		return nil
 	}))
-	return epoch, tails, err
+	failpoint.Hit("fleetlog.map.after")
+	return epoch, tails, ended, failpoint.Err("fleetlog.map.lost", err)
 }
 
 // errLooked ends a Change that only reads the map.
@@ -570,7 +696,9 @@ func (j *Journal) takeOver(ctx context.Context, t *fleetlog.Takeover) error {
 			}
 			continue
 		}
+		failpoint.Hit("fleetlog.seal.before")
 		outcome, err := j.req.create(ctx, asks[0])
+		failpoint.Hit("fleetlog.seal.after")
 		t.Answered(outcome)
 		if err != nil {
 			return err

@@ -94,6 +94,14 @@ func (b *bucket) Create(ctx context.Context, name string, data []byte) error {
 	})
 }
 
+func (b *bucket) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	data, err := io.ReadAll(store.Exactly(r, size))
+	if err != nil {
+		return err
+	}
+	return b.Create(ctx, name, data)
+}
+
 func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (rc io.ReadCloser, err error) {
 	err = b.do(ctx, false, func() error {
 		b.mu.Lock()
@@ -176,7 +184,7 @@ func file(tenant string, txid uint64, size int) format.File {
 func read(t *testing.T, b *bucket) map[string][]uint64 {
 	t.Helper()
 	quiet := &bucket{objects: b.objects, rand: b.rand}
-	r := requests{quiet}
+	r := requests{store: quiet}
 	look := fleetlog.NewChange(format.ID{}, 0, nil, func(*format.Map) error { return errLooked })
 	if _, err := r.change(t.Context(), look); !errors.Is(err, errLooked) {
 		t.Fatal(err)
@@ -184,6 +192,7 @@ func read(t *testing.T, b *bucket) map[string][]uint64 {
 	found := map[string][]uint64{}
 	for _, live := range look.Map().Live {
 		tail := fleetlog.NewTail(live.Epoch)
+		tail.History = true
 		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
 			if err := r.read(t.Context(), tail, asks); err != nil {
 				t.Fatal(err)
@@ -292,6 +301,41 @@ func TestTheFilesOfATenantAreDurableInTheirOrder(t *testing.T) {
 			if len(txids) != 20 || !slices.IsSorted(txids) {
 				t.Errorf("%s: the log has %v", tenant, txids)
 			}
+		}
+	})
+}
+
+// TestASealInThePlaceOfATrimmedObjectEndsNothing: it was under way for so long that the
+// object was trimmed and deleted meanwhile, after a reader had listed it.
+func TestASealInThePlaceOfATrimmedObjectEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		put := func(seq, trim uint64, files ...format.File) {
+			data, err := (&format.Log{Author: format.ID{1}, Epoch: 1, Seq: seq, Packed: trim, Trim: trim}).Encode(files)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.objects[format.ObjectName(1, seq)] = data
+		}
+		put(1, 1, file("a", 1, 1000))
+		put(2, 1, file("a", 2, 1000))
+		tail, r := fleetlog.NewTail(1), requests{store: b}
+		if err := r.read(t.Context(), tail, tail.Asks()); err != nil { // the listing
+			t.Fatal(err)
+		}
+		put(3, 2, file("a", 3, 1000))
+		seal, err := (&format.Seal{Author: format.ID{2}, Epoch: 1, Seq: 1, Trim: 1, Next: 2, Who: "late"}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.objects[format.ObjectName(1, 1)] = seal
+		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
+			if err := r.read(t.Context(), tail, asks); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tail.Begin() != 2 || tail.End() != 4 || tail.Seal() != nil {
+			t.Errorf("the log has the objects from %d to before %d, and %v", tail.Begin(), tail.End(), tail.Seal())
 		}
 	})
 }

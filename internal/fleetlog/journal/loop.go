@@ -6,8 +6,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
 
@@ -16,13 +18,15 @@ type loop struct {
 	*Journal
 	w       *fleetlog.Writer
 	answers chan answer
-	flying  map[uint64]*flight // by number
-	last    time.Time          // when the last object was begun
-	acked   []time.Time        // of the objects from trim on
-	trim    uint64             // below which objects are old enough to go
-	gone    uint64             // below which they were deleted, or are being deleted
-	tries   int                // that failed while the Journal was closing
-	wg      sync.WaitGroup     // the requests under way
+	flying  map[uint64]*flight  // by number
+	last    time.Time           // when the last object was begun
+	acked   []time.Time         // of the objects from trim on
+	larges  map[uint64][]uint64 // the numbers of the large files that an object names
+	trim    uint64              // below which objects are old enough to go
+	told    uint64              // the packed that the last object has
+	gone    uint64              // below which they were deleted, or are being deleted
+	tries   int                 // that failed while the Journal was closing
+	wg      sync.WaitGroup      // the requests under way
 	cancel  context.CancelFunc
 }
 
@@ -68,7 +72,9 @@ func (l *loop) run(ctx context.Context) error {
 		timer.Reset(wait)
 		select {
 		case a := <-l.answers:
-			l.answered(ctx, a)
+			if err := l.answered(ctx, a); err != nil {
+				return err
+			}
 			if err := l.acknowledge(ctx); err != nil {
 				return err
 			} else if a.err == nil {
@@ -93,14 +99,21 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 	for {
 		now := l.cfg.Now()
 		l.mu.Lock()
-		empty, hurry, closing := len(l.queue) == 0, l.hurry, l.closing
+		empty, hurry, closing, packed := len(l.queue) == 0, l.hurry, l.closing, l.packed
 		l.mu.Unlock()
 		if empty {
-			return idle, closing && l.w.Idle()
+			if !closing || !l.w.Idle() {
+				return idle, false
+			} else if packed <= l.told {
+				return 0, true
+			}
+			// The next process need not read again what is in the prefixes.
+			l.put(ctx, now)
+			return idle, false
 		}
 		every := l.cfg.Interval
 		if hurry {
-			every = l.cfg.Soon
+			every = min(every, l.cfg.Soon)
 		}
 		since := now.Sub(l.last)
 		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
@@ -148,6 +161,7 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 		l.acked, l.trim = l.acked[1:], l.trim+1
 	}
 	l.w.Unpacked(packed, l.trim)
+	l.told = max(l.told, packed)
 	began, err := l.w.Put(now.UnixMilli(), files, nil)
 	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
 		l.settle(f.writes, nil, err)
@@ -169,7 +183,12 @@ func (l *loop) ask(ctx context.Context, f *flight, pause time.Duration) {
 		a := answer{f: f, op: ask.Op}
 		if a.err = l.pause(ctx, pause); a.err == nil {
 			if ask.Op == fleetlog.Create {
+				failpoint.Hit("fleetlog.put.before")
 				a.outcome, a.err = l.req.create(ctx, ask)
+				failpoint.Hit("fleetlog.put.after")
+				if a.err = failpoint.Err("fleetlog.put.lost", a.err); a.err != nil {
+					a.outcome = fleetlog.Unknown
+				}
 			} else {
 				a.entry, a.err = l.req.entry(ctx, epoch, seq, 0)
 			}
@@ -178,8 +197,11 @@ func (l *loop) ask(ctx context.Context, f *flight, pause time.Duration) {
 	})
 }
 
-// answered takes an answer to its flight, and asks on.
-func (l *loop) answered(ctx context.Context, a answer) {
+// answered takes an answer to its flight, and asks on. An error ends the log.
+func (l *loop) answered(ctx context.Context, a answer) error {
+	if errors.Is(a.err, store.ErrNoConditionalWrites) {
+		return a.err
+	}
 	var pause time.Duration
 	switch {
 	case a.op == fleetlog.Create:
@@ -199,6 +221,7 @@ func (l *loop) answered(ctx context.Context, a answer) {
 		l.mu.Unlock()
 	}
 	l.ask(ctx, a.f, pause)
+	return nil
 }
 
 // acknowledge answers for the objects that are durable by now.
@@ -207,11 +230,14 @@ func (l *loop) acknowledge(ctx context.Context) error {
 		f := l.flying[log.Seq]
 		delete(l.flying, log.Seq)
 		l.mu.Lock()
-		l.stats.Acked = log.Seq
+		l.stats.Acked, l.stats.Waiting = log.Seq, l.cfg.Now()
 		l.stats.Objects++
 		l.stats.Files += int64(len(f.writes))
 		for _, w := range f.writes {
-			l.stats.Bytes += int64(len(w.file.Data))
+			l.stats.Bytes += max(w.file.Size, int64(len(w.file.Data)))
+			if w.file.Large != 0 {
+				l.larges[log.Seq] = append(l.larges[log.Seq], w.file.Large)
+			}
 		}
 		l.keep[log.Seq] = len(f.writes)
 		l.mu.Unlock()
@@ -235,9 +261,16 @@ func (l *loop) delete(ctx context.Context) {
 	var names []string
 	for ; l.gone < to && len(names) < deleted; l.gone++ {
 		names = append(names, format.ObjectName(l.w.Epoch(), l.gone))
+		for _, number := range l.larges[l.gone] {
+			names = append(names, format.LargeName(l.w.Epoch(), number))
+		}
+		delete(l.larges, l.gone)
 	}
 	l.wg.Go(func() {
-		if err := l.req.store.Delete(ctx, names...); err != nil && ctx.Err() == nil {
+		failpoint.Hit("fleetlog.delete.before")
+		err := l.req.store.Delete(ctx, names...)
+		failpoint.Hit("fleetlog.delete.after")
+		if err != nil && ctx.Err() == nil {
 			l.cfg.Logger.Warn("multidb: objects of the fleet log cannot be deleted", "first", names[0], "err", err)
 		}
 	})

@@ -16,7 +16,10 @@ import (
 )
 
 // requests makes the requests that the machines of fleetlog ask for.
-type requests struct{ store store.Objects }
+type requests struct {
+	store  store.Objects
+	prefix string // of what is read, the records of this one alone count; "": all
+}
 
 // create answers an Ask to create. The error says why the outcome is not known.
 func (r requests) create(ctx context.Context, a fleetlog.Ask) (fleetlog.Outcome, error) {
@@ -67,8 +70,8 @@ func (r requests) footer(ctx context.Context, name string, size int64, decode fu
 
 // entry reads what stands under a number of a log; nil: nothing. A size of 0 is looked up.
 func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*format.Entry, error) {
-	name := format.ObjectName(epoch, seq)
-	if size == 0 {
+	name, listed := format.ObjectName(epoch, seq), size != 0
+	if !listed {
 		for o, err := range r.store.List(ctx, name, "") {
 			if err != nil {
 				return nil, err
@@ -86,8 +89,18 @@ func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*fo
 		e, need, err = format.Decode(end, size, epoch, seq)
 		return need, err
 	})
+	if listed && errors.Is(err, untrusted.ErrDamaged) { // a void seal may have taken the place of what was trimmed
+		return r.entry(ctx, epoch, seq, 0)
+	}
 	if !there || err != nil {
 		return nil, err
+	}
+	if r.prefix != "" && e.Log != nil {
+		rec, ok := e.Log.Find(r.prefix)
+		if e.Log.Records = nil; ok { // the others' would take memory
+			rec.Prefix = r.prefix
+			e.Log.Records = []format.Record{rec}
+		}
 	}
 	return &e, nil
 }
@@ -177,17 +190,47 @@ func (r requests) readMap(ctx context.Context, name string) (*format.Map, error)
 	return m, nil
 }
 
+// leftovers are the names of what is left of a finished log, but for its seal, and of large
+// files that came after other logs were finished.
+func (r requests) leftovers(ctx context.Context, m *format.Map, epoch, seal uint64) (names []string, err error) {
+	for o, err := range r.store.List(ctx, format.LogDir(epoch), "") {
+		if err != nil {
+			return nil, err
+		}
+		if of, seq, ok := format.ParseObjectName(o.Name); ok && of == epoch && seq != seal {
+			names = append(names, o.Name)
+		}
+	}
+	for o, err := range r.store.List(ctx, format.LargeDir, "") {
+		if err != nil {
+			return nil, err
+		}
+		if of, _, ok := format.ParseLargeName(o.Name); ok && m.Finished(of) {
+			names = append(names, o.Name)
+		}
+	}
+	return names, nil
+}
+
+// Reading says what Read reads.
+type Reading struct {
+	Prefix string // the records of this one alone; "": all
+	// History is all that is still there, also what the prefixes have.
+	History bool
+}
+
 // Read returns what the logs of a store have that no prefix may have, as it is now: the
 // objects that count, of all live epochs in their order. Whoever reads prefixes too reads
 // them after this (M2). It changes nothing, and may run beside the owners.
-func Read(ctx context.Context, objects store.Objects) (logs []*format.Log, err error) {
-	r := requests{objects}
+func Read(ctx context.Context, objects store.Objects, what Reading) (logs []*format.Log, err error) {
+	r := requests{store: objects, prefix: what.Prefix}
 	look := fleetlog.NewChange(format.ID{}, 0, nil, func(*format.Map) error { return errLooked })
 	if _, err := r.change(ctx, look); !errors.Is(err, errLooked) {
 		return nil, err
 	}
 	for _, live := range look.Map().Live {
 		tail := fleetlog.NewTail(live.Epoch)
+		tail.History = what.History
 		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
 			if err := r.read(ctx, tail, asks); err != nil {
 				return nil, fmt.Errorf("read the log of epoch %d: %w", live.Epoch, err)
@@ -199,7 +242,7 @@ func Read(ctx context.Context, objects store.Objects) (logs []*format.Log, err e
 }
 
 // parallel is how many objects are read at once.
-const parallel = 16
+const parallel = 32
 
 // read makes the requests that a Tail asks for, several at once.
 func (r requests) read(ctx context.Context, t *fleetlog.Tail, asks []fleetlog.Ask) error {

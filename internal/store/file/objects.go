@@ -57,14 +57,20 @@ func (o *Objects) path(name string) string { return filepath.Join(o.dir, filepat
 // error wraps fs.ErrExist another object is there and was left alone; every other one
 // leaves it open whether it was created.
 func (o *Objects) Create(ctx context.Context, name string, data []byte) error {
-	if err := cmp.Or(store.CheckObjectName(name), ctx.Err()); err != nil {
+	return o.CreateFrom(ctx, name, bytes.NewReader(data), int64(len(data)))
+}
+
+// CreateFrom is Create with the next size bytes of r. If r fails or has fewer, no object
+// appears, and the error wraps that of r or io.ErrUnexpectedEOF.
+func (o *Objects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	if err := cmp.Or(store.CheckObjectName(name), store.CheckObjectSize(name, size), ctx.Err()); err != nil {
 		return err
 	}
 	path := o.path(name)
 	_, err := publish(o.root, o.stats, writing{
 		path:       path,
 		createOnly: true,
-		body:       &ctxio.Reader{Ctx: ctx, R: bytes.NewReader(data)},
+		body:       &ctxio.Reader{Ctx: ctx, R: store.Exactly(r, size)},
 	}, func() (*os.File, error) { return o.openTemp(filepath.Dir(path)) })
 	if errors.Is(err, fs.ErrExist) {
 		if info, statErr := os.Lstat(path); statErr == nil && info.IsDir() {

@@ -125,7 +125,7 @@ func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
 		md, err = decode(b)
 	}
 	if err != nil {
-		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file: %w", Name, err)
+		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file, and a fleet log that it may name is left out: %w", Name, err)
 	}
 	return md.Access(), nil
 }

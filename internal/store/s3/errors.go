@@ -15,6 +15,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // Why a request failed. Every error of this package that has one of these
@@ -30,7 +31,7 @@ var (
 	ErrThrottled     = errors.New("throttled")
 	ErrArchived      = errors.New("object is archived")
 
-	ErrNoConditionalWrites = errors.New("store has no conditional writes")
+	ErrNoConditionalWrites = store.ErrNoConditionalWrites
 )
 
 // Error is a failed operation. Its text never holds a secret.

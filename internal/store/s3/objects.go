@@ -45,15 +45,9 @@ func (c *Client) Objects(dir string) (*Objects, error) {
 // ErrNoConditionalWrites, also where Config.AllowUnsafeWrites is set.
 func (o *Objects) Create(ctx context.Context, name string, data []byte) error {
 	key := o.p.key(name)
-	if err := store.CheckObjectName(name); err != nil {
-		return o.invalid("put", key, err)
-	}
 	c := o.p.c
-	if conditional, err := c.conditional(ctx, o.p); err != nil {
+	if err := o.mayCreate(ctx, name); err != nil {
 		return err
-	} else if !conditional {
-		return &Error{Op: "put", Key: key, Kind: ErrNoConditionalWrites,
-			Msg: c.known.Load().reason + ": nothing would keep two owners of a fleet log apart, whatever AllowUnsafeWrites says. Use a store that honors it"}
 	}
 	a, err := c.api(ctx)
 	if err != nil {
@@ -72,6 +66,44 @@ func (o *Objects) Create(ctx context.Context, name string, data []byte) error {
 		return nil
 	}
 	return o.settle(ctx, key, call, err, data)
+}
+
+// mayCreate refuses a wrong name, and a store that does not refuse a second create.
+func (o *Objects) mayCreate(ctx context.Context, name string) error {
+	c, key := o.p.c, o.p.key(name)
+	if err := store.CheckObjectName(name); err != nil {
+		return o.invalid("put", key, err)
+	}
+	if conditional, err := c.conditional(ctx, o.p); err != nil {
+		return err
+	} else if !conditional {
+		return &Error{Op: "put", Key: key, Kind: ErrNoConditionalWrites,
+			Msg: c.known.Load().reason + ": nothing would keep two owners of a fleet log apart, whatever AllowUnsafeWrites says. Use a store that honors it"}
+	}
+	return nil
+}
+
+// CreateFrom is Create with the next size bytes of r, of which it keeps at most a part in
+// memory. Up to 64 MiB of a seekable r, and up to Config.PartSize of any other, are one
+// PUT. More is sent in parts, as WriteLTXFile does it: where a store ignores the condition
+// when they are completed, what counts is that nothing was there just before. If r fails
+// or has fewer bytes, no object appears.
+func (o *Objects) CreateFrom(ctx context.Context, name string, r io.Reader, size int64) error {
+	if err := store.CheckObjectSize(name, size); err != nil {
+		return o.invalid("put", o.p.key(name), err)
+	}
+	if err := o.mayCreate(ctx, name); err != nil {
+		return err
+	}
+	u := &upload{c: o.p.c, key: o.p.key(name), conditional: true, plain: true}
+	if body, left, ok, err := sized(r); err != nil {
+		return u.failed(fmt.Errorf("seek in source: %w", err))
+	} else if ok && left >= size {
+		r = io.NewSectionReader(body, 0, size)
+	} else {
+		r = store.Exactly(r, size)
+	}
+	return u.run(ctx, r)
 }
 
 // settle decides what a failed PUT means; see Create.

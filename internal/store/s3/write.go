@@ -43,6 +43,7 @@ type upload struct {
 	c           *Client
 	key         string
 	conditional bool // the store honors If-None-Match; else look before the write
+	plain       bool // no LTX file, and without the time of one
 
 	size      int64
 	createdAt time.Time // of the LTX header
@@ -99,6 +100,9 @@ func sized(r io.Reader) (_ *io.SectionReader, size int64, ok bool, err error) {
 // readHeader takes the time from the LTX header, as litestream does, so that a
 // restore to a point in time is exact whenever the file was uploaded.
 func (u *upload) readHeader(r io.Reader) error {
+	if u.plain {
+		return nil
+	}
 	hdr, _, err := ltx.PeekHeader(r)
 	if err != nil {
 		return u.failed(fmt.Errorf("read LTX header: %w", err))
@@ -114,6 +118,9 @@ func (u *upload) failed(err error) error {
 
 func (u *upload) input() *s3.PutObjectInput {
 	in := u.c.putInput(u.key)
+	if u.plain {
+		return in
+	}
 	in.Metadata = map[string]string{metadataTimestamp: u.createdAt.Format(time.RFC3339Nano)}
 	return in
 }

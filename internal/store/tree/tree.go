@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
@@ -169,16 +171,61 @@ func (w *walk) do(ctx context.Context, t task) {
 	case t.depth == len(w.Segments):
 		w.candidate(ctx, t.dir)
 	default:
-		for name, err := range w.Names(ctx, t.dir) {
-			if err != nil {
-				w.tell(ctx, Prefix{}, fmt.Errorf("list the databases of the replica: %w", err))
-				return
-			}
-			if sub, ok := strings.CutSuffix(name, "/"); ok && w.Segments[t.depth].Matches(sub) {
+		var parts logParts
+		next := func(sub string) {
+			if w.Segments[t.depth].Matches(sub) {
 				w.push(task{dir: joinDir(t.dir, sub), depth: t.depth + 1})
 			}
 		}
+		for name, err := range w.Names(ctx, t.dir) {
+			if err != nil {
+				w.tell(ctx, Prefix{}, fmt.Errorf("list the databases of the replica: %w", err))
+				break
+			}
+			if sub, ok := strings.CutSuffix(name, "/"); ok && !parts.hold(sub) {
+				next(sub)
+			}
+		}
+		for _, sub := range w.tenantsOf(ctx, t.dir, parts) {
+			next(sub)
+		}
 	}
+}
+
+// logParts are the directories of one directory that are those of a fleet log, if it is
+// one. They are not tenants then, and may have a million objects.
+type logParts struct {
+	logs, others []string
+	maps         bool
+}
+
+// hold reports whether a directory may be one of a fleet log, and keeps its name.
+func (p *logParts) hold(sub string) bool {
+	_, _, log := format.ParseObjectName(sub + format.ObjectName(1, 1)[len(format.LogDir(1))-1:])
+	switch {
+	case log:
+		p.logs = append(p.logs, sub)
+	case sub+"/" == format.MapDir, sub+"/" == format.LargeDir:
+		p.others = append(p.others, sub)
+		p.maps = p.maps || sub+"/" == format.MapDir
+	default:
+		return false
+	}
+	return true
+}
+
+// tenantsOf are the directories that were held although dir is no fleet log: that is known
+// by its maps, which no prefix of a tenant has.
+func (w *walk) tenantsOf(ctx context.Context, dir string, p logParts) []string {
+	if p.maps && len(p.logs) > 0 {
+		for name, err := range w.Names(ctx, joinDir(dir, strings.TrimSuffix(format.MapDir, "/"))) {
+			if _, ok := format.ParseMapName(format.MapDir + name); err == nil && ok {
+				return nil
+			}
+			break
+		}
+	}
+	return slices.Concat(p.logs, p.others)
 }
 
 // candidate is a directory where the template puts a database.
@@ -210,11 +257,15 @@ func (w *walk) free(ctx context.Context, dir string) {
 	} else if is, err = w.hasFiles(ctx, dir, names); err != nil || is {
 		w.tell(ctx, Prefix{Dir: dir, Err: err}, nil)
 	}
+	var parts logParts
 	for name := range names {
 		sub, ok := strings.CutSuffix(name, "/")
-		if !ok || is && (sub == w.Levels || w.Levels == "" && w.isLevel(sub)) {
+		if !ok || is && (sub == w.Levels || w.Levels == "" && w.isLevel(sub)) || parts.hold(sub) {
 			continue
 		}
+		w.push(task{dir: joinDir(dir, sub), free: true})
+	}
+	for _, sub := range w.tenantsOf(ctx, dir, parts) {
 		w.push(task{dir: joinDir(dir, sub), free: true})
 	}
 }

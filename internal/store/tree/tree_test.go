@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -61,6 +62,44 @@ func of(segments []tree.Segment, levels string, files []string, bad map[string]e
 }
 
 const ltxFile = "0000000000000001-0000000000000001.ltx"
+
+func TestAFleetLogIsNotWalkedThroughAndATenantOfItsNamesIs(t *testing.T) {
+	const epoch = "0000000000000001"
+	log := []string{"fleet/map/" + epoch, "fleet/large/" + epoch + "/" + epoch, "fleet/" + epoch + "/" + epoch, "fleet/x/metadata.json"}
+	tenants := []string{"p/map/metadata.json", "p/large/metadata.json", "p/" + epoch + "/metadata.json", "q/map/metadata.json"}
+	for name, segments := range map[string][]tree.Segment{"two segments": {{Matches: anyName}, {Matches: anyName}}, "any depth": {{Path: true}}} {
+		of := of(segments, "", slices.Concat(log, tenants), nil)
+		names, metadata := of.Names, of.Metadata
+		var mu sync.Mutex
+		var asked []string
+		of.Names = func(ctx context.Context, dir string) iter.Seq2[string, error] {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, dir)
+			return names(ctx, dir)
+		}
+		of.Metadata = func(ctx context.Context, dir string) ([]byte, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = append(asked, dir)
+			return metadata(ctx, dir)
+		}
+		var got []string
+		for found, err := range of.Walk(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, found.Dir)
+		}
+		slices.Sort(got)
+		if want := []string{"fleet/x", "p/" + epoch, "p/large", "p/map", "q/map"}; !slices.Equal(got, want) {
+			t.Errorf("%s: found %q, want %q", name, got, want)
+		}
+		if slices.Contains(asked, "fleet/"+epoch) || slices.Contains(asked, "fleet/large") {
+			t.Errorf("%s: the log was looked through: %q", name, asked)
+		}
+	}
+}
 
 func TestTheWalkFindsPrefixesByMetadataOrByLTXFiles(t *testing.T) {
 	bucket := []string{"a/x/metadata.json", "a/y/0000/" + ltxFile, "a/z/readme", "a/.w/generations/1/file", "b/x/metadata.json"}

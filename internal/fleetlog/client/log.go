@@ -1,0 +1,275 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
+)
+
+// Config is what a Log works with.
+type Config struct {
+	Journal *journal.Journal
+	Objects store.Objects // the directory of the fleet log
+	// MaxMemory bounds the bytes of files that are kept in memory although they are durable:
+	// the others are read from their objects when they are unpacked. Default 64 MiB.
+	MaxMemory int64
+	// Large is the size of a file, in bytes, above which it goes beside the log, and is not
+	// held in memory. Default 1 MiB.
+	Large int64
+	// Durable is called when a tenant's transactions up to txid are durable, or, with an
+	// error, when this process will never know them to be. No lock is held. The tenant is
+	// what Client was told.
+	Durable func(tenant string, txid ltx.TXID, err error)
+}
+
+// Log is the tails of all tenants.
+type Log struct {
+	cfg  Config
+	what journal.Reading // of a Log without a Journal
+
+	mu        sync.Mutex
+	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
+	waiting   map[*tailFile][]chan error
+	durable   []*tailFile         // those with their data, the oldest first; some are unpacked
+	memory    int64               // bytes of their data
+	pending   map[object]int      // files that are durable and in a tail, by the object that has their records
+	tailBytes int64               // of all tails
+	ahead     map[aheadKey][]byte // of a Log that only reads: files that were read before they were opened
+	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
+	unpacks   int64
+	ready     bool  // what the logs have is known
+	err       error // this process will never know what is not durable to be
+}
+
+// tailFile is a level 0 file that is not in its prefix.
+type tailFile struct {
+	min, max ltx.TXID
+	created  time.Time
+	size     int64
+	data     []byte // nil: it is to be read from the object
+	large    uint64 // the number of the large file that it is, or 0
+	object   string // that has it
+	offset   int64  // in it
+	crc      uint32
+	place    object // that has its record, of a durable one
+	durable  bool
+}
+
+// object is one of a log.
+type object struct{ epoch, seq uint64 }
+
+func (f *tailFile) info() *ltx.FileInfo {
+	return &ltx.FileInfo{MinTXID: f.min, MaxTXID: f.max, Size: f.size, CreatedAt: f.created}
+}
+
+// New returns a Log without tails.
+func New(cfg Config) *Log {
+	if cfg.MaxMemory == 0 {
+		cfg.MaxMemory = 64 << 20
+	}
+	if cfg.Large == 0 {
+		cfg.Large = 1 << 20
+	}
+	return &Log{
+		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey][]byte{},
+	}
+}
+
+// Read returns a Log that only reads: what the logs of a store have, as they are now, that
+// no prefix may have.
+func Read(ctx context.Context, objects store.Objects) (*Log, error) {
+	return read(ctx, objects, journal.Reading{})
+}
+
+// ReadTenant returns a Log that only reads, and knows one prefix alone. With history it has
+// all that the logs still have of it, also what the prefix has, for a restore to a
+// transaction or time. It needs memory for that tenant only.
+func ReadTenant(ctx context.Context, objects store.Objects, prefix string, history bool) (*Log, error) {
+	return read(ctx, objects, journal.Reading{Prefix: prefix, History: history})
+}
+
+func read(ctx context.Context, objects store.Objects, what journal.Reading) (*Log, error) {
+	l := New(Config{Objects: objects})
+	l.what = what
+	return l, l.begin(ctx)
+}
+
+// begin makes known what the logs have that were taken over, some of which may be in the
+// prefixes by now. Nothing may be read or written of a tenant before. A Log that only reads
+// reads all logs, again after it was outdated.
+func (l *Log) begin(ctx context.Context) error {
+	l.mu.Lock()
+	ready, lost := l.ready, l.err
+	l.mu.Unlock()
+	if lost != nil || ready {
+		return lost
+	}
+	var logs []*format.Log
+	var err error
+	if l.cfg.Journal == nil {
+		logs, err = journal.Read(ctx, l.cfg.Objects, l.what)
+	} else {
+		logs, err = l.cfg.Journal.Join(ctx)
+	}
+	if err != nil {
+		return fenced(err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.ready {
+		l.loadLocked(logs)
+	}
+	return nil
+}
+
+// outdated makes a Log that only reads read the logs again: an object is gone.
+func (l *Log) outdated() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cfg.Journal == nil && l.ready {
+		l.ready = false
+		l.tails, l.pending, l.tailBytes = map[string][]*tailFile{}, map[object]int{}, 0
+		clear(l.ahead)
+	}
+}
+
+// fenced says of an error that another process has taken over that it fences the database.
+func fenced(err error) error {
+	if errors.Is(err, fleetlog.ErrFenced) {
+		return fmt.Errorf("%w: %w", ship.ErrFenced, err)
+	}
+	return err
+}
+
+// loadLocked makes known what logs have.
+func (l *Log) loadLocked(logs []*format.Log) {
+	l.ready = true
+	for _, log := range logs {
+		for _, r := range log.Records {
+			f := &tailFile{
+				min: ltx.TXID(r.Min), max: ltx.TXID(r.Max), created: time.UnixMilli(r.Time).UTC(), size: r.Size, large: r.Large,
+				object: format.ObjectName(log.Epoch, log.Seq), offset: r.Offset, crc: r.CRC,
+				place: object{log.Epoch, log.Seq}, durable: true,
+			}
+			if r.Large != 0 {
+				f.object, f.offset = format.LargeName(log.Epoch, r.Large), 0
+			}
+			l.addLocked(r.Prefix, f)
+		}
+	}
+	for _, tail := range l.tails {
+		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
+	}
+}
+
+// FinishFormer finishes the logs that were taken over and of which no tail has a file any
+// more.
+func (l *Log) FinishFormer(ctx context.Context) error {
+	if l.cfg.Journal == nil {
+		return nil
+	}
+	l.mu.Lock()
+	ready := l.ready
+	l.mu.Unlock()
+	if !ready {
+		return nil // what they have is not known
+	}
+	var errs []error
+	for _, epoch := range l.cfg.Journal.Former() {
+		if !l.holds(epoch) {
+			errs = append(errs, l.cfg.Journal.Finish(ctx, epoch))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// holds reports whether a tail has a file of an epoch.
+func (l *Log) holds(epoch uint64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for o := range l.pending {
+		if o.epoch == epoch {
+			return true
+		}
+	}
+	return false
+}
+
+// settled notes what became of a file.
+func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
+	err = fenced(err)
+	l.mu.Lock()
+	if err != nil && l.err == nil {
+		l.err = err
+	}
+	if f.durable = err == nil; f.durable {
+		f.place = object{at.Epoch, at.Seq}
+		l.pending[f.place]++
+		if f.large == 0 {
+			f.object, f.offset, f.crc = format.ObjectName(at.Epoch, at.Seq), at.Offset, format.Checksum(f.data)
+			l.durable, l.memory = append(l.durable, f), l.memory+f.size
+			l.shrinkLocked()
+		}
+	}
+	waiting := l.waiting[f]
+	delete(l.waiting, f)
+	l.mu.Unlock()
+	for _, done := range waiting {
+		done <- err
+	}
+	l.cfg.Durable(tenant, f.max, err)
+}
+
+// shrinkLocked keeps the memory within its bound.
+func (l *Log) shrinkLocked() {
+	n := 0
+	for n < len(l.durable) && (l.memory > l.cfg.MaxMemory || l.durable[n].data == nil) {
+		l.forgetLocked(l.durable[n])
+		n++
+	}
+	l.durable = l.durable[n:]
+}
+
+// forgetLocked drops the data of a durable file of this process.
+func (l *Log) forgetLocked(f *tailFile) {
+	if f.data != nil && f.durable {
+		f.data, l.memory = nil, l.memory-f.size
+	}
+}
+
+// drop forgets a file that the log has not taken.
+func (l *Log) drop(prefix string, f *tailFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removeLocked(prefix, func(g *tailFile) bool { return g == f })
+}
+
+// tail is a copy of a tenant's tail.
+func (l *Log) tail(prefix string) (tail []*tailFile) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range l.tails[prefix] {
+		c := *f
+		tail = append(tail, &c)
+	}
+	return tail
+}
+
+// Client returns the client of a prefix: inner, with the log in front of it. Durable gets
+// tenant.
+func (l *Log) Client(tenant, prefix string, inner litestream.ReplicaClient) *Client {
+	return &Client{ReplicaClient: inner, log: l, tenant: tenant, prefix: prefix}
+}

@@ -1,0 +1,270 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/ltxfile"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/untrusted"
+	"github.com/superfly/ltx"
+)
+
+// pieceBytes bounds what is merged into one file, and with it the memory.
+const pieceBytes = 8 << 20
+
+// Unpack writes what is durable of a tenant's tail to its prefix, and forgets it. It merges files into one of
+// level 0 as far as memory and the page size allow; a large file stays as it is. What it
+// returns are the files of level 0 that the prefix has of the tail, also at an error. Only
+// what is durable is unpacked (F5): else a process that is fenced meanwhile would write
+// another history.
+//
+// Others may do the same at the same time, as the command does, or who was fenced and does
+// not know it yet: it is the same history. Whoever writes to the prefix without the log
+// takes the name of the transaction behind its end, which the first file that this process
+// writes takes too: so one of the two is refused, and the error wraps ship.ErrFenced.
+func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (infos []*ltx.FileInfo, err error) {
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
+	tail := l.tail(prefix)
+	if n := slices.IndexFunc(tail, func(f *tailFile) bool { return !f.durable }); n >= 0 {
+		tail = tail[:n]
+	}
+	if len(tail) == 0 {
+		return nil, nil
+	}
+	for i, f := range tail {
+		if i > 0 && f.min != tail[i-1].max+1 {
+			return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
+		}
+	}
+	last := tail[len(tail)-1].max
+	l.mu.Lock()
+	known := l.known[prefix]
+	delete(l.known, prefix) // until it is known again
+	l.mu.Unlock()
+	ours := known != 0 && known == tail[0].min-1
+	var end end
+	if !ours {
+		if end, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+			return nil, err
+		}
+		infos = end.found
+		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end.txid })
+	}
+	wrote := len(tail) > 0
+	for alone := !ours; len(tail) > 0; alone = end.alone {
+		info, n, err := l.writePiece(ctx, inner, tail, alone)
+		if err != nil {
+			return infos, err
+		}
+		infos, tail = append(infos, info), tail[n:]
+	}
+	failpoint.Hit("fleetlog.unpack.after")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.removeLocked(prefix, func(f *tailFile) bool {
+		if f.max > last { // it came meanwhile
+			return false
+		}
+		if l.cfg.Journal != nil {
+			l.cfg.Journal.Unpacked(f.place.epoch, f.place.seq)
+		}
+		return true
+	})
+	l.known[prefix] = last
+	if wrote {
+		l.unpacks++
+	}
+	return infos, nil
+}
+
+// end is where a prefix ends, as far as it has what a tail has.
+type end struct {
+	txid  ltx.TXID
+	found []*ltx.FileInfo // files of level 0 of the tail
+	// alone: files overlap, so each of the tail is written by itself. A compaction begins
+	// at the first file that begins behind the last that was compacted, which may be any.
+	alone bool
+}
+
+// endOf looks for what a prefix has of a tail: another life may have unpacked some of it, or
+// another process may. A file of level 0 counts if it ends where one of the tail ends, and
+// has its writer and time; any other is another history.
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (e end, err error) {
+	files, err := store.Files(ctx, inner, false)
+	if err != nil {
+		return e, err
+	}
+	var compacted ltx.TXID
+	for _, f := range files {
+		if f.Level > 0 && f.Level < litestream.SnapshotLevel {
+			compacted = max(compacted, f.MaxTXID)
+		}
+	}
+	ends := map[ltx.TXID]*tailFile{}
+	for _, f := range l.tail(prefix) { // as it is after the listing, which is not older
+		ends[f.max] = f
+	}
+	files = slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
+	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
+		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
+	})
+	e.txid = max(tail[0].min-1, compacted)
+	taken := compacted
+	for _, f := range files {
+		ours := ends[f.MaxTXID]
+		switch {
+		case f.MaxTXID <= compacted:
+		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
+		case ours == nil:
+			return e, l.foreign(f, nil)
+		default:
+			if err := l.same(ctx, inner, f, ours); err != nil {
+				return e, err
+			}
+		}
+		e.found = append(e.found, f)
+		switch {
+		case f.MaxTXID <= e.txid:
+		case f.MinTXID <= taken, f.MinTXID > e.txid+1:
+			e.alone = true
+		default:
+			e.txid, taken = f.MaxTXID, f.MaxTXID
+		}
+	}
+	return e, nil
+}
+
+// foreign is the error of a file in the prefix that is not of the log's history.
+func (l *Log) foreign(f *ltx.FileInfo, hdr *ltx.Header) error {
+	who := "ends where none of the fleet log does"
+	if hdr != nil {
+		who = fmt.Sprintf("was written by node %016x, not through the fleet log", hdr.NodeID)
+	}
+	return fmt.Errorf("%w: the prefix has another history than the fleet log: %s %s. Nothing was unpacked",
+		ship.ErrFenced, ltx.FormatFilename(f.MinTXID, f.MaxTXID), who)
+}
+
+// same returns an error unless a file of the prefix ends with what a file of the tail is.
+func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile) error {
+	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, ltx.HeaderSize)
+	if err != nil {
+		return err
+	}
+	theirs, err := header(rc)
+	if err != nil {
+		return err
+	}
+	if rc, err = l.open(ctx, ours, 0, ltx.HeaderSize); err != nil {
+		return err
+	}
+	hdr, err := header(rc)
+	if err != nil {
+		return err
+	}
+	if theirs.NodeID != hdr.NodeID || theirs.Timestamp != hdr.Timestamp || theirs.MaxTXID != hdr.MaxTXID ||
+		theirs.Commit != hdr.Commit || theirs.PageSize != hdr.PageSize {
+		return l.foreign(f, &theirs)
+	}
+	return nil
+}
+
+// header reads the header of an LTX file, and closes it.
+func header(rc io.ReadCloser) (hdr ltx.Header, err error) {
+	defer func() { _ = rc.Close() }() // only read from
+	hdr, _, err = ltx.PeekHeader(io.LimitReader(rc, ltx.HeaderSize))
+	return hdr, err
+}
+
+// writePiece writes the first files of a tail to the prefix, n of them, as one.
+func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
+	r, n, err := l.piece(ctx, tail, alone)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = r.Close() }()
+	minTXID, last := tail[0].min, tail[n-1]
+	failpoint.Hit("fleetlog.unpack.before")
+	var body io.Reader = r
+	if b, ok := r.(buffer); ok {
+		body = b.Reader // which a store may read twice
+	}
+	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
+	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
+		return info, n, err
+	}
+	// By another unpacker, or by this one, whose answer was lost, or by another history.
+	itr, err := inner.LTXFiles(ctx, 0, minTXID, false)
+	if err != nil {
+		return nil, 0, err
+	}
+	for itr.Next() {
+		if f := itr.Item(); f.MinTXID == minTXID && f.MaxTXID == last.max {
+			info = f
+		}
+	}
+	if err := errors.Join(itr.Err(), itr.Close()); err != nil {
+		return nil, 0, err
+	}
+	if info == nil {
+		return nil, 0, fmt.Errorf("%s was there, and is gone: %w", ltx.FormatFilename(minTXID, last.max), fs.ErrNotExist)
+	}
+	return info, n, l.same(ctx, inner, info, last)
+}
+
+// buffer is a piece in memory.
+type buffer struct{ *bytes.Reader }
+
+func (buffer) Close() error { return nil }
+
+// piece returns the first files of a tail as one: a large one as a stream, of others as many
+// as memory and the page size allow.
+func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.ReadCloser, n int, err error) {
+	if tail[0].large != 0 {
+		r, err := l.open(ctx, tail[0], 0, 0)
+		return r, 1, err
+	}
+	var files []io.Reader
+	var first []byte
+	var pageSize uint32
+	var sum int64
+	for _, f := range tail {
+		if f.large != 0 || n > 0 && (alone || sum+f.size > pieceBytes) {
+			break
+		}
+		data, err := l.fetch(ctx, f)
+		if err != nil {
+			return nil, 0, err
+		}
+		hdr, _, err := ltx.PeekHeader(bytes.NewReader(data))
+		if err != nil {
+			return nil, 0, err
+		}
+		if n == 0 {
+			first, pageSize = data, hdr.PageSize
+		} else if hdr.PageSize != pageSize {
+			break
+		}
+		files = append(files, untrusted.NewLTX(bytes.NewReader(data)))
+		n, sum = n+1, sum+f.size
+	}
+	if n == 1 {
+		return buffer{bytes.NewReader(first)}, 1, nil
+	}
+	var merged bytes.Buffer
+	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
+		return nil, 0, err
+	}
+	return buffer{bytes.NewReader(merged.Bytes())}, n, nil
+}
