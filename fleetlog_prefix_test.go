@@ -32,10 +32,12 @@ func TestAReplicaThatSaysNoPrefixHasAFleetLogToo(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	insert(t, m, "a")
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if pos, err := m.Sync(ctx, "a"); err != nil || pos.TXID == 0 {
-		t.Errorf("Sync: %+v, %v", pos, err)
+	for _, id := range []multidb.ID{"a", "b", "c"} {
+		insert(t, m, id)
+		if pos, err := m.Sync(ctx, id); err != nil || pos.TXID == 0 {
+			t.Errorf("Sync of %s: %+v, %v", id, pos, err)
+		}
 	}
 }
