@@ -20,7 +20,8 @@ func TestAReplicaThatSaysNoPrefixHasAFleetLogToo(t *testing.T) {
 	root := t.TempDir()
 	rep := multidbtest.NewReplica()
 	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(root, "{{tenant}}.db"))), multidb.WithReplica(bareReplica{rep, rep}),
-		multidb.WithStateDir(t.TempDir()), multidb.WithFleetLog(multidb.FleetLogConfig{Path: "fleet"}))
+		multidb.WithStateDir(t.TempDir()), multidb.WithFleetLog(multidb.FleetLogConfig{Path: "fleet"}),
+		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour)) // so that no later run answers
 	if err != nil {
 		t.Fatal(err)
 	}
