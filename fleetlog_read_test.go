@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/multidbtest"
 	"github.com/superfly/ltx"
@@ -302,5 +305,82 @@ func TestUnpackSaysWhyThePrefixCannotBeWritten(t *testing.T) {
 	replica.ClearFaults()
 	if err := m.Unpack(t.Context(), "a"); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnOwnerGoesOnWhereSomebodyElseHasUnpacked(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			var mu sync.Mutex
+			var troubles []multidb.Event
+			m := owner(t, replica, t.TempDir(), multidb.WithObserver(func(e multidb.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if e.Err != nil && e.Type != multidb.EventEmpty {
+					troubles = append(troubles, e)
+				}
+			}))
+			rows := 0
+			for range 4 {
+				for range 3 {
+					commit(t, m, "a")
+					rows++
+				}
+				if txid, err := multidb.UnpackFrom(t.Context(), readingLog(t, replica, ""), tenantOf("a")); err != nil || txid == 0 {
+					t.Fatalf("unpacked up to %s, %v", txid, err)
+				}
+				commit(t, m, "a")
+				rows++
+				if err := m.Unpack(t.Context(), "a"); err != nil {
+					t.Fatal(err)
+				}
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != rows {
+					t.Errorf("the prefix has %d rows of %d", n, rows)
+				}
+			}
+			st, err := m.Status("a")
+			if err != nil || st.Err != nil {
+				t.Errorf("status %+v, %v", st, err)
+			}
+			files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("a"), false)
+			if last := len(files) - 1; err != nil || files[last].Level == litestream.SnapshotLevel {
+				t.Errorf("a snapshot was made of what is whole: %v, %v", files[last], err)
+			}
+			closed(t, m)
+			if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != rows {
+				t.Errorf("after Close the prefix has %d rows of %d", n, rows)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, e := range troubles {
+				t.Errorf("%v of %s: %v", e.Type, e.ID, e.Err)
+			}
+		})
+	}
+}
+
+func TestASnapshotThatIsDueIsMadeOnceAlsoWithAFleetLog(t *testing.T) {
+	replica := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}"))
+	var ahead atomic.Int64
+	m := owner(t, replica, t.TempDir(), multidb.WithClock(func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }))
+	defer closed(t, m)
+	commit(t, m, "a")
+	if err := m.Unpack(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	ahead.Store(int64(25 * time.Hour)) // more than the snapshot interval
+	for range 5 {
+		commit(t, m, "a")
+		if err := m.Unpack(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files, err := multidb.ReplicaFiles(t.Context(), multidb.IgnoreFleetLog(replica), tenantOf("a"), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshots := slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != litestream.SnapshotLevel })
+	if len(snapshots) != 1 {
+		t.Errorf("%d snapshots in a minute of an interval of a day: %v", len(snapshots), snapshots)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -120,6 +121,27 @@ func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exac
 	}
 	files, err := store.Files(ctx, client, exactTimes)
 	return files, opError("list", db.ID, err)
+}
+
+// UnpackFrom is Manager.Unpack without a Manager: it writes to the prefix of db what the
+// fleet log has of it, and returns the last transaction of that; zero if the prefix lacks
+// nothing. It does so from the replica alone, also beside the Manager that writes the log,
+// and needs the right to write. What that Manager writes later is not unpacked. factory is
+// best one of ReadFleetLog, so that the log is read once for many databases.
+//
+// ctx bounds all of it. The error is an *Error. Safe for concurrent use, with one call at
+// a time for each database.
+func UnpackFrom(ctx context.Context, factory ReplicaFactory, db Database) (TXID, error) {
+	client, err := readingClient(factory, "", db)
+	if err != nil {
+		return 0, opError("unpack", db.ID, err)
+	}
+	c, ok := client.(*reading.Client)
+	if !ok {
+		return 0, nil
+	}
+	txid, err := c.Unpack(ctx)
+	return txid, opError("unpack", db.ID, err)
 }
 
 // IntegrityCheck says how a restored database is checked before it appears under

@@ -153,9 +153,10 @@ func (memReplica) Objects(string) (multidb.ObjectStore, error) {
 	return &memObjects{objects: map[string]memObject{}}, nil
 }
 
-// Dir is the directory of a database, and DatabaseAt the way back.
+// Dir is what a fleet log calls a database.
 func (memReplica) Dir(db multidb.Database) (string, error) { return string(db.ID), nil }
 
+// DatabaseAt is the inverse of Dir, as far as a scenario needs it.
 func (memReplica) DatabaseAt(dir string) (multidb.Database, error) {
 	return multidb.Database{ID: multidb.ID(dir)}, nil
 }

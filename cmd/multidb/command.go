@@ -29,7 +29,7 @@ type action func(ctx context.Context, e *env, args []string) error
 func commands() []*command {
 	return []*command{
 		replicateCommand(), lsCommand(), statusCommand(), snapshotsCommand(),
-		restoreCommand(), restoreAllCommand(), verifyCommand(),
+		restoreCommand(), restoreAllCommand(), verifyCommand(), unpackCommand(),
 		takeoverCommand(), adoptCommand(), handoverCommand(),
 		configCheckCommand(), versionCommand(), completionCommand(),
 	}

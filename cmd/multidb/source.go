@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -26,7 +27,11 @@ type sourceFlags struct {
 
 	dir, path string
 	s3        multidb.S3Config
+	fleetLog  string // "": as the configuration or the replica says
 }
+
+// noFleetLog is the value of -fleet-log that leaves fleet logs out.
+const noFleetLog = "none"
 
 // addConfig adds -config.
 func (s *sourceFlags) addConfig(fs *flag.FlagSet) {
@@ -45,6 +50,8 @@ func (s *sourceFlags) addReplica(fs *flag.FlagSet) {
 	fs.StringVar(&s.s3.Profile, "profile", "", "`PROFILE` of the AWS configuration files; default: $AWS_PROFILE")
 	fs.BoolVar(&s.s3.ForcePathStyle, "path-style", false, "put the bucket into the URL's path")
 	fs.BoolVar(&s.s3.Anonymous, "anonymous", false, "send unsigned requests")
+	fs.StringVar(&s.fleetLog, "fleet-log", "", "`PATH` of the fleet log's directory in the bucket or directory; none: read\n"+
+		"the prefixes alone. Default: the configuration's, else what metadata.json\nnames, and fleet")
 }
 
 // addRunning adds the flags of the commands that ask a running replicate first.
@@ -86,9 +93,30 @@ func (s *sourceFlags) template() string {
 	return strings.Trim(s.path, "/") + "/{{path}}"
 }
 
+// open opens the replica, to be read together with its fleet log.
 func (s *sourceFlags) open(e *env) (*source, error) {
-	if err := s.check(); err != nil {
+	src, log, err := s.openPrefixes(e)
+	if err != nil {
 		return nil, err
+	}
+	if log = cmp.Or(s.fleetLog, log); log == noFleetLog {
+		src.factory = multidb.IgnoreFleetLog(src.factory)
+		src.place += ", without its fleet log"
+		return src, nil
+	}
+	if _, ok := src.factory.(multidb.ReplicaObjects); !ok && log == "" {
+		return src, nil
+	}
+	if src.factory, err = multidb.ReadFleetLog(src.factory, log); err != nil {
+		return nil, usagef("-fleet-log: %v", err)
+	}
+	return src, nil
+}
+
+// openPrefixes opens the replica, and says where the configuration has its fleet log.
+func (s *sourceFlags) openPrefixes(e *env) (src *source, fleetLog string, err error) {
+	if err := s.check(); err != nil {
+		return nil, "", err
 	}
 	switch {
 	case s.s3.Bucket != "":
@@ -96,25 +124,25 @@ func (s *sourceFlags) open(e *env) (*source, error) {
 		cfg.Path = s.template()
 		f, err := multidb.NewS3Replica(cfg)
 		if err != nil {
-			return nil, usagef("%v", err)
+			return nil, "", usagef("%v", err)
 		}
-		return &source{factory: f, place: "s3://" + path.Join(cfg.Bucket, s.path)}, nil
+		return &source{factory: f, place: "s3://" + path.Join(cfg.Bucket, s.path)}, "", nil
 	case s.dir != "":
 		f, err := multidb.NewFileReplica(s.dir, s.template())
 		if err != nil {
-			return nil, usagef("%v", err)
+			return nil, "", usagef("%v", err)
 		}
-		return &source{factory: f, place: filepath.Join(s.dir, s.path)}, nil
+		return &source{factory: f, place: filepath.Join(s.dir, s.path)}, "", nil
 	}
 	c, err := s.read(e)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	f, err := c.Replica()
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return &source{factory: f, discoverer: c.Discoverer(), place: "the replica of " + s.config}, nil
+	return &source{factory: f, discoverer: c.Discoverer(), place: "the replica of " + s.config}, c.FleetLog(), nil
 }
 
 // read reads the configuration, and keeps the name of the file that it read.

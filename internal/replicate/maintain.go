@@ -11,6 +11,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
 )
 
 // MaintenanceError is a failure of maintenance: everything that was committed is at the
@@ -123,6 +124,11 @@ func (x *run) activate(ctx context.Context) error {
 		db.OnWrite = a.inv.Wrote
 	} else {
 		db.Fenced = true
+		db.OnWrite = func(info *ltx.FileInfo, data []byte) {
+			if info.Level != 0 { // level 0 is in the log, until it is unpacked
+				a.inv.Wrote(info, data)
+			}
+		}
 	}
 	if db.State.Commit > fewPages {
 		db.Pages = x.loadPages(x.in.ID)

@@ -144,6 +144,24 @@ func (c *Client) named(ctx context.Context) string {
 	return md.FleetLog
 }
 
+// Unpack writes what the log has to the prefix, and returns the last transaction of it;
+// zero: the prefix lacks nothing.
+func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
+	joined, err := c.join(ctx)
+	if err != nil {
+		return 0, err
+	}
+	both, ok := joined.(*client.Client)
+	if !ok {
+		return 0, nil
+	}
+	infos, err := both.Unpack(ctx)
+	if len(infos) == 0 || err != nil {
+		return 0, err
+	}
+	return infos[len(infos)-1].MaxTXID, nil
+}
+
 // RestoreClient is store.RestoreClient.
 func (c *Client) RestoreClient(ctx context.Context, exactTimes bool) (litestream.ReplicaClient, error) {
 	joined, err := c.join(ctx)
