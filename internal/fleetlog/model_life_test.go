@@ -524,7 +524,7 @@ func (l *life) pumpHydration() bool {
 			}
 		}
 		for _, e := range l.m.Live {
-			h.tails = append(h.tails, NewTail(e.Epoch))
+			h.tails = append(h.tails, l.w.tail(e.Epoch))
 		}
 		if len(h.shards) > 0 {
 			l.hydrating = h
@@ -560,7 +560,7 @@ func (l *life) restore() {
 	l.restoring = h
 	l.change(func(*format.Map) error { return ErrMoved }, func(error) {
 		for _, e := range l.m.Live {
-			h.tails = append(h.tails, NewTail(e.Epoch))
+			h.tails = append(h.tails, l.w.tail(e.Epoch))
 		}
 		if len(h.tails) == 0 {
 			l.restoring = nil

@@ -103,6 +103,7 @@ func TestEachRuleIsMissedWhenItIsBroken(t *testing.T) {
 
 type world struct {
 	rnd      *rand.Rand
+	old      bool // readers read what is packed too
 	broken   string
 	slow     func(Ask) bool // which requests take long
 	patience int            // and how long
@@ -154,8 +155,15 @@ type answer struct {
 	newest  uint64
 }
 
+// tail is a reader of a log, which in every other world reads what is packed too.
+func (w *world) tail(epoch uint64) *Tail {
+	t := NewTail(epoch)
+	t.History = w.old
+	return t
+}
+
 func newWorld(seed uint64, broken string) *world {
-	w := &world{rnd: rand.New(rand.NewPCG(seed, 13)), broken: broken, logs: map[uint64]map[uint64]*stored{}, maps: map[uint64]*format.Map{},
+	w := &world{old: seed%2 == 0, rnd: rand.New(rand.NewPCG(seed, 13)), broken: broken, logs: map[uint64]map[uint64]*stored{}, maps: map[uint64]*format.Map{},
 		bytes: map[string][]byte{}, count: map[string]int{}}
 	w.slow = []func(Ask) bool{
 		func(Ask) bool { return false },

@@ -143,8 +143,20 @@ func (te *tenant) commit() {
 // restored is how many rows a restore through a client has.
 func (w *world) restored(client litestream.ReplicaClient, txid ltx.TXID) int {
 	w.t.Helper()
+	return w.rows(client, restore.Options{TXID: txid})
+}
+
+// restoredAt is how many rows a restore to a time has.
+func (w *world) restoredAt(client litestream.ReplicaClient, at time.Time) int {
+	w.t.Helper()
+	return w.rows(client, restore.Options{Timestamp: at})
+}
+
+func (w *world) rows(client litestream.ReplicaClient, opt restore.Options) int {
+	w.t.Helper()
 	out := filepath.Join(w.t.TempDir(), fmt.Sprintf("restored-%d.db", time.Now().UnixNano()))
-	if err := restore.Newest(w.t.Context(), client, restore.Options{Output: out, TXID: txid}); err != nil {
+	opt.Output = out
+	if err := restore.Newest(w.t.Context(), client, opt); err != nil {
 		w.t.Fatal(err)
 	}
 	db, err := sqlitedb.Open(w.t.Context(), out, sqlitedb.Options{BusyTimeout: time.Second, MaxConns: 1, DropWAL: true})

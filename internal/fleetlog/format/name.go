@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
@@ -89,7 +88,7 @@ func Shard(prefix string) int {
 // checkPrefix refuses what is no prefix of a tenant: it becomes the beginning of keys and
 // of file names, and must not lead out of the replica.
 func checkPrefix(prefix string) error {
-	bad := len(prefix) > MaxPrefix || !utf8.ValidString(prefix) || strings.ContainsAny(prefix, "\x00")
+	bad := len(prefix) > MaxPrefix || strings.ContainsAny(prefix, "\x00")
 	for segment := range strings.SplitSeq(prefix, "/") {
 		bad = bad || segment == "" || segment == "." || segment == ".."
 	}

@@ -1,0 +1,326 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
+)
+
+// level0 are the transactions of the files of level 0 in a prefix.
+func (w *world) level0(prefix string) string {
+	w.t.Helper()
+	files, err := store.Files(w.t.Context(), w.store.Client(prefix), false)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var infos []*ltx.FileInfo
+	for _, f := range files {
+		if f.Level == 0 {
+			infos = append(infos, f)
+		}
+	}
+	return ranges(infos)
+}
+
+// unpack unpacks a tenant through a log.
+func (w *world) unpack(log *Log, te *tenant, want string) {
+	w.t.Helper()
+	infos, err := log.Unpack(w.t.Context(), te.prefix, w.store.Client(te.prefix))
+	if err != nil || ranges(infos) != want {
+		w.t.Fatalf("unpacked %q, want %q: %v", ranges(infos), want, err)
+	}
+}
+
+// ship commits and waits until it is durable.
+func (te *tenant) ship(n int) {
+	te.w.t.Helper()
+	for range n {
+		te.commit()
+	}
+	te.w.await(te.prefix, te.db.State.TXID)
+}
+
+// foreign writes one transaction to the prefix of a tenant without the log, as a writer
+// that knows of it up to a state.
+func (te *tenant) foreign(from ship.State) {
+	te.w.t.Helper()
+	other := te.w.tenant(te.prefix)
+	other.shipper = ship.New(ship.Config{SpoolDir: te.w.t.TempDir(), Node: 2, Session: 7})
+	other.db.Client, other.db.Fenced = te.w.store.Client(te.prefix), true
+	other.db.State = ship.State{TXID: from.TXID, PageSize: from.PageSize, Commit: from.Commit}
+	other.commit()
+}
+
+// TestAForeignFileInThePrefixIsNotTakenForTheLogs: a writer without the log has slept since
+// before the log was begun.
+func TestAForeignFileInThePrefixIsNotTakenForTheLogs(t *testing.T) {
+	for name, c := range map[string]struct {
+		unpacked, tail int // transactions
+		again          bool
+	}{
+		"in an empty prefix":                   {0, 3, false},
+		"of the last transaction":              {0, 1, false},
+		"behind what was unpacked, at a start": {3, 3, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			te := w.tenant("litestream/a")
+			if c.unpacked > 0 {
+				te.ship(c.unpacked)
+				w.unpack(w.log, te, "1-1 2-3")
+			}
+			at := te.db.State
+			te.ship(c.tail)
+			te.foreign(at)
+			before := w.level0(te.prefix)
+			if c.again {
+				w.close()
+				w.begin(2)
+			}
+			tail := func() int {
+				if err := w.log.begin(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				return w.log.Tail(te.prefix).Files
+			}
+			n := tail()
+			for range 2 {
+				infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix))
+				if !errors.Is(err, ship.ErrFenced) || len(infos) > 0 {
+					t.Errorf("unpacked %s: %v", ranges(infos), err)
+				}
+			}
+			if got := w.level0(te.prefix); got != before || tail() != n || n < c.tail {
+				t.Errorf("the prefix has %s, it had %s; the tail has %d files of %d", got, before, tail(), n)
+			}
+			reader, err := Read(t.Context(), w.objects)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); !errors.Is(err, ship.ErrFenced) {
+				t.Errorf("another process unpacked: %v", err)
+			}
+		})
+	}
+}
+
+// meanwhile is a prefix in which something happens before each write.
+type meanwhile struct {
+	litestream.ReplicaClient
+	before func()
+}
+
+func (m *meanwhile) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if f := m.before; f != nil {
+		m.before = nil
+		f()
+	}
+	return m.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+}
+
+// TestAWriterWithoutTheLogAndTheFirstUnpackingExcludeEachOther, also where it writes
+// between the listing and the write.
+func TestAWriterWithoutTheLogAndTheFirstUnpackingExcludeEachOther(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.ship(3)
+	inner := &meanwhile{w.store.Client(te.prefix), func() { te.foreign(ship.State{}) }}
+	if infos, err := w.log.Unpack(t.Context(), te.prefix, inner); !errors.Is(err, ship.ErrFenced) || len(infos) > 0 {
+		t.Errorf("unpacked %s: %v", ranges(infos), err)
+	}
+	if got := w.level0(te.prefix); got != "1-1" || w.log.Tail(te.prefix).Files != 3 {
+		t.Errorf("the prefix has %s", got)
+	}
+}
+
+// TestTwoUnpackersAtOnceLeaveARestorablePrefix: the owner and the command, in every order of
+// listing and writing.
+func TestTwoUnpackersAtOnceLeaveARestorablePrefix(t *testing.T) {
+	for _, more := range []int{0, 3} { // what the second has beyond the first
+		for _, ownerFirst := range []bool{true, false} {
+			for _, compacted := range []bool{false, true} {
+				w := newWorld(t)
+				te := w.tenant("litestream/a")
+				te.ship(4)
+				w.unpack(w.log, te, "1-1 2-4")
+				te.ship(5)
+				command, err := Read(t.Context(), w.objects)
+				if err != nil {
+					t.Fatal(err)
+				}
+				te.ship(more)
+				unpack := func(log *Log, inner litestream.ReplicaClient) {
+					if _, err := log.Unpack(t.Context(), te.prefix, inner); err != nil {
+						t.Fatalf("more %d, owner first %v, compacted %v: %v", more, ownerFirst, compacted, err)
+					}
+					if compacted {
+						w.compact(te.prefix)
+					}
+				}
+				first, second := w.log, command
+				if !ownerFirst {
+					first, second = command, w.log
+				}
+				unpack(second, &meanwhile{w.store.Client(te.prefix), func() { unpack(first, w.store.Client(te.prefix)) }})
+				check := func() {
+					t.Helper()
+					if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
+						t.Errorf("more %d, owner first %v, compacted %v: %d rows of %d in %s", more, ownerFirst, compacted, n, te.rows, w.level0(te.prefix))
+					}
+				}
+				check()
+				// The owner goes on, and another life, which lists.
+				te.ship(2)
+				unpack(w.log, w.store.Client(te.prefix))
+				check()
+				te.ship(2)
+				w.close()
+				w.begin(2)
+				unpack(w.log, w.store.Client(te.prefix))
+				check()
+				w.compact(te.prefix)
+				check()
+			}
+		}
+	}
+}
+
+// compact does what a start and a compaction of all do.
+func (w *world) compact(prefix string) {
+	w.t.Helper()
+	client := w.store.Client(prefix)
+	files, err := store.Files(w.t.Context(), client, true)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var inv levels.Inventory
+	inv.Reset(files)
+	if _, err := levels.Compact(w.t.Context(), client, &inv, levels.Policy{}, true, nil); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := inv.Restorable(); err != nil {
+		w.t.Errorf("%s: %v", w.level0(prefix), err)
+	}
+}
+
+// TestAReaderFindsInThePrefixWhatTheLogHasNoMore: it was unpacked, and its log finished,
+// after the reader had read the log.
+func TestAReaderFindsInThePrefixWhatTheLogHasNoMore(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.ship(5)
+	te.large()
+	w.await(te.prefix, te.db.State.TXID)
+	for _, history := range []bool{false, true} {
+		reader, err := ReadTenant(t.Context(), w.objects, te.prefix, history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client := reader.Client("", te.prefix, w.store.Client(te.prefix))
+		listed, err := store.RestoreClient(t.Context(), client, false) // as a restore does
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !history {
+			w.close()
+			w.begin(2)
+			if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+				t.Fatal(err)
+			}
+			if err := w.log.FinishFormer(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out := filepath.Join(t.TempDir(), "db")
+		if err := restore.From(t.Context(), client, listed, restore.Options{Output: out}); err != nil {
+			t.Errorf("history %v: %v", history, err)
+		}
+		if n := w.restored(client, 0); n != te.rows {
+			t.Errorf("history %v: %d rows of %d", history, n, te.rows)
+		}
+	}
+}
+
+// TestTheLogsHistoryIsFinerThanThePrefixs: after the unpacking a restore still gets each
+// transaction, and each time.
+func TestTheLogsHistoryIsFinerThanThePrefixs(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	clock := time.Now().Add(-time.Hour).UTC().Truncate(time.Second)
+	te.shipper = ship.New(ship.Config{SpoolDir: t.TempDir(), Node: 1, Session: 1, Now: func() time.Time { return clock }})
+	at := map[int]time.Time{}
+	for i := range 12 {
+		clock = clock.Add(time.Second)
+		te.commit()
+		at[i+1] = clock
+		if i == 3 || i == 8 {
+			w.await(te.prefix, te.db.State.TXID)
+			if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.await(te.prefix, te.db.State.TXID)
+	w.compact(te.prefix)
+	if got := w.level0(te.prefix); got != "1-1 2-4 5-9" {
+		t.Fatalf("the prefix has %s", got)
+	}
+	reader, err := ReadTenant(t.Context(), w.objects, te.prefix, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := reader.Client("", te.prefix, w.store.Client(te.prefix))
+	for txid := 1; txid <= 12; txid++ {
+		if n := w.restored(client, ltx.TXID(txid)); n != txid {
+			t.Errorf("at transaction %d there are %d rows", txid, n)
+		}
+		if n := w.restoredAt(client, at[txid].Add(500*time.Millisecond)); n != txid {
+			t.Errorf("half a second after transaction %d there are %d rows", txid, n)
+		}
+	}
+	if n := w.restored(client, 0); n != 12 {
+		t.Errorf("the newest has %d rows", n)
+	}
+	newest, err := ReadTenant(t.Context(), w.objects, te.prefix, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := w.restored(newest.Client("", te.prefix, w.store.Client(te.prefix)), 0); n != 12 {
+		t.Errorf("without the history the newest has %d rows", n)
+	}
+}
+
+// TestAReaderStopsAtAGapWhereThePrefixIsEmpty (M2).
+func TestAReaderStopsAtAGapWhereThePrefixIsEmpty(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.ship(5)
+	for _, history := range []bool{false, true} {
+		reader, err := ReadTenant(t.Context(), w.objects, te.prefix, history)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader.mu.Lock()
+		tail := reader.tails[te.prefix]
+		reader.mu.Unlock()
+		for from, want := range map[int]int{0: 5, 1: 0} {
+			reader.mu.Lock()
+			reader.tails[te.prefix] = tail[from:]
+			reader.mu.Unlock()
+			files, err := store.Files(t.Context(), reader.Client("", te.prefix, w.store.Client(te.prefix)), false)
+			if err != nil || len(files) != want {
+				t.Errorf("history %v: from transaction %d on there are %s: %v", history, from+1, ranges(files), err)
+			}
+		}
+	}
+}
