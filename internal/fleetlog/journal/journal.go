@@ -252,18 +252,21 @@ func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
 }
 
 func (j *Journal) join(ctx context.Context) error {
-	for {
+	for tried := false; ; tried = true {
 		j.mu.Lock()
 		j.wanted = true
 		j.poke()
 		failing, changed := j.failing, j.changesLocked()
+		if !tried {
+			j.hurryLocked() // the next attempt may be far away
+		}
 		j.mu.Unlock()
 		select {
 		case <-j.joined:
 			return nil
 		default:
 		}
-		if failing != nil {
+		if tried && failing != nil {
 			return fmt.Errorf("the fleet log cannot begin: %w", failing)
 		}
 		select {
@@ -406,9 +409,14 @@ func (j *Journal) Hurry() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.hurry = true
+	j.hurryLocked()
+	j.poke()
+}
+
+// hurryLocked ends the pause after a failure.
+func (j *Journal) hurryLocked() {
 	close(j.hurried)
 	j.hurried = make(chan struct{})
-	j.poke()
 }
 
 // pause waits between two attempts, or until somebody is in a hurry; the error is that of
@@ -417,11 +425,14 @@ func (j *Journal) pause(ctx context.Context, d time.Duration) error {
 	if d == 0 {
 		return nil
 	}
+	j.mu.Lock()
+	hurried := j.hurried
+	j.mu.Unlock()
 	if err := ctxio.Sleep(ctx, min(d, j.cfg.Soon)); err != nil || d <= j.cfg.Soon {
 		return err
 	}
 	j.mu.Lock()
-	hurried, closing := j.hurried, j.closing
+	closing := j.closing
 	j.mu.Unlock()
 	if closing {
 		return nil
