@@ -298,12 +298,12 @@ func TestWhatIsOnItsWayIsNotAtTheReplica(t *testing.T) {
 func TestWhatWasTakenOverIsUnpackedWithoutAWrite(t *testing.T) {
 	rep := multidbtest.NewReplica()
 	root, state := newTree(t, 1, 3), t.TempDir()
-	f := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(state))
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errors.New("no prefix can be written")})
+	t.Cleanup(rep.ClearFaults)
+	f := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(state), multidb.WithPromotion(0, 0))
 	f.insert("project0/db0", "a")
 	pos := f.sync("project0/db0")
 	f.sync("project0/db1")
-	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errors.New("no prefix can be written")})
-	t.Cleanup(rep.ClearFaults)
 	if err := f.close(); err != nil { // as after a crash, all is in the log alone
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestWhatWasTakenOverIsUnpackedWithoutAWrite(t *testing.T) {
 	if got := unpacked(rep, "project0/db0"); got != 0 {
 		t.Fatalf("%s is unpacked", got)
 	}
-	f = startLogged(t, root, rep, 200*time.Millisecond, multidb.WithStateDir(state))
+	f = startLogged(t, root, rep, 200*time.Millisecond, multidb.WithStateDir(state), multidb.WithPromotion(0, 0)) // nothing is hot
 	if st := f.status("project0/db0", "known", func(multidb.Status) bool { return true }); st.TXID != pos.TXID || st.UnpackedTXID != 0 {
 		t.Errorf("before anything is asked: durable %s, unpacked %s", st.TXID, st.UnpackedTXID)
 	}
