@@ -305,6 +305,9 @@ func (x *run) shipNew(ctx context.Context) error {
 			x.count(res)
 		}
 		if errors.Is(err, ship.ErrStale) {
+			if err := x.await(ctx); err != nil {
+				return err
+			}
 			x.unverify()
 			x.r.Outcome.More = true
 			return nil
