@@ -431,3 +431,24 @@ func TestRestoreOnOpenHasWhatOnlyTheLogOfAnotherOwnerHas(t *testing.T) {
 		})
 	}
 }
+
+func TestALogThatWasTakenOverIsUnpackedAlsoForTenantsThatNobodyHereKnows(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			first := owner(t, replica, t.TempDir())
+			for range 2 {
+				commit(t, first, "here")
+				commit(t, first, "elsewhere")
+			}
+			second := owner(t, replica, t.TempDir(), multidb.WithRestoreOnOpen())
+			commit(t, second, "here") // takes the log over, and knows nothing of the other
+			closed(t, second)
+			for id, want := range map[multidb.ID]int{"here": 3, "elsewhere": 2} {
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf(id), multidb.RestoreOptions{}); n != want {
+					t.Errorf("the prefix of %s has %d rows of %d", id, n, want)
+				}
+			}
+			_ = first.Close(context.Background()) // which is fenced, and would have unpacked it too
+		})
+	}
+}
