@@ -141,8 +141,13 @@ func hot(ctx context.Context, sp *spec, write func(m *managed, rounds int) (map[
 	load, warm := hotLoad(sp)
 	began := time.Now()
 	watch := newPeaks(sp)
+	profiled, err := sp.profileLoad()
+	if err != nil {
+		return nil, err
+	}
 	commits, err := write(m, int(load.Seconds()))
 	took := time.Since(began)
+	err = errors.Join(err, profiled())
 	peaks, e := watch.end()
 	if err = errors.Join(err, e); err != nil {
 		return nil, err
