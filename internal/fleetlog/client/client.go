@@ -151,7 +151,8 @@ func (c *Client) Durable() ltx.TXID {
 }
 
 // Await waits until a transaction that was taken is durable, and has the log written
-// sooner. The error says that this process will never know it to be, or is that of ctx.
+// sooner. The error says that this process will never know it to be, or is that of an
+// attempt at the store (Failed) or of ctx.
 func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 	l := c.log
 	done := make(chan error, 1)

@@ -48,6 +48,7 @@ type Log struct {
 	tailBytes int64               // of all tails
 	ahead     map[aheadKey][]byte // of a Log that only reads: files that were read before they were opened
 	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
+	merged    map[string]Merged   // by prefix, until it is asked for
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -84,7 +85,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey][]byte{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey][]byte{},
 	}
 }
 
@@ -231,6 +232,20 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 		done <- err
 	}
 	l.cfg.Durable(tenant, f.max, err)
+}
+
+// Failed notes that an attempt at the store has failed, which goes on: whoever waits in
+// Await gets the error, as a run must not wait for as long as the store is away.
+func (l *Log) Failed(err error) {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting = map[*tailFile][]chan error{}
+	l.mu.Unlock()
+	for _, all := range waiting {
+		for _, done := range all {
+			done <- err
+		}
+	}
 }
 
 // shrinkLocked keeps the memory within its bound.

@@ -54,17 +54,16 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	delete(l.known, prefix) // until it is known again
 	l.mu.Unlock()
 	ours := known != 0 && known == tail[0].min-1
-	var end end
 	if !ours {
-		if end, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+		var end ltx.TXID
+		if end, infos, err = l.endOf(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
-		infos = end.found
-		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end.txid })
+		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end })
 	}
 	wrote := len(tail) > 0
-	for alone := !ours; len(tail) > 0; alone = end.alone {
-		info, n, err := l.writePiece(ctx, inner, tail, alone)
+	for alone := !ours; len(tail) > 0; alone = false {
+		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
 		if err != nil {
 			return infos, err
 		}
@@ -89,22 +88,17 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
-// end is where a prefix ends, as far as it has what a tail has.
-type end struct {
-	txid  ltx.TXID
-	found []*ltx.FileInfo // files of level 0 of the tail
-	// alone: files overlap, so each of the tail is written by itself. A compaction begins
-	// at the first file that begins behind the last that was compacted, which may be any.
-	alone bool
-}
-
-// endOf looks for what a prefix has of a tail: another life may have unpacked some of it, or
-// another process may. A file of level 0 counts if it ends where one of the tail ends, and
-// has its writer and time; any other is another history.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (e end, err error) {
+// endOf looks for what a prefix has of a tail, and up to where: another life may have
+// unpacked some of it, or another process may. A file of level 0 must end where one of the
+// tail ends, and have its writer and time; any other is another history.
+//
+// Files that others have written at the same time may overlap. Those count that follow each
+// other, and what was compacted: a compaction takes the files that begin behind the last
+// one that it took, so that none may be relied on that begins before and ends after it.
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
 	files, err := store.Files(ctx, inner, false)
 	if err != nil {
-		return e, err
+		return 0, nil, err
 	}
 	var compacted ltx.TXID
 	for _, f := range files {
@@ -120,7 +114,7 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
-	e.txid = max(tail[0].min-1, compacted)
+	end = max(tail[0].min-1, compacted)
 	taken := compacted
 	for _, f := range files {
 		ours := ends[f.MaxTXID]
@@ -128,22 +122,17 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
 		case ours == nil:
-			return e, l.foreign(f, nil)
+			return 0, nil, l.foreign(f, nil)
 		default:
 			if err := l.same(ctx, inner, f, ours); err != nil {
-				return e, err
+				return 0, nil, err
 			}
 		}
-		e.found = append(e.found, f)
-		switch {
-		case f.MaxTXID <= e.txid:
-		case f.MinTXID <= taken, f.MinTXID > e.txid+1:
-			e.alone = true
-		default:
-			e.txid, taken = f.MaxTXID, f.MaxTXID
+		if found = append(found, f); f.MaxTXID > end && taken < f.MinTXID && f.MinTXID <= end+1 {
+			end, taken = f.MaxTXID, f.MaxTXID
 		}
 	}
-	return e, nil
+	return end, found, nil
 }
 
 // foreign is the error of a file in the prefix that is not of the log's history.
@@ -188,7 +177,7 @@ func header(rc io.ReadCloser) (hdr ltx.Header, err error) {
 }
 
 // writePiece writes the first files of a tail to the prefix, n of them, as one.
-func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
+func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
 	r, n, err := l.piece(ctx, tail, alone)
 	if err != nil {
 		return nil, 0, err
@@ -197,11 +186,20 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	minTXID, last := tail[0].min, tail[n-1]
 	failpoint.Hit("fleetlog.unpack.before")
 	var body io.Reader = r
+	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
+		if n > 1 {
+			merged = Merged{last.max, b.sum}
+		}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
+		if err == nil {
+			l.mu.Lock()
+			l.merged[prefix] = merged
+			l.mu.Unlock()
+		}
 		return info, n, err
 	}
 	// By another unpacker, or by this one, whose answer was lost, or by another history.
@@ -223,8 +221,28 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	return info, n, l.same(ctx, inner, info, last)
 }
 
+// Merged is the last file that Unpack has written to a prefix, if it was made of several:
+// where it ends, and its checksum.
+type Merged struct {
+	TXID ltx.TXID
+	Sum  ltx.Checksum
+}
+
+// Merged returns the last file that Unpack has merged, once.
+func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.merged[c.prefix]
+	delete(l.merged, c.prefix)
+	return m.TXID, m.Sum
+}
+
 // buffer is a piece in memory.
-type buffer struct{ *bytes.Reader }
+type buffer struct {
+	*bytes.Reader
+	sum ltx.Checksum // of one that was merged
+}
 
 func (buffer) Close() error { return nil }
 
@@ -260,11 +278,12 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{bytes.NewReader(first)}, 1, nil
+		return buffer{Reader: bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
-	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
+	_, trailer, err := ltxfile.Merge(&merged, files)
+	if err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes())}, n, nil
+	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
 }
