@@ -98,7 +98,6 @@ func (l *Log) removeLocked(prefix string, gone func(*tailFile) bool) {
 			}
 		}
 		l.forgetLocked(f)
-		l.forgetRunLocked(f)
 		return true
 	})
 	if l.tails[prefix] = tail; len(tail) == 0 {

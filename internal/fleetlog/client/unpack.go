@@ -281,39 +281,30 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 	}
 	var files []io.Reader
 	var first []byte
-	var firstSum ltx.Checksum // of a run
 	var pageSize uint32
 	var sum int64
-	for n < len(tail) {
-		f, k, data := tail[n], 1, []byte(nil)
-		size := f.size
-		if f.run != nil && !alone && f.run.n <= len(tail)-n {
-			data, k, size = f.run.data, f.run.n, int64(len(f.run.data))
-		}
-		if f.large != 0 || n > 0 && (alone || sum+size > pieceBytes) {
+	for _, f := range tail {
+		if f.large != 0 || n > 0 && (alone || sum+f.size > pieceBytes) {
 			break
 		}
-		if data == nil {
-			if data, err = l.fetch(ctx, f); err != nil {
-				return nil, 0, err
-			}
+		data, err := l.fetch(ctx, f)
+		if err != nil {
+			return nil, 0, err
 		}
 		hdr, _, err := ltx.PeekHeader(bytes.NewReader(data))
 		if err != nil {
 			return nil, 0, err
 		}
 		if n == 0 {
-			if first, pageSize = data, hdr.PageSize; k > 1 {
-				firstSum = f.run.sum
-			}
+			first, pageSize = data, hdr.PageSize
 		} else if hdr.PageSize != pageSize {
 			break
 		}
 		files = append(files, untrusted.NewLTX(bytes.NewReader(data)))
-		n, sum = n+k, sum+size
+		n, sum = n+1, sum+f.size
 	}
-	if len(files) == 1 {
-		return buffer{bytes.NewReader(first), firstSum}, n, nil
+	if n == 1 {
+		return buffer{Reader: bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
 	_, trailer, err := ltxfile.Merge(&merged, files)
