@@ -56,11 +56,14 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	ours := known != 0 && known == tail[0].min-1
 	var end end
 	if !ours {
-		if end, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+		if tail, end, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
 		infos = end.found
-		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end.txid })
+	} else if dropped(tail) {
+		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
+			return nil, err
+		}
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = end.alone {
@@ -78,7 +81,9 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return false
 		}
 		if l.cfg.Journal != nil {
-			l.cfg.Journal.Unpacked(f.place.epoch, f.place.seq)
+			for o := range f.places() {
+				l.cfg.Journal.Unpacked(o.epoch, o.seq)
+			}
 		}
 		return true
 	})
@@ -98,14 +103,32 @@ type end struct {
 	alone bool
 }
 
+// behindPrefix returns what a prefix lacks of a tail. Where it ends inside of a merged file,
+// or files must be written one by one that are merged, the tail is read again as it was.
+func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) ([]*tailFile, end, error) {
+	files, err := store.Files(ctx, inner, false)
+	if err != nil {
+		return nil, end{}, err
+	}
+	first, last := tail[0].min, tail[len(tail)-1].max
+	var e end
+	rest := func() []*tailFile {
+		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= e.txid })
+	}
+	e, err = l.endOf(ctx, prefix, inner, files, tail)
+	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
+	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && (e.alone || dropped(rest()))) {
+		if tail, err = l.raw(ctx, prefix, first, last); err == nil {
+			e, err = l.endOf(ctx, prefix, inner, files, tail)
+		}
+	}
+	return rest(), e, err
+}
+
 // endOf looks for what a prefix has of a tail: another life may have unpacked some of it, or
 // another process may. A file of level 0 counts if it ends where one of the tail ends, and
 // has its writer and time; any other is another history.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (e end, err error) {
-	files, err := store.Files(ctx, inner, false)
-	if err != nil {
-		return e, err
-	}
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, files []*ltx.FileInfo, tail []*tailFile) (e end, err error) {
 	var compacted ltx.TXID
 	for _, f := range files {
 		if f.Level > 0 && f.Level < litestream.SnapshotLevel {
@@ -113,10 +136,14 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		}
 	}
 	ends := map[ltx.TXID]*tailFile{}
-	for _, f := range l.tail(prefix) { // as it is after the listing, which is not older
+	now := l.tail(prefix) // after the listing, which is not older
+	for _, f := range now {
 		ends[f.max] = f
 	}
-	files = slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
+	for _, f := range tail {
+		ends[f.max] = f
+	}
+	files = slices.DeleteFunc(slices.Clone(files), func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
@@ -127,6 +154,8 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		switch {
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
+		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
+			return e, errInside
 		case ours == nil:
 			return e, l.foreign(f, nil)
 		default:
