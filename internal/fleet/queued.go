@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/superfly/ltx"
 )
@@ -152,17 +151,19 @@ func (f *Fleet) dropQueuedLocked(e *Entry, err error) {
 // unfinishedLocked has a run follow that could not do what it had to because something was
 // not durable.
 func (f *Fleet) unfinishedLocked(r *Run, rep *replicate.Report) {
-	e := r.Entry
+	e, now := r.Entry, f.cfg.Now()
 	q := f.queued[e]
-	if q == nil {
-		return
-	}
-	if err := cmp.Or(f.fence, e.reg.Refused); err != nil { // it is fenced, which was found out before it was noted
+	err := cmp.Or(f.fence, e.reg.Refused)
+	switch {
+	case q == nil && rep.Held: // all is durable by now
+		f.schedule.Request(e.item, now)
+	case q == nil:
+	case err != nil: // it is fenced, which was found out before it was noted
 		f.dropQueuedLocked(e, err)
-		return
-	}
-	q.again = q.again || r.Action == schedule.Demote || e.item.Tier() == schedule.Cold
-	if rep.Captured == 0 { // it was acknowledged before it was noted
-		f.durableLocked(e, rep.Position.TXID, f.cfg.Now())
+	default:
+		q.again = q.again || rep.Held
+		if rep.Captured == 0 { // it was acknowledged before it was noted
+			f.durableLocked(e, rep.Position.TXID, now)
+		}
 	}
 }

@@ -118,8 +118,8 @@ func TestARunFollowsThatWaitedForTheLog(t *testing.T) {
 	r := newRig(t, nil)
 	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
 	run := r.begin(t, e)
-	run.Action = 1 // a demotion
 	rep := taken(1, 0)
+	rep.Held = true // a demotion
 	rep.Started = run.Started()
 	r.Settled(run, &rep, nil)
 	r.Finish(run, &rep)
@@ -138,13 +138,28 @@ func TestARunFollowsThatWaitedForALogThatWasFaster(t *testing.T) {
 	r := newRig(t, nil)
 	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
 	run := r.begin(t, e)
-	run.Action = 1 // a demotion
 	rep := taken(1, 0)
+	rep.Held = true // a demotion
 	rep.Started = run.Started()
 	r.Durable("replica/a", 1, nil) // nothing is noted yet
 	r.Settled(run, &rep, nil)
 	rep = taken(1, 1) // it asks again at its end
-	rep.Started = run.Started()
+	rep.Started, rep.Held = run.Started(), true
+	r.Finish(run, &rep)
+	if due, _, ok := r.Next(r.now); !ok || due != e {
+		t.Error("no run follows")
+	}
+}
+
+// TestARunFollowsThatWasHeldByWhatIsDurableNow: the log was faster than the rest of the run.
+func TestARunFollowsThatWasHeldByWhatIsDurableNow(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	run := r.begin(t, e)
+	rep := taken(1, 0)
+	rep.Started, rep.Held = run.Started(), true
+	r.Settled(run, &rep, nil)
+	r.Durable("replica/a", 1, nil)
 	r.Finish(run, &rep)
 	if due, _, ok := r.Next(r.now); !ok || due != e {
 		t.Error("no run follows")

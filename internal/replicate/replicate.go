@@ -182,6 +182,9 @@ type Report struct {
 	// Captured is the last transaction that a Deferred client has taken; zero if all that
 	// it has taken is durable. Drained means then that nothing is left to take.
 	Captured ltx.TXID
+	// Held: what is to be done with a database that is cold, or becomes so, could not be
+	// done, because not all is durable. A run is to follow when it is.
+	Held bool
 	// LacksKnown: Lacks is the first transaction that a Deferred client has taken and the
 	// prefix lacks; zero: the prefix has them all.
 	LacksKnown bool

@@ -76,8 +76,10 @@ func (x *run) do(ctx context.Context) {
 		// No maintenance: it would activate the database again, after handOver has made
 		// the next run compare it with the replica.
 		x.r.Outcome.Demoted = x.in.Demote
-	} else if held := x.r.Captured != 0 && (x.in.Cold || x.in.Demote); x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop && !held {
-		x.r.Err = x.maintain(ctx) // one that becomes cold has a run when all is durable
+	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop {
+		if x.r.Held = x.r.Captured != 0 && (x.in.Cold || x.in.Demote); !x.r.Held {
+			x.r.Err = x.maintain(ctx)
+		}
 	}
 	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
 		x.r.Exchanged = true // during this run

@@ -50,6 +50,7 @@ type Log struct {
 	tailBytes int64               // of all tails
 	ahead     map[aheadKey][]byte // of a Log that only reads: files that were read before they were opened
 	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
+	merged    map[string]Merged   // by prefix, until it is asked for
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -87,7 +88,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey][]byte{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey][]byte{},
 	}
 }
 

@@ -67,7 +67,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = end.alone {
-		info, n, err := l.writePiece(ctx, inner, tail, alone)
+		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
 		if err != nil {
 			return infos, err
 		}
@@ -217,7 +217,7 @@ func header(rc io.ReadCloser) (hdr ltx.Header, err error) {
 }
 
 // writePiece writes the first files of a tail to the prefix, n of them, as one.
-func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
+func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
 	r, n, err := l.piece(ctx, tail, alone)
 	if err != nil {
 		return nil, 0, err
@@ -226,11 +226,20 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	minTXID, last := tail[0].min, tail[n-1]
 	failpoint.Hit("fleetlog.unpack.before")
 	var body io.Reader = r
+	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
+		if n > 1 {
+			merged = Merged{last.max, b.sum}
+		}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
+		if err == nil {
+			l.mu.Lock()
+			l.merged[prefix] = merged
+			l.mu.Unlock()
+		}
 		return info, n, err
 	}
 	// By another unpacker, or by this one, whose answer was lost, or by another history.
@@ -252,8 +261,28 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	return info, n, l.same(ctx, inner, info, last)
 }
 
+// Merged is the last file that Unpack has written to a prefix, if it was made of several:
+// where it ends, and its checksum.
+type Merged struct {
+	TXID ltx.TXID
+	Sum  ltx.Checksum
+}
+
+// Merged returns the last file that Unpack has merged, once.
+func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.merged[c.prefix]
+	delete(l.merged, c.prefix)
+	return m.TXID, m.Sum
+}
+
 // buffer is a piece in memory.
-type buffer struct{ *bytes.Reader }
+type buffer struct {
+	*bytes.Reader
+	sum ltx.Checksum // of one that was merged
+}
 
 func (buffer) Close() error { return nil }
 
@@ -289,11 +318,12 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{bytes.NewReader(first)}, 1, nil
+		return buffer{Reader: bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
-	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
+	_, trailer, err := ltxfile.Merge(&merged, files)
+	if err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes())}, n, nil
+	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
 }
