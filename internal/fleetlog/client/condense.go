@@ -27,15 +27,15 @@ const (
 	condenseGrowth = 4
 )
 
-// merged says what a merged file was made of.
-type merged struct {
+// parts says what a merged file was made of.
+type parts struct {
 	n    int    // files
 	seqs []byte // numbers of the objects that have their records, each as a varint of its distance
 	last uint64 // of these numbers
 }
 
-func (m *merged) add(seq uint64) {
-	m.n, m.seqs, m.last = m.n+1, binary.AppendUvarint(m.seqs, seq-m.last), seq
+func (p *parts) add(seq uint64) {
+	p.n, p.seqs, p.last = p.n+1, binary.AppendUvarint(p.seqs, seq-p.last), seq
 }
 
 // places are the objects that have the records of a file, one for each record.
@@ -131,7 +131,7 @@ func mergeFiles(files []tailFile) (*tailFile, error) {
 	first, last := &files[0], &files[len(files)-1]
 	into := &tailFile{
 		min: first.min, max: last.max, created: last.created, pageSize: first.pageSize,
-		place: last.place, durable: true, merged: &merged{},
+		place: last.place, durable: true, merged: &parts{},
 	}
 	for i := range files {
 		readers[i] = bytes.NewReader(files[i].data)

@@ -61,11 +61,11 @@ type tailFile struct {
 	min, max ltx.TXID
 	created  int64 // in milliseconds since 1970
 	size     int64
-	data     []byte  // nil: it is to be read from the object
-	large    uint64  // the number of the large file that it is, or 0
-	place    object  // that has its record, of a durable one; of a large one at least the epoch
-	offset   int64   // there, of one that is not large
-	merged   *merged // nil: it is as it was taken
+	data     []byte // nil: it is to be read from the object
+	large    uint64 // the number of the large file that it is, or 0
+	place    object // that has its record, of a durable one; of a large one at least the epoch
+	offset   int64  // there, of one that is not large
+	merged   *parts // nil: it is as it was taken
 	crc      uint32
 	pageSize uint32 // 0: not known
 	durable  bool
