@@ -127,7 +127,7 @@ func TestATenantThatStaysHotCostsMemoryForThePagesThatItChanges(t *testing.T) {
 	var taken int64
 	for n := range commits {
 		te.update(n)
-		if n%20 == 19 {
+		if n%100 == 99 {
 			w.await(te.prefix, te.db.State.TXID)
 		}
 		taken += w.log.tail(te.prefix)[len(w.log.tail(te.prefix))-1].size
