@@ -157,17 +157,19 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	inPrefix := l.Files
+	inPrefix, whole := l.Files, &a.inv
 	if a.deferred != nil {
 		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
 			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
 				return fmt.Errorf("list the replica: %w", err)
 			}
+			whole = new(levels.Inventory) // what the prefix will have
+			whole.Reset(l.Files)
 		}
 	}
 	a.inv.Reset(inPrefix)
 	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-	if len(l.Files) > 0 && a.inv.Restorable() != nil {
+	if len(l.Files) > 0 && whole.Restorable() != nil {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
