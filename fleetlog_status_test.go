@@ -349,3 +349,29 @@ func TestARestartCostsNoSnapshotWhereNothingWasUnpackedYet(t *testing.T) {
 		}
 	}
 }
+
+// TestAHandOverLeavesNothingInTheLog: the machine that goes on may not know it.
+func TestAHandOverLeavesNothingInTheLog(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := startLogged(t, newTree(t, 1, 1), rep, time.Hour)
+	const id = "project0/db0"
+	f.insert(id, "a")
+	pos := f.sync(id)
+	f.insert(id, "b") // which is not synced
+	if err := f.m.HandOver(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got := unpacked(rep, id); got <= pos.TXID {
+		t.Errorf("the prefix has %s, Sync said %s before the last commit", got, pos.TXID)
+	}
+	if s := f.m.Stats().FleetLog; s.Tails != 0 || s.Queued != 0 {
+		t.Errorf("%+v", s)
+	}
+	out := filepath.Join(t.TempDir(), "out.db")
+	if err := multidb.RestoreFrom(t.Context(), rep, multidb.Database{ID: id}, multidb.RestoreOptions{OutputPath: out}); err != nil {
+		t.Fatal(err)
+	}
+	if got := rowsOf(t, out); got != 5 {
+		t.Errorf("%d rows of 5", got)
+	}
+}
