@@ -170,7 +170,10 @@ func (x *run) activate(ctx context.Context) error {
 	}
 	a.inv.Reset(inPrefix)
 	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-	if len(l.Files) > 0 && a.inv.Restorable() != nil {
+	// A process before may have been killed after the file of another page size was durable
+	// in a log, and before its snapshot was there.
+	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
+	if len(l.Files) > 0 && a.inv.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil

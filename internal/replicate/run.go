@@ -350,7 +350,7 @@ func (x *run) shipNew(ctx context.Context) error {
 		if !res.More {
 			x.r.Drained = res.Rule != ship.RuleNone || res.Empty
 			x.r.Outcome.More = !x.r.Drained && !res.Tail
-			return nil
+			return x.beginAnew(ctx)
 		}
 	}
 	x.r.Outcome.More = true
@@ -363,11 +363,35 @@ func (x *run) resynced(old ship.State) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
 		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
+		if x.st.active.deferred != nil {
+			x.st.active.snapshotNeeded, x.st.active.due = true, true
+		}
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
 		x.event(Event{Type: EventResync, TXID: now.TXID})
 	}
+}
+
+// beginAnew writes the snapshot without which nothing can be restored, because the page
+// size has changed, before that counts as shipped. With a Deferred client it comes after
+// the file of its transaction is durable, or a process that is fenced meanwhile would write
+// another history; else ship writes it before that file.
+func (x *run) beginAnew(ctx context.Context) error {
+	a := x.st.active
+	if a.deferred == nil || !a.snapshotNeeded {
+		return nil
+	}
+	if err := x.await(ctx); err != nil {
+		return err
+	}
+	if err := x.snapshot(ctx); err != nil {
+		return err
+	}
+	if a.snapshotNeeded { // it changes too fast right now
+		x.r.Drained, x.r.Outcome.More = false, true
+	}
+	return nil
 }
 
 // flush writes the log to disk before the callers of Sync are answered. The pool's commits
