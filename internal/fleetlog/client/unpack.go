@@ -146,12 +146,28 @@ func (l *Log) foreign(f *ltx.FileInfo, hdr *ltx.Header) error {
 }
 
 // same returns an error unless a file of the prefix ends with what a file of the tail is.
+// As a header has no checksum of its own, all of the other file is read before it is found
+// foreign: an answer that was damaged on its way fences nobody.
 func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile) error {
-	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, ltx.HeaderSize)
+	err := l.sameHeader(ctx, inner, f, ours, ltx.HeaderSize)
+	if errors.Is(err, ship.ErrFenced) {
+		err = l.sameHeader(ctx, inner, f, ours, 0)
+	}
+	return err
+}
+
+// sameHeader is same for what the first size bytes of a file say; 0: all of it is verified.
+func (l *Log) sameHeader(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile, size int64) error {
+	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, size)
 	if err != nil {
 		return err
 	}
-	theirs, err := header(rc)
+	var theirs ltx.Header
+	if size != 0 {
+		theirs, err = header(rc)
+	} else {
+		theirs, err = verified(rc)
+	}
 	if err != nil {
 		return err
 	}
@@ -167,6 +183,16 @@ func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.F
 		return l.foreign(f, &theirs)
 	}
 	return nil
+}
+
+// verified reads an LTX file to its end, where its checksum is, and closes it.
+func verified(rc io.ReadCloser) (ltx.Header, error) {
+	defer func() { _ = rc.Close() }() // only read from
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
+	if err := dec.Verify(); err != nil {
+		return ltx.Header{}, fmt.Errorf("%w: %w", untrusted.ErrDamaged, err)
+	}
+	return dec.Header(), nil
 }
 
 // header reads the header of an LTX file, and closes it.
