@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -245,22 +247,10 @@ func (x *run) wroteLast() bool {
 	return x.cfg.Mine(o.Node(), o.Session())
 }
 
-// unpack gives the prefix what the client has taken, where it is due: before the database
-// becomes cold, by an order, by time and by size.
+// unpack gives the prefix what the client has taken, where it is due.
 func (x *run) unpack(ctx context.Context) error {
 	a := x.st.active
-	if a.deferred == nil {
-		return nil
-	}
-	files, size := a.deferred.Tail()
-	if files == 0 {
-		a.unpacked = time.Time{} // the next tail is as old as its first file
-	} else if a.unpacked.IsZero() {
-		a.unpacked = x.r.Started
-	}
-	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
-	if files == 0 || !due {
+	if a.deferred == nil || !x.unpackDue() {
 		return nil
 	}
 	if err := x.claimForLog(ctx); err != nil {
@@ -281,6 +271,35 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = x.r.Started
 	}
 	return nil
+}
+
+// unpackDue reports whether a tail is to be unpacked: before the database becomes cold, by
+// an order, by time and by size.
+func (x *run) unpackDue() bool {
+	a := x.st.active
+	files, size := a.deferred.Tail()
+	if files == 0 {
+		a.unpacked = time.Time{} // the next tail is as old as its first file
+		return false
+	}
+	if a.unpacked.IsZero() {
+		a.unpacked = x.r.Started
+		if !a.phased {
+			a.phased = true
+			a.unpacked = a.unpacked.Add(-unpackPhase(x.in.ID, x.cfg.UnpackInterval))
+		}
+	}
+	return x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+}
+
+// unpackPhase is how much sooner than the others a database is unpacked for the first time.
+// Otherwise all that became active together would be unpacked together, thousands of
+// writes to the replica at once, for which the runs of all others wait.
+func unpackPhase(id string, interval time.Duration) time.Duration {
+	h := fnv.New32a()
+	_, _ = io.WriteString(h, id) // never fails (hash.Hash)
+	return time.Duration(float64(interval) * float64(h.Sum32()) / (1 << 32))
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is
