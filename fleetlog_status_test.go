@@ -293,3 +293,33 @@ func TestWhatIsOnItsWayIsNotAtTheReplica(t *testing.T) {
 	})
 	eventually(t, "their lags are counted", func() bool { n := f.m.Stats().Lag.Count - counted; return n == 1 || n == 2 })
 }
+
+// TestWhatWasTakenOverIsUnpackedWithoutAWrite to the database, and the log is finished.
+func TestWhatWasTakenOverIsUnpackedWithoutAWrite(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root, state := newTree(t, 1, 3), t.TempDir()
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errors.New("no prefix can be written")})
+	t.Cleanup(rep.ClearFaults)
+	f := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(state), multidb.WithPromotion(0, 0))
+	f.insert("project0/db0", "a")
+	pos := f.sync("project0/db0")
+	f.sync("project0/db1")
+	if err := f.close(); err != nil { // as after a crash, all is in the log alone
+		t.Fatal(err)
+	}
+	in.Clear()
+	if got := unpacked(rep, "project0/db0"); got != 0 {
+		t.Fatalf("%s is unpacked", got)
+	}
+	f = startLogged(t, root, rep, 200*time.Millisecond, multidb.WithStateDir(state), multidb.WithPromotion(0, 0)) // nothing is hot
+	if st := f.status("project0/db0", "known", func(multidb.Status) bool { return true }); st.TXID != pos.TXID || st.UnpackedTXID != 0 {
+		t.Errorf("before anything is asked: durable %s, unpacked %s", st.TXID, st.UnpackedTXID)
+	}
+	f.insert("project0/db2", "the log begins")
+	f.sync("project0/db2")
+	f.status("project0/db0", "unpacked", func(st multidb.Status) bool { return st.TXID == pos.TXID && st.UnpackedTXID == pos.TXID })
+	if got := unpacked(rep, "project0/db0"); got != pos.TXID {
+		t.Errorf("the prefix has %s of %s", got, pos.TXID)
+	}
+	f.events.wait(t, "the former log is finished", inLog(multidb.EventFleetLogFinished, 1))
+}

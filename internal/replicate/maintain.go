@@ -52,6 +52,9 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	if errors.Is(err, ship.ErrFenced) {
 		return err
 	} else if errors.Is(err, ship.ErrStale) {
+		if err := x.await(ctx); err != nil {
+			return err
+		}
 		x.unverify()
 		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
 		return nil
@@ -311,6 +314,9 @@ func (x *run) compact(ctx context.Context, all bool) error {
 			}
 			return nil
 		case errors.Is(err, levels.ErrInventory):
+			if err := x.await(ctx); err != nil {
+				return err
+			}
 			x.deactivate()
 			x.st.verified = false
 			return fmt.Errorf("compact: %w", err)
@@ -352,6 +358,9 @@ func (x *run) snapshot(ctx context.Context) error {
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
+		if err := x.await(ctx); err != nil { // only this client knows when what it took is durable
+			return err
+		}
 		x.unverify()
 		err = x.activate(ctx)
 	}

@@ -203,7 +203,7 @@ func (st *State) NoteAnswer(at time.Duration) { st.emptyAt, st.unanswered = at, 
 
 // Unrecorded reports whether Record would return something that the catalog does not have.
 func (st *State) Unrecorded() bool {
-	return st.unrecorded || !st.young && !st.modTime.Equal(st.recorded)
+	return st.unrecorded || !st.young && len(st.captured) == 0 && !st.modTime.Equal(st.recorded)
 }
 
 // Record is what the catalog keeps of a State.
@@ -220,7 +220,9 @@ type Record struct {
 func (st *State) Record() Record {
 	rec := Record{Position: st.Position(), Inventory: st.inventory}
 	st.recorded, st.unrecorded = time.Time{}, false
-	if !st.young && !st.modTime.IsZero() {
+	// What is not durable yet is shipped again by the next process, which has to see that the
+	// files are not those of the position.
+	if !st.young && !st.modTime.IsZero() && len(st.captured) == 0 {
 		rec.ModTime, st.recorded = st.modTime, st.modTime
 	}
 	return rec

@@ -78,9 +78,8 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		return nil, fenced(err)
 	}
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	c.taken = maxTXID
-	l.mu.Unlock()
-	l.condense(c.prefix)
 	return f.info(), nil
 }
 

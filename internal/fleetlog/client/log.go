@@ -60,7 +60,6 @@ type tailFile struct {
 	created  time.Time
 	size     int64
 	data     []byte // nil: it is to be read from the object
-	run      *run   // that begins with it, or nil
 	large    uint64 // the number of the large file that it is, or 0
 	object   string // that has it
 	offset   int64  // in it

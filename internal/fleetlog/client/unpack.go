@@ -146,12 +146,28 @@ func (l *Log) foreign(f *ltx.FileInfo, hdr *ltx.Header) error {
 }
 
 // same returns an error unless a file of the prefix ends with what a file of the tail is.
+// As a header has no checksum of its own, all of the other file is read before it is found
+// foreign: an answer that was damaged on its way fences nobody.
 func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile) error {
-	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, ltx.HeaderSize)
+	err := l.sameHeader(ctx, inner, f, ours, ltx.HeaderSize)
+	if errors.Is(err, ship.ErrFenced) {
+		err = l.sameHeader(ctx, inner, f, ours, 0)
+	}
+	return err
+}
+
+// sameHeader is same for what the first size bytes of a file say; 0: all of it is verified.
+func (l *Log) sameHeader(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile, size int64) error {
+	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, size)
 	if err != nil {
 		return err
 	}
-	theirs, err := header(rc)
+	var theirs ltx.Header
+	if size != 0 {
+		theirs, err = header(rc)
+	} else {
+		theirs, err = verified(rc)
+	}
 	if err != nil {
 		return err
 	}
@@ -167,6 +183,16 @@ func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.F
 		return l.foreign(f, &theirs)
 	}
 	return nil
+}
+
+// verified reads an LTX file to its end, where its checksum is, and closes it.
+func verified(rc io.ReadCloser) (ltx.Header, error) {
+	defer func() { _ = rc.Close() }() // only read from
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
+	if err := dec.Verify(); err != nil {
+		return ltx.Header{}, fmt.Errorf("%w: %w", untrusted.ErrDamaged, err)
+	}
+	return dec.Header(), nil
 }
 
 // header reads the header of an LTX file, and closes it.
@@ -255,39 +281,30 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 	}
 	var files []io.Reader
 	var first []byte
-	var firstSum ltx.Checksum // of a run
 	var pageSize uint32
 	var sum int64
-	for n < len(tail) {
-		f, k, data := tail[n], 1, []byte(nil)
-		size := f.size
-		if f.run != nil && !alone && f.run.n <= len(tail)-n {
-			data, k, size = f.run.data, f.run.n, int64(len(f.run.data))
-		}
-		if f.large != 0 || n > 0 && (alone || sum+size > pieceBytes) {
+	for _, f := range tail {
+		if f.large != 0 || n > 0 && (alone || sum+f.size > pieceBytes) {
 			break
 		}
-		if data == nil {
-			if data, err = l.fetch(ctx, f); err != nil {
-				return nil, 0, err
-			}
+		data, err := l.fetch(ctx, f)
+		if err != nil {
+			return nil, 0, err
 		}
 		hdr, _, err := ltx.PeekHeader(bytes.NewReader(data))
 		if err != nil {
 			return nil, 0, err
 		}
 		if n == 0 {
-			if first, pageSize = data, hdr.PageSize; k > 1 {
-				firstSum = f.run.sum
-			}
+			first, pageSize = data, hdr.PageSize
 		} else if hdr.PageSize != pageSize {
 			break
 		}
 		files = append(files, untrusted.NewLTX(bytes.NewReader(data)))
-		n, sum = n+k, sum+size
+		n, sum = n+1, sum+f.size
 	}
-	if len(files) == 1 {
-		return buffer{bytes.NewReader(first), firstSum}, n, nil
+	if n == 1 {
+		return buffer{Reader: bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
 	_, trailer, err := ltxfile.Merge(&merged, files)
