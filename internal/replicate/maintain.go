@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -257,9 +258,12 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = time.Time{} // the next tail is as old as its first file
 	} else if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
+		if !a.phased { // those that became active together are not unpacked together
+			a.unpacked, a.phased = a.unpacked.Add(-phase(x.in.ID, x.cfg.UnpackInterval)), true
+		}
 	}
 	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
 	if files == 0 || !due {
 		return nil
 	}
@@ -281,6 +285,13 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = x.r.Started
 	}
 	return nil
+}
+
+// phase is a part of an interval, another for each database.
+func phase(id string, interval time.Duration) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // a hash has no errors
+	return interval / 1024 * time.Duration(h.Sum64()%1024)
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is

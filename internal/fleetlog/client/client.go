@@ -16,7 +16,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -62,7 +61,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	if err := c.take(ctx, f, r); err != nil {
 		return nil, fenced(err)
 	}
-	rec := format.Record{Prefix: c.prefix, Min: uint64(minTXID), Max: uint64(maxTXID), Time: f.created.UnixMilli()}
+	rec := format.Record{Prefix: c.prefix, Min: uint64(minTXID), Max: uint64(maxTXID), Time: f.created}
 	if f.large != 0 {
 		rec.Large, rec.Size, rec.CRC = f.large, f.size, f.crc
 	}
@@ -78,8 +77,9 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		return nil, fenced(err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	c.taken = maxTXID
+	l.mu.Unlock()
+	l.condense(c.prefix)
 	return f.info(), nil
 }
 
@@ -106,7 +106,7 @@ func (c *Client) take(ctx context.Context, f *tailFile, r io.Reader) error {
 			return c.takeLarge(ctx, f, io.NewSectionReader(s, from, end-from))
 		}
 	}
-	data, err := io.ReadAll(r)
+	data, err := readAll(r)
 	if err != nil {
 		return err
 	}
@@ -114,8 +114,19 @@ func (c *Client) take(ctx context.Context, f *tailFile, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	f.data, f.size, f.created = data, int64(len(data)), time.UnixMilli(hdr.Timestamp).UTC()
+	f.data, f.size, f.created, f.pageSize = data, int64(len(data)), hdr.Timestamp, hdr.PageSize
 	return nil
+}
+
+// readAll reads into memory, without room to spare if the size is known.
+func readAll(r io.Reader) ([]byte, error) {
+	s, ok := r.(*io.SectionReader)
+	if !ok {
+		return io.ReadAll(r)
+	}
+	data := make([]byte, s.Size())
+	_, err := io.ReadFull(s, data)
+	return data, err
 }
 
 // takeLarge writes a file beside the log. It is nobody's until a record names it.
@@ -128,11 +139,11 @@ func (c *Client) takeLarge(ctx context.Context, f *tailFile, r *io.SectionReader
 	if _, err := io.Copy(crc, io.NewSectionReader(r, 0, r.Size())); err != nil {
 		return err
 	}
-	f.size, f.crc, f.created = r.Size(), crc.Sum32(), time.UnixMilli(hdr.Timestamp).UTC()
+	f.size, f.crc, f.created = r.Size(), crc.Sum32(), hdr.Timestamp
 	if f.large, err = c.log.cfg.Journal.Large(ctx, r, r.Size()); err != nil {
 		return err
 	}
-	f.object = format.LargeName(c.log.cfg.Journal.Stats().Epoch, f.large)
+	f.place.epoch = c.log.cfg.Journal.Stats().Epoch
 	return nil
 }
 
@@ -268,10 +279,18 @@ func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID lt
 		if err := c.log.begin(ctx); err != nil {
 			return nil, err
 		}
-		tail := c.log.tail(c.prefix)
+		tail, err := c.log.unmerged(ctx, c.prefix, minTXID, maxTXID)
+		if err != nil {
+			return nil, err
+		}
 		for i, f := range tail {
 			if f.min != minTXID || f.max != maxTXID {
 				continue
+			}
+			if f.merged != nil && f.data == nil {
+				if f, err = c.log.again(ctx, c.prefix, f); err != nil {
+					return nil, err
+				}
 			}
 			if c.log.cfg.Journal == nil && f.data == nil && offset == 0 && size == 0 {
 				c.log.readAhead(ctx, tail[i:])

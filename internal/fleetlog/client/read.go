@@ -29,7 +29,7 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 	if size == 0 { // for a store it means all that is left
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
-	rc, err := l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
+	rc, err := l.cfg.Objects.Open(ctx, f.name(), f.offset+offset, size)
 	if err != nil || !whole {
 		return rc, err
 	}
@@ -62,7 +62,7 @@ func (c *checked) Read(p []byte) (int, error) {
 
 // damaged is the error of a file that does not match its record.
 func (f *tailFile) damaged() error {
-	return fmt.Errorf("%s: %w", f.object, (format.Record{Min: uint64(f.min), Max: uint64(f.max), Size: -1}).Check(nil))
+	return fmt.Errorf("%s: %w", f.name(), (format.Record{Min: uint64(f.min), Max: uint64(f.max), Size: -1}).Check(nil))
 }
 
 // fetch reads a file that is not large into memory.
@@ -87,9 +87,12 @@ const (
 
 // aheadKey is a file by its place.
 type aheadKey struct {
-	object string
+	object
+	large  uint64
 	offset int64
 }
+
+func (f *tailFile) key() aheadKey { return aheadKey{f.place, f.large, f.offset} }
 
 // readAhead reads a file and those behind it into memory, several at once: whoever reads one
 // whole file of a tail is about to restore, and each would cost a round trip. What it could
@@ -99,7 +102,7 @@ func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
 	var sum int64
 	l.mu.Lock()
 	for i, f := range tail {
-		if f.large != 0 || l.ahead[aheadKey{f.object, f.offset}] != nil {
+		if f.large != 0 || l.ahead[f.key()] != nil {
 			if i == 0 {
 				break
 			}
@@ -126,7 +129,7 @@ func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.ahead[aheadKey{f.object, f.offset}] = data
+			l.ahead[f.key()] = data
 		})
 	}
 	wg.Wait()
@@ -134,7 +137,7 @@ func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
 
 // fetched takes what was read ahead of a file, which is read once; nil: nothing was.
 func (l *Log) fetched(f *tailFile) []byte {
-	k := aheadKey{f.object, f.offset}
+	k := f.key()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	data := l.ahead[k]
