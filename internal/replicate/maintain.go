@@ -161,12 +161,14 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	inPrefix := l.Files
+	inPrefix, whole := l.Files, &a.inv
 	if a.deferred != nil {
 		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
 			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
 				return fmt.Errorf("list the replica: %w", err)
 			}
+			whole = new(levels.Inventory) // what the prefix will have
+			whole.Reset(l.Files)
 		}
 	}
 	a.inv.Reset(inPrefix)
@@ -174,7 +176,7 @@ func (x *run) activate(ctx context.Context) error {
 	// A process before may have been killed after the file of another page size was durable
 	// in a log, and before its snapshot was there.
 	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
-	if len(l.Files) > 0 && a.inv.Restorable() != nil || anew {
+	if len(l.Files) > 0 && whole.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
