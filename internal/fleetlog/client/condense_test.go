@@ -216,7 +216,10 @@ func TestWhatIsMergedCanBeHadAsItWasTaken(t *testing.T) {
 			for txid := ltx.TXID(1); txid <= 60; txid++ {
 				want[txid] = read(stored, txid, txid)
 			}
-			tail := w.log.tail(te.prefix)
+			tail, err := w.log.wholes(t.Context(), te.prefix)
+			if err != nil {
+				t.Fatal(err)
+			}
 			if c.forgotten {
 				w.forget()
 			}
