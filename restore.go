@@ -87,6 +87,9 @@ func restoreDatabase(ctx context.Context, open func() (litestream.ReplicaClient,
 	if err != nil {
 		return err
 	}
+	if c, ok := client.(*reading.Client); ok && (opt.TXID != 0 || !opt.Timestamp.IsZero()) {
+		c.History()
+	}
 	return restore.Newest(ctx, client, restore.Options{
 		Output: opt.OutputPath, TXID: opt.TXID, Timestamp: opt.Timestamp,
 		Check: opt.IntegrityCheck.depth(), Unchecked: opt.IntegrityCheck == IntegrityNone,

@@ -16,13 +16,14 @@ type queued struct {
 	pledges []pledge // in the order of their transactions
 	again   bool     // a run is wanted when all is durable: what it had to do could not be done
 	broken  bool     // the last run failed, for a reason of its own
+	behind  bool     // a run since has found something to ship, and has not handed over all of it
 }
 
 // pledge is what one run has left to be answered when a transaction is durable.
 type pledge struct {
 	txid    ltx.TXID
 	began   moment    // of the run: what was committed until then is in it
-	written time.Time // when the files were written that it has read
+	written time.Time // when the files were written that it has read; zero: that was long before
 	waiters *waiter
 }
 
@@ -35,8 +36,11 @@ func (f *Fleet) queuedLocked(r *Run, rep *replicate.Report, keep bool) {
 		q = &queued{}
 		f.queued[e] = q
 	}
-	q.broken = false
-	p := pledge{txid: rep.Captured, began: f.moment(rep.Started), written: rep.Files.ModTime()}
+	q.broken, q.behind = false, false
+	p := pledge{txid: rep.Captured, began: f.moment(rep.Started)}
+	if !rep.Acked.IsZero() {
+		p.written, rep.Acked = rep.Files.ModTime(), time.Time{} // its lag is known when it is durable
+	}
 	if keep {
 		p.waiters, r.waiters = r.waiters, nil
 	}
@@ -76,16 +80,23 @@ func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []ti
 		p := q.pledges[0]
 		q.pledges = q.pledges[1:]
 		h.txid = max(h.txid, p.txid)
-		h.syncedAt, h.dirtySince = p.began, p.began
+		h.syncedAt, h.dirtySince = max(h.syncedAt, p.began), p.began
 		p.waiters.answer(Synced{TXID: p.txid})
-		lags = append(lags, now.Sub(p.written))
+		if !p.written.IsZero() {
+			lags = append(lags, now.Sub(p.written))
+		}
+	}
+	if e.state != nil && !e.item.Running() { // nobody else owns it
+		e.state.Settle(txid)
 	}
 	if len(q.pledges) > 0 {
 		return lags
 	}
 	delete(f.queued, e)
-	h.dirtySince = 0
-	delete(f.backlog, e)
+	if !q.behind {
+		h.dirtySince = 0
+		delete(f.backlog, e)
+	}
 	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance && !q.broken {
 		f.recoveredLocked(e)
 	}

@@ -223,3 +223,50 @@ func TestWhatFailedByItselfIsNotWellWhenTheLogIsDurable(t *testing.T) {
 		t.Errorf("the status is %+v", s)
 	}
 }
+
+// TestTheLagGoesOnWhereARunHasFoundMore than what is acknowledged meanwhile.
+func TestTheLagGoesOnWhereARunHasFoundMore(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	r.run(t, e, taken(1, 0))
+	first := r.now
+	r.now = r.now.Add(3 * time.Second)
+	run := r.begin(t, e)
+	rep := replicate.Report{Started: run.Started(), Pending: true, Measured: true, Backlog: replicate.Backlog{WALEnd: 500, Lag: 100}}
+	r.Progress(run, &rep)
+	r.Durable("replica/a", 1, nil)
+	if s := r.Status(e); s.TXID != 1 || s.Lag != 3*time.Second || s.Backlog.Lag != 100 || !s.SyncedAt.Equal(first) {
+		t.Errorf("more was found: TXID %s, lag %v, %d bytes, synced at %v", s.TXID, s.Lag, s.Backlog.Lag, s.SyncedAt)
+	}
+	rep = taken(2, 1)
+	rep.Started = run.Started()
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	r.Durable("replica/a", 2, nil)
+	if s := r.Status(e); s.TXID != 2 || s.Lag != 0 || s.Backlog.Lag != 0 || !s.SyncedAt.Equal(r.now) {
+		t.Errorf("all is durable: TXID %s, lag %v, %d bytes, synced at %v", s.TXID, s.Lag, s.Backlog.Lag, s.SyncedAt)
+	}
+}
+
+// TestTheLagOfACommitIsCountedOnce, when it is durable, and not that of the first state.
+func TestTheLagOfACommitIsCountedOnce(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	r.run(t, e, taken(1, 0)) // the first of all has no Acked
+	if lags := r.Durable("replica/a", 1, nil); len(lags) != 0 {
+		t.Errorf("the first state: %v", lags)
+	}
+	run := r.begin(t, e)
+	rep := taken(2, 1)
+	rep.Started, rep.Acked = run.Started(), r.now
+	rep.Files.Main.Mtime = r.now.Add(-time.Second).UnixNano()
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	if !rep.Acked.IsZero() {
+		t.Error("the run counts it too")
+	}
+	r.now = r.now.Add(2 * time.Second)
+	if lags := r.Durable("replica/a", 2, nil); len(lags) != 1 || lags[0] != 3*time.Second {
+		t.Errorf("%v, want one of 3 s", lags)
+	}
+}

@@ -70,7 +70,7 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	kind := replicate.OrderNone
 	if r.order != nil {
 		kind = r.order.kind
-		if !e.reg.PrefixTaken && kind != replicate.OrderCut {
+		if !e.reg.PrefixTaken && kind != replicate.OrderCut && kind != replicate.OrderUnpack {
 			e.reg.Refused = nil
 		}
 	}
@@ -119,6 +119,9 @@ func (f *Fleet) Progress(r *Run, rep *replicate.Report) {
 	f.setDeferredLocked(e, false, 0)
 	if e.health.dirtySince == 0 {
 		e.health.dirtySince = f.moment(rep.Started)
+	}
+	if q := f.queued[e]; q != nil {
+		q.behind = true
 	}
 	f.setBacklogLocked(e, rep)
 }
@@ -214,6 +217,9 @@ func (f *Fleet) syncedLocked(r *Run, rep *replicate.Report) {
 	h.txid = rep.Position.TXID
 	f.setDeferredLocked(e, false, 0)
 	h.syncedAt, h.dirtySince = f.moment(rep.Started), 0
+	if q := f.queued[e]; q != nil {
+		q.behind = false
+	}
 	rep.Measured, r.shippedTo = false, rep.Position.Offset
 	delete(f.backlog, e)
 	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance { // which is not over yet

@@ -53,6 +53,9 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	if errors.Is(err, ship.ErrFenced) {
 		return err
 	} else if errors.Is(err, ship.ErrStale) {
+		if err := x.await(ctx); err != nil {
+			return err
+		}
 		x.unverify()
 		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
 		return nil
@@ -168,7 +171,10 @@ func (x *run) activate(ctx context.Context) error {
 	}
 	a.inv.Reset(inPrefix)
 	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-	if len(l.Files) > 0 && a.inv.Restorable() != nil {
+	// A process before may have been killed after the file of another page size was durable
+	// in a log, and before its snapshot was there.
+	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
+	if len(l.Files) > 0 && a.inv.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
@@ -319,6 +325,9 @@ func (x *run) compact(ctx context.Context, all bool) error {
 			}
 			return nil
 		case errors.Is(err, levels.ErrInventory):
+			if err := x.await(ctx); err != nil {
+				return err
+			}
 			x.deactivate()
 			x.st.verified = false
 			return fmt.Errorf("compact: %w", err)
@@ -360,6 +369,9 @@ func (x *run) snapshot(ctx context.Context) error {
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
+		if err := x.await(ctx); err != nil { // only this client knows when what it took is durable
+			return err
+		}
 		x.unverify()
 		err = x.activate(ctx)
 	}

@@ -197,7 +197,7 @@ type Report struct {
 	Deferred  bool      // a change was found and stays local
 	Lagging   bool      // another writer has gone on from the local file, which has nothing that the replica lacks
 	Shipped   int       // transactions
-	Acked     time.Time // when the last of them was acknowledged; zero: none, or only the first of all, whose lag means nothing
+	Acked     time.Time // when the last of them was acknowledged, or captured; zero: none, or only the first of all, whose lag means nothing
 	Backlog   Backlog   // what the replica lacked when that was last measured
 	Measured  bool      // Backlog is set
 

@@ -162,7 +162,8 @@ func (c *Client) Durable() ltx.TXID {
 }
 
 // Await waits until a transaction that was taken is durable, and has the log written
-// sooner. The error says that this process will never know it to be, or is that of ctx.
+// sooner. The error says that this process will never know it to be, or is that of an
+// attempt at the store (Failed) or of ctx.
 func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 	l := c.log
 	done := make(chan error, 1)
@@ -208,15 +209,15 @@ func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMeta
 	if err = errors.Join(err, itr.Err(), itr.Close()); err != nil {
 		return nil, err
 	}
-	last := lastOf(all)
+	last, snapshot := lastOf(all)
 	if last == 0 && len(tail) > 0 && tail[0].min > 1 { // perhaps it is compacted
 		others, err := store.Files(ctx, c.ReplicaClient, false)
 		if err != nil {
 			return nil, err
 		}
-		last = lastOf(others)
+		last, snapshot = lastOf(others)
 	}
-	return ltx.NewFileInfoSliceIterator(c.log.behind(all, last, tail, seek)), nil
+	return ltx.NewFileInfoSliceIterator(c.log.behind(all, last, snapshot, tail, seek)), nil
 }
 
 // AllLTXFiles lists all levels, and the tail behind level 0.
@@ -236,29 +237,36 @@ func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 	for n < len(all) && all[n].Level == 0 {
 		n++
 	}
-	return append(c.log.behind(slices.Clone(all[:n]), lastOf(all), tail, 0), all[n:]...), nil
+	last, snapshot := lastOf(all)
+	return append(c.log.behind(slices.Clone(all[:n]), last, snapshot, tail, 0), all[n:]...), nil
 }
 
-func lastOf(files []*ltx.FileInfo) (last ltx.TXID) {
+// lastOf is where the files of a prefix end, and its last snapshot: that may be of a state
+// whose file of level 0 the log alone has.
+func lastOf(files []*ltx.FileInfo) (last, snapshot ltx.TXID) {
 	for _, f := range files {
-		last = max(last, f.MaxTXID)
+		if f.Level == litestream.SnapshotLevel {
+			snapshot = max(snapshot, f.MaxTXID)
+		} else {
+			last = max(last, f.MaxTXID)
+		}
 	}
-	return last
+	return last, snapshot
 }
 
-// behind adds to the level 0 of a prefix, which ends at last, the files of the tail that it
+// behind adds to the level 0 of a prefix, which ends at last, and has a snapshot, the files of the tail that it
 // lacks. It is the same history, so those that the prefix has are left out, unless a history
 // is read: then they are finer points of it than the merged ones of the prefix, and a plan
 // takes those that it needs. What is behind a gap came after the reading began, and is left
 // out (M2).
-func (l *Log) behind(prefix []*ltx.FileInfo, last ltx.TXID, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
+func (l *Log) behind(prefix []*ltx.FileInfo, last, snapshot ltx.TXID, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
 	has := map[[2]ltx.TXID]bool{}
 	if l.what.History {
 		for _, f := range prefix {
 			has[[2]ltx.TXID{f.MinTXID, f.MaxTXID}] = true
 		}
 	}
-	next := last
+	next := max(last, snapshot)
 	for _, f := range tail {
 		if f.max <= last && !l.what.History || has[[2]ltx.TXID{f.min, f.max}] {
 			next = max(next, f.max)

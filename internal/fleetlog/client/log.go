@@ -228,6 +228,20 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 	l.cfg.Durable(tenant, f.max, err)
 }
 
+// Failed notes that an attempt at the store has failed, which goes on: whoever waits in
+// Await gets the error, as a run must not wait for as long as the store is away.
+func (l *Log) Failed(err error) {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting = map[*tailFile][]chan error{}
+	l.mu.Unlock()
+	for _, all := range waiting {
+		for _, done := range all {
+			done <- err
+		}
+	}
+}
+
 // drop forgets a file that the log has not taken.
 func (l *Log) drop(prefix string, f *tailFile) {
 	l.mu.Lock()

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/superfly/ltx"
@@ -112,4 +113,22 @@ func (l *Log) Prefixes() (all []string) {
 		all = append(all, t.Prefix)
 	}
 	return all
+}
+
+// Former are the prefixes of the tenants of which a log that was taken over has something
+// that the prefix may lack. It is called when the log has begun.
+func (l *Log) Former(ctx context.Context) (prefixes []string, err error) {
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
+	own := l.cfg.Journal.Stats().Epoch
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for prefix, tail := range l.tails {
+		if f := tail[0]; f.durable && f.place.epoch != own {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	slices.Sort(prefixes)
+	return prefixes, nil
 }

@@ -54,19 +54,17 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	delete(l.known, prefix) // until it is known again
 	l.mu.Unlock()
 	ours := known != 0 && known == tail[0].min-1
-	var end end
 	if !ours {
-		if tail, end, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
+		if tail, infos, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
-		infos = end.found
 	} else if dropped(tail) {
 		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
 			return nil, err
 		}
 	}
 	wrote := len(tail) > 0
-	for alone := !ours; len(tail) > 0; alone = end.alone {
+	for alone := !ours; len(tail) > 0; alone = false {
 		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
 		if err != nil {
 			return infos, err
@@ -94,41 +92,36 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
-// end is where a prefix ends, as far as it has what a tail has.
-type end struct {
-	txid  ltx.TXID
-	found []*ltx.FileInfo // files of level 0 of the tail
-	// alone: files overlap, so each of the tail is written by itself. A compaction begins
-	// at the first file that begins behind the last that was compacted, which may be any.
-	alone bool
-}
-
-// behindPrefix returns what a prefix lacks of a tail. Where it ends inside of a merged file,
-// or files must be written one by one that are merged, the tail is read again as it was.
-func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) ([]*tailFile, end, error) {
+// behindPrefix returns what a prefix lacks of a tail, and what it has of it. Where it ends
+// inside of a merged file, or begins with one, the tail is read again as it was.
+func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (lacks []*tailFile, found []*ltx.FileInfo, err error) {
 	files, err := store.Files(ctx, inner, false)
 	if err != nil {
-		return nil, end{}, err
+		return nil, nil, err
 	}
 	first, last := tail[0].min, tail[len(tail)-1].max
-	var e end
+	var end ltx.TXID
 	rest := func() []*tailFile {
-		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= e.txid })
+		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= end })
 	}
-	e, err = l.endOf(ctx, prefix, inner, files, tail)
+	end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
-	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && (e.alone || dropped(rest()))) {
+	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && dropped(rest())) {
 		if tail, err = l.raw(ctx, prefix, first, last); err == nil {
-			e, err = l.endOf(ctx, prefix, inner, files, tail)
+			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 		}
 	}
-	return rest(), e, err
+	return rest(), found, err
 }
 
-// endOf looks for what a prefix has of a tail: another life may have unpacked some of it, or
-// another process may. A file of level 0 counts if it ends where one of the tail ends, and
-// has its writer and time; any other is another history.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, files []*ltx.FileInfo, tail []*tailFile) (e end, err error) {
+// endOf looks for what a prefix has of a tail, and up to where: another life may have
+// unpacked some of it, or another process may. A file of level 0 must end where one of the
+// tail ends, and have its writer and time; any other is another history.
+//
+// Files that others have written at the same time may overlap. Those count that follow each
+// other, and what was compacted: a compaction takes the files that begin behind the last
+// one that it took, so that none may be relied on that begins before and ends after it.
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, files []*ltx.FileInfo, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
 	var compacted ltx.TXID
 	for _, f := range files {
 		if f.Level > 0 && f.Level < litestream.SnapshotLevel {
@@ -147,7 +140,7 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
-	e.txid = max(tail[0].min-1, compacted)
+	end = max(tail[0].min-1, compacted)
 	taken := compacted
 	for _, f := range files {
 		ours := ends[f.MaxTXID]
@@ -155,24 +148,19 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
 		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
-			return e, errInside
+			return 0, nil, errInside
 		case ours == nil:
-			return e, l.foreign(f, nil)
+			return 0, nil, l.foreign(f, nil)
 		default:
 			if err := l.same(ctx, inner, f, ours); err != nil {
-				return e, err
+				return 0, nil, err
 			}
 		}
-		e.found = append(e.found, f)
-		switch {
-		case f.MaxTXID <= e.txid:
-		case f.MinTXID <= taken, f.MinTXID > e.txid+1:
-			e.alone = true
-		default:
-			e.txid, taken = f.MaxTXID, f.MaxTXID
+		if found = append(found, f); f.MaxTXID > end && taken < f.MinTXID && f.MinTXID <= end+1 {
+			end, taken = f.MaxTXID, f.MaxTXID
 		}
 	}
-	return e, nil
+	return end, found, nil
 }
 
 // foreign is the error of a file in the prefix that is not of the log's history.
@@ -186,12 +174,28 @@ func (l *Log) foreign(f *ltx.FileInfo, hdr *ltx.Header) error {
 }
 
 // same returns an error unless a file of the prefix ends with what a file of the tail is.
+// As a header has no checksum of its own, all of the other file is read before it is found
+// foreign: an answer that was damaged on its way fences nobody.
 func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile) error {
-	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, ltx.HeaderSize)
+	err := l.sameHeader(ctx, inner, f, ours, ltx.HeaderSize)
+	if errors.Is(err, ship.ErrFenced) {
+		err = l.sameHeader(ctx, inner, f, ours, 0)
+	}
+	return err
+}
+
+// sameHeader is same for what the first size bytes of a file say; 0: all of it is verified.
+func (l *Log) sameHeader(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile, size int64) error {
+	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, size)
 	if err != nil {
 		return err
 	}
-	theirs, err := header(rc)
+	var theirs ltx.Header
+	if size != 0 {
+		theirs, err = header(rc)
+	} else {
+		theirs, err = verified(rc)
+	}
 	if err != nil {
 		return err
 	}
@@ -207,6 +211,16 @@ func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.F
 		return l.foreign(f, &theirs)
 	}
 	return nil
+}
+
+// verified reads an LTX file to its end, where its checksum is, and closes it.
+func verified(rc io.ReadCloser) (ltx.Header, error) {
+	defer func() { _ = rc.Close() }() // only read from
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
+	if err := dec.Verify(); err != nil {
+		return ltx.Header{}, fmt.Errorf("%w: %w", untrusted.ErrDamaged, err)
+	}
+	return dec.Header(), nil
 }
 
 // header reads the header of an LTX file, and closes it.

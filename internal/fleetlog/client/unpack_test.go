@@ -195,7 +195,41 @@ func TestTwoUnpackersAtOnceLeaveARestorablePrefix(t *testing.T) {
 	}
 }
 
-// compact does what a start and a compaction of all do.
+// TestNothingIsReliedOnThatACompactionWouldPassOver: another process has written 5 to 12
+// when the owner had written 5 to 9, and compacted that. Nobody compacts 10 to 12 from it.
+func TestNothingIsReliedOnThatACompactionWouldPassOver(t *testing.T) {
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	te.ship(4)
+	w.unpack(w.log, te, "1-1 2-4")
+	te.ship(5)
+	short, err := Read(t.Context(), w.objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	te.ship(3)
+	long, err := Read(t.Context(), w.objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inner := &meanwhile{w.store.Client(te.prefix), func() {
+		w.unpack(short, te, "5-5 6-9")
+		w.compact(te.prefix)
+	}}
+	if _, err := long.Unpack(t.Context(), te.prefix, inner); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	w.begin(2)
+	te.rows = 12
+	w.unpack(w.log, te, "5-5 6-9 6-12 10-10 11-12")
+	w.compact(te.prefix)
+	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
+		t.Errorf("%d rows of %d in %s", n, te.rows, w.level0(te.prefix))
+	}
+}
+
+// compact does what a start, a compaction of all, and the retention an hour later do.
 func (w *world) compact(prefix string) {
 	w.t.Helper()
 	client := w.store.Client(prefix)
@@ -207,6 +241,10 @@ func (w *world) compact(prefix string) {
 	inv.Reset(files)
 	if _, err := levels.Compact(w.t.Context(), client, &inv, levels.Policy{}, true, nil); err != nil {
 		w.t.Fatal(err)
+	}
+	inv.MarkSeen(time.Now(), time.Minute)
+	if _, err := levels.Retain(w.t.Context(), client, &inv, levels.Policy{Grace: time.Minute}, time.Now().Add(time.Hour)); err != nil {
+		w.t.Errorf("%s: %v", w.level0(prefix), err)
 	}
 	if err := inv.Restorable(); err != nil {
 		w.t.Errorf("%s: %v", w.level0(prefix), err)
@@ -221,32 +259,36 @@ func TestAReaderFindsInThePrefixWhatTheLogHasNoMore(t *testing.T) {
 	te.ship(5)
 	te.large()
 	w.await(te.prefix, te.db.State.TXID)
+	var clients, listed []litestream.ReplicaClient // listed as a restore does
 	for _, history := range []bool{false, true} {
 		reader, err := ReadTenant(t.Context(), w.objects, te.prefix, history)
 		if err != nil {
 			t.Fatal(err)
 		}
 		client := reader.Client("", te.prefix, w.store.Client(te.prefix))
-		listed, err := store.RestoreClient(t.Context(), client, false) // as a restore does
+		l, err := store.RestoreClient(t.Context(), client, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !history {
-			w.close()
-			w.begin(2)
-			if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.log.FinishFormer(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
+		clients, listed = append(clients, client), append(listed, l)
+	}
+	w.close()
+	w.begin(2)
+	w.unpack(w.log, te, "1-1 2-5 6-6")
+	if err := w.log.FinishFormer(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, client := range clients {
 		out := filepath.Join(t.TempDir(), "db")
-		if err := restore.From(t.Context(), client, listed, restore.Options{Output: out}); err != nil {
-			t.Errorf("history %v: %v", history, err)
+		if err := restore.From(t.Context(), client, listed[i], restore.Options{Output: out}); err != nil {
+			t.Errorf("history %v: %v", i == 1, err)
 		}
 		if n := w.restored(client, 0); n != te.rows {
-			t.Errorf("history %v: %d rows of %d", history, n, te.rows)
+			t.Errorf("history %v: %d rows of %d", i == 1, n, te.rows)
+		}
+		// There is no such point any more, which is not for trying again.
+		if err := restore.Newest(t.Context(), client, restore.Options{Output: out + "3", TXID: 3}); !errors.Is(err, restore.ErrNoBackup) {
+			t.Errorf("history %v: the third transaction: %v", i == 1, err)
 		}
 	}
 }
@@ -272,7 +314,7 @@ func TestTheLogsHistoryIsFinerThanThePrefixs(t *testing.T) {
 	}
 	w.await(te.prefix, te.db.State.TXID)
 	w.compact(te.prefix)
-	if got := w.level0(te.prefix); got != "1-1 2-4 5-9" {
+	if got := w.level0(te.prefix); got != "5-9" {
 		t.Fatalf("the prefix has %s", got)
 	}
 	reader, err := ReadTenant(t.Context(), w.objects, te.prefix, true)

@@ -37,6 +37,7 @@ type bucket struct {
 	lose    float64       // of all requests
 	delay   time.Duration // of each at most
 	creates int
+	opens   int
 	late    sync.WaitGroup
 }
 
@@ -103,6 +104,9 @@ func (b *bucket) CreateFrom(ctx context.Context, name string, r io.Reader, size 
 }
 
 func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (rc io.ReadCloser, err error) {
+	b.mu.Lock()
+	b.opens++
+	b.mu.Unlock()
 	err = b.do(ctx, false, func() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()

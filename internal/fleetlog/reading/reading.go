@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"github.com/benbjohnson/litestream"
@@ -16,6 +17,20 @@ import (
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
+
+// DefaultDir is the directory of a fleet log where none is given.
+const DefaultDir = "fleet"
+
+// BadDir says why a directory cannot be that of a fleet log; "" if it can.
+func BadDir(dir string) string {
+	switch {
+	case strings.Contains(dir, "{{"):
+		return "it is one directory for all tenants, so it has no variables"
+	case store.CheckObjectDir(dir) != nil:
+		return "want a relative path with slashes, such as \"fleet\", without . or .. and without a slash at its ends"
+	}
+	return ""
+}
 
 // Logs are the fleet logs of a replica. Each is read once, at its first use, and shared:
 // it is as it was then. Safe for concurrent use.
@@ -60,18 +75,26 @@ func (l *Logs) Read(ctx context.Context, dir string) (*client.Log, error) {
 	if f.read {
 		return f.log, nil
 	}
+	log, err := l.read(dir, func(objects store.Objects) (*client.Log, error) { return client.Read(ctx, objects) })
+	if err != nil {
+		return nil, err
+	}
+	f.read, f.log = true, log
+	return log, nil
+}
+
+func (l *Logs) read(dir string, read func(store.Objects) (*client.Log, error)) (*client.Log, error) {
 	objects, err := l.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("the fleet log %s: %w", dir, err)
 	}
-	log, err := client.Read(ctx, objects)
+	log, err := read(objects)
 	if err != nil && dir == l.Default && l.Denied(err) {
-		log, err = nil, nil
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the fleet log %s: %w", dir, err)
 	}
-	f.read, f.log = true, log
 	return log, nil
 }
 
@@ -86,6 +109,7 @@ type Client struct {
 	logs                     *Logs
 	log                      string // directory of the fleet log; "": metadata.json says it
 	tenant                   string // what the log calls the prefix
+	history                  bool
 
 	mu     sync.Mutex // not held during I/O; two that ask at once get the same
 	joined litestream.ReplicaClient
@@ -109,22 +133,38 @@ func (c *Client) join(ctx context.Context) (litestream.ReplicaClient, error) {
 	if joined != nil {
 		return joined, nil
 	}
-	dir := cmp.Or(c.log, c.named(ctx), c.logs.Default)
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+	log, err := c.read(ctx)
+	if err != nil {
+		return nil, err
 	}
-	joined = c.ReplicaClient
-	if dir != "" {
-		if log, err := c.logs.Read(ctx, dir); err != nil {
-			return nil, err
-		} else if log != nil {
-			joined = log.Client("", c.tenant, c.ReplicaClient)
-		}
+	if joined = c.ReplicaClient; log != nil {
+		joined = log.Client("", c.tenant, c.ReplicaClient)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.joined = joined
 	return joined, nil
+}
+
+// History makes the client read all that the log still has, not only what the prefix may
+// lack: the finest history, for a restore to a transaction or a time. Before the first call.
+func (c *Client) History() { c.history = true }
+
+// read returns the log of the prefix; nil: it has none.
+func (c *Client) read(ctx context.Context) (*client.Log, error) {
+	dir := cmp.Or(c.log, c.named(ctx), c.logs.Default)
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	switch {
+	case dir == "":
+		return nil, nil
+	case !c.history:
+		return c.logs.Read(ctx, dir)
+	}
+	return c.logs.read(dir, func(objects store.Objects) (*client.Log, error) {
+		return client.ReadTenant(ctx, objects, c.tenant, true)
+	})
 }
 
 // named is the fleet log of metadata.json. If that cannot be read, metadata.AccessAt says
@@ -144,22 +184,35 @@ func (c *Client) named(ctx context.Context) string {
 	return md.FleetLog
 }
 
-// Unpack writes what the log has to the prefix, and returns the last transaction of it;
-// zero: the prefix lacks nothing.
+// Unpack writes what the log has and the prefix lacks to the prefix, and returns the last
+// transaction of that; zero: the prefix lacks nothing.
 func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
-	joined, err := c.join(ctx)
-	if err != nil {
+	log, err := c.read(ctx)
+	if err != nil || log == nil {
 		return 0, err
 	}
-	both, ok := joined.(*client.Client)
-	if !ok {
-		return 0, nil
+	w := &written{ReplicaClient: c.ReplicaClient}
+	_, err = log.Unpack(ctx, c.tenant, w)
+	return w.last, err
+}
+
+// written notes the last transaction that was written through it.
+type written struct {
+	litestream.ReplicaClient
+	last ltx.TXID
+}
+
+func (w *written) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	info, err := w.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+	if err == nil {
+		w.last = max(w.last, maxTXID)
 	}
-	infos, err := both.Unpack(ctx)
-	if len(infos) == 0 || err != nil {
-		return 0, err
-	}
-	return infos[len(infos)-1].MaxTXID, nil
+	return info, err
+}
+
+// AllLTXFiles keeps a listing in one request.
+func (w *written) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+	return store.Files(ctx, w.ReplicaClient, useMetadata)
 }
 
 // RestoreClient is store.RestoreClient.

@@ -213,6 +213,10 @@ func TestAStoreThatIgnoresTheConditionKeepsNoObjects(t *testing.T) {
 					if !errors.Is(err, ErrNoConditionalWrites) {
 						t.Errorf("got %v", err)
 					}
+					err = mustObjects(t, c, "log").CreateFrom(t.Context(), "1", bytes.NewReader([]byte("x")), 1)
+					if !errors.Is(err, ErrNoConditionalWrites) {
+						t.Errorf("from a reader: got %v", err)
+					}
 				}
 				if got := f.keys(t); len(got) != 0 {
 					t.Errorf("it holds %v", got)
