@@ -149,7 +149,7 @@ func BenchmarkUnpackOf300Commits(b *testing.B) {
 					used += cpu() - began
 				}
 				b.ReportMetric(float64(used)/float64(b.N), "cpu-ns/op")
-				if len(to.files) != 1 {
+				if condense && len(to.files) != 1 { // unmerged they may be more than one piece
 					b.Errorf("%d files were written", len(to.files))
 				}
 				b.ReportMetric(float64(to.size), "B-written")
