@@ -127,6 +127,7 @@ func TestATenantThatStaysHotCostsMemoryForThePagesThatItChanges(t *testing.T) {
 	var taken int64
 	for n := range commits {
 		te.update(n)
+		w.journal.Hurry() // an object has one file of a tenant
 		if n%100 == 99 {
 			w.await(te.prefix, te.db.State.TXID)
 		}
