@@ -5,6 +5,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/superfly/ltx"
 )
 
 // TestWhatIsPackedMergesIntoTheSameFile, packed in any order, together with files that are not.
@@ -38,6 +40,16 @@ func TestWhatIsPackedMergesIntoTheSameFile(t *testing.T) {
 			}
 			if len(packed) != cap(packed) || len(packed) > size {
 				t.Errorf("seed %d: %d bytes with room for %d, of files of %d", seed, len(packed), cap(packed), size)
+			}
+			dec := ltx.NewDecoder(NewPacked(packed))
+			if err := dec.DecodeHeader(); err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			var ph ltx.PageHeader
+			for page := make([]byte, 512); dec.DecodePage(&ph, page) == nil; {
+				if ph.Pgno > dec.Header().Commit {
+					t.Errorf("seed %d: page %d of %d was kept", seed, ph.Pgno, dec.Header().Commit)
+				}
 			}
 			parts = append(parts[:from:from], append([]part{{packed, true}}, parts[to:]...)...)
 		}
