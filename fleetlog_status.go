@@ -3,8 +3,8 @@ package multidb
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -117,18 +117,21 @@ func (m *Manager) unpackFormerOnce(ctx context.Context, all bool) error {
 	if err != nil || len(prefixes) == 0 {
 		return err
 	}
+	entries := map[string]*fleet.Entry{}
+	for _, e := range m.fleet.All() {
+		if dir, err := m.logDir(e.Database()); err == nil {
+			entries[dir] = e
+		}
+	}
 	var mu sync.Mutex
 	var failed int
 	var first error
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	slots := make(chan struct{}, formerAtOnce)
-	for _, e := range m.fleet.All() {
-		dir, err := m.logDir(e.Database())
-		if err != nil {
-			continue // nothing of it is in a log
-		}
-		if _, found := slices.BinarySearch(prefixes, dir); !found || !all && m.fleet.Status(e).Tier != schedule.Cold {
+	for _, dir := range prefixes {
+		e := entries[dir]
+		if e != nil && !all && m.fleet.Status(e).Tier != schedule.Cold {
 			continue
 		}
 		select {
@@ -138,11 +141,11 @@ func (m *Manager) unpackFormerOnce(ctx context.Context, all bool) error {
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			if _, err := m.conductor.Perform(ctx, e, replicate.OrderUnpack); err != nil {
+			if err := m.unpackAt(ctx, dir, e); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed++
-				first = cmp.Or(first, opError("unpack", ID(e.ID()), err))
+				first = cmp.Or(first, err)
 			}
 		})
 	}
@@ -151,4 +154,23 @@ func (m *Manager) unpackFormerOnce(ctx context.Context, all bool) error {
 		return fmt.Errorf("%d databases, the first of them: %w", failed, first)
 	}
 	return first
+}
+
+// unpackAt gives one prefix what the log has of it. e is nil where only another process
+// knows the database.
+func (m *Manager) unpackAt(ctx context.Context, dir string, e *fleet.Entry) error {
+	if e != nil {
+		_, err := m.conductor.Perform(ctx, e, replicate.OrderUnpack)
+		if !errors.Is(err, ErrMissing) && !errors.Is(err, ErrNotFound) {
+			return opError("unpack", ID(e.ID()), err)
+		}
+	}
+	inner, err := m.clientAt(dir)
+	if err == nil {
+		_, err = m.fleetLog.Unpack(ctx, dir, inner)
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", dir, err)
+	}
+	return nil
 }
