@@ -79,7 +79,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
-	phased         bool      // the first interval until an unpacking is a shorter one
+	phased         bool      // the first tail was unpacked sooner, see unpackPhase
 	named          bool      // metadata.json names the fleet log
 }
 
@@ -109,8 +109,7 @@ type Deferred interface {
 	// Pressed reports whether Unpack is due because what all clients have taken needs too
 	// much memory, and this one's as much as the average or more.
 	Pressed() bool
-	// Merged is where the last file ends that Unpack has made of several, and its checksum,
-	// once.
+	// Merged is where the last file ends that Unpack has written, and its checksum, once.
 	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -243,9 +244,7 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
-		if n > 1 {
-			merged = Merged{last.max, b.sum}
-		}
+		merged = Merged{last.max, b.sum}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
@@ -275,14 +274,14 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	return info, n, l.same(ctx, inner, info, last)
 }
 
-// Merged is the last file that Unpack has written to a prefix, if it was made of several:
-// where it ends, and its checksum.
+// Merged is the last file that Unpack has written to a prefix: where it ends, and its
+// checksum. That is another than the log's, if it was made of several.
 type Merged struct {
 	TXID ltx.TXID
 	Sum  ltx.Checksum
 }
 
-// Merged returns the last file that Unpack has merged, once.
+// Merged returns the last file that Unpack has written, once.
 func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 	l := c.log
 	l.mu.Lock()
@@ -295,7 +294,11 @@ func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 // buffer is a piece in memory.
 type buffer struct {
 	*bytes.Reader
-	sum ltx.Checksum // of one that was merged
+	sum ltx.Checksum // of the file
+}
+
+func newBuffer(file []byte) buffer {
+	return buffer{bytes.NewReader(file), ltx.Checksum(binary.BigEndian.Uint64(file[len(file)-8:]))}
 }
 
 func (buffer) Close() error { return nil }
@@ -332,12 +335,11 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{Reader: bytes.NewReader(first)}, 1, nil
+		return newBuffer(first), 1, nil
 	}
 	var merged bytes.Buffer
-	_, trailer, err := ltxfile.Merge(&merged, files)
-	if err != nil {
+	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
+	return newBuffer(merged.Bytes()), n, nil
 }
