@@ -207,13 +207,16 @@ func (m *Manager) hurry() {
 // unpackOthers gives the prefixes what the conductor has not: of databases that only another
 // process knows, whose log was taken over, or whose file is gone.
 func (m *Manager) unpackOthers(ctx context.Context) error {
-	return m.fleetLog.UnpackAll(ctx, func(dir string) (litestream.ReplicaClient, error) {
-		db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
-		if err != nil {
-			return nil, err
-		}
-		return m.cfg.replica.ReplicaClient(db)
-	})
+	return m.fleetLog.UnpackAll(ctx, m.clientAt)
+}
+
+// clientAt returns the client of a prefix by its directory.
+func (m *Manager) clientAt(dir string) (litestream.ReplicaClient, error) {
+	db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.cfg.replica.ReplicaClient(db)
 }
 
 func (c *config) unpackInterval() time.Duration {
