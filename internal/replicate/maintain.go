@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -160,12 +161,14 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	inPrefix := l.Files
+	inPrefix, whole := l.Files, &a.inv
 	if a.deferred != nil {
 		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
 			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
 				return fmt.Errorf("list the replica: %w", err)
 			}
+			whole = new(levels.Inventory) // what the prefix will have
+			whole.Reset(l.Files)
 		}
 	}
 	a.inv.Reset(inPrefix)
@@ -173,7 +176,7 @@ func (x *run) activate(ctx context.Context) error {
 	// A process before may have been killed after the file of another page size was durable
 	// in a log, and before its snapshot was there.
 	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
-	if len(l.Files) > 0 && a.inv.Restorable() != nil || anew {
+	if len(l.Files) > 0 && whole.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
@@ -257,9 +260,12 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = time.Time{} // the next tail is as old as its first file
 	} else if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
+		if !a.phased { // those that became active together are not unpacked together
+			a.unpacked, a.phased = a.unpacked.Add(-phase(x.in.ID, x.cfg.UnpackInterval)), true
+		}
 	}
 	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
 	if files == 0 || !due {
 		return nil
 	}
@@ -281,6 +287,13 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = x.r.Started
 	}
 	return nil
+}
+
+// phase is a part of an interval, another for each database.
+func phase(id string, interval time.Duration) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // a hash has no errors
+	return interval / 1024 * time.Duration(h.Sum64()%1024)
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is

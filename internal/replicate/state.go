@@ -79,6 +79,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
+	phased         bool      // the first interval until an unpacking is a shorter one
 	named          bool      // metadata.json names the fleet log
 }
 
@@ -105,8 +106,10 @@ type Deferred interface {
 	// returns, also at an error.
 	Tail() (files int, size int64)
 	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
-	// Merged is where the last file ends that Unpack has made of several, and its checksum,
-	// once.
+	// Pressed reports whether Unpack is due because what all clients have taken needs too
+	// much memory, and this one's as much as the average or more.
+	Pressed() bool
+	// Merged is where the last file ends that Unpack has written, and its checksum, once.
 	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
