@@ -110,6 +110,27 @@ func (m *Manager) Unpack(ctx context.Context, id ID) error {
 	return opError("unpack", id, err)
 }
 
+// otherLog returns an error if a fleet log that this Manager does not write has what the
+// prefix of a database lacks.
+func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
+	e, err := m.fleet.Lookup(id)
+	if err != nil {
+		return err
+	}
+	c, err := readingClient(m.cfg.replica, dir, databaseOf(e.Database()))
+	if err != nil {
+		return err
+	}
+	r, ok := c.(*reading.Client)
+	if !ok {
+		return nil
+	}
+	if both, prefix, err := r.Ends(ctx); err != nil || both > prefix {
+		return errors.Join(err, fmt.Errorf("the fleet log %s has transactions up to %s, and the prefix up to %s: run `multidb unpack`, or start with WithFleetLog once more", dir, both, prefix))
+	}
+	return nil
+}
+
 // openFleetLog begins nothing: the first write does.
 func (m *Manager) openFleetLog() error {
 	c := &m.cfg
