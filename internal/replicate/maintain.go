@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"io"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -162,12 +161,14 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	inPrefix := l.Files
+	inPrefix, whole := l.Files, &a.inv
 	if a.deferred != nil {
 		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
 			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
 				return fmt.Errorf("list the replica: %w", err)
 			}
+			whole = new(levels.Inventory) // what the prefix will have
+			whole.Reset(l.Files)
 		}
 	}
 	a.inv.Reset(inPrefix)
@@ -175,7 +176,7 @@ func (x *run) activate(ctx context.Context) error {
 	// A process before may have been killed after the file of another page size was durable
 	// in a log, and before its snapshot was there.
 	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
-	if len(l.Files) > 0 && a.inv.Restorable() != nil || anew {
+	if len(l.Files) > 0 && whole.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
@@ -274,7 +275,7 @@ func (x *run) unpack(ctx context.Context) error {
 }
 
 // unpackDue reports whether a tail is to be unpacked: before the database becomes cold, by
-// an order, by time and by size.
+// an order, by time, by size, and where memory is short.
 func (x *run) unpackDue() bool {
 	a := x.st.active
 	files, size := a.deferred.Tail()
@@ -285,21 +286,20 @@ func (x *run) unpackDue() bool {
 	if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
 		if !a.phased {
-			a.phased = true
-			a.unpacked = a.unpacked.Add(-unpackPhase(x.in.ID, x.cfg.UnpackInterval))
+			a.unpacked, a.phased = a.unpacked.Add(-unpackPhase(x.in.ID, x.cfg.UnpackInterval)), true
 		}
 	}
 	return x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
 }
 
 // unpackPhase is how much sooner than the others a database is unpacked for the first time.
 // Otherwise all that became active together would be unpacked together, thousands of
 // writes to the replica at once, for which the runs of all others wait.
 func unpackPhase(id string, interval time.Duration) time.Duration {
-	h := fnv.New32a()
-	_, _ = io.WriteString(h, id) // never fails (hash.Hash)
-	return time.Duration(float64(interval) * float64(h.Sum32()) / (1 << 32))
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // never fails (hash.Hash)
+	return interval / 1024 * time.Duration(h.Sum64()%1024)
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is

@@ -58,6 +58,7 @@ type tailOf struct {
 }
 
 func (f *tailOf) Tail() (files int, size int64) { return f.files, int64(f.files) }
+func (f *tailOf) Pressed() bool                 { return false }
 
 // TestDatabasesThatBecomeActiveTogetherAreNotUnpackedTogether: the first time each has a
 // moment of its own within the interval, and from then on an interval between two.

@@ -106,8 +106,10 @@ type Deferred interface {
 	// returns, also at an error.
 	Tail() (files int, size int64)
 	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
-	// Merged is where the last file ends that Unpack has made of several, and its checksum,
-	// once.
+	// Pressed reports whether Unpack is due because what all clients have taken needs too
+	// much memory, and this one's as much as the average or more.
+	Pressed() bool
+	// Merged is where the last file ends that Unpack has written, and its checksum, once.
 	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient

@@ -38,8 +38,8 @@ func (l *Log) Stats() (s Stats) {
 // Tail is what the prefix of one tenant lacks.
 type Tail struct {
 	Prefix   string
-	Files    int
-	Bytes    int64
+	Files    int   // that were taken
+	Bytes    int64 // of them, as far as they are not merged in memory
 	Min, Max ltx.TXID
 	// Durable is whether the log has acknowledged all of it.
 	Durable bool
@@ -70,7 +70,7 @@ func (l *Log) tailLocked(prefix string) Tail {
 		if t.Files == 0 {
 			t.Min = f.min
 		}
-		t.Files, t.Bytes, t.Max = t.Files+1, t.Bytes+f.size, f.max
+		t.Files, t.Bytes, t.Max = t.Files+f.files(), t.Bytes+f.size, f.max
 		t.Durable = t.Durable && f.durable
 	}
 	return t
@@ -93,8 +93,10 @@ func (l *Log) removeLocked(prefix string, gone func(*tailFile) bool) {
 		}
 		l.tailBytes -= f.size
 		if f.durable {
-			if l.pending[f.place]--; l.pending[f.place] == 0 {
-				delete(l.pending, f.place)
+			for o := range f.places() {
+				if l.pending[o]--; l.pending[o] == 0 {
+					delete(l.pending, o)
+				}
 			}
 		}
 		l.forgetLocked(f)

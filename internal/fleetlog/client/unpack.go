@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -55,11 +56,13 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	l.mu.Unlock()
 	ours := known != 0 && known == tail[0].min-1
 	if !ours {
-		var end ltx.TXID
-		if end, infos, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+		if tail, infos, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
-		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end })
+	} else if dropped(tail) {
+		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
+			return nil, err
+		}
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = false {
@@ -77,7 +80,9 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return false
 		}
 		if l.cfg.Journal != nil {
-			l.cfg.Journal.Unpacked(f.place.epoch, f.place.seq)
+			for o := range f.places() {
+				l.cfg.Journal.Unpacked(o.epoch, o.seq)
+			}
 		}
 		return true
 	})
@@ -88,6 +93,28 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
+// behindPrefix returns what a prefix lacks of a tail, and what it has of it. Where it ends
+// inside of a merged file, or begins with one, the tail is read again as it was.
+func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (lacks []*tailFile, found []*ltx.FileInfo, err error) {
+	files, err := store.Files(ctx, inner, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	first, last := tail[0].min, tail[len(tail)-1].max
+	var end ltx.TXID
+	rest := func() []*tailFile {
+		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= end })
+	}
+	end, found, err = l.endOf(ctx, prefix, inner, files, tail)
+	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
+	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && dropped(rest())) {
+		if tail, err = l.raw(ctx, prefix, first, last); err == nil {
+			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
+		}
+	}
+	return rest(), found, err
+}
+
 // endOf looks for what a prefix has of a tail, and up to where: another life may have
 // unpacked some of it, or another process may. A file of level 0 must end where one of the
 // tail ends, and have its writer and time; any other is another history.
@@ -95,11 +122,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 // Files that others have written at the same time may overlap. Those count that follow each
 // other, and what was compacted: a compaction takes the files that begin behind the last
 // one that it took, so that none may be relied on that begins before and ends after it.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
-	files, err := store.Files(ctx, inner, false)
-	if err != nil {
-		return 0, nil, err
-	}
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, files []*ltx.FileInfo, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
 	var compacted ltx.TXID
 	for _, f := range files {
 		if f.Level > 0 && f.Level < litestream.SnapshotLevel {
@@ -107,10 +130,14 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		}
 	}
 	ends := map[ltx.TXID]*tailFile{}
-	for _, f := range l.tail(prefix) { // as it is after the listing, which is not older
+	now := l.tail(prefix) // after the listing, which is not older
+	for _, f := range now {
 		ends[f.max] = f
 	}
-	files = slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
+	for _, f := range tail {
+		ends[f.max] = f
+	}
+	files = slices.DeleteFunc(slices.Clone(files), func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
@@ -121,6 +148,8 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		switch {
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
+		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
+			return 0, nil, errInside
 		case ours == nil:
 			return 0, nil, l.foreign(f, nil)
 		default:
@@ -215,9 +244,7 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
-		if n > 1 {
-			merged = Merged{last.max, b.sum}
-		}
+		merged = Merged{last.max, b.sum}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
@@ -247,14 +274,14 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	return info, n, l.same(ctx, inner, info, last)
 }
 
-// Merged is the last file that Unpack has written to a prefix, if it was made of several:
-// where it ends, and its checksum.
+// Merged is the last file that Unpack has written to a prefix: where it ends, and its
+// checksum. That is another than the log's, if it was made of several.
 type Merged struct {
 	TXID ltx.TXID
 	Sum  ltx.Checksum
 }
 
-// Merged returns the last file that Unpack has merged, once.
+// Merged returns the last file that Unpack has written, once.
 func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 	l := c.log
 	l.mu.Lock()
@@ -267,7 +294,11 @@ func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 // buffer is a piece in memory.
 type buffer struct {
 	*bytes.Reader
-	sum ltx.Checksum // of one that was merged
+	sum ltx.Checksum // of the file
+}
+
+func newBuffer(file []byte) buffer {
+	return buffer{bytes.NewReader(file), ltx.Checksum(binary.BigEndian.Uint64(file[len(file)-8:]))}
 }
 
 func (buffer) Close() error { return nil }
@@ -304,12 +335,11 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{Reader: bytes.NewReader(first)}, 1, nil
+		return newBuffer(first), 1, nil
 	}
 	var merged bytes.Buffer
-	_, trailer, err := ltxfile.Merge(&merged, files)
-	if err != nil {
+	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
+	return newBuffer(merged.Bytes()), n, nil
 }
