@@ -16,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -513,7 +514,7 @@ func (s *Shipper) fromWAL(db *DB, rule Rule, h wal.Header, from wal.Pos, f *os.F
 // openWAL opens the log beside a database; nil if there is none. Connections hold no locks
 // on the WAL file, so closing a descriptor of it drops none.
 func openWAL(path string) (*os.File, int64, error) {
-	f, err := os.Open(path + "-wal")
+	f, err := openRegular(path + "-wal")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, nil
 	} else if err != nil {
@@ -525,6 +526,22 @@ func openWAL(path string) (*os.File, int64, error) {
 		return nil, 0, err
 	}
 	return f, fi.Size(), nil
+}
+
+// openRegular is os.Open of a regular file, for half as much: it does not try to have the
+// file polled, as os.Open does with every file, in five system calls more. This is done
+// for each commit.
+func openRegular(name string) (*os.File, error) {
+	for {
+		fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		switch err {
+		case nil:
+			return os.NewFile(uintptr(fd), name), nil
+		case syscall.EINTR:
+		default:
+			return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+		}
+	}
 }
 
 func readHeader(f *os.File, size int64) (wal.Header, error) {
