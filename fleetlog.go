@@ -140,7 +140,7 @@ func (m *Manager) openFleetLog() error {
 	var life format.ID
 	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
 	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
-		Failed: func(err error) { m.conductor.Unacknowledged(err) },
+		Failed: func(err error) { m.fleetLog.Failed(err); m.conductor.Unacknowledged(err) },
 		Began:  m.fleetLogBegan, Fenced: m.fleetLogFenced,
 		Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) }})
 	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {

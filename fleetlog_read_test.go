@@ -3,6 +3,7 @@ package multidb_test
 import (
 	"cmp"
 	"context"
+	"database/sql"
 	"errors"
 	"maps"
 	"path/filepath"
@@ -382,5 +383,51 @@ func TestASnapshotThatIsDueIsMadeOnceAlsoWithAFleetLog(t *testing.T) {
 	snapshots := slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != litestream.SnapshotLevel })
 	if len(snapshots) != 1 {
 		t.Errorf("%d snapshots in a minute of an interval of a day: %v", len(snapshots), snapshots)
+	}
+}
+
+func TestRestoreOnOpenHasWhatOnlyTheLogOfAnotherOwnerHas(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			first := owner(t, replica, t.TempDir())
+			for range 3 {
+				for _, id := range []multidb.ID{"log", "both"} {
+					commit(t, first, id)
+				}
+			}
+			if err := first.Unpack(t.Context(), "both"); err != nil {
+				t.Fatal(err)
+			}
+			commit(t, first, "both")
+			// The first machine is gone as far as anybody knows. In truth it still runs.
+			second := owner(t, replica, t.TempDir(), multidb.WithRestoreOnOpen())
+			for id, want := range map[multidb.ID]int{"log": 3, "both": 4} {
+				var rows int
+				if err := second.Do(t.Context(), id, func(db *sql.DB) error {
+					return db.QueryRow("SELECT count(*) FROM t").Scan(&rows)
+				}); err != nil || rows != want {
+					t.Errorf("%s has %d rows of %d, %v", id, rows, want, err)
+				}
+			}
+			insert(t, first, "log")
+			if _, err := first.Sync(t.Context(), "log"); !errors.Is(err, multidb.ErrFenced) {
+				t.Errorf("the first owner's Sync: %v", err)
+			}
+			if err := first.Close(context.Background()); err == nil {
+				t.Error("the first owner closed as if all were durable")
+			}
+			for id, want := range map[multidb.ID]int{"log": 4, "both": 5} {
+				commit(t, second, id)
+				if n := restoredRows(t, readingLog(t, replica, ""), tenantOf(id), multidb.RestoreOptions{}); n != want {
+					t.Errorf("restored %s has %d rows of %d", id, n, want)
+				}
+			}
+			closed(t, second)
+			for id, want := range map[multidb.ID]int{"log": 4, "both": 5} {
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf(id), multidb.RestoreOptions{}); n != want {
+					t.Errorf("the prefix of %s has %d rows of %d", id, n, want)
+				}
+			}
+		})
 	}
 }

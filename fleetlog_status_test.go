@@ -264,3 +264,32 @@ func TestALogThatIsTakenOverIsToldOfOnBothSides(t *testing.T) {
 	}
 	second.events.wait(t, "the former log is finished", inLog(multidb.EventFleetLogFinished, 1))
 }
+
+// TestWhatIsOnItsWayIsNotAtTheReplica: bytes, position and lag speak of what is durable.
+func TestWhatIsOnItsWayIsNotAtTheReplica(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := startLogged(t, newTree(t, 1, 1), rep, time.Hour)
+	t.Cleanup(rep.ClearFaults)
+	const id = "project0/db0"
+	f.insert(id, "first")
+	pos := f.sync(id)
+	before := f.status(id, "durable", func(st multidb.Status) bool { return st.TXID == pos.TXID && st.LagBytes == 0 && st.WALPos > 0 })
+	counted := f.m.Stats().Lag.Count
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpCreateObject, Hang: true})
+	f.insert(id, "second")
+	<-in.Hit()
+	f.insert(id, "third")
+	const frame = 4096 + 24
+	st := f.status(id, "two commits behind", func(st multidb.Status) bool { return st.LagBytes == 2*frame })
+	if st.WALPos-st.LagBytes != before.WALPos || st.TXID != pos.TXID || st.Lag == 0 || !st.SyncedAt.Before(st.LastWrite) {
+		t.Errorf("%d of %d bytes of the WAL are at the replica, which had %d: %+v", st.WALPos-st.LagBytes, st.WALPos, before.WALPos, st)
+	}
+	if n := f.m.Stats().Lag.Count - counted; n != 0 {
+		t.Errorf("the lag of %d commits was counted, none of which is durable", n)
+	}
+	in.Clear()
+	f.status(id, "durable", func(after multidb.Status) bool {
+		return after.LagBytes == 0 && after.Lag == 0 && after.WALPos == st.WALPos && after.TXID > pos.TXID
+	})
+	eventually(t, "their lags are counted", func() bool { n := f.m.Stats().Lag.Count - counted; return n == 1 || n == 2 })
+}

@@ -126,6 +126,8 @@ func (c *config) statePath() (string, error) {
 func (c *config) prefix(db registry.Database) (at fleet.Prefix) {
 	if p, ok := c.replica.(ReplicaPrefixer); ok {
 		at.Path, at.Err = p.Prefix(databaseOf(db))
+	} else if r, ok := c.replica.(ReplicaObjects); ok && c.fleetLog != nil {
+		at.Path, at.Err = r.Dir(databaseOf(db)) // by which the log says what is durable
 	}
 	return at
 }

@@ -110,6 +110,7 @@ func scenarios(short bool) []scenario {
 		logRequestsScenario(short),
 		logHotScenario(short),
 		logLiveScenario(short),
+		logMemoryScenario(short),
 		logCreatedScenario(short),
 		logSyncScenario(short),
 		logRestoreScenario(short),

@@ -169,28 +169,61 @@ func logHotScenario(short bool) scenario {
 
 func logLiveScenario(bool) scenario {
 	return scenario{
-		name: "log-live", title: "fleet log: one small commit to a replica in memory, in service",
-		sizes:   []int{1000},
-		runs:    2,
-		multidb: logLive, stock: stockLive, stockRuns: 1,
-		place: alone,
-		rows: []row{
-			{key: "off", what: "N hot, one small commit a second each, in-memory replica, no log: CPU for each commit", unit: inSeconds, stock: "cpu"},
-			{key: "cpu", what: "N hot, with the fleet log: CPU for each commit", unit: inSeconds,
-				bar: bar{kind: atMost, limit: 90e-6, times: 8, text: "90 µs, and 8 × less than stock"}, stock: "cpu"},
-			{key: "pace", what: "N hot, with the fleet log: commits made", unit: perSecond, stock: "pace", more: true},
+		name: "log-live", title: "fleet log: one small commit in service, S3",
+		sizes: []int{1000},
+		runs:  2,
+		multidb: func(ctx context.Context, sp *spec) (figures, error) {
+			return logLive(ctx, sp, func(name string) multidb.Option {
+				cfg := sp.s3Config()
+				cfg.Path = name + "/{{project}}-{{database}}"
+				return multidb.WithS3(cfg)
+			})
 		},
+		stock: stockLiveS3, stockRuns: 1,
+		place: withS3,
+		rows:  logLiveRows("S3"),
 	}
 }
 
+func logMemoryScenario(bool) scenario {
+	return scenario{
+		name: "log-memory", title: "fleet log: one small commit in service, in-memory replica",
+		sizes: []int{1000},
+		runs:  2,
+		multidb: func(ctx context.Context, sp *spec) (figures, error) {
+			return logLive(ctx, sp, func(string) multidb.Option { return multidb.WithReplica(memReplica{}) })
+		},
+		stock: stockLive, stockRuns: 1,
+		place: alone,
+		rows:  logLiveRows("in-memory replica"),
+	}
+}
+
+func logLiveRows(where string) []row {
+	return []row{
+		{key: "off", what: "N hot, one small commit a second each, " + where + ", no log: CPU for each commit", unit: inSeconds, stock: "cpu"},
+		{key: "cpu", what: "N hot, " + where + ", fleet log: CPU for each commit", unit: inSeconds,
+			bar: bar{kind: atMost, limit: 90e-6, times: 8, text: "90 µs, and 8 × less than stock"}, stock: "cpu"},
+		{key: "ratio", what: "N hot, " + where + ": CPU with a fleet log against without", unit: plain},
+		{key: "pace", what: "N hot, " + where + ", fleet log: commits made", unit: perSecond, stock: "pace", more: true},
+	}
+}
+
+func stockLiveS3(ctx context.Context, sp *spec) (figures, error) {
+	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
+		return nil, err
+	}
+	return stockLiveWith(ctx, sp, sp.stockOnS3(sp.Dir, sp.N, false))
+}
+
 // logLive measures without a log, then with one.
-func logLive(ctx context.Context, sp *spec) (figures, error) {
+func logLive(ctx context.Context, sp *spec, replica func(name string) multidb.Option) (figures, error) {
 	measure := func(name string, opts ...multidb.Option) (figures, error) {
 		dir := filepath.Join(sp.Dir, name)
 		if err := newFleet(ctx, dir, sp.N, 0); err != nil {
 			return nil, err
 		}
-		f, err := liveIn(ctx, sp, dir, opts...)
+		f, err := liveIn(ctx, sp, dir, append(opts, replica(name))...)
 		return f, errors.Join(err, os.RemoveAll(dir))
 	}
 	off, err := measure("off")
@@ -201,7 +234,7 @@ func logLive(ctx context.Context, sp *spec) (figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	on["off"] = off["cpu"]
+	on["off"], on["ratio"] = off["cpu"], on["cpu"]/off["cpu"]
 	return on, nil
 }
 

@@ -128,12 +128,12 @@ func live(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
-	return liveIn(ctx, sp, sp.Dir)
+	return liveIn(ctx, sp, sp.Dir, multidb.WithReplica(memReplica{}))
 }
 
 // liveIn does so with the fleet in dir.
 func liveIn(ctx context.Context, sp *spec, dir string, opts ...multidb.Option) (_ figures, err error) {
-	m, err := startManager(ctx, dir, append(opts, multidb.WithReplica(memReplica{}), multidb.WithMaxHot(sp.N))...)
+	m, err := startManager(ctx, dir, append(opts, multidb.WithMaxHot(sp.N))...)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,10 @@ func stockLive(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
-	fleet := newStock(sp.Dir, sp.N, false, func(int) litestream.ReplicaClient { return newMemClient() })
+	return stockLiveWith(ctx, sp, newStock(sp.Dir, sp.N, false, func(int) litestream.ReplicaClient { return newMemClient() }))
+}
+
+func stockLiveWith(ctx context.Context, sp *spec, fleet *stockFleet) (figures, error) {
 	fleet.store.CompactionMonitorEnabled = false // multidb does not come to compact in this time
 	if err := fleet.open(ctx); err != nil {
 		return nil, errors.Join(err, fleet.close(ctx))

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/superfly/ltx"
 )
@@ -17,13 +16,14 @@ type queued struct {
 	pledges []pledge // in the order of their transactions
 	again   bool     // a run is wanted when all is durable: what it had to do could not be done
 	broken  bool     // the last run failed, for a reason of its own
+	behind  bool     // a run since has found something to ship, and has not handed over all of it
 }
 
 // pledge is what one run has left to be answered when a transaction is durable.
 type pledge struct {
 	txid    ltx.TXID
 	began   moment    // of the run: what was committed until then is in it
-	written time.Time // when the files were written that it has read
+	written time.Time // when the files were written that it has read; zero: that was long before
 	waiters *waiter
 }
 
@@ -36,8 +36,11 @@ func (f *Fleet) queuedLocked(r *Run, rep *replicate.Report, keep bool) {
 		q = &queued{}
 		f.queued[e] = q
 	}
-	q.broken = false
-	p := pledge{txid: rep.Captured, began: f.moment(rep.Started), written: rep.Files.ModTime()}
+	q.broken, q.behind = false, false
+	p := pledge{txid: rep.Captured, began: f.moment(rep.Started)}
+	if !rep.Acked.IsZero() {
+		p.written, rep.Acked = rep.Files.ModTime(), time.Time{} // its lag is known when it is durable
+	}
 	if keep {
 		p.waiters, r.waiters = r.waiters, nil
 	}
@@ -77,16 +80,23 @@ func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []ti
 		p := q.pledges[0]
 		q.pledges = q.pledges[1:]
 		h.txid = max(h.txid, p.txid)
-		h.syncedAt, h.dirtySince = p.began, p.began
+		h.syncedAt, h.dirtySince = max(h.syncedAt, p.began), p.began
 		p.waiters.answer(Synced{TXID: p.txid})
-		lags = append(lags, now.Sub(p.written))
+		if !p.written.IsZero() {
+			lags = append(lags, now.Sub(p.written))
+		}
+	}
+	if e.state != nil && !e.item.Running() { // nobody else owns it
+		e.state.Settle(txid)
 	}
 	if len(q.pledges) > 0 {
 		return lags
 	}
 	delete(f.queued, e)
-	h.dirtySince = 0
-	delete(f.backlog, e)
+	if !q.behind {
+		h.dirtySince = 0
+		delete(f.backlog, e)
+	}
 	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance && !q.broken {
 		f.recoveredLocked(e)
 	}
@@ -152,17 +162,19 @@ func (f *Fleet) dropQueuedLocked(e *Entry, err error) {
 // unfinishedLocked has a run follow that could not do what it had to because something was
 // not durable.
 func (f *Fleet) unfinishedLocked(r *Run, rep *replicate.Report) {
-	e := r.Entry
+	e, now := r.Entry, f.cfg.Now()
 	q := f.queued[e]
-	if q == nil {
-		return
-	}
-	if err := cmp.Or(f.fence, e.reg.Refused); err != nil { // it is fenced, which was found out before it was noted
+	err := cmp.Or(f.fence, e.reg.Refused)
+	switch {
+	case q == nil && rep.Held: // all is durable by now
+		f.schedule.Request(e.item, now)
+	case q == nil:
+	case err != nil: // it is fenced, which was found out before it was noted
 		f.dropQueuedLocked(e, err)
-		return
-	}
-	q.again = q.again || r.Action == schedule.Demote || e.item.Tier() == schedule.Cold
-	if rep.Captured == 0 { // it was acknowledged before it was noted
-		f.durableLocked(e, rep.Position.TXID, f.cfg.Now())
+	default:
+		q.again = q.again || rep.Held
+		if rep.Captured == 0 { // it was acknowledged before it was noted
+			f.durableLocked(e, rep.Position.TXID, now)
+		}
 	}
 }

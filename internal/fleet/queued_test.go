@@ -118,8 +118,8 @@ func TestARunFollowsThatWaitedForTheLog(t *testing.T) {
 	r := newRig(t, nil)
 	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
 	run := r.begin(t, e)
-	run.Action = 1 // a demotion
 	rep := taken(1, 0)
+	rep.Held = true // a demotion
 	rep.Started = run.Started()
 	r.Settled(run, &rep, nil)
 	r.Finish(run, &rep)
@@ -138,13 +138,28 @@ func TestARunFollowsThatWaitedForALogThatWasFaster(t *testing.T) {
 	r := newRig(t, nil)
 	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
 	run := r.begin(t, e)
-	run.Action = 1 // a demotion
 	rep := taken(1, 0)
+	rep.Held = true // a demotion
 	rep.Started = run.Started()
 	r.Durable("replica/a", 1, nil) // nothing is noted yet
 	r.Settled(run, &rep, nil)
 	rep = taken(1, 1) // it asks again at its end
-	rep.Started = run.Started()
+	rep.Started, rep.Held = run.Started(), true
+	r.Finish(run, &rep)
+	if due, _, ok := r.Next(r.now); !ok || due != e {
+		t.Error("no run follows")
+	}
+}
+
+// TestARunFollowsThatWasHeldByWhatIsDurableNow: the log was faster than the rest of the run.
+func TestARunFollowsThatWasHeldByWhatIsDurableNow(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	run := r.begin(t, e)
+	rep := taken(1, 0)
+	rep.Started, rep.Held = run.Started(), true
+	r.Settled(run, &rep, nil)
+	r.Durable("replica/a", 1, nil)
 	r.Finish(run, &rep)
 	if due, _, ok := r.Next(r.now); !ok || due != e {
 		t.Error("no run follows")
@@ -206,5 +221,52 @@ func TestWhatFailedByItselfIsNotWellWhenTheLogIsDurable(t *testing.T) {
 	r.Durable("replica/a", 1, nil)
 	if s := r.Status(e); !errors.Is(s.Err, local) {
 		t.Errorf("the status is %+v", s)
+	}
+}
+
+// TestTheLagGoesOnWhereARunHasFoundMore than what is acknowledged meanwhile.
+func TestTheLagGoesOnWhereARunHasFoundMore(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	r.run(t, e, taken(1, 0))
+	first := r.now
+	r.now = r.now.Add(3 * time.Second)
+	run := r.begin(t, e)
+	rep := replicate.Report{Started: run.Started(), Pending: true, Measured: true, Backlog: replicate.Backlog{WALEnd: 500, Lag: 100}}
+	r.Progress(run, &rep)
+	r.Durable("replica/a", 1, nil)
+	if s := r.Status(e); s.TXID != 1 || s.Lag != 3*time.Second || s.Backlog.Lag != 100 || !s.SyncedAt.Equal(first) {
+		t.Errorf("more was found: TXID %s, lag %v, %d bytes, synced at %v", s.TXID, s.Lag, s.Backlog.Lag, s.SyncedAt)
+	}
+	rep = taken(2, 1)
+	rep.Started = run.Started()
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	r.Durable("replica/a", 2, nil)
+	if s := r.Status(e); s.TXID != 2 || s.Lag != 0 || s.Backlog.Lag != 0 || !s.SyncedAt.Equal(r.now) {
+		t.Errorf("all is durable: TXID %s, lag %v, %d bytes, synced at %v", s.TXID, s.Lag, s.Backlog.Lag, s.SyncedAt)
+	}
+}
+
+// TestTheLagOfACommitIsCountedOnce, when it is durable, and not that of the first state.
+func TestTheLagOfACommitIsCountedOnce(t *testing.T) {
+	r := newRig(t, nil)
+	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
+	r.run(t, e, taken(1, 0)) // the first of all has no Acked
+	if lags := r.Durable("replica/a", 1, nil); len(lags) != 0 {
+		t.Errorf("the first state: %v", lags)
+	}
+	run := r.begin(t, e)
+	rep := taken(2, 1)
+	rep.Started, rep.Acked = run.Started(), r.now
+	rep.Files.Main.Mtime = r.now.Add(-time.Second).UnixNano()
+	r.Settled(run, &rep, nil)
+	r.Finish(run, &rep)
+	if !rep.Acked.IsZero() {
+		t.Error("the run counts it too")
+	}
+	r.now = r.now.Add(2 * time.Second)
+	if lags := r.Durable("replica/a", 2, nil); len(lags) != 1 || lags[0] != 3*time.Second {
+		t.Errorf("%v, want one of 3 s", lags)
 	}
 }

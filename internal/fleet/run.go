@@ -120,6 +120,9 @@ func (f *Fleet) Progress(r *Run, rep *replicate.Report) {
 	if e.health.dirtySince == 0 {
 		e.health.dirtySince = f.moment(rep.Started)
 	}
+	if q := f.queued[e]; q != nil {
+		q.behind = true
+	}
 	f.setBacklogLocked(e, rep)
 }
 
@@ -214,6 +217,9 @@ func (f *Fleet) syncedLocked(r *Run, rep *replicate.Report) {
 	h.txid = rep.Position.TXID
 	f.setDeferredLocked(e, false, 0)
 	h.syncedAt, h.dirtySince = f.moment(rep.Started), 0
+	if q := f.queued[e]; q != nil {
+		q.behind = false
+	}
 	rep.Measured, r.shippedTo = false, rep.Position.Offset
 	delete(f.backlog, e)
 	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance { // which is not over yet

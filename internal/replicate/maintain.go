@@ -265,6 +265,9 @@ func (x *run) unpack(ctx context.Context) error {
 		a.inv.Wrote(info, nil)
 		x.st.unrecorded, a.due = true, true
 	}
+	if txid, sum := a.deferred.Merged(); txid != 0 && txid == x.st.db.State.TXID {
+		x.st.db.State.Origin.Sum = sum // by which the next process knows its last file
+	}
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}

@@ -182,6 +182,9 @@ type Report struct {
 	// Captured is the last transaction that a Deferred client has taken; zero if all that
 	// it has taken is durable. Drained means then that nothing is left to take.
 	Captured ltx.TXID
+	// Held: what is to be done with a database that is cold, or becomes so, could not be
+	// done, because not all is durable. A run is to follow when it is.
+	Held bool
 	// LacksKnown: Lacks is the first transaction that a Deferred client has taken and the
 	// prefix lacks; zero: the prefix has them all.
 	LacksKnown bool
@@ -194,7 +197,7 @@ type Report struct {
 	Deferred  bool      // a change was found and stays local
 	Lagging   bool      // another writer has gone on from the local file, which has nothing that the replica lacks
 	Shipped   int       // transactions
-	Acked     time.Time // when the last of them was acknowledged; zero: none, or only the first of all, whose lag means nothing
+	Acked     time.Time // when the last of them was acknowledged, or captured; zero: none, or only the first of all, whose lag means nothing
 	Backlog   Backlog   // what the replica lacked when that was last measured
 	Measured  bool      // Backlog is set
 

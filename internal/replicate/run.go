@@ -76,8 +76,10 @@ func (x *run) do(ctx context.Context) {
 		// No maintenance: it would activate the database again, after handOver has made
 		// the next run compare it with the replica.
 		x.r.Outcome.Demoted = x.in.Demote
-	} else if held := x.r.Captured != 0 && (x.in.Cold || x.in.Demote); x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop && !held {
-		x.r.Err = x.maintain(ctx) // one that becomes cold has a run when all is durable
+	} else if x.r.Err == nil && !x.r.Outcome.More && !x.r.Outcome.Stop {
+		if x.r.Held = x.r.Captured != 0 && (x.in.Cold || x.in.Demote); !x.r.Held {
+			x.r.Err = x.maintain(ctx)
+		}
 	}
 	if was, is := x.r.Files.Main.Ino, x.st.db.State.Ino; was != 0 && is != 0 && was != is {
 		x.r.Exchanged = true // during this run
@@ -145,7 +147,7 @@ func (x *run) await(ctx context.Context) error {
 	if txid == 0 {
 		return nil
 	}
-	if err := x.st.active.deferred.Await(ctx, txid); err != nil {
+	if err := x.st.taken.Await(ctx, txid); err != nil {
 		return err
 	}
 	x.st.settle()
@@ -292,7 +294,7 @@ func (x *run) shipNew(ctx context.Context) error {
 	x.r.TookOver = x.in.Order == OrderTakeOver
 	db := &x.st.db
 	db.OnBacklog = func(end, lag int64) {
-		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
+		x.r.Backlog, x.r.Measured = Backlog{end, lag + x.st.unacknowledged()}, true
 		x.in.Caller.Progress(&x.r)
 	}
 	defer func() { db.OnBacklog = nil }()
@@ -372,7 +374,7 @@ func (x *run) flush() error {
 // measure sets Backlog in the report. If the files cannot be read, it leaves it to the step
 // to report that.
 func (x *run) measure() {
-	end, lag, err := ship.Backlog(x.in.Path, x.st.db.State, x.r.Files.Main)
+	end, lag, err := ship.Backlog(x.in.Path, x.st.Position(), x.r.Files.Main)
 	if err == nil {
 		x.r.Backlog, x.r.Measured = Backlog{end, lag}, true
 	}

@@ -26,9 +26,11 @@ type State struct {
 	active *active // nil: at rest
 	// Where the client is Deferred, db.State is what it has taken, and captured are the
 	// states of the files that are not durable yet, in order. durable is the state before
-	// the first of them, as long as there is one. A database with captured states is active.
+	// the first of them, as long as there is one.
+	// taken is the client that has taken the last of them.
 	captured       []ship.State
 	durable        ship.State
+	taken          Deferred
 	files          fsid.Files // what stat said before the last run that found everything shipped
 	clean          bool       // if the files still look like that, nothing was written since
 	checkpointed   walPoint   // where the last complete checkpoint was made
@@ -103,6 +105,9 @@ type Deferred interface {
 	// returns, also at an error.
 	Tail() (files int, size int64)
 	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
+	// Merged is where the last file ends that Unpack has made of several, and its checksum,
+	// once.
+	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
 }
@@ -126,17 +131,20 @@ func (st *State) Captured() ltx.TXID {
 
 // settle moves the position on to what is durable by now.
 func (st *State) settle() {
-	if len(st.captured) == 0 {
-		return
+	if len(st.captured) > 0 {
+		st.Settle(st.taken.Durable())
 	}
-	last := st.active.deferred.Durable()
+}
+
+// Settle moves the position on to what is known to be durable, up to a transaction.
+func (st *State) Settle(last ltx.TXID) {
 	n := 0
 	for n < len(st.captured) && st.captured[n].TXID <= last {
 		st.durable = st.captured[n]
 		n++
 	}
 	if n == len(st.captured) {
-		st.captured = nil
+		st.captured, st.taken = nil, nil
 	} else {
 		st.captured = st.captured[n:]
 	}
@@ -151,11 +159,20 @@ func (st *State) capture(before ship.State) {
 	if len(st.captured) == 0 {
 		st.durable = before
 	}
-	st.captured = append(st.captured, st.db.State)
+	st.captured, st.taken = append(st.captured, st.db.State), st.active.deferred
+}
+
+// unacknowledged is how many bytes of the log are captured and not durable.
+func (st *State) unacknowledged() int64 {
+	tip, from := &st.db.State, st.Position()
+	if from.Salt1 == tip.Salt1 && from.Salt2 == tip.Salt2 {
+		return max(tip.Offset-from.Offset, 0)
+	}
+	return tip.Offset
 }
 
 // AtRest reports whether Pack keeps everything, and the catalog has it too.
-func (st *State) AtRest() bool { return st.active == nil && !st.unrecorded }
+func (st *State) AtRest() bool { return st.active == nil && len(st.captured) == 0 && !st.unrecorded }
 
 // Verified reports whether the position was compared with the replica in this process, and
 // the database was not handed over since.

@@ -76,3 +76,37 @@ func TestAColdDatabaseKeepsAllThatARunNeeds(t *testing.T) {
 		}
 	}
 }
+
+// later is a Deferred that only says what is durable.
+type later struct {
+	Deferred
+	upTo ltx.TXID
+}
+
+func (l *later) Durable() ltx.TXID { return l.upTo }
+
+// TestWhatIsCapturedIsKnownWhenTheDatabaseIsNotActiveAnyMore: a run that has to compare it
+// with the replica again drops the client.
+func TestWhatIsCapturedIsKnownWhenTheDatabaseIsNotActiveAnyMore(t *testing.T) {
+	client := &later{}
+	st := State{active: &active{deferred: client}}
+	for txid := range ltx.TXID(3) {
+		old := st.db.State
+		st.db.State.TXID, st.db.State.Offset = txid+1, int64(100*(txid+1))
+		st.capture(old)
+	}
+	st.active = nil
+	if st.AtRest() || st.Captured() != 3 || st.Position().TXID != 0 || st.unacknowledged() != 300 {
+		t.Errorf("at rest: %v, captured %s, at %s, %d bytes on their way", st.AtRest(), st.Captured(), st.Position().TXID, st.unacknowledged())
+	}
+	client.upTo = 2
+	st.settle()
+	if st.Captured() != 3 || st.Position().TXID != 2 || st.unacknowledged() != 100 {
+		t.Errorf("captured %s, at %s, %d bytes on their way", st.Captured(), st.Position().TXID, st.unacknowledged())
+	}
+	st.Settle(3)
+	st.settle()
+	if st.Captured() != 0 || st.Position().TXID != 3 || st.unacknowledged() != 0 || st.taken != nil {
+		t.Errorf("captured %s, at %s", st.Captured(), st.Position().TXID)
+	}
+}

@@ -87,10 +87,19 @@ func RestoreClient(ctx context.Context, client litestream.ReplicaClient, exactTi
 		return nil, err
 	}
 	l := &listed{ReplicaClient: client, files: files, exact: exactTimes}
+	if c, ok := client.(prefixer); ok {
+		client = c.Prefix()
+	}
 	if v3, ok := client.(litestream.ReplicaClientV3); ok {
 		return listedV3{l, v3}, nil
 	}
 	return l, nil
+}
+
+// prefixer is a client with something in front of a prefix, which alone may have backups
+// of litestream 0.3.
+type prefixer interface {
+	Prefix() litestream.ReplicaClient
 }
 
 // listed is a client that answers from a listing. When a file turns out to be gone,

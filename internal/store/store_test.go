@@ -55,6 +55,14 @@ type listerV3 struct {
 	litestream.ReplicaClientV3
 }
 
+// behindLog is a client with a log in front of a prefix.
+type behindLog struct {
+	lister
+	prefix litestream.ReplicaClient
+}
+
+func (c behindLog) Prefix() litestream.ReplicaClient { return c.prefix }
+
 func count(t *testing.T, c litestream.ReplicaClient, level int, seek ltx.TXID, exact bool) int {
 	t.Helper()
 	itr, err := c.LTXFiles(t.Context(), level, seek, exact)
@@ -112,17 +120,16 @@ func TestARestoreKeepsWhatElseItsClientCanDo(t *testing.T) {
 	if c, err := store.RestoreClient(t.Context(), l, false); err != nil || c != litestream.ReplicaClient(l) {
 		t.Errorf("a client that lists level by level became %T, %v", c, err)
 	}
-	for _, want := range []bool{false, true} {
-		var from litestream.ReplicaClient = lister{l}
-		if want {
-			from = listerV3{lister: lister{l}}
-		}
-		c, err := store.RestoreClient(t.Context(), from, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, ok := c.(litestream.ReplicaClientV3); ok != want {
-			t.Errorf("backups of v0.3: %v, want %v", ok, want)
+	for _, prefix := range []litestream.ReplicaClient{lister{l}, listerV3{lister: lister{l}}} {
+		_, want := prefix.(litestream.ReplicaClientV3)
+		for _, from := range []litestream.ReplicaClient{prefix, behindLog{lister{l}, prefix}} {
+			c, err := store.RestoreClient(t.Context(), from, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, ok := c.(litestream.ReplicaClientV3); ok != want {
+				t.Errorf("%T, backups of v0.3: %v, want %v", from, ok, want)
+			}
 		}
 	}
 }

@@ -21,7 +21,7 @@ import (
 type httpFault func(rng *rand.Rand, w http.ResponseWriter, r *http.Request, next http.Handler)
 
 // httpLayer stands between the network and a server and can answer for it. The
-// faults are those of requests for "sick" alone.
+// faults are those of requests for "sick", and for a fleet log, alone.
 type httpLayer struct {
 	srv   *httptest.Server
 	fault atomic.Pointer[httpFault]
@@ -31,9 +31,10 @@ type httpLayer struct {
 
 func newHTTPLayer(t testing.TB, next http.Handler, seed uint64) *httpLayer {
 	l := &httpLayer{rng: rand.New(rand.NewPCG(seed, 5))}
+	ill := func(s string) bool { return strings.Contains(s, "sick/") || strings.Contains(s, logDir+"/") }
 	l.srv = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f := l.fault.Load()
-		if f == nil || !strings.Contains(r.URL.Path, "/sick/") && !strings.Contains(r.URL.RawQuery, "sick") {
+		if f == nil || !ill(r.URL.Path) && !ill(strings.ReplaceAll(r.URL.RawQuery, "%2F", "/")) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -34,6 +34,14 @@ var killPoints = []string{
 	"relieve.truncate.before", "relieve.truncate.after",
 }
 
+// logPoints are those of a fleet log.
+var logPoints = []string{
+	"fleetlog.put.before", "fleetlog.put.after", "fleetlog.seal.before", "fleetlog.seal.after",
+	"fleetlog.map.before", "fleetlog.map.after", "fleetlog.large.before", "fleetlog.large.after",
+	"fleetlog.unpack.before", "fleetlog.unpack.after", "fleetlog.finish.before", "fleetlog.finish.after",
+	"fleetlog.delete.before", "fleetlog.delete.after",
+}
+
 // TestNothingSyncedIsLostByKill9 kills a process with a Manager and several
 // writing applications, at random moments and at named places, and checks after
 // each kill what the replica and the machine have. P1 to P3, and P5. Lines that
@@ -162,7 +170,14 @@ func (a *arena) cycle() {
 	outage := a.s3 != nil && a.rng.IntN(6) == 0
 	point := ""
 	if a.rng.IntN(2) == 0 {
-		point = fmt.Sprintf("%s@%d", pick(a.rng, killPoints...), 1+a.rng.IntN(1+a.rng.IntN(12)))
+		name := pick(a.rng, killPoints...)
+		if a.place.log && a.rng.IntN(2) == 0 {
+			name = pick(a.rng, logPoints...)
+		}
+		point = fmt.Sprintf("%s@%d", name, 1+a.rng.IntN(1+a.rng.IntN(12)))
+		if strings.HasPrefix(name, "fleetlog.seal") || strings.HasPrefix(name, "fleetlog.map") || strings.HasPrefix(name, "fleetlog.finish") {
+			point = name + "@1" // they come at a start
+		}
 		outage = outage || strings.HasPrefix(point, "relieve") && a.s3 != nil
 	}
 	if a.s3 != nil {

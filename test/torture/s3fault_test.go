@@ -119,6 +119,12 @@ func TestAFaultyStoreCostsNothingButTime(t *testing.T) {
 	if gateway == nil {
 		t.Logf("%s is not set: versitygw is left out", gatewayEnv)
 	}
+	withAndWithoutLog(t, func(t *testing.T, log bool) { faults(t, gateway, log) })
+}
+
+// faults is each fault over each server. With a fleet log in the short form each fault is tried over one of
+// them.
+func faults(t *testing.T, gateway *gatewayServer, log bool) {
 	eachSeed(t, 1, 1, func(t *testing.T, seed uint64) {
 		var todo []func()
 		var mu sync.Mutex
@@ -128,6 +134,9 @@ func TestAFaultyStoreCostsNothingButTime(t *testing.T) {
 		defer stop()
 		for i, f := range s3Faults {
 			for j, server := range []string{"gofakes3", "versitygw"} {
+				if log && gateway != nil && longForm(t) == 0 && i%2 != j {
+					continue
+				}
 				if server == "versitygw" && gateway == nil || testing.Short() && (seed+uint64(i))%2 == 0 {
 					continue
 				}
@@ -138,7 +147,11 @@ func TestAFaultyStoreCostsNothingButTime(t *testing.T) {
 							srv = newMemoryServer(t)
 						}
 						defer live.enter(srv)()
-						o := newOutage(t, f, srv, (seed*100+uint64(i))*2+uint64(j))
+						n := (seed*100+uint64(i))*2 + uint64(j)
+						if log { // its buckets are others
+							n += 50
+						}
+						o := newOutage(t, f, srv, n, log)
 						o.run()
 						mu.Lock()
 						defer mu.Unlock()

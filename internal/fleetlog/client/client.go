@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"time"
 
@@ -58,6 +59,7 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	if there {
 		return nil, fmt.Errorf("transaction %s of %s in the fleet log: %w", minTXID, c.prefix, fs.ErrExist)
 	}
+	c.log.squeeze(c.prefix)
 	f := &tailFile{min: minTXID, max: maxTXID}
 	if err := c.take(ctx, f, r); err != nil {
 		return nil, fenced(err)
@@ -151,7 +153,8 @@ func (c *Client) Durable() ltx.TXID {
 }
 
 // Await waits until a transaction that was taken is durable, and has the log written
-// sooner. The error says that this process will never know it to be, or is that of ctx.
+// sooner. The error says that this process will never know it to be, or is that of an
+// attempt at the store (Failed) or of ctx.
 func (c *Client) Await(ctx context.Context, txid ltx.TXID) error {
 	l := c.log
 	done := make(chan error, 1)
@@ -307,8 +310,12 @@ func (c *Client) Lacks() ltx.TXID {
 	return 0
 }
 
-// Tail is how many files, of how many bytes, the prefix lacks.
+// Tail is how many files, of how many bytes, the prefix lacks. Where the tails of all
+// tenants have too much memory, the bytes are more than any bound, so that it is unpacked.
 func (c *Client) Tail() (files int, size int64) {
 	t := c.log.Tail(c.prefix)
+	if c.log.pressed(c.prefix) {
+		return t.Files, math.MaxInt64
+	}
 	return t.Files, t.Bytes
 }

@@ -22,8 +22,9 @@ import (
 type Config struct {
 	Journal *journal.Journal
 	Objects store.Objects // the directory of the fleet log
-	// MaxMemory bounds the bytes of files that are kept in memory although they are durable:
-	// the others are read from their objects when they are unpacked. Default 64 MiB.
+	// MaxMemory bounds the bytes of files that are kept in memory although they are durable.
+	// Above it tenants are unpacked sooner, and above the double of it files are read from
+	// their objects when they are unpacked. Default 64 MiB.
 	MaxMemory int64
 	// Large is the size of a file, in bytes, above which it goes beside the log, and is not
 	// held in memory. Default 1 MiB.
@@ -48,6 +49,7 @@ type Log struct {
 	tailBytes int64               // of all tails
 	ahead     map[aheadKey][]byte // of a Log that only reads: files that were read before they were opened
 	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
+	merged    map[string]Merged   // by prefix, until it is asked for
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -65,6 +67,10 @@ type tailFile struct {
 	crc      uint32
 	place    object // that has its record, of a durable one
 	durable  bool
+	// Of a file that was merged in memory, and is nowhere else, spans has the objects of
+	// all that it was made of, and writer is theirs.
+	spans  []span
+	writer uint64
 }
 
 // object is one of a log.
@@ -84,7 +90,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey][]byte{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey][]byte{},
 	}
 }
 
@@ -233,10 +239,24 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 	l.cfg.Durable(tenant, f.max, err)
 }
 
+// Failed notes that an attempt at the store has failed, which goes on: whoever waits in
+// Await gets the error, as a run must not wait for as long as the store is away.
+func (l *Log) Failed(err error) {
+	l.mu.Lock()
+	waiting := l.waiting
+	l.waiting = map[*tailFile][]chan error{}
+	l.mu.Unlock()
+	for _, all := range waiting {
+		for _, done := range all {
+			done <- err
+		}
+	}
+}
+
 // shrinkLocked keeps the memory within its bound.
 func (l *Log) shrinkLocked() {
 	n := 0
-	for n < len(l.durable) && (l.memory > l.cfg.MaxMemory || l.durable[n].data == nil) {
+	for n < len(l.durable) && (l.memory > 2*l.cfg.MaxMemory || l.durable[n].data == nil) {
 		l.forgetLocked(l.durable[n])
 		n++
 	}
@@ -245,7 +265,7 @@ func (l *Log) shrinkLocked() {
 
 // forgetLocked drops the data of a durable file of this process.
 func (l *Log) forgetLocked(f *tailFile) {
-	if f.data != nil && f.durable {
+	if f.data != nil && f.durable { // a Log that only reads keeps none
 		f.data, l.memory = nil, l.memory-f.size
 	}
 }

@@ -92,9 +92,11 @@ func (l *Log) removeLocked(prefix string, gone func(*tailFile) bool) {
 		}
 		l.tailBytes -= f.size
 		if f.durable {
-			if l.pending[f.place]--; l.pending[f.place] == 0 {
-				delete(l.pending, f.place)
-			}
+			f.each(func(o object) {
+				if l.pending[o]--; l.pending[o] == 0 {
+					delete(l.pending, o)
+				}
+			})
 		}
 		l.forgetLocked(f)
 		return true

@@ -63,7 +63,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = false {
-		info, n, err := l.writePiece(ctx, inner, tail, alone)
+		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
 		if err != nil {
 			return infos, err
 		}
@@ -77,7 +77,7 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return false
 		}
 		if l.cfg.Journal != nil {
-			l.cfg.Journal.Unpacked(f.place.epoch, f.place.seq)
+			f.each(func(o object) { l.cfg.Journal.Unpacked(o.epoch, o.seq) })
 		}
 		return true
 	})
@@ -106,9 +106,11 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 			compacted = max(compacted, f.MaxTXID)
 		}
 	}
-	ends := map[ltx.TXID]*tailFile{}
+	ends, merged := map[ltx.TXID]*tailFile{}, []*tailFile(nil)
 	for _, f := range l.tail(prefix) { // as it is after the listing, which is not older
-		ends[f.max] = f
+		if ends[f.max] = f; f.spans != nil {
+			merged = append(merged, f)
+		}
 	}
 	files = slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
@@ -118,6 +120,9 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 	taken := compacted
 	for _, f := range files {
 		ours := ends[f.MaxTXID]
+		if i := slices.IndexFunc(merged, func(m *tailFile) bool { return m.has(f.MaxTXID) }); i >= 0 {
+			ours = merged[i]
+		}
 		switch {
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
@@ -155,6 +160,12 @@ func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.F
 	if err != nil {
 		return err
 	}
+	if ours.has(f.MaxTXID) { // where it ends is not known any more, but who wrote it
+		if theirs.NodeID != ours.writer {
+			return l.foreign(f, &theirs)
+		}
+		return nil
+	}
 	if rc, err = l.open(ctx, ours, 0, ltx.HeaderSize); err != nil {
 		return err
 	}
@@ -177,7 +188,7 @@ func header(rc io.ReadCloser) (hdr ltx.Header, err error) {
 }
 
 // writePiece writes the first files of a tail to the prefix, n of them, as one.
-func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
+func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile, alone bool) (info *ltx.FileInfo, n int, err error) {
 	r, n, err := l.piece(ctx, tail, alone)
 	if err != nil {
 		return nil, 0, err
@@ -186,11 +197,20 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	minTXID, last := tail[0].min, tail[n-1]
 	failpoint.Hit("fleetlog.unpack.before")
 	var body io.Reader = r
+	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
+		if n > 1 {
+			merged = Merged{last.max, b.sum}
+		}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
+		if err == nil {
+			l.mu.Lock()
+			l.merged[prefix] = merged
+			l.mu.Unlock()
+		}
 		return info, n, err
 	}
 	// By another unpacker, or by this one, whose answer was lost, or by another history.
@@ -212,8 +232,28 @@ func (l *Log) writePiece(ctx context.Context, inner litestream.ReplicaClient, ta
 	return info, n, l.same(ctx, inner, info, last)
 }
 
+// Merged is the last file that Unpack has written to a prefix, if it was made of several:
+// where it ends, and its checksum.
+type Merged struct {
+	TXID ltx.TXID
+	Sum  ltx.Checksum
+}
+
+// Merged returns the last file that Unpack has merged, once.
+func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.merged[c.prefix]
+	delete(l.merged, c.prefix)
+	return m.TXID, m.Sum
+}
+
 // buffer is a piece in memory.
-type buffer struct{ *bytes.Reader }
+type buffer struct {
+	*bytes.Reader
+	sum ltx.Checksum // of one that was merged
+}
 
 func (buffer) Close() error { return nil }
 
@@ -249,11 +289,12 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{bytes.NewReader(first)}, 1, nil
+		return buffer{Reader: bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
-	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
+	_, trailer, err := ltxfile.Merge(&merged, files)
+	if err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes())}, n, nil
+	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
 }

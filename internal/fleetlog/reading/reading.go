@@ -118,18 +118,12 @@ func (c *Client) join(ctx context.Context) (litestream.ReplicaClient, error) {
 	if joined != nil {
 		return joined, nil
 	}
-	dir := cmp.Or(c.log, c.named(ctx), c.logs.Default)
-	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+	log, err := c.read(ctx)
+	if err != nil {
+		return nil, err
 	}
-	joined = c.ReplicaClient
-	if dir != "" {
-		log, err := c.read(ctx, dir)
-		if err != nil {
-			return nil, err
-		} else if log != nil {
-			joined = log.Client("", c.tenant, c.ReplicaClient)
-		}
+	if joined = c.ReplicaClient; log != nil {
+		joined = log.Client("", c.tenant, c.ReplicaClient)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +135,16 @@ func (c *Client) join(ctx context.Context) (litestream.ReplicaClient, error) {
 // lack: the finest history, for a restore to a transaction or a time. Before the first call.
 func (c *Client) History() { c.history = true }
 
-func (c *Client) read(ctx context.Context, dir string) (*client.Log, error) {
-	if !c.history {
+// read returns the log of the prefix; nil: it has none.
+func (c *Client) read(ctx context.Context) (*client.Log, error) {
+	dir := cmp.Or(c.log, c.named(ctx), c.logs.Default)
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	switch {
+	case dir == "":
+		return nil, nil
+	case !c.history:
 		return c.logs.Read(ctx, dir)
 	}
 	return c.logs.read(dir, func(objects store.Objects) (*client.Log, error) {
@@ -167,22 +169,35 @@ func (c *Client) named(ctx context.Context) string {
 	return md.FleetLog
 }
 
-// Unpack writes what the log has to the prefix, and returns the last transaction of it;
-// zero: the prefix lacks nothing.
+// Unpack writes what the log has and the prefix lacks to the prefix, and returns the last
+// transaction of that; zero: the prefix lacks nothing.
 func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
-	joined, err := c.join(ctx)
-	if err != nil {
+	log, err := c.read(ctx)
+	if err != nil || log == nil {
 		return 0, err
 	}
-	both, ok := joined.(*client.Client)
-	if !ok {
-		return 0, nil
+	w := &written{ReplicaClient: c.ReplicaClient}
+	_, err = log.Unpack(ctx, c.tenant, w)
+	return w.last, err
+}
+
+// written notes the last transaction that was written through it.
+type written struct {
+	litestream.ReplicaClient
+	last ltx.TXID
+}
+
+func (w *written) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	info, err := w.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+	if err == nil {
+		w.last = max(w.last, maxTXID)
 	}
-	infos, err := both.Unpack(ctx)
-	if len(infos) == 0 || err != nil {
-		return 0, err
-	}
-	return infos[len(infos)-1].MaxTXID, nil
+	return info, err
+}
+
+// AllLTXFiles keeps a listing in one request.
+func (w *written) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.FileInfo, error) {
+	return store.Files(ctx, w.ReplicaClient, useMetadata)
 }
 
 // RestoreClient is store.RestoreClient.
