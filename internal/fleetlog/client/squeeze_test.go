@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // TestAHotTailIsMergedInMemory: it takes the memory of its pages and not of its commits, no
@@ -47,8 +48,15 @@ func TestAHotTailIsMergedInMemory(t *testing.T) {
 	w.log.mu.Lock()
 	delete(w.log.known, te.prefix) // as after an error
 	w.log.mu.Unlock()
-	if infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil || infos[len(infos)-1].MaxTXID != 103 {
+	infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix))
+	if err != nil || infos[len(infos)-1].MaxTXID != 103 {
 		t.Fatalf("unpacked %s: %v", ranges(infos), err)
+	}
+	last := infos[len(infos)-1]
+	if origin, err := ship.OriginOf(t.Context(), w.store.Client(te.prefix), last); err != nil {
+		t.Error(err)
+	} else if txid, sum := te.db.Client.(*Client).Merged(); txid != 103 || sum != origin.Sum || origin.Writer != te.db.State.Origin.Writer {
+		t.Errorf("merged up to %s with %x, the prefix has %+v", txid, sum, origin)
 	}
 	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
 		t.Errorf("the prefix alone has %d rows of %d in %s", n, te.rows, w.level0(te.prefix))

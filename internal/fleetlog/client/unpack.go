@@ -200,7 +200,7 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
-		if n > 1 {
+		if n > 1 || last.spans != nil {
 			merged = Merged{last.max, b.sum}
 		}
 	}
@@ -229,7 +229,12 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	if info == nil {
 		return nil, 0, fmt.Errorf("%s was there, and is gone: %w", ltx.FormatFilename(minTXID, last.max), fs.ErrNotExist)
 	}
-	return info, n, l.same(ctx, inner, info, last)
+	if err = l.same(ctx, inner, info, last); err == nil { // the same files are merged to the same bytes
+		l.mu.Lock()
+		l.merged[prefix] = merged
+		l.mu.Unlock()
+	}
+	return info, n, err
 }
 
 // Merged is the last file that Unpack has written to a prefix, if it was made of several:
@@ -289,7 +294,9 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		return buffer{Reader: bytes.NewReader(first)}, 1, nil
+		var tr ltx.Trailer
+		err := tr.UnmarshalBinary(first[max(0, len(first)-ltx.TrailerSize):])
+		return buffer{bytes.NewReader(first), tr.FileChecksum}, 1, err
 	}
 	var merged bytes.Buffer
 	_, trailer, err := ltxfile.Merge(&merged, files)
