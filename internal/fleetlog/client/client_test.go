@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -33,6 +34,8 @@ type world struct {
 	journal *journal.Journal
 	memory  int64
 
+	interval time.Duration // between objects; 0: 20 ms
+
 	mu      sync.Mutex
 	durable map[string]ltx.TXID
 	changed chan struct{} // closed at each change of durable
@@ -54,7 +57,7 @@ func newWorldOf(t *testing.T, memory int64) *world {
 
 // begin begins a process life.
 func (w *world) begin(n byte) {
-	w.journal = journal.New(journal.Config{Store: w.objects, Life: format.ID{n}, Node: "test", Interval: 20 * time.Millisecond, Soon: time.Millisecond})
+	w.journal = journal.New(journal.Config{Store: w.objects, Life: format.ID{n}, Node: "test", Interval: cmp.Or(w.interval, 20*time.Millisecond), Soon: time.Millisecond})
 	w.log = New(Config{Journal: w.journal, Objects: w.objects, MaxMemory: w.memory, Durable: func(prefix string, txid ltx.TXID, err error) {
 		if err != nil {
 			w.t.Errorf("%s to %s: %v", prefix, txid, err)

@@ -47,7 +47,7 @@ type Log struct {
 	memory    int64               // bytes of their data
 	pending   map[object]int      // files that are durable and in a tail, by the object that has their records
 	tailBytes int64               // of all tails
-	ahead     map[aheadKey][]byte // of a Log that only reads: files that were read before they were opened
+	ahead     map[aheadKey]*ahead // of a Log that only reads: files that were read before they were opened
 	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
 	merged    map[string]Merged   // by prefix, until it is asked for
 	unpacks   int64
@@ -90,7 +90,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey][]byte{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey]*ahead{},
 	}
 }
 

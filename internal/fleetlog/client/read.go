@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,7 +22,7 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 		size = f.size - offset
 	}
 	if f.data == nil && whole {
-		f.data = l.fetched(f)
+		f.data = l.fetched(ctx, f)
 	}
 	if f.data != nil {
 		return io.NopCloser(bytes.NewReader(f.data[offset : offset+size])), nil
@@ -29,8 +30,13 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 	if size == 0 { // for a store it means all that is left
 		return io.NopCloser(bytes.NewReader(nil)), nil
 	}
+	return l.openObject(ctx, f, offset, size)
+}
+
+// openObject reads a part of a file from its object; the whole of it is checked.
+func (l *Log) openObject(ctx context.Context, f *tailFile, offset, size int64) (io.ReadCloser, error) {
 	rc, err := l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
-	if err != nil || !whole {
+	if err != nil || size < f.size {
 		return rc, err
 	}
 	return &checked{ReadCloser: rc, f: f, crc: format.NewChecksum()}, nil
@@ -91,53 +97,75 @@ type aheadKey struct {
 	offset int64
 }
 
+// ahead is a file that is read ahead. data is set before done is closed; nil: it failed.
+type ahead struct {
+	done chan struct{}
+	data []byte
+}
+
 // readAhead reads a file and those behind it into memory, several at once: whoever reads one
 // whole file of a tail is about to restore, and each would cost a round trip. What it could
-// not read is read when it is opened, and the error found then.
+// not read is read when it is opened, and the error found then. It returns when all is read.
 func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
-	var files []*tailFile
+	type reading struct {
+		f *tailFile
+		a *ahead
+	}
+	var files []reading
 	var sum int64
 	l.mu.Lock()
 	for i, f := range tail {
-		if f.large != 0 || l.ahead[aheadKey{f.object, f.offset}] != nil {
+		k := aheadKey{f.object, f.offset}
+		if f.large != 0 || l.ahead[k] != nil {
 			if i == 0 {
-				break
+				break // somebody reads it, and those behind it
 			}
 			continue
 		}
 		if sum += f.size; len(files) == aheadFiles || sum > aheadBytes {
 			break
 		}
-		files = append(files, f)
+		a := &ahead{done: make(chan struct{})}
+		l.ahead[k] = a
+		files = append(files, reading{f, a})
 	}
 	l.mu.Unlock()
-	if len(files) < 2 {
-		return
-	}
 	slots := make(chan struct{}, parallel)
 	var wg sync.WaitGroup
-	for _, f := range files {
+	for _, r := range files {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			data, err := l.fetch(ctx, f)
-			if err != nil {
-				return
+			defer close(r.a.done)
+			if rc, err := l.openObject(ctx, r.f, 0, r.f.size); err == nil {
+				r.a.data, err = io.ReadAll(io.LimitReader(rc, r.f.size+1))
+				if err = errors.Join(err, rc.Close()); err != nil {
+					r.a.data = nil
+				}
 			}
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.ahead[aheadKey{f.object, f.offset}] = data
 		})
 	}
 	wg.Wait()
 }
 
-// fetched takes what was read ahead of a file, which is read once; nil: nothing was.
-func (l *Log) fetched(f *tailFile) []byte {
+// fetched takes what is read ahead of a file, which is read once; nil: it is not.
+func (l *Log) fetched(ctx context.Context, f *tailFile) []byte {
 	k := aheadKey{f.object, f.offset}
 	l.mu.Lock()
+	a := l.ahead[k]
+	l.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	select {
+	case <-a.done:
+	case <-ctx.Done():
+		return nil
+	}
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	data := l.ahead[k]
-	delete(l.ahead, k)
-	return data
+	if l.ahead[k] == a {
+		delete(l.ahead, k)
+	}
+	return a.data
 }
