@@ -193,7 +193,14 @@ func TestADatabaseThatIsReplacedDuringARunIsNoticed(t *testing.T) {
 }
 
 func TestARecreatedDatabaseOfAnotherPageSizeIsRestoredBeforeAndAfter(t *testing.T) {
-	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
+	for name, opts := range map[string][]multidb.Option{"direct": nil, "fleet log": {multidb.WithFleetLog(multidb.FleetLogConfig{})}} {
+		t.Run(name, func(t *testing.T) { recreatedWithAnotherPageSize(t, opts...) })
+	}
+}
+
+func recreatedWithAnotherPageSize(t *testing.T, opts ...multidb.Option) {
+	t.Helper()
+	f := start(t, newTree(t, 1, 1), append(opts, multidb.WithReplica(multidbtest.NewReplica()))...)
 	const id = "project0/db0"
 	before := f.sync(id)
 	path := filepath.Join(f.root, "project0/databases/db0.db")

@@ -6,8 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"iter"
-	"strings"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -15,9 +13,9 @@ import (
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -43,10 +41,8 @@ type FleetLogConfig struct {
 // database not well.
 const unpackPatience = 3
 
-const defaultFleetLog = "fleet"
-
 func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
-	cfg.Path = cmp.Or(cfg.Path, defaultFleetLog)
+	cfg.Path = cmp.Or(cfg.Path, reading.DefaultDir)
 	cfg.UnpackInterval = cmp.Or(cfg.UnpackInterval, 5*time.Minute)
 	cfg.UnpackSize = cmp.Or(cfg.UnpackSize, 8<<20)
 	cfg.LogRetention = cmp.Or(cfg.LogRetention, time.Hour)
@@ -60,7 +56,7 @@ func WithFleetLog(cfg FleetLogConfig) Option {
 		cfg = cfg.withDefaults()
 		const option = "WithFleetLog"
 		var errs []error
-		if why := badLogPath(cfg.Path); why != "" {
+		if why := reading.BadDir(cfg.Path); why != "" {
 			errs = append(errs, invalid(option, "Path is %q; %s", cfg.Path, why))
 		}
 		if cfg.UnpackInterval < 0 {
@@ -77,20 +73,9 @@ func WithFleetLog(cfg FleetLogConfig) Option {
 	}
 }
 
-// badLogPath says why a directory cannot be that of a fleet log; "" if it can.
-func badLogPath(dir string) string {
-	switch {
-	case strings.Contains(dir, "{{"):
-		return "it is one directory for all tenants, so it has no variables"
-	case store.CheckObjectDir(dir) != nil:
-		return "want a relative path with slashes, such as \"fleet\", without . or .. and without a slash at its ends"
-	}
-	return ""
-}
-
 // checkFleetLog compares the option with the replica.
 func (c *config) checkFleetLog() error {
-	if c.fleetLog == nil || badLogPath(c.fleetLog.Path) != "" {
+	if c.fleetLog == nil || reading.BadDir(c.fleetLog.Path) != "" {
 		return nil
 	}
 	const option = "WithFleetLog"
@@ -196,12 +181,14 @@ func (m *Manager) closeFleetLog(ctx context.Context) error {
 		tails[prefix] = true
 	}
 	// What stays in the log is durable there, and the next process unpacks it.
-	if err := m.conductor.Unpack(ctx, func(db registry.Database) bool {
+	err := m.conductor.Unpack(ctx, func(db registry.Database) bool {
 		dir, err := m.logDir(db)
 		return err == nil && tails[dir]
-	}); err != nil {
-		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", err)
-	} else if err := m.fleetLog.FinishFormer(ctx); err != nil {
+	})
+	if left := m.unpackOthers(ctx); left != nil {
+		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", errors.Join(err, left))
+	}
+	if err := m.fleetLog.FinishFormer(ctx); err != nil {
 		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
 	}
 	if ctx.Err() != nil { // Close is called again
@@ -215,6 +202,18 @@ func (m *Manager) hurry() {
 	if m.journal != nil {
 		m.journal.Hurry()
 	}
+}
+
+// unpackOthers gives the prefixes what the conductor has not: of databases that only another
+// process knows, whose log was taken over, or whose file is gone.
+func (m *Manager) unpackOthers(ctx context.Context) error {
+	return m.fleetLog.UnpackAll(ctx, func(dir string) (litestream.ReplicaClient, error) {
+		db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
+		if err != nil {
+			return nil, err
+		}
+		return m.cfg.replica.ReplicaClient(db)
+	})
 }
 
 func (c *config) unpackInterval() time.Duration {
@@ -236,17 +235,4 @@ func (c *config) unpackSize() int64 {
 		return 0
 	}
 	return c.fleetLog.UnpackSize
-}
-
-// innerObjects is an ObjectStore as the inner packages know it.
-type innerObjects struct{ ObjectStore }
-
-func (o innerObjects) List(ctx context.Context, prefix, after string) iter.Seq2[store.ObjectInfo, error] {
-	return func(yield func(store.ObjectInfo, error) bool) {
-		for info, err := range o.ObjectStore.List(ctx, prefix, after) {
-			if !yield(store.ObjectInfo(info), err) {
-				return
-			}
-		}
-	}
 }

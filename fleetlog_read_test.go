@@ -431,3 +431,148 @@ func TestRestoreOnOpenHasWhatOnlyTheLogOfAnotherOwnerHas(t *testing.T) {
 		})
 	}
 }
+
+func TestALogThatWasTakenOverIsUnpackedAlsoForTenantsThatNobodyHereKnows(t *testing.T) {
+	for name, replica := range factories(t) {
+		t.Run(name, func(t *testing.T) {
+			first := owner(t, replica, t.TempDir())
+			for range 2 {
+				commit(t, first, "here")
+				commit(t, first, "elsewhere")
+			}
+			second := owner(t, replica, t.TempDir(), multidb.WithRestoreOnOpen())
+			commit(t, second, "here") // takes the log over, and knows nothing of the other
+			closed(t, second)
+			for id, want := range map[multidb.ID]int{"here": 3, "elsewhere": 2} {
+				if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf(id), multidb.RestoreOptions{}); n != want {
+					t.Errorf("the prefix of %s has %d rows of %d", id, n, want)
+				}
+			}
+			_ = first.Close(context.Background()) // which is fenced, and would have unpacked it too
+		})
+	}
+}
+
+// twoTenants is a memory replica with two tenants of two commits each: the prefixes have the
+// first, and the fleet log all.
+func twoTenants(t *testing.T) *multidbtest.Replica {
+	t.Helper()
+	replica := multidbtest.NewReplica(multidbtest.WithPathTemplate("litestream/{{tenant}}"))
+	m := owner(t, replica, t.TempDir())
+	t.Cleanup(func() { closed(t, m) })
+	for _, id := range []multidb.ID{"a", "b"} {
+		commit(t, m, id)
+		if err := m.Unpack(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		commit(t, m, id)
+	}
+	return replica
+}
+
+func TestAFleetLogIsReadOnceForManyDatabases(t *testing.T) {
+	replica := twoTenants(t)
+	lists := func() (n int) {
+		for _, op := range replica.Operations() {
+			if op.Op == multidbtest.OpListObjects {
+				n++
+			}
+		}
+		return n
+	}
+	replica.ResetOperations()
+	restoredRows(t, replica, tenantOf("a"), multidb.RestoreOptions{})
+	once := lists()
+	replica.ResetOperations()
+	r := readingLog(t, replica, "")
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			id := []multidb.ID{"a", "b"}[i%2]
+			out := filepath.Join(t.TempDir(), "out.db")
+			if err := multidb.RestoreFrom(t.Context(), r, tenantOf(id), multidb.RestoreOptions{OutputPath: out}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := lists(); n != once || once == 0 {
+		t.Errorf("%d listings of the log for 20 restores, and %d for one", n, once)
+	}
+}
+
+func TestALogThatCannotBeReadFailsTheRestoreAndIsReadAgain(t *testing.T) {
+	replica := twoTenants(t)
+	away := errors.New("the store is away")
+	replica.Inject(multidbtest.Fault{Op: multidbtest.OpListObjects, Err: away, Times: 1})
+	r := readingLog(t, replica, "")
+	err := multidb.RestoreFrom(t.Context(), r, tenantOf("a"), multidb.RestoreOptions{OutputPath: filepath.Join(t.TempDir(), "out.db")})
+	if !errors.Is(err, away) || !strings.Contains(err.Error(), "read the fleet log fleet") {
+		t.Errorf("the restore: %v", err)
+	}
+	if n := restoredRows(t, r, tenantOf("a"), multidb.RestoreOptions{}); n != 2 {
+		t.Errorf("%d rows of 2", n)
+	}
+}
+
+func TestADamagedLogIsAnErrorAndCanBeLeftOut(t *testing.T) {
+	replica := twoTenants(t)
+	store, err := replica.Objects("fleet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for o, err := range store.List(t.Context(), "", "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := replica.CorruptObject("fleet", o.Name, func(b []byte) []byte { return b[:len(b)/2] }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []multidb.ReplicaFactory{replica, readingLog(t, replica, ""), readingLog(t, replica, "fleet")} {
+		if err := multidb.RestoreFrom(t.Context(), f, tenantOf("a"), multidb.RestoreOptions{OutputPath: filepath.Join(t.TempDir(), "out.db")}); !errors.Is(err, multidb.ErrDamaged) {
+			t.Errorf("%T: %v; want ErrDamaged", f, err)
+		}
+	}
+	if n := restoredRows(t, multidb.IgnoreFleetLog(replica), tenantOf("a"), multidb.RestoreOptions{}); n != 1 {
+		t.Errorf("the prefix has %d rows of 1", n)
+	}
+}
+
+func TestWhatReadsAFleetLogWritesNothing(t *testing.T) {
+	replica := twoTenants(t)
+	client, err := readingLog(t, replica, "").ReplicaClient(tenantOf("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica.ResetOperations()
+	_, write := client.WriteLTXFile(t.Context(), 0, 9, 9, strings.NewReader("x"))
+	for what, err := range map[string]error{
+		"WriteLTXFile":   write,
+		"DeleteLTXFiles": client.DeleteLTXFiles(t.Context(), []*ltx.FileInfo{{MinTXID: 1, MaxTXID: 1}}),
+		"DeleteAll":      client.DeleteAll(t.Context()),
+		"WriteMetadata":  client.(multidb.MetadataStore).WriteMetadata(t.Context(), nil),
+	} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if ops := replica.Operations(); len(ops) != 0 {
+		t.Errorf("it was done: %v", ops)
+	}
+}
+
+func TestReadFleetLogRefusesWhatCannotHaveOne(t *testing.T) {
+	url, err := multidb.NewURLReplica("file:///backup/{{tenant}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := multidb.ReadFleetLog(url, ""); !errors.Is(err, multidb.ErrInvalidOption) {
+		t.Errorf("a replica without objects: %v", err)
+	}
+	for _, path := range []string{"/fleet", "a/../b", "{{tenant}}"} {
+		if _, err := multidb.ReadFleetLog(multidbtest.NewReplica(), path); !errors.Is(err, multidb.ErrInvalidOption) {
+			t.Errorf("path %q: %v", path, err)
+		}
+	}
+}

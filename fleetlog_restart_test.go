@@ -16,7 +16,7 @@ import (
 // another program has written meanwhile, and whether it has a log or not.
 func TestARestartKnowsWhatItHasUnpacked(t *testing.T) {
 	for _, direct := range []bool{false, true} {
-		for _, files := range []int{1, 5} {
+		for _, files := range []int{1, 5, 40} {
 			t.Run(fmt.Sprintf("direct %v, %d files", direct, files), func(t *testing.T) {
 				const id = "project0/db0"
 				rep, root := multidbtest.NewReplica(), newTree(t, 1, 1)

@@ -293,3 +293,85 @@ func TestWhatIsOnItsWayIsNotAtTheReplica(t *testing.T) {
 	})
 	eventually(t, "their lags are counted", func() bool { n := f.m.Stats().Lag.Count - counted; return n == 1 || n == 2 })
 }
+
+// TestWhatWasTakenOverIsUnpackedWithoutAWrite to the database, and the log is finished.
+func TestWhatWasTakenOverIsUnpackedWithoutAWrite(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root, state := newTree(t, 1, 3), t.TempDir()
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errors.New("no prefix can be written")})
+	t.Cleanup(rep.ClearFaults)
+	f := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(state), multidb.WithPromotion(0, 0))
+	f.insert("project0/db0", "a")
+	pos := f.sync("project0/db0")
+	f.sync("project0/db1")
+	if err := f.close(); err != nil { // as after a crash, all is in the log alone
+		t.Fatal(err)
+	}
+	in.Clear()
+	if got := unpacked(rep, "project0/db0"); got != 0 {
+		t.Fatalf("%s is unpacked", got)
+	}
+	f = startLogged(t, root, rep, 200*time.Millisecond, multidb.WithStateDir(state), multidb.WithPromotion(0, 0)) // nothing is hot
+	if st := f.status("project0/db0", "known", func(multidb.Status) bool { return true }); st.TXID != pos.TXID || st.UnpackedTXID != 0 {
+		t.Errorf("before anything is asked: durable %s, unpacked %s", st.TXID, st.UnpackedTXID)
+	}
+	f.insert("project0/db2", "the log begins")
+	f.sync("project0/db2")
+	f.status("project0/db0", "unpacked", func(st multidb.Status) bool { return st.TXID == pos.TXID && st.UnpackedTXID == pos.TXID })
+	if got := unpacked(rep, "project0/db0"); got != pos.TXID {
+		t.Errorf("the prefix has %s of %s", got, pos.TXID)
+	}
+	f.events.wait(t, "the former log is finished", inLog(multidb.EventFleetLogFinished, 1))
+}
+
+// TestARestartCostsNoSnapshotWhereNothingWasUnpackedYet: the log has all of it.
+func TestARestartCostsNoSnapshotWhereNothingWasUnpackedYet(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root, state := newTree(t, 1, 1), t.TempDir()
+	const id = "project0/db0"
+	in := rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errors.New("no prefix can be written")})
+	t.Cleanup(rep.ClearFaults)
+	f := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(state))
+	f.sync(id)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	in.Clear()
+	f = startLogged(t, root, rep, 100*time.Millisecond, multidb.WithStateDir(state))
+	for range 3 {
+		f.insert(id, "more")
+		pos := f.sync(id)
+		f.status(id, "unpacked", func(st multidb.Status) bool { return st.UnpackedTXID >= pos.TXID })
+	}
+	for _, op := range rep.Operations() {
+		if op.Op == multidbtest.OpWrite && op.Level == 9 && op.Err == nil {
+			t.Error(op)
+		}
+	}
+}
+
+// TestAHandOverLeavesNothingInTheLog: the machine that goes on may not know it.
+func TestAHandOverLeavesNothingInTheLog(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := startLogged(t, newTree(t, 1, 1), rep, time.Hour)
+	const id = "project0/db0"
+	f.insert(id, "a")
+	pos := f.sync(id)
+	f.insert(id, "b") // which is not synced
+	if err := f.m.HandOver(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if got := unpacked(rep, id); got <= pos.TXID {
+		t.Errorf("the prefix has %s, Sync said %s before the last commit", got, pos.TXID)
+	}
+	if s := f.m.Stats().FleetLog; s.Tails != 0 || s.Queued != 0 {
+		t.Errorf("%+v", s)
+	}
+	out := filepath.Join(t.TempDir(), "out.db")
+	if err := multidb.RestoreFrom(t.Context(), rep, multidb.Database{ID: id}, multidb.RestoreOptions{OutputPath: out}); err != nil {
+		t.Fatal(err)
+	}
+	if got := rowsOf(t, out); got != 5 {
+		t.Errorf("%d rows of 5", got)
+	}
+}

@@ -32,12 +32,12 @@ func ReadFleetLog(f ReplicaFactory, path string) (ReplicaFactory, error) {
 		return nil, fmt.Errorf("%w: read a fleet log: a %T keeps no plain objects", ErrInvalidOption, f)
 	}
 	if path != "" {
-		if why := badLogPath(path); why != "" {
+		if why := reading.BadDir(path); why != "" {
 			return nil, fmt.Errorf("%w: read a fleet log: the path is %q; %s", ErrInvalidOption, path, why)
 		}
 	}
 	if path == "" {
-		r.logs.Default = defaultFleetLog
+		r.logs.Default = reading.DefaultDir
 		r.logs.Denied = func(err error) bool { return errors.Is(err, s3.ErrAccessDenied) }
 	}
 	return r, nil

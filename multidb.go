@@ -171,6 +171,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.conductor.Start()
 	m.survey.Go(scanCtx, took)
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
+	if m.fleetLog != nil {
+		m.joined.Go(func() { m.unpackFormer(scanCtx) })
+	}
 	whole = true
 	return nil
 }

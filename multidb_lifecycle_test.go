@@ -50,6 +50,7 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		return err
 	},
 	"HandOver": func(ctx context.Context, m *multidb.Manager) error { return m.HandOver(ctx, "project0/db0") },
+	"Unpack":   func(ctx context.Context, m *multidb.Manager) error { return m.Unpack(ctx, "project0/db0") },
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Healthy": func(_ context.Context, m *multidb.Manager) error { m.Healthy(time.Hour); return nil },

@@ -163,6 +163,19 @@ func (s objectStore) List(ctx context.Context, prefix, after string) iter.Seq2[O
 	}
 }
 
+// innerObjects is an ObjectStore as the inner packages know it.
+type innerObjects struct{ ObjectStore }
+
+func (o innerObjects) List(ctx context.Context, prefix, after string) iter.Seq2[store.ObjectInfo, error] {
+	return func(yield func(store.ObjectInfo, error) bool) {
+		for info, err := range o.ObjectStore.List(ctx, prefix, after) {
+			if !yield(store.ObjectInfo(info), err) {
+				return
+			}
+		}
+	}
+}
+
 // ReplicaIdentity is an optional interface of a ReplicaFactory whose storage can
 // be away without an error, such as a directory whose volume is not mounted. It
 // recognizes its storage by an identity, which is made once and kept there, and

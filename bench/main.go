@@ -13,6 +13,7 @@
 //	                  the range. Slow scenarios have two at most. Default 3,
 //	                  or 1 with -short
 //	-scenario REGEXP  only the scenarios whose name matches
+//	-n N              so many databases, whatever the scenarios say
 //	-list             name the scenarios and do nothing else
 //	-dir DIR          where the databases are made, in a directory of its own
 //	                  that is removed at the end. Default: the system's
@@ -63,6 +64,7 @@ type settings struct {
 	list    bool
 	verbose bool
 	runs    int
+	n       int
 	only    *regexp.Regexp
 	dir     string
 	out     string
@@ -77,6 +79,7 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	fs.BoolVar(&s.list, "list", false, "name the scenarios and do nothing else")
 	fs.BoolVar(&s.verbose, "v", false, "tell every figure of every run on stderr")
 	fs.IntVar(&s.runs, "runs", 0, "repetitions of each scenario (default 3, or 1 with -short)")
+	fs.IntVar(&s.n, "n", 0, "so many databases, whatever the scenarios say")
 	fs.StringVar(&s.dir, "dir", os.TempDir(), "where the databases are made")
 	fs.StringVar(&s.out, "o", "", "write the table between the markers of this Markdown file")
 	fs.StringVar(&s.profile, "cpuprofile", "", "write a CPU profile of every scenario into this directory")
@@ -86,6 +89,9 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	}
 	if fs.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	if s.n < 0 {
+		return s, fmt.Errorf("-n %d: want at least 1", s.n)
 	}
 	if s.runs < 0 {
 		return s, fmt.Errorf("-runs %d: want at least 1", s.runs)
@@ -119,6 +125,11 @@ func runBench(ctx context.Context, args []string, stdout, stderr io.Writer) (err
 	chosen := choose(scenarios(s.short), s.only)
 	if len(chosen) == 0 {
 		return fmt.Errorf("no scenario matches %q", s.only)
+	}
+	if s.n > 0 {
+		for i := range chosen {
+			chosen[i].sizes, chosen[i].stockSize = []int{s.n}, 0
+		}
 	}
 	if s.list {
 		for _, sc := range chosen {

@@ -108,6 +108,26 @@ func runScenario(ctx context.Context, sp *spec) (_ figures, err error) {
 	return fn(ctx, sp)
 }
 
+// profileLoad has the profile be of what comes until its answer is called, and of nothing
+// before and after: of a load without its preparations.
+func (sp *spec) profileLoad() (func() error, error) {
+	if sp.Profile == "" {
+		return func() error { return nil }, nil
+	}
+	pprof.StopCPUProfile()
+	f, err := os.Create(sp.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return f.Close()
+	}, nil
+}
+
 func (sp *spec) runner() (runner, error) {
 	if sp.Scenario == prepareName {
 		return prepareWorld, nil

@@ -49,25 +49,45 @@ func hotLoad(sp *spec) (load, warm time.Duration) {
 	return pick(sp.Short, 15*time.Second, 25*time.Second), 5 * time.Second
 }
 
+// writerDBs is how many databases one process of the application keeps open at most: each
+// is three descriptors.
+const writerDBs = 4000
+
 func hotForeign(ctx context.Context, sp *spec) (figures, error) { return hotForeignWith(ctx, sp) }
 
 func hotForeignWith(ctx context.Context, sp *spec, opts ...multidb.Option) (_ figures, err error) {
-	writer, err := startApp(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, writer.close()) }()
-	return hot(ctx, sp, func(_ *managed, rounds int) (map[int][]int64, error) {
-		times, err := writer.do(job{Do: doCommit, Dir: sp.Dir, DBs: upTo(sp.N), Seq: 1, Keep: true,
-			Rounds: rounds, Over: time.Duration(rounds) * time.Second})
+	var apps []app
+	defer func() {
+		for _, a := range apps {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	for range (sp.N + writerDBs - 1) / writerDBs {
+		a, err := startApp(ctx)
 		if err != nil {
 			return nil, err
 		}
+		apps = append(apps, a)
+	}
+	return hot(ctx, sp, func(_ *managed, rounds int) (map[int][]int64, error) {
 		commits := map[int][]int64{}
-		for k, t := range times {
-			commits[k%sp.N] = append(commits[k%sp.N], t)
-		}
-		return commits, nil
+		var mu sync.Mutex
+		err := parallel(ctx, len(apps), len(apps), func(_ context.Context, w int) error {
+			var dbs []int
+			for i := w; i < sp.N; i += len(apps) {
+				dbs = append(dbs, i)
+			}
+			times, err := apps[w].do(job{Do: doCommit, Dir: sp.Dir, DBs: dbs, Seq: 1, Keep: true,
+				Rounds: rounds, Over: time.Duration(rounds) * time.Second})
+			mu.Lock()
+			defer mu.Unlock()
+			for k, t := range times {
+				i := dbs[k%len(dbs)]
+				commits[i] = append(commits[i], t)
+			}
+			return err
+		})
+		return commits, err
 	}, opts...)
 }
 
@@ -121,8 +141,13 @@ func hot(ctx context.Context, sp *spec, write func(m *managed, rounds int) (map[
 	load, warm := hotLoad(sp)
 	began := time.Now()
 	watch := newPeaks(sp)
+	profiled, err := sp.profileLoad()
+	if err != nil {
+		return nil, err
+	}
 	commits, err := write(m, int(load.Seconds()))
 	took := time.Since(began)
+	err = errors.Join(err, profiled())
 	peaks, e := watch.end()
 	if err = errors.Join(err, e); err != nil {
 		return nil, err

@@ -135,15 +135,19 @@ func logRequests(ctx context.Context, sp *spec) (_ figures, err error) {
 	f["unpackings"] = unpacked / n
 	f["per-interval"] = f["put log"] / (took.Seconds() / logRequestsSync.Seconds())
 	f["per-unpacking"] = prefix / unpacked
-	const hour = 3600
-	perHour := func(log, prefix, unpackings float64) float64 {
-		return log*hour + n*(prefix/unpacked*unpackings+1./24)
-	}
-	f["put-5m"] = perHour(min(f["per-interval"], 1), prefix, 12)
-	f["put-3h"] = perHour(min(f["per-interval"], 1), prefix, 1./3)
+	f["put-5m"] = putsAnHour(n, f["per-interval"], f["per-unpacking"], 12)
+	f["put-3h"] = putsAnHour(n, f["per-interval"], f["per-unpacking"], 1./3)
 	f["list-5m"], f["get-5m"] = n*lists/unpacked*12, n*gets/unpacked*12
-	f["put-without"] = n * hour
+	f["put-without"] = n * intervalsAnHour
 	return f, nil
+}
+
+// intervalsAnHour is how many sync intervals of the default an hour has.
+const intervalsAnHour = 3600
+
+// putsAnHour is the formula of logRequests.
+func putsAnHour(tenants, perInterval, perUnpacking, unpackings float64) float64 {
+	return perInterval*intervalsAnHour + tenants*(perUnpacking*unpackings+1./24)
 }
 
 // logRequestsSync is shorter than a second so that a commit is unpacked before the next.

@@ -174,8 +174,13 @@ func liveLoad(ctx context.Context, sp *spec, dir string) (_ figures, err error) 
 		return nil, err
 	}
 	load.Seq, load.Rounds, load.Over = warm+1, rounds, time.Duration(rounds)*time.Second
+	profiled, err := sp.profileLoad()
+	if err != nil {
+		return nil, err
+	}
 	cpu, began := cpuTime(), time.Now()
-	if _, err := writer.do(load); err != nil {
+	_, err = writer.do(load)
+	if err := errors.Join(err, profiled()); err != nil {
 		return nil, err
 	}
 	commits := float64(rounds * sp.N)

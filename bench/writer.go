@@ -38,10 +38,10 @@ type report struct {
 
 // writerRole does jobs until in ends.
 func writerRole(in io.Reader, out io.Writer) (err error) {
-	w := &writer{open: map[string]*sql.DB{}}
+	w := &writer{open: map[string]*kept{}}
 	defer func() {
-		for _, db := range w.open {
-			err = errors.Join(err, db.Close())
+		for _, k := range w.open {
+			err = errors.Join(err, k.close())
 		}
 	}()
 	questions, answers := json.NewDecoder(in), json.NewEncoder(out)
@@ -63,7 +63,7 @@ func writerRole(in io.Reader, out io.Writer) (err error) {
 	}
 }
 
-type writer struct{ open map[string]*sql.DB }
+type writer struct{ open map[string]*kept }
 
 func (w *writer) do(j job) ([]int64, error) {
 	step := w.commit
@@ -103,23 +103,71 @@ func (w *writer) do(j job) ([]int64, error) {
 	return times, nil
 }
 
-func (w *writer) commit(j job, i, seq int) error {
+func (w *writer) commit(j job, i, seq int) (err error) {
 	path := filepath.Clean(fleetPath(j.Dir, i))
-	db := w.open[path]
-	if db == nil {
-		var err error
-		if db, err = openApp(path); err != nil {
+	k := w.open[path]
+	if k == nil {
+		db, err := openApp(path)
+		if err != nil {
 			return err
 		}
-		if j.Keep {
-			w.open[path] = db
+		if !j.Keep {
+			return errors.Join(commit(context.Background(), db, seq), db.Close())
+		}
+		if k, err = newKept(db); err != nil {
+			return err
+		}
+		w.open[path] = k
+	}
+	return k.commit(seq)
+}
+
+// kept is a database that stays open. Its statements do too, so that thousands of commits
+// a second leave the machine to what is measured.
+type kept struct {
+	db                    *sql.DB
+	begin, mark, row, end *sql.Stmt
+}
+
+func newKept(db *sql.DB) (*kept, error) {
+	k := &kept{db: db} // openApp allows one connection, so all are of the same
+	for _, s := range []struct {
+		stmt  **sql.Stmt
+		query string
+	}{{&k.begin, "BEGIN IMMEDIATE"}, {&k.mark, setMark}, {&k.row, oneRow}, {&k.end, "COMMIT"}} {
+		var err error
+		if *s.stmt, err = db.Prepare(s.query); err != nil {
+			return nil, errors.Join(err, k.close())
 		}
 	}
-	err := commit(context.Background(), db, seq)
-	if !j.Keep {
-		err = errors.Join(err, db.Close())
+	return k, nil
+}
+
+// commit is as the function of this name.
+func (k *kept) commit(seq int) error {
+	if _, err := k.begin.Exec(); err != nil {
+		return err
 	}
+	_, err := k.mark.Exec(markOf(seq))
+	if err == nil {
+		_, err = k.row.Exec()
+	}
+	if err != nil {
+		_, rollback := k.db.Exec("ROLLBACK")
+		return errors.Join(err, rollback)
+	}
+	_, err = k.end.Exec()
 	return err
+}
+
+func (k *kept) close() error {
+	var errs []error
+	for _, s := range []*sql.Stmt{k.begin, k.mark, k.row, k.end} {
+		if s != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(append(errs, k.db.Close())...)
 }
 
 // app is such a process, seen from a scenario.

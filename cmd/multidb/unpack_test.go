@@ -215,3 +215,24 @@ func TestUnpackFailsForThoseThatCannotBeWritten(t *testing.T) {
 	s.setHold(nil)
 	invoke(t, s.env, append([]string{"unpack", "-all"}, source...)...).start().want(0, "1 unpacked, 1 were newest, 0 failed")
 }
+
+func TestWhoMayOnlyReadThePrefixesReadsThem(t *testing.T) {
+	f, s := newFleet(t, 1, 2), newStore(t)
+	f.ship(t, s.replica(t))
+	s.setHold(func(w http.ResponseWriter, r *http.Request) bool {
+		if strings.HasPrefix(r.URL.Query().Get("prefix"), "fleet/") {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte("<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"))
+			return false
+		}
+		return true
+	})
+	source := []string{"-bucket", "fleet", "-path", template}
+	dir := t.TempDir()
+	invoke(t, s.env, append([]string{"restore-all", "-o", dir}, source...)...).start().want(0, "2 restored")
+	f.equals(t, dir)
+	// A log that was asked for by its name must be readable.
+	invoke(t, s.env, append([]string{"restore", "project0/db0", "-o", filepath.Join(t.TempDir(), "x.db"), "-fleet-log", "fleet"}, source...)...).
+		start().want(1, "read the fleet log fleet")
+}

@@ -70,7 +70,7 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	kind := replicate.OrderNone
 	if r.order != nil {
 		kind = r.order.kind
-		if !e.reg.PrefixTaken && kind != replicate.OrderCut {
+		if !e.reg.PrefixTaken && kind != replicate.OrderCut && kind != replicate.OrderUnpack {
 			e.reg.Refused = nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -52,6 +53,9 @@ func (x *run) maintain(ctx context.Context) (err error) {
 	if errors.Is(err, ship.ErrFenced) {
 		return err
 	} else if errors.Is(err, ship.ErrStale) {
+		if err := x.await(ctx); err != nil {
+			return err
+		}
 		x.unverify()
 		x.r.Outcome.More, x.r.Outcome.Demoted = true, false
 		return nil
@@ -157,17 +161,22 @@ func (x *run) activate(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	inPrefix := l.Files
+	inPrefix, whole := l.Files, &a.inv
 	if a.deferred != nil {
 		if files, _ := a.deferred.Tail(); files > 0 { // which the inventory has when it is unpacked
 			if inPrefix, err = store.Files(ctx, a.deferred.Prefix(), false); err != nil {
 				return fmt.Errorf("list the replica: %w", err)
 			}
+			whole = new(levels.Inventory) // what the prefix will have
+			whole.Reset(l.Files)
 		}
 	}
 	a.inv.Reset(inPrefix)
 	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-	if len(l.Files) > 0 && a.inv.Restorable() != nil {
+	// A process before may have been killed after the file of another page size was durable
+	// in a log, and before its snapshot was there.
+	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
+	if len(l.Files) > 0 && whole.Restorable() != nil || anew {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
@@ -251,9 +260,12 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = time.Time{} // the next tail is as old as its first file
 	} else if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
+		if !a.phased { // those that became active together are not unpacked together
+			a.unpacked, a.phased = a.unpacked.Add(-phase(x.in.ID, x.cfg.UnpackInterval)), true
+		}
 	}
 	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
 	if files == 0 || !due {
 		return nil
 	}
@@ -275,6 +287,13 @@ func (x *run) unpack(ctx context.Context) error {
 		a.unpacked = x.r.Started
 	}
 	return nil
+}
+
+// phase is a part of an interval, another for each database.
+func phase(id string, interval time.Duration) time.Duration {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // a hash has no errors
+	return interval / 1024 * time.Duration(h.Sum64()%1024)
 }
 
 // compact merges small files into larger ones and writes a snapshot, where due. If all is
@@ -308,6 +327,9 @@ func (x *run) compact(ctx context.Context, all bool) error {
 			}
 			return nil
 		case errors.Is(err, levels.ErrInventory):
+			if err := x.await(ctx); err != nil {
+				return err
+			}
 			x.deactivate()
 			x.st.verified = false
 			return fmt.Errorf("compact: %w", err)
@@ -349,6 +371,9 @@ func (x *run) snapshot(ctx context.Context) error {
 func (x *run) retain(ctx context.Context) error {
 	err := x.activate(ctx)
 	if err == nil && x.st.active.inv.Strays() > 0 {
+		if err := x.await(ctx); err != nil { // only this client knows when what it took is durable
+			return err
+		}
 		x.unverify()
 		err = x.activate(ctx)
 	}

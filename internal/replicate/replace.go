@@ -109,6 +109,13 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 		return rest, err
 	}
 	st.Ino, st.Commit = st.Fingerprint.Ino, uint32(st.Fingerprint.Size/int64(st.PageSize))
+	if log, ok := client.(Deferred); ok && log.Lacks() != 0 { // which the inventory has when it is unpacked
+		files, err := store.Files(ctx, log.Prefix(), false)
+		if err != nil {
+			return rest, fmt.Errorf("list the replica: %w", err)
+		}
+		inv.Reset(files)
+	}
 	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err

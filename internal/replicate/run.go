@@ -67,6 +67,7 @@ func (x *run) do(ctx context.Context) {
 	x.r.Position, x.r.Captured = x.st.Position(), x.st.Captured()
 	x.lacks()
 	x.in.Caller.Settled(&x.r)
+	x.shorten(ctx)
 	if x.handsOver() {
 		x.handOver(ctx)
 	} else if x.in.Order == OrderCheck && x.r.Err == nil && x.r.Drained && !x.r.Lagging {
@@ -152,6 +153,24 @@ func (x *run) await(ctx context.Context) error {
 	}
 	x.st.settle()
 	return nil
+}
+
+// shorten cuts a log that is over its limit and that the client has taken but cannot make
+// durable: nothing else would, as nothing has failed.
+func (x *run) shorten(ctx context.Context) {
+	if x.r.Err != nil || x.r.Captured == 0 || x.in.LastErr == nil || x.r.WALSize <= x.cfg.MaxWALSize && !x.in.Relieve {
+		return
+	}
+	old := x.st.db.State
+	res, err := x.cfg.Ship.Seal(ctx, &x.st.db)
+	x.took(old)
+	x.count(res.Result)
+	x.st.unrecorded = true
+	x.noteWALSize()
+	x.r.Captured = x.st.Captured()
+	if err != nil && !errors.Is(err, sqlitedb.ErrBusy) && !errors.Is(err, ship.ErrUnsettled) { // else the next run tries again
+		x.r.Maintenance = &MaintenanceError{err}
+	}
 }
 
 // took notes what the client has taken since the state was old.
@@ -305,6 +324,9 @@ func (x *run) shipNew(ctx context.Context) error {
 			x.count(res)
 		}
 		if errors.Is(err, ship.ErrStale) {
+			if err := x.await(ctx); err != nil {
+				return err
+			}
 			x.unverify()
 			x.r.Outcome.More = true
 			return nil
@@ -328,7 +350,7 @@ func (x *run) shipNew(ctx context.Context) error {
 		if !res.More {
 			x.r.Drained = res.Rule != ship.RuleNone || res.Empty
 			x.r.Outcome.More = !x.r.Drained && !res.Tail
-			return nil
+			return x.beginAnew(ctx)
 		}
 	}
 	x.r.Outcome.More = true
@@ -341,11 +363,35 @@ func (x *run) resynced(old ship.State) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
 		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
+		if x.st.active.deferred != nil {
+			x.st.active.snapshotNeeded, x.st.active.due = true, true
+		}
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
 		x.event(Event{Type: EventResync, TXID: now.TXID})
 	}
+}
+
+// beginAnew writes the snapshot without which nothing can be restored, because the page
+// size has changed, before that counts as shipped. With a Deferred client it comes after
+// the file of its transaction is durable, or a process that is fenced meanwhile would write
+// another history; else ship writes it before that file.
+func (x *run) beginAnew(ctx context.Context) error {
+	a := x.st.active
+	if a.deferred == nil || !a.snapshotNeeded {
+		return nil
+	}
+	if err := x.await(ctx); err != nil {
+		return err
+	}
+	if err := x.snapshot(ctx); err != nil {
+		return err
+	}
+	if a.snapshotNeeded { // it changes too fast right now
+		x.r.Drained, x.r.Outcome.More = false, true
+	}
+	return nil
 }
 
 // flush writes the log to disk before the callers of Sync are answered. The pool's commits

@@ -79,6 +79,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
+	phased         bool      // the first interval until an unpacking is a shorter one
 	named          bool      // metadata.json names the fleet log
 }
 
@@ -105,8 +106,10 @@ type Deferred interface {
 	// returns, also at an error.
 	Tail() (files int, size int64)
 	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
-	// Merged is where the last file ends that Unpack has made of several, and its checksum,
-	// once.
+	// Pressed reports whether Unpack is due because what all clients have taken needs too
+	// much memory, and this one's as much as the average or more.
+	Pressed() bool
+	// Merged is where the last file ends that Unpack has written, and its checksum, once.
 	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
@@ -203,7 +206,7 @@ func (st *State) NoteAnswer(at time.Duration) { st.emptyAt, st.unanswered = at, 
 
 // Unrecorded reports whether Record would return something that the catalog does not have.
 func (st *State) Unrecorded() bool {
-	return st.unrecorded || !st.young && !st.modTime.Equal(st.recorded)
+	return st.unrecorded || !st.young && len(st.captured) == 0 && !st.modTime.Equal(st.recorded)
 }
 
 // Record is what the catalog keeps of a State.
@@ -220,7 +223,9 @@ type Record struct {
 func (st *State) Record() Record {
 	rec := Record{Position: st.Position(), Inventory: st.inventory}
 	st.recorded, st.unrecorded = time.Time{}, false
-	if !st.young && !st.modTime.IsZero() {
+	// What is not durable yet is shipped again by the next process, which has to see that the
+	// files are not those of the position.
+	if !st.young && !st.modTime.IsZero() && len(st.captured) == 0 {
 		rec.ModTime, st.recorded = st.modTime, st.modTime
 	}
 	return rec

@@ -73,9 +73,10 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 		return d, false, nil
 	}
 	failpoint.Hit("resync.dump.after")
-	if old := db.State.PageSize; old != 0 && old != p.pageSize {
+	if old := db.State.PageSize; old != 0 && old != p.pageSize && !db.Fenced {
 		// LTX files of two page sizes cannot be applied one after the other. So a
-		// snapshot at the same TXID is written first, from which a restore begins.
+		// snapshot at the same TXID is written first, from which a restore begins. Where
+		// the client only takes files, the caller writes it when this one is durable.
 		if err := s.snapshotOf(ctx, db, d); err != nil {
 			d.close()
 			return nil, false, err

@@ -73,14 +73,14 @@ func (g *gateway) s3() multidb.S3Config {
 
 // resumeManager is startManager with a state directory that may have been used
 // before.
-func (g *gateway) resumeManager(t *testing.T, root, state string) *multidb.Manager {
+func (g *gateway) resumeManager(t *testing.T, root, state string, opts ...multidb.Option) *multidb.Manager {
 	t.Helper()
-	m, err := multidb.New(
+	m, err := multidb.New(append(opts,
 		multidb.WithDiscoverer(multidb.Glob(databasePath(root, "{{project}}", "{{database}}"))),
 		multidb.WithS3(g.s3()),
 		multidb.WithStateDir(state),
 		multidb.WithSyncInterval(20*time.Millisecond),
-	)
+	)...)
 	if err != nil {
 		t.Fatal(err)
 	}

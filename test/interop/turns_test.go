@@ -8,6 +8,7 @@ import (
 	"database/sql"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -132,17 +133,23 @@ func TestAPrefixGoesFromOursToStockLitestreamAndBack(t *testing.T) {
 	g, root := startGateway(t), t.TempDir()
 	path, state := makeDatabase(t, root), filepath.Join(t.TempDir(), "state")
 	var known []moment
-	for turn, who := range []string{"ours", "stock, once", "ours", "stock, a daemon", "ours with a lost state", "stock, once", "ours"} {
+	last := ""
+	for turn, who := range []string{"ours", "stock, once", "ours", "stock, a daemon", "ours with a lost state", "stock, once", "ours",
+		"ours with a log", "stock, once", "ours with a log", "ours", "ours with a log", "stock, a daemon"} {
 		write(t, path, 20) // by nobody's leave
 		before := g.newest(t)
 		switch who {
-		case "ours", "ours with a lost state":
+		case "ours", "ours with a lost state", "ours with a log":
 			dir := state
-			if who != "ours" {
+			if who == "ours with a lost state" {
 				dir = filepath.Join(t.TempDir(), "state")
 			}
-			m := g.resumeManager(t, root, dir)
-			if turn > 0 {
+			var opts []multidb.Option
+			if who == "ours with a log" {
+				opts = append(opts, fleetLog)
+			}
+			m := g.resumeManager(t, root, dir, opts...)
+			if strings.HasPrefix(last, "stock") {
 				takeOver(t, m)
 			}
 			for range 3 {
@@ -155,6 +162,11 @@ func TestAPrefixGoesFromOursToStockLitestreamAndBack(t *testing.T) {
 					t.Fatal(err)
 				}
 				syncNow(t, m)
+				if opts != nil { // the moment is that of the prefix
+					if err := m.Unpack(t.Context(), id); err != nil {
+						t.Fatal(err)
+					}
+				}
 				known = append(known, g.note(t, path, who))
 			}
 			closeManager(t, m)
@@ -177,7 +189,7 @@ func TestAPrefixGoesFromOursToStockLitestreamAndBack(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("after turn %d, %s, at TXID %s", turn, who, k.txid)
 		}
-		known = append(known, k)
+		known, last = append(known, k), who
 	}
 	for _, k := range known {
 		g.requireRestores(t, k)

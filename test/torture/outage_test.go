@@ -371,7 +371,7 @@ func (o *outage) relieved() {
 		}
 		o.bounded()
 		pause(50 * time.Millisecond)
-		if o.ev.count(multidb.EventWALLimit, "sick") == 0 {
+		if o.ev.count(multidb.EventWALLimit, "sick") == 0 && !o.log { // which has taken all of it
 			return "the WAL limit was not told"
 		}
 		return ""

@@ -15,9 +15,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"slices"
-	"time"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -59,12 +57,11 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	if there {
 		return nil, fmt.Errorf("transaction %s of %s in the fleet log: %w", minTXID, c.prefix, fs.ErrExist)
 	}
-	c.log.squeeze(c.prefix)
 	f := &tailFile{min: minTXID, max: maxTXID}
 	if err := c.take(ctx, f, r); err != nil {
 		return nil, fenced(err)
 	}
-	rec := format.Record{Prefix: c.prefix, Min: uint64(minTXID), Max: uint64(maxTXID), Time: f.created.UnixMilli()}
+	rec := format.Record{Prefix: c.prefix, Min: uint64(minTXID), Max: uint64(maxTXID), Time: f.created}
 	if f.large != 0 {
 		rec.Large, rec.Size, rec.CRC = f.large, f.size, f.crc
 	}
@@ -80,8 +77,9 @@ func (c *Client) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 		return nil, fenced(err)
 	}
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	c.taken = maxTXID
+	l.mu.Unlock()
+	l.condense(c.prefix)
 	return f.info(), nil
 }
 
@@ -108,7 +106,7 @@ func (c *Client) take(ctx context.Context, f *tailFile, r io.Reader) error {
 			return c.takeLarge(ctx, f, io.NewSectionReader(s, from, end-from))
 		}
 	}
-	data, err := io.ReadAll(r)
+	data, err := readAll(r)
 	if err != nil {
 		return err
 	}
@@ -116,8 +114,19 @@ func (c *Client) take(ctx context.Context, f *tailFile, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	f.data, f.size, f.created = data, int64(len(data)), time.UnixMilli(hdr.Timestamp).UTC()
+	f.data, f.size, f.created, f.pageSize = data, int64(len(data)), hdr.Timestamp, hdr.PageSize
 	return nil
+}
+
+// readAll reads into memory, without room to spare if the size is known.
+func readAll(r io.Reader) ([]byte, error) {
+	s, ok := r.(*io.SectionReader)
+	if !ok {
+		return io.ReadAll(r)
+	}
+	data := make([]byte, s.Size())
+	_, err := io.ReadFull(s, data)
+	return data, err
 }
 
 // takeLarge writes a file beside the log. It is nobody's until a record names it.
@@ -130,11 +139,11 @@ func (c *Client) takeLarge(ctx context.Context, f *tailFile, r *io.SectionReader
 	if _, err := io.Copy(crc, io.NewSectionReader(r, 0, r.Size())); err != nil {
 		return err
 	}
-	f.size, f.crc, f.created = r.Size(), crc.Sum32(), time.UnixMilli(hdr.Timestamp).UTC()
+	f.size, f.crc, f.created = r.Size(), crc.Sum32(), hdr.Timestamp
 	if f.large, err = c.log.cfg.Journal.Large(ctx, r, r.Size()); err != nil {
 		return err
 	}
-	f.object = format.LargeName(c.log.cfg.Journal.Stats().Epoch, f.large)
+	f.place.epoch = c.log.cfg.Journal.Stats().Epoch
 	return nil
 }
 
@@ -197,15 +206,15 @@ func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMeta
 	if err = errors.Join(err, itr.Err(), itr.Close()); err != nil {
 		return nil, err
 	}
-	last := lastOf(all)
+	last, snapshot := lastOf(all)
 	if last == 0 && len(tail) > 0 && tail[0].min > 1 { // perhaps it is compacted
 		others, err := store.Files(ctx, c.ReplicaClient, false)
 		if err != nil {
 			return nil, err
 		}
-		last = lastOf(others)
+		last, snapshot = lastOf(others)
 	}
-	return ltx.NewFileInfoSliceIterator(c.log.behind(all, last, tail, seek)), nil
+	return ltx.NewFileInfoSliceIterator(c.log.behind(all, last, snapshot, tail, seek)), nil
 }
 
 // AllLTXFiles lists all levels, and the tail behind level 0.
@@ -222,29 +231,36 @@ func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 	for n < len(all) && all[n].Level == 0 {
 		n++
 	}
-	return append(c.log.behind(slices.Clone(all[:n]), lastOf(all), tail, 0), all[n:]...), nil
+	last, snapshot := lastOf(all)
+	return append(c.log.behind(slices.Clone(all[:n]), last, snapshot, tail, 0), all[n:]...), nil
 }
 
-func lastOf(files []*ltx.FileInfo) (last ltx.TXID) {
+// lastOf is where the files of a prefix end, and its last snapshot: that may be of a state
+// whose file of level 0 the log alone has.
+func lastOf(files []*ltx.FileInfo) (last, snapshot ltx.TXID) {
 	for _, f := range files {
-		last = max(last, f.MaxTXID)
+		if f.Level == litestream.SnapshotLevel {
+			snapshot = max(snapshot, f.MaxTXID)
+		} else {
+			last = max(last, f.MaxTXID)
+		}
 	}
-	return last
+	return last, snapshot
 }
 
-// behind adds to the level 0 of a prefix, which ends at last, the files of the tail that it
+// behind adds to the level 0 of a prefix, which ends at last, and has a snapshot, the files of the tail that it
 // lacks. It is the same history, so those that the prefix has are left out, unless a history
 // is read: then they are finer points of it than the merged ones of the prefix, and a plan
 // takes those that it needs. What is behind a gap came after the reading began, and is left
 // out (M2).
-func (l *Log) behind(prefix []*ltx.FileInfo, last ltx.TXID, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
+func (l *Log) behind(prefix []*ltx.FileInfo, last, snapshot ltx.TXID, tail []*tailFile, seek ltx.TXID) []*ltx.FileInfo {
 	has := map[[2]ltx.TXID]bool{}
 	if l.what.History {
 		for _, f := range prefix {
 			has[[2]ltx.TXID{f.MinTXID, f.MaxTXID}] = true
 		}
 	}
-	next := last
+	next := max(last, snapshot)
 	for _, f := range tail {
 		if f.max <= last && !l.what.History || has[[2]ltx.TXID{f.min, f.max}] {
 			next = max(next, f.max)
@@ -270,10 +286,18 @@ func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID lt
 		if err := c.log.begin(ctx); err != nil {
 			return nil, err
 		}
-		tail := c.log.tail(c.prefix)
+		tail, err := c.log.unmerged(ctx, c.prefix, minTXID, maxTXID)
+		if err != nil {
+			return nil, err
+		}
 		for i, f := range tail {
 			if f.min != minTXID || f.max != maxTXID {
 				continue
+			}
+			if f.merged != nil && f.data == nil {
+				if f, err = c.log.again(ctx, c.prefix, f); err != nil {
+					return nil, err
+				}
 			}
 			if c.log.cfg.Journal == nil && f.data == nil && offset == 0 && size == 0 {
 				c.log.readAhead(ctx, tail[i:])
@@ -310,12 +334,8 @@ func (c *Client) Lacks() ltx.TXID {
 	return 0
 }
 
-// Tail is how many files, of how many bytes, the prefix lacks. Where the tails of all
-// tenants have too much memory, the bytes are more than any bound, so that it is unpacked.
+// Tail is how many files, of how many bytes, the prefix lacks.
 func (c *Client) Tail() (files int, size int64) {
 	t := c.log.Tail(c.prefix)
-	if c.log.pressed(c.prefix) {
-		return t.Files, math.MaxInt64
-	}
 	return t.Files, t.Bytes
 }

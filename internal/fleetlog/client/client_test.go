@@ -122,6 +122,7 @@ func (w *world) tenant(prefix string) *tenant {
 	})
 	te := &tenant{w: w, prefix: prefix, sql: db, shipper: ship.New(ship.Config{SpoolDir: w.t.TempDir(), Node: 1, Session: 1})}
 	te.db = ship.DB{Path: path, Fenced: true, Client: w.log.Client(prefix, prefix, w.store.Client(prefix))}
+	te.exec("PRAGMA synchronous = OFF") // no test here stops the machine
 	te.exec("CREATE TABLE t(v)")
 	return te
 }

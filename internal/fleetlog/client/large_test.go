@@ -106,7 +106,7 @@ func TestADamagedFileIsNotUnpacked(t *testing.T) {
 				te.commit()
 			}
 			w.await(te.prefix, te.db.State.TXID)
-			object := w.log.tail(te.prefix)[1].object
+			object := w.log.tail(te.prefix)[1].name()
 			path := filepath.Join(w.store.Path("fleet"), filepath.FromSlash(object))
 			data, err := os.ReadFile(path)
 			if err != nil {

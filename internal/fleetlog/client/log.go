@@ -22,9 +22,9 @@ import (
 type Config struct {
 	Journal *journal.Journal
 	Objects store.Objects // the directory of the fleet log
-	// MaxMemory bounds the bytes of files that are kept in memory although they are durable.
-	// Above it tenants are unpacked sooner, and above the double of it files are read from
-	// their objects when they are unpacked. Default 64 MiB.
+	// MaxMemory is how many bytes of files are kept in memory although they are durable.
+	// Above it, clients are Pressed; above twice as many, the oldest are dropped, and are
+	// read from their objects when they are unpacked. Default 64 MiB.
 	MaxMemory int64
 	// Large is the size of a file, in bytes, above which it goes beside the log, and is not
 	// held in memory. Default 1 MiB.
@@ -44,6 +44,7 @@ type Log struct {
 	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting   map[*tailFile][]chan error
 	durable   []*tailFile         // those with their data, the oldest first; some are unpacked
+	kept      int                 // how many of them are not
 	memory    int64               // bytes of their data
 	pending   map[object]int      // files that are durable and in a tail, by the object that has their records
 	tailBytes int64               // of all tails
@@ -58,26 +59,23 @@ type Log struct {
 // tailFile is a level 0 file that is not in its prefix.
 type tailFile struct {
 	min, max ltx.TXID
-	created  time.Time
+	created  int64 // in milliseconds since 1970
 	size     int64
 	data     []byte // nil: it is to be read from the object
 	large    uint64 // the number of the large file that it is, or 0
-	object   string // that has it
-	offset   int64  // in it
+	place    object // that has its record, of a durable one; of a large one at least the epoch
+	offset   int64  // there, of one that is not large
+	merged   *parts // nil: it is as it was taken
 	crc      uint32
-	place    object // that has its record, of a durable one
+	pageSize uint32 // 0: not known
 	durable  bool
-	// Of a file that was merged in memory, and is nowhere else, spans has the objects of
-	// all that it was made of, and writer is theirs.
-	spans  []span
-	writer uint64
 }
 
 // object is one of a log.
 type object struct{ epoch, seq uint64 }
 
 func (f *tailFile) info() *ltx.FileInfo {
-	return &ltx.FileInfo{MinTXID: f.min, MaxTXID: f.max, Size: f.size, CreatedAt: f.created}
+	return &ltx.FileInfo{MinTXID: f.min, MaxTXID: f.max, Size: f.size, CreatedAt: time.UnixMilli(f.created).UTC()}
 }
 
 // New returns a Log without tails.
@@ -165,15 +163,7 @@ func (l *Log) loadLocked(logs []*format.Log) {
 	l.ready = true
 	for _, log := range logs {
 		for _, r := range log.Records {
-			f := &tailFile{
-				min: ltx.TXID(r.Min), max: ltx.TXID(r.Max), created: time.UnixMilli(r.Time).UTC(), size: r.Size, large: r.Large,
-				object: format.ObjectName(log.Epoch, log.Seq), offset: r.Offset, crc: r.CRC,
-				place: object{log.Epoch, log.Seq}, durable: true,
-			}
-			if r.Large != 0 {
-				f.object, f.offset = format.LargeName(log.Epoch, r.Large), 0
-			}
-			l.addLocked(r.Prefix, f)
+			l.addLocked(r.Prefix, recorded(log, r))
 		}
 	}
 	for _, tail := range l.tails {
@@ -225,9 +215,8 @@ func (l *Log) settled(tenant string, f *tailFile, at journal.Place, err error) {
 		f.place = object{at.Epoch, at.Seq}
 		l.pending[f.place]++
 		if f.large == 0 {
-			f.object, f.offset, f.crc = format.ObjectName(at.Epoch, at.Seq), at.Offset, format.Checksum(f.data)
-			l.durable, l.memory = append(l.durable, f), l.memory+f.size
-			l.shrinkLocked()
+			f.offset, f.crc = at.Offset, format.Checksum(f.data)
+			l.keepLocked(f)
 		}
 	}
 	waiting := l.waiting[f]
@@ -250,23 +239,6 @@ func (l *Log) Failed(err error) {
 		for _, done := range all {
 			done <- err
 		}
-	}
-}
-
-// shrinkLocked keeps the memory within its bound.
-func (l *Log) shrinkLocked() {
-	n := 0
-	for n < len(l.durable) && (l.memory > 2*l.cfg.MaxMemory || l.durable[n].data == nil) {
-		l.forgetLocked(l.durable[n])
-		n++
-	}
-	l.durable = l.durable[n:]
-}
-
-// forgetLocked drops the data of a durable file of this process.
-func (l *Log) forgetLocked(f *tailFile) {
-	if f.data != nil && f.durable { // a Log that only reads keeps none
-		f.data, l.memory = nil, l.memory-f.size
 	}
 }
 

@@ -35,7 +35,7 @@ func (l *Log) open(ctx context.Context, f *tailFile, offset, size int64) (io.Rea
 
 // openObject reads a part of a file from its object; the whole of it is checked.
 func (l *Log) openObject(ctx context.Context, f *tailFile, offset, size int64) (io.ReadCloser, error) {
-	rc, err := l.cfg.Objects.Open(ctx, f.object, f.offset+offset, size)
+	rc, err := l.cfg.Objects.Open(ctx, f.name(), f.offset+offset, size)
 	if err != nil || size < f.size {
 		return rc, err
 	}
@@ -68,7 +68,7 @@ func (c *checked) Read(p []byte) (int, error) {
 
 // damaged is the error of a file that does not match its record.
 func (f *tailFile) damaged() error {
-	return fmt.Errorf("%s: %w", f.object, (format.Record{Min: uint64(f.min), Max: uint64(f.max), Size: -1}).Check(nil))
+	return fmt.Errorf("%s: %w", f.name(), (format.Record{Min: uint64(f.min), Max: uint64(f.max), Size: -1}).Check(nil))
 }
 
 // fetch reads a file that is not large into memory.
@@ -93,9 +93,12 @@ const (
 
 // aheadKey is a file by its place.
 type aheadKey struct {
-	object string
+	object
+	large  uint64
 	offset int64
 }
+
+func (f *tailFile) key() aheadKey { return aheadKey{f.place, f.large, f.offset} }
 
 // ahead is a file that is read ahead. data is set before done is closed; nil: it failed.
 type ahead struct {
@@ -115,7 +118,7 @@ func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
 	var sum int64
 	l.mu.Lock()
 	for i, f := range tail {
-		k := aheadKey{f.object, f.offset}
+		k := f.key()
 		if f.large != 0 || l.ahead[k] != nil {
 			if i == 0 {
 				break // somebody reads it, and those behind it
@@ -150,7 +153,7 @@ func (l *Log) readAhead(ctx context.Context, tail []*tailFile) {
 
 // fetched takes what is read ahead of a file, which is read once; nil: it is not.
 func (l *Log) fetched(ctx context.Context, f *tailFile) []byte {
-	k := aheadKey{f.object, f.offset}
+	k := f.key()
 	l.mu.Lock()
 	a := l.ahead[k]
 	l.mu.Unlock()

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"slices"
 
 	"github.com/superfly/ltx"
@@ -37,8 +38,8 @@ func (l *Log) Stats() (s Stats) {
 // Tail is what the prefix of one tenant lacks.
 type Tail struct {
 	Prefix   string
-	Files    int
-	Bytes    int64
+	Files    int   // that were taken
+	Bytes    int64 // of them, as far as they are not merged in memory
 	Min, Max ltx.TXID
 	// Durable is whether the log has acknowledged all of it.
 	Durable bool
@@ -69,7 +70,7 @@ func (l *Log) tailLocked(prefix string) Tail {
 		if t.Files == 0 {
 			t.Min = f.min
 		}
-		t.Files, t.Bytes, t.Max = t.Files+1, t.Bytes+f.size, f.max
+		t.Files, t.Bytes, t.Max = t.Files+f.files(), t.Bytes+f.size, f.max
 		t.Durable = t.Durable && f.durable
 	}
 	return t
@@ -92,11 +93,11 @@ func (l *Log) removeLocked(prefix string, gone func(*tailFile) bool) {
 		}
 		l.tailBytes -= f.size
 		if f.durable {
-			f.each(func(o object) {
+			for o := range f.places() {
 				if l.pending[o]--; l.pending[o] == 0 {
 					delete(l.pending, o)
 				}
-			})
+			}
 		}
 		l.forgetLocked(f)
 		return true
@@ -112,4 +113,22 @@ func (l *Log) Prefixes() (all []string) {
 		all = append(all, t.Prefix)
 	}
 	return all
+}
+
+// Former are the prefixes of the tenants of which a log that was taken over has something
+// that the prefix may lack. It is called when the log has begun.
+func (l *Log) Former(ctx context.Context) (prefixes []string, err error) {
+	if err := l.begin(ctx); err != nil {
+		return nil, err
+	}
+	own := l.cfg.Journal.Stats().Epoch
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for prefix, tail := range l.tails {
+		if f := tail[0]; f.durable && f.place.epoch != own {
+			prefixes = append(prefixes, prefix)
+		}
+	}
+	slices.Sort(prefixes)
+	return prefixes, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -55,11 +56,13 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	l.mu.Unlock()
 	ours := known != 0 && known == tail[0].min-1
 	if !ours {
-		var end ltx.TXID
-		if end, infos, err = l.endOf(ctx, prefix, inner, tail); err != nil {
+		if tail, infos, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
-		tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end })
+	} else if dropped(tail) {
+		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
+			return nil, err
+		}
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = false {
@@ -77,7 +80,9 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return false
 		}
 		if l.cfg.Journal != nil {
-			f.each(func(o object) { l.cfg.Journal.Unpacked(o.epoch, o.seq) })
+			for o := range f.places() {
+				l.cfg.Journal.Unpacked(o.epoch, o.seq)
+			}
 		}
 		return true
 	})
@@ -88,6 +93,28 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
+// behindPrefix returns what a prefix lacks of a tail, and what it has of it. Where it ends
+// inside of a merged file, or begins with one, the tail is read again as it was.
+func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (lacks []*tailFile, found []*ltx.FileInfo, err error) {
+	files, err := store.Files(ctx, inner, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	first, last := tail[0].min, tail[len(tail)-1].max
+	var end ltx.TXID
+	rest := func() []*tailFile {
+		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= end })
+	}
+	end, found, err = l.endOf(ctx, prefix, inner, files, tail)
+	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
+	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && dropped(rest())) {
+		if tail, err = l.raw(ctx, prefix, first, last); err == nil {
+			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
+		}
+	}
+	return rest(), found, err
+}
+
 // endOf looks for what a prefix has of a tail, and up to where: another life may have
 // unpacked some of it, or another process may. A file of level 0 must end where one of the
 // tail ends, and have its writer and time; any other is another history.
@@ -95,24 +122,22 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 // Files that others have written at the same time may overlap. Those count that follow each
 // other, and what was compacted: a compaction takes the files that begin behind the last
 // one that it took, so that none may be relied on that begins before and ends after it.
-func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
-	files, err := store.Files(ctx, inner, false)
-	if err != nil {
-		return 0, nil, err
-	}
+func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.ReplicaClient, files []*ltx.FileInfo, tail []*tailFile) (end ltx.TXID, found []*ltx.FileInfo, err error) {
 	var compacted ltx.TXID
 	for _, f := range files {
 		if f.Level > 0 && f.Level < litestream.SnapshotLevel {
 			compacted = max(compacted, f.MaxTXID)
 		}
 	}
-	ends, merged := map[ltx.TXID]*tailFile{}, []*tailFile(nil)
-	for _, f := range l.tail(prefix) { // as it is after the listing, which is not older
-		if ends[f.max] = f; f.spans != nil {
-			merged = append(merged, f)
-		}
+	ends := map[ltx.TXID]*tailFile{}
+	now := l.tail(prefix) // after the listing, which is not older
+	for _, f := range now {
+		ends[f.max] = f
 	}
-	files = slices.DeleteFunc(files, func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
+	for _, f := range tail {
+		ends[f.max] = f
+	}
+	files = slices.DeleteFunc(slices.Clone(files), func(f *ltx.FileInfo) bool { return f.Level != 0 || f.MaxTXID < tail[0].min })
 	slices.SortFunc(files, func(a, b *ltx.FileInfo) int {
 		return cmp.Or(cmp.Compare(a.MinTXID, b.MinTXID), cmp.Compare(a.MaxTXID, b.MaxTXID))
 	})
@@ -120,12 +145,11 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 	taken := compacted
 	for _, f := range files {
 		ours := ends[f.MaxTXID]
-		if i := slices.IndexFunc(merged, func(m *tailFile) bool { return m.has(f.MaxTXID) }); i >= 0 {
-			ours = merged[i]
-		}
 		switch {
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
+		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
+			return 0, nil, errInside
 		case ours == nil:
 			return 0, nil, l.foreign(f, nil)
 		default:
@@ -151,20 +175,30 @@ func (l *Log) foreign(f *ltx.FileInfo, hdr *ltx.Header) error {
 }
 
 // same returns an error unless a file of the prefix ends with what a file of the tail is.
+// As a header has no checksum of its own, all of the other file is read before it is found
+// foreign: an answer that was damaged on its way fences nobody.
 func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile) error {
-	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, ltx.HeaderSize)
+	err := l.sameHeader(ctx, inner, f, ours, ltx.HeaderSize)
+	if errors.Is(err, ship.ErrFenced) {
+		err = l.sameHeader(ctx, inner, f, ours, 0)
+	}
+	return err
+}
+
+// sameHeader is same for what the first size bytes of a file say; 0: all of it is verified.
+func (l *Log) sameHeader(ctx context.Context, inner litestream.ReplicaClient, f *ltx.FileInfo, ours *tailFile, size int64) error {
+	rc, err := inner.OpenLTXFile(ctx, 0, f.MinTXID, f.MaxTXID, 0, size)
 	if err != nil {
 		return err
 	}
-	theirs, err := header(rc)
+	var theirs ltx.Header
+	if size != 0 {
+		theirs, err = header(rc)
+	} else {
+		theirs, err = verified(rc)
+	}
 	if err != nil {
 		return err
-	}
-	if ours.has(f.MaxTXID) { // where it ends is not known any more, but who wrote it
-		if theirs.NodeID != ours.writer {
-			return l.foreign(f, &theirs)
-		}
-		return nil
 	}
 	if rc, err = l.open(ctx, ours, 0, ltx.HeaderSize); err != nil {
 		return err
@@ -178,6 +212,16 @@ func (l *Log) same(ctx context.Context, inner litestream.ReplicaClient, f *ltx.F
 		return l.foreign(f, &theirs)
 	}
 	return nil
+}
+
+// verified reads an LTX file to its end, where its checksum is, and closes it.
+func verified(rc io.ReadCloser) (ltx.Header, error) {
+	defer func() { _ = rc.Close() }() // only read from
+	dec := ltx.NewDecoder(untrusted.NewLTX(rc))
+	if err := dec.Verify(); err != nil {
+		return ltx.Header{}, fmt.Errorf("%w: %w", untrusted.ErrDamaged, err)
+	}
+	return dec.Header(), nil
 }
 
 // header reads the header of an LTX file, and closes it.
@@ -200,9 +244,7 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	var merged Merged
 	if b, ok := r.(buffer); ok {
 		body = b.Reader // which a store may read twice
-		if n > 1 || last.spans != nil {
-			merged = Merged{last.max, b.sum}
-		}
+		merged = Merged{last.max, b.sum}
 	}
 	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
@@ -229,22 +271,17 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	if info == nil {
 		return nil, 0, fmt.Errorf("%s was there, and is gone: %w", ltx.FormatFilename(minTXID, last.max), fs.ErrNotExist)
 	}
-	if err = l.same(ctx, inner, info, last); err == nil { // the same files are merged to the same bytes
-		l.mu.Lock()
-		l.merged[prefix] = merged
-		l.mu.Unlock()
-	}
-	return info, n, err
+	return info, n, l.same(ctx, inner, info, last)
 }
 
-// Merged is the last file that Unpack has written to a prefix, if it was made of several:
-// where it ends, and its checksum.
+// Merged is the last file that Unpack has written to a prefix: where it ends, and its
+// checksum. That is another than the log's, if it was made of several.
 type Merged struct {
 	TXID ltx.TXID
 	Sum  ltx.Checksum
 }
 
-// Merged returns the last file that Unpack has merged, once.
+// Merged returns the last file that Unpack has written, once.
 func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 	l := c.log
 	l.mu.Lock()
@@ -257,7 +294,11 @@ func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
 // buffer is a piece in memory.
 type buffer struct {
 	*bytes.Reader
-	sum ltx.Checksum // of one that was merged
+	sum ltx.Checksum // of the file
+}
+
+func newBuffer(file []byte) buffer {
+	return buffer{bytes.NewReader(file), ltx.Checksum(binary.BigEndian.Uint64(file[len(file)-8:]))}
 }
 
 func (buffer) Close() error { return nil }
@@ -294,14 +335,11 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 {
-		var tr ltx.Trailer
-		err := tr.UnmarshalBinary(first[max(0, len(first)-ltx.TrailerSize):])
-		return buffer{bytes.NewReader(first), tr.FileChecksum}, 1, err
+		return newBuffer(first), 1, nil
 	}
 	var merged bytes.Buffer
-	_, trailer, err := ltxfile.Merge(&merged, files)
-	if err != nil {
+	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
 		return nil, 0, err
 	}
-	return buffer{bytes.NewReader(merged.Bytes()), trailer.FileChecksum}, n, nil
+	return newBuffer(merged.Bytes()), n, nil
 }

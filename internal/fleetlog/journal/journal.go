@@ -403,6 +403,9 @@ func (j *Journal) Unpacked(epoch, seq uint64) {
 	}
 }
 
+// Begun is closed when the log has begun.
+func (j *Journal) Begun() <-chan struct{} { return j.joined }
+
 // Hurry has what is queued written sooner. After a failure the next attempt comes sooner,
 // too.
 func (j *Journal) Hurry() {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"github.com/benbjohnson/litestream"
@@ -16,6 +17,20 @@ import (
 	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
+
+// DefaultDir is the directory of a fleet log where none is given.
+const DefaultDir = "fleet"
+
+// BadDir says why a directory cannot be that of a fleet log; "" if it can.
+func BadDir(dir string) string {
+	switch {
+	case strings.Contains(dir, "{{"):
+		return "it is one directory for all tenants, so it has no variables"
+	case store.CheckObjectDir(dir) != nil:
+		return "want a relative path with slashes, such as \"fleet\", without . or .. and without a slash at its ends"
+	}
+	return ""
+}
 
 // Logs are the fleet logs of a replica. Each is read once, at its first use, and shared:
 // it is as it was then. Safe for concurrent use.
