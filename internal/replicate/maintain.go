@@ -248,25 +248,10 @@ func (x *run) wroteLast() bool {
 	return x.cfg.Mine(o.Node(), o.Session())
 }
 
-// unpack gives the prefix what the client has taken, where it is due: before the database
-// becomes cold, by an order, by time and by size.
+// unpack gives the prefix what the client has taken, where it is due.
 func (x *run) unpack(ctx context.Context) error {
 	a := x.st.active
-	if a.deferred == nil {
-		return nil
-	}
-	files, size := a.deferred.Tail()
-	if files == 0 {
-		a.unpacked = time.Time{} // the next tail is as old as its first file
-	} else if a.unpacked.IsZero() {
-		a.unpacked = x.r.Started
-		if !a.phased { // those that became active together are not unpacked together
-			a.unpacked, a.phased = a.unpacked.Add(-phase(x.in.ID, x.cfg.UnpackInterval)), true
-		}
-	}
-	due := x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
-	if files == 0 || !due {
+	if a.deferred == nil || !x.unpackDue() {
 		return nil
 	}
 	if err := x.claimForLog(ctx); err != nil {
@@ -289,10 +274,31 @@ func (x *run) unpack(ctx context.Context) error {
 	return nil
 }
 
-// phase is a part of an interval, another for each database.
-func phase(id string, interval time.Duration) time.Duration {
+// unpackDue reports whether a tail is to be unpacked: before the database becomes cold, by
+// an order, by time, by size, and where memory is short.
+func (x *run) unpackDue() bool {
+	a := x.st.active
+	files, size := a.deferred.Tail()
+	if files == 0 {
+		a.unpacked = time.Time{} // the next tail is as old as its first file
+		return false
+	}
+	if a.unpacked.IsZero() {
+		a.unpacked = x.r.Started
+		if !a.phased {
+			a.unpacked, a.phased = a.unpacked.Add(-unpackPhase(x.in.ID, x.cfg.UnpackInterval)), true
+		}
+	}
+	return x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
+		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
+}
+
+// unpackPhase is how much sooner than the others a database is unpacked for the first time.
+// Otherwise all that became active together would be unpacked together, thousands of
+// writes to the replica at once, for which the runs of all others wait.
+func unpackPhase(id string, interval time.Duration) time.Duration {
 	h := fnv.New64a()
-	_, _ = h.Write([]byte(id)) // a hash has no errors
+	_, _ = h.Write([]byte(id)) // never fails (hash.Hash)
 	return interval / 1024 * time.Duration(h.Sum64()%1024)
 }
 

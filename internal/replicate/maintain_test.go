@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -47,5 +48,53 @@ func TestADatabaseAtRestHasItsPath(t *testing.T) {
 	}
 	if st.active != nil || st.db.Path != "/data/a.db" || st.db.State.TXID != 7 || st.db.EndSeen != 5 {
 		t.Errorf("at rest: %+v", st.db)
+	}
+}
+
+// tailOf is a client that has taken so many files.
+type tailOf struct {
+	Deferred
+	files int
+}
+
+func (f *tailOf) Tail() (files int, size int64) { return f.files, int64(f.files) }
+func (f *tailOf) Pressed() bool                 { return false }
+
+// TestDatabasesThatBecomeActiveTogetherAreNotUnpackedTogether: the first time each has a
+// moment of its own within the interval, and from then on an interval between two.
+func TestDatabasesThatBecomeActiveTogetherAreNotUnpackedTogether(t *testing.T) {
+	const databases, interval, step = 1000, 100 * time.Second, time.Second
+	p := New(Config{UnpackInterval: interval, UnpackSize: 1 << 20})
+	began := time.Now()
+	together := map[time.Duration]int{}
+	for i := range databases {
+		tail := &tailOf{files: 1}
+		a := &active{deferred: tail}
+		x := &run{Replicator: p, st: &State{active: a}, in: Input{ID: fmt.Sprint("project/db", i)}}
+		var times []time.Duration
+		for at := time.Duration(0); at <= 3*interval; at += step {
+			x.r.Started = began.Add(at)
+			if x.unpackDue() {
+				times = append(times, at)
+				a.unpacked = x.r.Started
+			}
+			if tail.files = 0; i%2 == 0 { // some have nothing left until the next commit
+				x.unpackDue()
+			}
+			tail.files = 1
+		}
+		if i%2 == 1 && (len(times) < 3 || times[1]-times[0] != interval) {
+			t.Fatalf("database %d was unpacked at %v", i, times)
+		}
+		if len(times) > 0 {
+			together[times[0]]++
+		}
+	}
+	most := 0
+	for _, n := range together {
+		most = max(most, n)
+	}
+	if len(together) < 50 || most > databases/20 {
+		t.Errorf("%d moments, up to %d of %d databases in one", len(together), most, databases)
 	}
 }

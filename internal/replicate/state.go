@@ -79,7 +79,7 @@ type active struct {
 	snapshotNeeded bool      // without a new snapshot, the replica cannot be restored
 	deferred       Deferred  // nil: what the client has written is durable
 	unpacked       time.Time // when the tail was last unpacked, or began
-	phased         bool      // the first interval until an unpacking is a shorter one
+	phased         bool      // the first tail was unpacked sooner, see unpackPhase
 	named          bool      // metadata.json names the fleet log
 }
 
