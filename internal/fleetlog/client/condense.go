@@ -99,7 +99,8 @@ func condensable(tail []*tailFile) []*tailFile {
 	if end < 0 {
 		end = len(tail)
 	}
-	end--                           // the last of them stays
+	end-- // the last of them stays
+
 	mayFollow := func(i int) bool { // tail[i-1] and tail[i] may be in one file
 		a, b := tail[i-1], tail[i]
 		return a.data != nil && b.data != nil && a.pageSize == b.pageSize && a.max+1 == b.min
