@@ -259,33 +259,15 @@ func TestTheLaterOfTwoManagersGoesOnAndTheEarlierIsFencedForAllItsTenants(t *tes
 	}
 }
 
-// readsOf is what a tenant's prefix and the logs have, for a machine that does not have it:
-// another one reads it, which never writes.
+// readsOf is what a tenant's prefix and the logs have, for a machine that does not have it
+// and takes nothing over.
 func (b *logBox) readsOf(id multidb.ID) []string {
 	b.t.Helper()
-	r := newLogBox(b.t, b.replica.(*gatedLog).Replica)
-	r.start(withLog, onOpen)
-	var got []string
-	if err := r.m.Do(b.t.Context(), id, func(db *sql.DB) error {
-		got = nil
-		rs, err := db.Query("SELECT v FROM t ORDER BY k")
-		if err != nil {
-			return err
-		}
-		defer rs.Close()
-		for rs.Next() {
-			var v string
-			if err := rs.Scan(&v); err != nil {
-				return err
-			}
-			got = append(got, v)
-		}
-		return rs.Err()
-	}); err != nil {
-		b.t.Errorf("read %s: %v", id, err)
+	both, err := multidb.ReadFleetLog(b.replica.(*gatedLog).Replica, "fleet")
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	r.kill()
-	return got
+	return prefixOf(b.t, both, id, 0)
 }
 
 // kill ends a machine as a kill would: no request of it arrives any more.

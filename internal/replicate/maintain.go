@@ -152,6 +152,7 @@ func (x *run) activate(ctx context.Context) error {
 	}
 	if len(l.Files) == 0 && a.deferred == nil {
 		db.Client = x.claimingClient(client)
+	} else if len(l.Files) == 0 { // its first unpacking claims it
 	} else if err := x.checkClaim(ctx, a.prefix(client)); err != nil {
 		return err
 	}

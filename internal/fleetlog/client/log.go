@@ -24,7 +24,7 @@ type Config struct {
 	Objects store.Objects // the directory of the fleet log
 	// MaxMemory is how many bytes of files are kept in memory although they are durable.
 	// Above it, clients are Pressed; above twice as many, the oldest are dropped, and are
-	// read from their objects when they are unpacked. Default 64 MiB.
+	// read from their objects when they are unpacked. Default 128 MiB.
 	MaxMemory int64
 	// Large is the size of a file, in bytes, above which it goes beside the log, and is not
 	// held in memory. Default 1 MiB.
@@ -81,7 +81,7 @@ func (f *tailFile) info() *ltx.FileInfo {
 // New returns a Log without tails.
 func New(cfg Config) *Log {
 	if cfg.MaxMemory == 0 {
-		cfg.MaxMemory = 64 << 20
+		cfg.MaxMemory = 128 << 20
 	}
 	if cfg.Large == 0 {
 		cfg.Large = 1 << 20

@@ -25,6 +25,7 @@ type loop struct {
 	trim    uint64              // below which objects are old enough to go
 	told    uint64              // the packed that the last object has
 	gone    uint64              // below which they were deleted, or are being deleted
+	left    bool                // the last object could not have all that was queued
 	tries   int                 // that failed while the Journal was closing
 	wg      sync.WaitGroup      // the requests under way
 	cancel  context.CancelFunc
@@ -116,7 +117,7 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 			every = min(every, l.cfg.Soon)
 		}
 		since := now.Sub(l.last)
-		if due := closing || l.last.IsZero() || since < 0 || since >= every; !due {
+		if due := closing || l.left || l.last.IsZero() || since < 0 || since >= every; !due {
 			return every - since, false
 		}
 		if !l.w.Room() {
@@ -146,7 +147,8 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 		f.writes = append(f.writes, w)
 		size += int64(len(w.file.Data))
 	}
-	if l.queue = rest; len(rest) == 0 {
+	l.left = len(rest) > 0
+	if l.queue = rest; !l.left {
 		l.hurry = false
 	}
 	l.mu.Unlock()
