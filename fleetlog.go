@@ -110,6 +110,27 @@ func (m *Manager) Unpack(ctx context.Context, id ID) error {
 	return opError("unpack", id, err)
 }
 
+// otherLog returns an error if a fleet log that this Manager does not write has what the
+// prefix of a database lacks.
+func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
+	e, err := m.fleet.Lookup(id)
+	if err != nil {
+		return err
+	}
+	c, err := readingClient(m.cfg.replica, dir, databaseOf(e.Database()))
+	if err != nil {
+		return err
+	}
+	r, ok := c.(*reading.Client)
+	if !ok {
+		return nil
+	}
+	if both, prefix, err := r.Ends(ctx); err != nil || both > prefix {
+		return errors.Join(err, fmt.Errorf("the fleet log %s has transactions up to %s, and the prefix up to %s: run `multidb unpack`, or start with WithFleetLog once more", dir, both, prefix))
+	}
+	return nil
+}
+
 // openFleetLog begins nothing: the first write does.
 func (m *Manager) openFleetLog() error {
 	c := &m.cfg
@@ -207,13 +228,16 @@ func (m *Manager) hurry() {
 // unpackOthers gives the prefixes what the conductor has not: of databases that only another
 // process knows, whose log was taken over, or whose file is gone.
 func (m *Manager) unpackOthers(ctx context.Context) error {
-	return m.fleetLog.UnpackAll(ctx, func(dir string) (litestream.ReplicaClient, error) {
-		db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
-		if err != nil {
-			return nil, err
-		}
-		return m.cfg.replica.ReplicaClient(db)
-	})
+	return m.fleetLog.UnpackAll(ctx, m.clientAt)
+}
+
+// clientAt returns the client of a prefix by its directory.
+func (m *Manager) clientAt(dir string) (litestream.ReplicaClient, error) {
+	db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	return m.cfg.replica.ReplicaClient(db)
 }
 
 func (c *config) unpackInterval() time.Duration {

@@ -313,7 +313,11 @@ func TestALogGoesOnAfterARestartAndAfterADeath(t *testing.T) {
 	ids := numberedIDs("t", 5)
 	b.start(withLog)
 	var all []string
-	for life := range 6 {
+	lives := 6
+	if testing.Short() {
+		lives = 3
+	}
+	for life := range lives {
 		for i := range 3 {
 			v := fmt.Sprint(life, ".", i)
 			all = append(all, v)
@@ -346,13 +350,13 @@ func TestALogGoesOnAfterARestartAndAfterADeath(t *testing.T) {
 // TestLostAnswersOfEveryRequestToTheLogCostNothingButTime: the answer of the nth request
 // is lost, for each n that a life makes; then those of a fifth of them.
 func TestLostAnswersOfEveryRequestToTheLogCostNothingButTime(t *testing.T) {
-	last := 24
+	last, step := 24, 1
 	if testing.Short() {
-		last = 12
+		step = 3
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 8)
-	for n := range last {
+	for n := 0; n < last; n += step {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()

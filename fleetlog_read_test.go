@@ -576,3 +576,33 @@ func TestReadFleetLogRefusesWhatCannotHaveOne(t *testing.T) {
 		}
 	}
 }
+
+func TestWithoutTheFleetLogADatabaseIsNotRestoredToLessThanThatHas(t *testing.T) {
+	replica := twoTenants(t) // a prefix has one commit, and the log two
+	direct := func() *multidb.Manager {
+		m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(filepath.Join(t.TempDir(), "{{tenant}}.db"))), multidb.WithReplica(replica),
+			multidb.WithStateDir(t.TempDir()), multidb.WithRestoreOnOpen())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	rows := func(m *multidb.Manager, id multidb.ID) (n int, err error) {
+		err = m.Do(t.Context(), id, func(db *sql.DB) error { return db.QueryRow("SELECT count(*) FROM t").Scan(&n) })
+		return n, err
+	}
+	m := direct()
+	if n, err := rows(m, "a"); err == nil || !strings.Contains(err.Error(), "the fleet log fleet has transactions up to 0000000000000002, and the prefix up to 0000000000000001") {
+		t.Errorf("%d rows, %v", n, err)
+	}
+	if _, err := multidb.UnpackFrom(t.Context(), replica, tenantOf("a")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := rows(m, "a"); n != 2 || err != nil {
+		t.Errorf("after an unpacking: %d rows, %v", n, err)
+	}
+	closed(t, m)
+}

@@ -1,19 +1,14 @@
 package multidb
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"sync"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/life"
-	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/multidb-go/multidb/internal/schedule"
 )
 
 // FleetLogStats is what this process did with the fleet log, and what that has which
@@ -84,71 +79,26 @@ func (m *Manager) tellOfLog(what fleet.EventType, epoch uint64, path string, err
 	m.fleet.Emit(fleet.Event{Type: what, Path: path, Epoch: epoch, Err: err})
 }
 
-// formerAtOnce is how many databases are unpacked at once of what was taken over.
-const formerAtOnce = 4
-
-// unpackFormer gives the prefixes what logs that were taken over have of databases that
-// nobody writes to, and finishes those logs. What fails is tried again each UnpackInterval.
+// unpackFormer gives the prefixes what logs that were taken over have, and finishes those
+// logs.
 func (m *Manager) unpackFormer(ctx context.Context) {
 	select {
 	case <-m.journal.Begun():
 	case <-ctx.Done():
 		return
 	}
-	// At first only the cold ones: those that are written to are unpacked all the same.
-	for all := false; ; all = true {
-		err := m.unpackFormerOnce(ctx, all)
-		if err == nil {
-			err = m.fleetLog.FinishFormer(ctx)
-		}
-		if m.journal.Err() != nil || ctx.Err() != nil || len(m.journal.Former()) == 0 {
-			return
-		} else if err != nil {
-			m.cfg.logger.Warn("multidb: a former fleet log has what some prefixes lack", "again", m.cfg.unpackInterval(), "err", err)
-		}
-		if ctxio.Sleep(ctx, m.cfg.unpackInterval()) != nil {
-			return
-		}
-	}
-}
-
-func (m *Manager) unpackFormerOnce(ctx context.Context, all bool) error {
-	prefixes, err := m.fleetLog.Former(ctx)
-	if err != nil || len(prefixes) == 0 {
-		return err
-	}
-	var mu sync.Mutex
-	var failed int
-	var first error
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, formerAtOnce)
-	for _, e := range m.fleet.All() {
-		dir, err := m.logDir(e.Database())
-		if err != nil {
-			continue // nothing of it is in a log
-		}
-		if _, found := slices.BinarySearch(prefixes, dir); !found || !all && m.fleet.Status(e).Tier != schedule.Cold {
-			continue
-		}
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			if _, err := m.conductor.Perform(ctx, e, replicate.OrderUnpack); err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed++
-				first = cmp.Or(first, opError("unpack", ID(e.ID()), err))
+	m.conductor.UnpackFormer(ctx, conduct.Former{
+		Prefixes: m.fleetLog.Former, Dir: m.logDir, Every: m.cfg.unpackInterval(), Warn: m.cfg.logger.Warn,
+		Unpack: func(ctx context.Context, dir string) error {
+			inner, err := m.clientAt(dir)
+			if err == nil {
+				_, err = m.fleetLog.Unpack(ctx, dir, inner)
 			}
-		})
-	}
-	wg.Wait()
-	if failed > 1 {
-		return fmt.Errorf("%d databases, the first of them: %w", failed, first)
-	}
-	return first
+			return err
+		},
+		Finish: func(ctx context.Context) (left bool, err error) {
+			err = m.fleetLog.FinishFormer(ctx)
+			return m.journal.Err() == nil && len(m.journal.Former()) > 0, err
+		},
+	})
 }

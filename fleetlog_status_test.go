@@ -228,11 +228,12 @@ func TestALogThatAcknowledgesNothingIsAReason(t *testing.T) {
 
 func TestALogThatIsTakenOverIsToldOfOnBothSides(t *testing.T) {
 	rep := multidbtest.NewReplica()
-	root := newTree(t, 1, 1)
+	root := newTree(t, 1, 2)
 	const id = "project0/db0"
 	one, two := t.TempDir(), t.TempDir()
 	first := startLogged(t, root, rep, time.Hour, multidb.WithStateDir(one))
 	first.sync(id)
+	other := first.sync("project0/db1") // which the second does not know
 	// Another machine: it restores what the first has, as it has no files.
 	second := startLogged(t, newTree(t, 0, 0), rep, time.Hour, multidb.WithStateDir(two), multidb.WithRestoreOnOpen())
 	second.insert(id, "there")
@@ -259,6 +260,7 @@ func TestALogThatIsTakenOverIsToldOfOnBothSides(t *testing.T) {
 	if ok, worst := second.m.Healthy(time.Hour); !ok {
 		t.Errorf("the second: %+v", worst)
 	}
+	eventually(t, "what it does not know is unpacked", func() bool { return unpacked(rep, "project0/db1") == other.TXID })
 	if err := second.close(); err != nil {
 		t.Fatal(err)
 	}

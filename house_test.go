@@ -19,7 +19,7 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"conduct":        "fleet volume registry replicate schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
 	"fleet":          "registry replicate schedule budget life notify fsid ship",
 	"opener":         "conduct fleet volume registry replicate pool restore store life fsid ship sqlitedb",
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",

@@ -230,7 +230,7 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(),
+		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(), OtherLog: m.otherLog,
 	})
 	if c.fleetLog != nil {
 		if err := m.openFleetLog(); err != nil {

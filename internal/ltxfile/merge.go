@@ -10,7 +10,7 @@ import (
 
 // Merge writes LTX files of one page size, which follow each other, as one: what
 // ltx.Compactor does, but the file keeps the writer of the last, as well as its time, and
-// so can be recognized. It verifies what it reads. At an error what was written is void.
+// so can be recognized. It verifies what it reads. A file may be a Packed. At an error what was written is void.
 func Merge(w io.Writer, files []io.Reader) (ltx.Header, ltx.Trailer, error) {
 	m := &merger{}
 	hdr, err := m.open(files)
@@ -24,7 +24,7 @@ func Merge(w io.Writer, files []io.Reader) (ltx.Header, ltx.Trailer, error) {
 		more, err = m.page(hdr.Commit)
 	}
 	for _, s := range m.sources {
-		if err == nil {
+		if err == nil && !s.packed {
 			err = s.dec.Close()
 		}
 	}
@@ -44,9 +44,10 @@ type merger struct {
 
 // source is a file and its next page; a page number of 0 means that it has no more.
 type source struct {
-	dec  *ltx.Decoder
-	next ltx.PageHeader
-	data []byte
+	dec    *ltx.Decoder
+	packed bool // it has no index and no trailer
+	next   ltx.PageHeader
+	data   []byte
 }
 
 func (s *source) advance() error {
@@ -62,17 +63,15 @@ func (s *source) advance() error {
 func (m *merger) open(files []io.Reader) (hdr ltx.Header, err error) {
 	for i, r := range files {
 		s := &source{dec: ltx.NewDecoder(r)}
+		_, s.packed = r.(Packed)
 		s.dec.SetRetainPageIndex(false)
 		if err := s.dec.DecodeHeader(); err != nil {
 			return hdr, err
 		}
 		h := s.dec.Header()
-		if i == 0 {
-			hdr = ltx.Header{Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: h.PageSize, MinTXID: h.MinTXID}
-		} else if h.PageSize != hdr.PageSize || !ltx.IsContiguous(hdr.MaxTXID, h.MinTXID, h.MaxTXID) {
-			return hdr, fmt.Errorf("transactions %s to %s with pages of %d bytes come after %s with %d", h.MinTXID, h.MaxTXID, h.PageSize, hdr.MaxTXID, hdr.PageSize)
+		if err := join(&hdr, h, i == 0); err != nil {
+			return hdr, err
 		}
-		hdr.Commit, hdr.MaxTXID, hdr.Timestamp, hdr.NodeID = h.Commit, h.MaxTXID, h.Timestamp, h.NodeID
 		s.data = make([]byte, h.PageSize)
 		if err := s.advance(); err != nil {
 			return hdr, err
@@ -80,6 +79,17 @@ func (m *merger) open(files []io.Reader) (hdr ltx.Header, err error) {
 		m.sources = append(m.sources, s)
 	}
 	return hdr, nil
+}
+
+// join makes of the header of a file that of one with the next file h too.
+func join(hdr *ltx.Header, h ltx.Header, first bool) error {
+	if first {
+		*hdr = ltx.Header{Version: ltx.Version, Flags: ltx.HeaderFlagNoChecksum, PageSize: h.PageSize, MinTXID: h.MinTXID}
+	} else if h.PageSize != hdr.PageSize || !ltx.IsContiguous(hdr.MaxTXID, h.MinTXID, h.MaxTXID) {
+		return fmt.Errorf("transactions %s to %s with pages of %d bytes come after %s with %d", h.MinTXID, h.MaxTXID, h.PageSize, hdr.MaxTXID, hdr.PageSize)
+	}
+	hdr.Commit, hdr.MaxTXID, hdr.Timestamp, hdr.NodeID = h.Commit, h.MaxTXID, h.Timestamp, h.NodeID
+	return nil
 }
 
 // page writes the page with the lowest number, as the last file has it, unless the database

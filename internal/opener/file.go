@@ -95,7 +95,7 @@ func (o *Opener) restore(ctx context.Context, e *fleet.Entry) error {
 	if err != nil {
 		return err
 	}
-	missing := replicate.Missing{Path: e.Path(), Client: client, Opt: opt}
+	missing := replicate.Missing{ID: e.ID(), Path: e.Path(), Client: client, Opt: opt}
 	if gone, ok := o.fleet.Remains(e); ok {
 		missing.Remains = &gone
 	}

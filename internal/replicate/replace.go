@@ -52,7 +52,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 			return "", err
 		}
 	}
-	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger}); err != nil {
+	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID)}); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
@@ -121,6 +121,16 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	return rest, err
 }
 
+// otherLog is restore.Options.OtherLog.
+func (p *Replicator) otherLog(id string) func(context.Context, string) error {
+	return func(ctx context.Context, dir string) error {
+		if dir == p.cfg.FleetLog || p.cfg.OtherLog == nil {
+			return nil
+		}
+		return p.cfg.OtherLog(ctx, id, dir)
+	}
+}
+
 // planOf returns a function that returns which of these files restore the newest state.
 func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo, error) {
 	return func() ([]*ltx.FileInfo, error) {
@@ -132,11 +142,12 @@ func planOf(ctx context.Context, files []*ltx.FileInfo) func() ([]*ltx.FileInfo,
 
 // Missing is a database whose file does not exist and is to be made from the replica.
 type Missing struct {
+	ID     string
 	Path   string
 	Client litestream.ReplicaClient
 	// Remains is what was known of it when its file disappeared; nil: nothing.
 	Remains *Remains
-	Opt     restore.Options // Output and Logger are set by Restore
+	Opt     restore.Options // Output, Logger and OtherLog are set by Restore
 }
 
 // Restore makes the missing file of a database from the replica. now is the position of the
@@ -148,7 +159,7 @@ func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err 
 	if err != nil {
 		return now, err
 	}
-	db.Opt.Output, db.Opt.Logger = db.Path, p.cfg.Logger
+	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog = db.Path, p.cfg.Logger, p.otherLog(db.ID)
 	if inv.Len() == 0 { // no backup, or one in the layout of litestream 0.3
 		return now, restore.Newest(ctx, db.Client, db.Opt)
 	}

@@ -9,6 +9,7 @@
 package replicate
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
@@ -75,6 +76,9 @@ type Config struct {
 	// FleetLog is the directory of the log that a Deferred client writes to, for
 	// metadata.json.
 	FleetLog string
+	// OtherLog returns an error if a fleet log that the clients do not read has transactions
+	// of a database that its prefix lacks: a file without them must not be replicated.
+	OtherLog func(ctx context.Context, id, dir string) error
 	// RestoreOnOpen: if another writer has gone on from the local file, and the file has
 	// nothing that the replica lacks, that is no error: the file is brought up to date
 	// when it is opened next.

@@ -36,6 +36,9 @@ type Options struct {
 	Warn      func(warning string) // nil: warnings go to Logger
 	TempDir   string               // for the unfinished file; "": beside Output
 	Logger    *slog.Logger         // nil: none
+	// OtherLog is asked, before the file appears, whether it may although the client may
+	// not read the fleet log that metadata.json names; nil: it may.
+	OtherLog func(ctx context.Context, dir string) error
 }
 
 // Newest restores what opt asks for from a client of a prefix. It lists the prefix first.
@@ -97,7 +100,7 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	if err := check(ctx, ropt.OutputPath, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
 	}
-	who, err := metadata.AccessAt(ctx, prefix)
+	md, err := metadata.At(ctx, prefix)
 	if err != nil && ctx.Err() != nil {
 		return err
 	} else if err != nil && opt.Warn != nil {
@@ -105,7 +108,12 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
 	}
-	if err := who.Give(ropt.OutputPath); err != nil {
+	if md.FleetLog != "" && opt.OtherLog != nil {
+		if err := opt.OtherLog(ctx, md.FleetLog); err != nil {
+			return err
+		}
+	}
+	if err := md.Access().Give(ropt.OutputPath); err != nil {
 		return err
 	}
 	return localfile.Publish(ropt.OutputPath, out)

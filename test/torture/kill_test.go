@@ -61,6 +61,9 @@ func TestNothingSyncedIsLostByKill9(t *testing.T) {
 }
 
 func kills(t *testing.T, bin string, log bool, perArena int, sum *tally) {
+	if log && longForm(t) == 0 {
+		perArena /= 2
+	}
 	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
 		a := newArena(t, bin, seed, log)
 		for i := 0; i < perArena && !t.Failed(); i++ {

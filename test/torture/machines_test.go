@@ -40,7 +40,11 @@ func TestNoProcessLosesWhatAnotherPromised(t *testing.T) {
 }
 
 func lives(t *testing.T, bin string, log bool, total map[string]int, mu *sync.Mutex) {
-	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
+	n := 4
+	if log {
+		n = 2
+	}
+	eachSeed(t, n, 2, func(t *testing.T, seed uint64) {
 		w := newProcesses(t, bin, seed, log)
 		for range 60 {
 			if w.step(); t.Failed() {

@@ -1,6 +1,7 @@
 package torture
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime/metrics"
@@ -14,6 +15,7 @@ type memory struct {
 	mu      sync.Mutex
 	running int
 	servers map[s3Server]struct{}
+	each    int64 // bytes that an outage may hold; default livePerOutage
 	most    struct {
 		live, allowed int64
 		running       int
@@ -90,7 +92,7 @@ func (m *memory) check(t *testing.T, base int64, files int) {
 	}
 	// One that ended just now may still count in the last collection.
 	n := m.running + 2
-	now, allowed := live()-base, held+int64(n)*livePerOutage*raceFactor
+	now, allowed := live()-base, held+int64(n)*cmp.Or(m.each, livePerOutage)*raceFactor
 	if now > m.most.live {
 		m.most.live, m.most.allowed, m.most.running = now, allowed, m.running
 	}

@@ -130,6 +130,9 @@ func faults(t *testing.T, gateway *gatewayServer, log bool) {
 		var mu sync.Mutex
 		sum := map[string]*outageTally{}
 		live := &memory{}
+		if log { // which takes what the WAL would keep
+			live.each = 2 * livePerOutage
+		}
 		stop := live.watch(t)
 		defer stop()
 		for i, f := range s3Faults {

@@ -193,7 +193,10 @@ func (c *Client) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMeta
 	if err := c.log.begin(ctx); err != nil {
 		return nil, err
 	}
-	tail := c.log.tail(c.prefix) // first: what is unpacked meanwhile is in both, not in neither (M2)
+	tail, err := c.log.wholes(ctx, c.prefix) // first: what is unpacked meanwhile is in both, not in neither (M2)
+	if err != nil {
+		return nil, err
+	}
 	itr, err := c.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
 	if err != nil {
 		return nil, err
@@ -222,7 +225,10 @@ func (c *Client) AllLTXFiles(ctx context.Context, useMetadata bool) ([]*ltx.File
 	if err := c.log.begin(ctx); err != nil {
 		return nil, err
 	}
-	tail := c.log.tail(c.prefix)
+	tail, err := c.log.wholes(ctx, c.prefix)
+	if err != nil {
+		return nil, err
+	}
 	all, err := store.Files(ctx, c.ReplicaClient, useMetadata)
 	if err != nil {
 		return nil, err
@@ -294,10 +300,8 @@ func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID lt
 			if f.min != minTXID || f.max != maxTXID {
 				continue
 			}
-			if f.merged != nil && f.data == nil {
-				if f, err = c.log.again(ctx, c.prefix, f); err != nil {
-					return nil, err
-				}
+			if f, err = c.log.whole(ctx, c.prefix, f); err != nil {
+				return nil, err
 			}
 			if c.log.cfg.Journal == nil && f.data == nil && offset == 0 && size == 0 {
 				c.log.readAhead(ctx, tail[i:])

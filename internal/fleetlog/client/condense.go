@@ -27,7 +27,7 @@ const (
 	condenseGrowth = 4
 )
 
-// parts says what a merged file was made of.
+// parts says what a merged file was made of. Its data is what ltxfile.Pack returns.
 type parts struct {
 	n    int    // files
 	seqs []byte // numbers of the objects that have their records, each as a varint of its distance
@@ -127,26 +127,72 @@ func condensable(tail []*tailFile) []*tailFile {
 
 // mergeFiles merges files that are in memory.
 func mergeFiles(files []tailFile) (*tailFile, error) {
-	readers := make([]io.Reader, len(files))
+	data := make([][]byte, len(files))
 	first, last := &files[0], &files[len(files)-1]
 	into := &tailFile{
 		min: first.min, max: last.max, created: last.created, pageSize: first.pageSize,
 		place: last.place, durable: true, merged: &parts{},
 	}
 	for i := range files {
-		readers[i] = bytes.NewReader(files[i].data)
+		data[i] = files[i].data
 		for o := range files[i].places() {
 			into.merged.add(o.seq)
 		}
+	}
+	var err error
+	if into.data, err = ltxfile.Pack(data); err != nil {
+		return nil, err
+	}
+	into.size = int64(len(into.data))
+	into.merged.seqs = bytes.Clone(into.merged.seqs) // without room to spare
+	return into, nil
+}
+
+// reader reads a file that was fetched, for ltxfile.Merge.
+func (f *tailFile) reader(data []byte) io.Reader {
+	if f.merged != nil {
+		return ltxfile.NewPacked(data)
+	}
+	return untrusted.NewLTX(bytes.NewReader(data))
+}
+
+// whole returns of a merged file the LTX file that it stands for, and any other as it is.
+func (l *Log) whole(ctx context.Context, prefix string, f *tailFile) (*tailFile, error) {
+	if f.merged == nil {
+		return f, nil
+	}
+	files := []*tailFile{f}
+	var err error
+	if f.data == nil {
+		if files, err = l.raw(ctx, prefix, f.min, f.max); err != nil {
+			return nil, err
+		}
+	}
+	readers := make([]io.Reader, len(files))
+	for i, g := range files {
+		data, err := l.fetch(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		readers[i] = g.reader(data)
 	}
 	var b bytes.Buffer
 	if _, _, err := ltxfile.Merge(&b, readers); err != nil {
 		return nil, err
 	}
-	into.data = bytes.Clone(b.Bytes()) // without the room that a buffer has
-	into.size = int64(len(into.data))
-	into.merged.seqs = bytes.Clone(into.merged.seqs)
-	return into, nil
+	return &tailFile{min: f.min, max: f.max, created: f.created, data: b.Bytes(), size: int64(b.Len()), durable: true}, nil
+}
+
+// wholes are the files of a tail as they are listed.
+func (l *Log) wholes(ctx context.Context, prefix string) ([]*tailFile, error) {
+	tail := l.tail(prefix)
+	for i, f := range tail {
+		var err error
+		if tail[i], err = l.whole(ctx, prefix, f); err != nil {
+			return nil, err
+		}
+	}
+	return tail, nil
 }
 
 // replaceLocked puts a merged file in the place of those that it has. It returns false if
@@ -270,22 +316,6 @@ func (l *Log) unmerged(ctx context.Context, prefix string, minTXID, maxTXID ltx.
 		return slices.DeleteFunc(files, func(f *tailFile) bool { return f.min != minTXID || f.max != maxTXID }), err
 	}
 	return tail, nil
-}
-
-// again reads and merges what a merged file has that was dropped from memory.
-func (l *Log) again(ctx context.Context, prefix string, f *tailFile) (*tailFile, error) {
-	files, err := l.raw(ctx, prefix, f.min, f.max)
-	if err != nil {
-		return nil, err
-	}
-	parts := make([]tailFile, len(files))
-	for i, f := range files {
-		parts[i] = *f
-		if parts[i].data, err = l.fetch(ctx, f); err != nil {
-			return nil, err
-		}
-	}
-	return mergeFiles(parts)
 }
 
 // recorded is the file of a record.

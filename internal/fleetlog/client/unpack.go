@@ -331,10 +331,10 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		} else if hdr.PageSize != pageSize {
 			break
 		}
-		files = append(files, untrusted.NewLTX(bytes.NewReader(data)))
+		files = append(files, f.reader(data))
 		n, sum = n+1, sum+f.size
 	}
-	if n == 1 {
+	if n == 1 && tail[0].merged == nil {
 		return newBuffer(first), 1, nil
 	}
 	var merged bytes.Buffer

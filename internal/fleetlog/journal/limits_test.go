@@ -226,3 +226,33 @@ func TestACleanEndLeavesNothingToRead(t *testing.T) {
 		}
 	})
 }
+
+// TestWhoWaitsForALogThatCannotBeginHearsWhy, and it begins when the store answers.
+func TestWhoWaitsForALogThatCannotBeginHearsWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		b.lose = 1
+		j := life(b, 1, nil)
+		for range 3 {
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			if _, err := j.Join(ctx); !errors.Is(err, errLost) {
+				t.Errorf("joined: %v", err)
+			}
+			if _, err := j.Large(ctx, bytes.NewReader(nil), 0); !errors.Is(err, errLost) {
+				t.Errorf("a large file: %v", err)
+			}
+			stop()
+		}
+		b.mu.Lock()
+		b.lose = 0
+		b.mu.Unlock()
+		time.Sleep(time.Minute)
+		if _, err := j.Join(t.Context()); err != nil {
+			t.Errorf("joined: %v", err)
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		b.late.Wait()
+	})
+}

@@ -76,8 +76,10 @@ func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*fo
 			if err != nil {
 				return nil, err
 			}
-			if o.Name == name {
-				size = o.Size
+			if o.Name != name {
+				continue
+			} else if size = o.Size; size == 0 { // which a reader would take for gone, and list again
+				return nil, fmt.Errorf("%w: %s is empty", untrusted.ErrDamaged, name)
 			}
 		}
 		if size == 0 {

@@ -167,7 +167,7 @@ func (c *Client) read(ctx context.Context) (*client.Log, error) {
 	})
 }
 
-// named is the fleet log of metadata.json. If that cannot be read, metadata.AccessAt says
+// named is the fleet log of metadata.json. If that cannot be read, metadata.At says
 // so when the file is given its mode.
 func (c *Client) named(ctx context.Context) string {
 	if c.log != "" {
@@ -194,6 +194,20 @@ func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
 	w := &written{ReplicaClient: c.ReplicaClient}
 	_, err = log.Unpack(ctx, c.tenant, w)
 	return w.last, err
+}
+
+// Ends returns the last transaction of the log and the prefix together, and that of the
+// prefix.
+func (c *Client) Ends(ctx context.Context) (both, prefix ltx.TXID, err error) {
+	end := func(client litestream.ReplicaClient) (last ltx.TXID) {
+		files, listErr := store.Files(ctx, client, false)
+		for _, f := range files {
+			last = max(last, f.MaxTXID)
+		}
+		err = errors.Join(err, listErr)
+		return last
+	}
+	return end(c), end(c.ReplicaClient), err
 }
 
 // written notes the last transaction that was written through it.

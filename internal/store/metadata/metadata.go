@@ -108,24 +108,23 @@ func (md Metadata) Access() (a fsid.Access) {
 	return a
 }
 
-// AccessAt returns who may use the file according to the replica: only this process's
-// user if the metadata cannot be read; missing metadata is not an error. Of a newer
+// At returns what the replica says of a database: that only this process's user may use
+// the file if the metadata cannot be read; missing metadata is not an error. Of a newer
 // format the known fields are read.
-func AccessAt(ctx context.Context, client any) (fsid.Access, error) {
+func At(ctx context.Context, client any) (md Metadata, err error) {
 	store, ok := client.(Store)
 	if !ok {
-		return fsid.Access{}, nil
+		return Metadata{}, nil
 	}
 	b, err := store.ReadMetadata(ctx)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fsid.Access{}, nil
+		return Metadata{}, nil
 	}
-	var md Metadata
 	if err == nil {
 		md, err = decode(b)
 	}
 	if err != nil {
-		return fsid.Access{Mode: 0o600}, fmt.Errorf("%s cannot be read, so only this user may use the file, and a fleet log that it may name is left out: %w", Name, err)
+		return Metadata{Mode: "0600"}, fmt.Errorf("%s cannot be read, so only this user may use the file, and a fleet log that it may name is left out: %w", Name, err)
 	}
-	return md.Access(), nil
+	return md, nil
 }

@@ -93,9 +93,9 @@ func TestWhoMayUseADatabaseIsOnlyThisUserWhereItCannotBeRead(t *testing.T) {
 		{client{data: `{`}, 0o600, true},
 		{client{err: errors.New("refused")}, 0o600, true},
 	} {
-		a, err := metadata.AccessAt(t.Context(), c.client)
-		if a.Mode != c.mode || (err != nil) != c.fails {
-			t.Errorf("%+v: mode %v, error is %v", c.client, a.Mode, err)
+		md, err := metadata.At(t.Context(), c.client)
+		if a := md.Access(); a.Mode != c.mode || (err != nil) != c.fails {
+			t.Errorf("%+v: mode %v, error is %v", c.client, md.Access().Mode, err)
 		}
 	}
 }
