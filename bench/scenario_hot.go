@@ -69,20 +69,26 @@ func hotForeignWith(ctx context.Context, sp *spec, opts ...multidb.Option) (_ fi
 		}
 		apps = append(apps, a)
 	}
-	return hot(ctx, sp, func(_ *managed, rounds int) (map[int][]int64, error) {
+	dbs := make([][]int, len(apps))
+	for i := range sp.N {
+		dbs[i%len(apps)] = append(dbs[i%len(apps)], i)
+	}
+	opened := func() error {
+		return parallel(ctx, len(apps), len(apps), func(_ context.Context, w int) error {
+			_, err := apps[w].do(job{Do: doOpen, Dir: sp.Dir, DBs: dbs[w]})
+			return err
+		})
+	}
+	return hot(ctx, sp, opened, func(_ *managed, rounds int) (map[int][]int64, error) {
 		commits := map[int][]int64{}
 		var mu sync.Mutex
 		err := parallel(ctx, len(apps), len(apps), func(_ context.Context, w int) error {
-			var dbs []int
-			for i := w; i < sp.N; i += len(apps) {
-				dbs = append(dbs, i)
-			}
-			times, err := apps[w].do(job{Do: doCommit, Dir: sp.Dir, DBs: dbs, Seq: 1, Keep: true,
+			times, err := apps[w].do(job{Do: doCommit, Dir: sp.Dir, DBs: dbs[w], Seq: 1, Keep: true,
 				Rounds: rounds, Over: time.Duration(rounds) * time.Second})
 			mu.Lock()
 			defer mu.Unlock()
 			for k, t := range times {
-				i := dbs[k%len(dbs)]
+				i := dbs[w][k%len(dbs[w])]
 				commits[i] = append(commits[i], t)
 			}
 			return err
@@ -95,7 +101,7 @@ func hotForeignWith(ctx context.Context, sp *spec, opts ...multidb.Option) (_ fi
 const poolWriters = 8
 
 func hotPool(ctx context.Context, sp *spec) (figures, error) {
-	return hot(ctx, sp, func(m *managed, rounds int) (map[int][]int64, error) {
+	return hot(ctx, sp, func() error { return nil }, func(m *managed, rounds int) (map[int][]int64, error) {
 		began := time.Now()
 		var mu sync.Mutex
 		commits := map[int][]int64{}
@@ -121,8 +127,8 @@ func hotPool(ctx context.Context, sp *spec) (figures, error) {
 }
 
 // hot measures a Manager while write makes so many commits in every database, one
-// a second. It returns when they were made, by database.
-func hot(ctx context.Context, sp *spec, write func(m *managed, rounds int) (map[int][]int64, error), opts ...multidb.Option) (_ figures, err error) {
+// a second, after opened has had the application open them. It returns when they were made, by database.
+func hot(ctx context.Context, sp *spec, opened func() error, write func(m *managed, rounds int) (map[int][]int64, error), opts ...multidb.Option) (_ figures, err error) {
 	if err := newFleet(ctx, sp.Dir, sp.N, 0); err != nil {
 		return nil, err
 	}
@@ -135,7 +141,7 @@ func hot(ctx context.Context, sp *spec, write func(m *managed, rounds int) (map[
 	if err := m.syncAll(ctx, sp.N, syncers(sp.N)); err != nil { // the first copies
 		return nil, err
 	}
-	if err := sp.control().record(ctx); err != nil {
+	if err := errors.Join(opened(), sp.control().record(ctx)); err != nil {
 		return nil, err
 	}
 	load, warm := hotLoad(sp)

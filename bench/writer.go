@@ -27,6 +27,7 @@ type job struct {
 
 const (
 	doCommit = "commit" // Rounds commits in each of DBs, evenly spread over Over
+	doOpen   = "open"   // opens DBs, for jobs that Keep them; their commits come later
 	doCreate = "create" // the databases DBs, evenly spread over Over
 )
 
@@ -69,6 +70,11 @@ func (w *writer) do(j job) ([]int64, error) {
 	step := w.commit
 	switch j.Do {
 	case doCommit:
+	case doOpen:
+		step = func(j job, i, _ int) error {
+			_, err := w.keep(filepath.Clean(fleetPath(j.Dir, i)))
+			return err
+		}
 	case doCreate:
 		image, err := template(os.TempDir(), 0)
 		if err != nil {
@@ -103,23 +109,36 @@ func (w *writer) do(j job) ([]int64, error) {
 	return times, nil
 }
 
-func (w *writer) commit(j job, i, seq int) (err error) {
+func (w *writer) commit(j job, i, seq int) error {
 	path := filepath.Clean(fleetPath(j.Dir, i))
-	k := w.open[path]
-	if k == nil {
+	if !j.Keep {
 		db, err := openApp(path)
 		if err != nil {
 			return err
 		}
-		if !j.Keep {
-			return errors.Join(commit(context.Background(), db, seq), db.Close())
-		}
-		if k, err = newKept(db); err != nil {
-			return err
-		}
-		w.open[path] = k
+		return errors.Join(commit(context.Background(), db, seq), db.Close())
+	}
+	k, err := w.keep(path)
+	if err != nil {
+		return err
 	}
 	return k.commit(seq)
+}
+
+// keep opens a database that stays open, unless it is.
+func (w *writer) keep(path string) (*kept, error) {
+	if k := w.open[path]; k != nil {
+		return k, nil
+	}
+	db, err := openApp(path)
+	if err != nil {
+		return nil, err
+	}
+	k, err := newKept(db)
+	if err == nil {
+		w.open[path] = k
+	}
+	return k, err
 }
 
 // kept is a database that stays open. Its statements do too, so that thousands of commits
