@@ -3,20 +3,15 @@ package multidb
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fleet"
-	"github.com/multidb-go/multidb/internal/fleetlog/client"
-	"github.com/multidb-go/multidb/internal/fleetlog/format"
-	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
-	"github.com/superfly/ltx"
 )
 
 // FleetLogConfig says where and how the changes of all tenants are written together. The
@@ -131,132 +126,49 @@ func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
 	return nil
 }
 
-// openFleetLog begins nothing: the first write does.
-func (m *Manager) openFleetLog() error {
+// openFleetLog begins nothing: the first write does. nil: there is none.
+func (m *Manager) openFleetLog() (*owner.Log, error) {
 	c := &m.cfg
-	r, ok := c.replica.(ReplicaObjects)
-	if !ok {
-		return fmt.Errorf("%w: WithFleetLog: a %T keeps no plain objects", ErrInvalidOption, c.replica)
+	if c.fleetLog == nil {
+		return nil, nil
 	}
+	r := c.replica.(ReplicaObjects) // New has checked that it is one
 	objects, err := r.Objects(c.fleetLog.Path)
 	if err != nil {
-		return fmt.Errorf("%w: WithFleetLog: %w", ErrInvalidOption, err)
+		return nil, invalid("WithFleetLog", "Path is %q: %v", c.fleetLog.Path, err)
 	}
-	m.objects = innerObjects{objects}
-	var life format.ID
-	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
-	m.journal = journal.New(journal.Config{Store: m.objects, Life: life, Node: m.dir, Interval: c.syncInterval, Retention: c.fleetLog.LogRetention, Now: c.now, Logger: c.logger,
-		Failed: func(err error) { m.fleetLog.Failed(err); m.conductor.Unacknowledged(err) },
-		Began:  m.fleetLogBegan, Fenced: m.fleetLogFenced,
-		Finished: func(epoch uint64) { m.tellOfLog(fleet.EventFleetLogFinished, epoch, c.fleetLog.Path, nil) }})
-	m.fleetLog = client.New(client.Config{Journal: m.journal, Objects: m.objects, Durable: func(tenant string, txid ltx.TXID, err error) {
-		m.conductor.Durable(tenant, txid, err)
-	}})
-	return nil
+	return owner.New(owner.Config{
+		Objects: innerObjects{objects}, Path: c.fleetLog.Path, Node: m.dir,
+		SyncInterval: c.syncInterval, UnpackInterval: c.fleetLog.UnpackInterval, Retention: c.fleetLog.LogRetention,
+		Prefix: c.prefix, Client: c.prefixClient,
+		Dir: func(db registry.Database) (string, error) { return r.Dir(databaseOf(db)) },
+		ClientAt: func(dir string) (litestream.ReplicaClient, error) {
+			db, err := r.DatabaseAt(dir)
+			if err != nil {
+				return nil, err
+			}
+			return c.replica.ReplicaClient(db)
+		},
+		Emit: m.fleet.Emit, Now: c.now, Logger: c.logger,
+	}), nil
 }
 
 // client returns the client of a database's prefix, with the log in front of it if there is one.
 func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error) {
-	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
-	if err != nil || m.fleetLog == nil {
-		return inner, err
+	if m.fleetLog != nil {
+		return m.fleetLog.Client(db)
 	}
-	at := m.cfg.prefix(db)
-	if at.Err != nil {
-		return nil, at.Err
-	}
-	dir, err := m.logDir(db)
-	if err != nil {
-		return nil, err
-	}
-	return m.fleetLog.Client(at.Path, dir, inner), nil
+	return m.cfg.prefixClient(db)
 }
 
-// readingClient returns a client that reads what is durable of a database: in its prefix,
-// and in the log if there is one.
-func (m *Manager) readingClient(ctx context.Context, db registry.Database) (litestream.ReplicaClient, error) {
-	inner, err := m.cfg.replica.ReplicaClient(databaseOf(db))
-	if err != nil || m.fleetLog == nil {
-		return inner, err
-	}
-	dir, err := m.logDir(db)
-	if err != nil {
-		return nil, err
-	}
-	log, err := client.Read(ctx, m.objects)
-	if err != nil {
-		return nil, fmt.Errorf("read the fleet log: %w", err)
-	}
-	return log.Client("", dir, inner), nil
+func (c *config) prefixClient(db registry.Database) (litestream.ReplicaClient, error) {
+	return c.replica.ReplicaClient(databaseOf(db))
 }
 
-// logDir is what the fleet log calls a database.
-func (m *Manager) logDir(db registry.Database) (string, error) {
-	return m.cfg.replica.(ReplicaObjects).Dir(databaseOf(db)) // New has checked that it is one
-}
-
-// closeFleetLog gives the prefixes what the log has, and ends it.
-func (m *Manager) closeFleetLog(ctx context.Context) error {
-	tails := map[string]bool{}
-	for _, prefix := range m.fleetLog.Prefixes() {
-		tails[prefix] = true
-	}
-	// What stays in the log is durable there, and the next process unpacks it.
-	err := m.conductor.Unpack(ctx, func(db registry.Database) bool {
-		dir, err := m.logDir(db)
-		return err == nil && tails[dir]
-	})
-	if left := m.unpackOthers(ctx); left != nil {
-		m.cfg.logger.Warn("multidb: the fleet log has what some prefixes lack", "err", errors.Join(err, left))
-	}
-	if err := m.fleetLog.FinishFormer(ctx); err != nil {
-		m.cfg.logger.Warn("multidb: a former fleet log is not finished", "err", err)
-	}
-	if ctx.Err() != nil { // Close is called again
-		return nil
-	}
-	return m.journal.Close(ctx)
-}
-
-// hurry has the log written sooner, if there is one.
-func (m *Manager) hurry() {
-	if m.journal != nil {
-		m.journal.Hurry()
-	}
-}
-
-// unpackOthers gives the prefixes what the conductor has not: of databases that only another
-// process knows, whose log was taken over, or whose file is gone.
-func (m *Manager) unpackOthers(ctx context.Context) error {
-	return m.fleetLog.UnpackAll(ctx, m.clientAt)
-}
-
-// clientAt returns the client of a prefix by its directory.
-func (m *Manager) clientAt(dir string) (litestream.ReplicaClient, error) {
-	db, err := m.cfg.replica.(ReplicaObjects).DatabaseAt(dir)
-	if err != nil {
-		return nil, err
-	}
-	return m.cfg.replica.ReplicaClient(db)
-}
-
-func (c *config) unpackInterval() time.Duration {
+// logged is what the fleet log adds to how databases are replicated; zero: there is none.
+func (c *config) logged() FleetLogConfig {
 	if c.fleetLog == nil {
-		return 0
+		return FleetLogConfig{}
 	}
-	return c.fleetLog.UnpackInterval
-}
-
-func (c *config) fleetLogPath() string {
-	if c.fleetLog == nil {
-		return ""
-	}
-	return c.fleetLog.Path
-}
-
-func (c *config) unpackSize() int64 {
-	if c.fleetLog == nil {
-		return 0
-	}
-	return c.fleetLog.UnpackSize
+	return *c.fleetLog
 }

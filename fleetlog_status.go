@@ -1,13 +1,8 @@
 package multidb
 
 import (
-	"context"
-	"fmt"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/conduct"
-	"github.com/multidb-go/multidb/internal/fleet"
-	"github.com/multidb-go/multidb/internal/fleetlog/journal"
 	"github.com/multidb-go/multidb/internal/life"
 )
 
@@ -43,62 +38,5 @@ func (m *Manager) fleetLogErr(maxLag time.Duration) (err error, since time.Time)
 	if !served || m.fleetLog == nil {
 		return nil, time.Time{}
 	}
-	s, name := m.journal.Stats(), m.cfg.fleetLog.Path
-	if s.Epoch != 0 {
-		name = fmt.Sprintf("%s, epoch %d", name, s.Epoch)
-	}
-	late := m.cfg.now().Sub(s.Waiting)
-	switch {
-	case s.Fenced:
-		return fmt.Errorf("fleet log %s: %w: %w", name, ErrFenced, m.journal.Err()), s.Ended
-	case s.Failing != nil:
-		return fmt.Errorf("fleet log %s: %w", name, s.Failing), s.FailingSince
-	case s.Queued > 0 && late > maxLag:
-		return fmt.Errorf("fleet log %s: no object was acknowledged for %s, and %d files wait",
-			name, late.Round(time.Millisecond), s.Queued), s.Waiting
-	}
-	return nil, time.Time{}
-}
-
-// fleetLogBegan tells of the log of this process, and of those that it has ended.
-func (m *Manager) fleetLogBegan(epoch uint64, ended []journal.Ended) {
-	for _, e := range ended {
-		m.tellOfLog(fleet.EventFleetLogTakenOver, e.Epoch, e.Node, nil)
-	}
-	m.tellOfLog(fleet.EventFleetLogBegun, epoch, m.cfg.fleetLog.Path, nil)
-}
-
-// fleetLogFenced refuses every database, as another process has taken over.
-func (m *Manager) fleetLogFenced(err error) {
-	err = fmt.Errorf("%w: %w", ErrFenced, err)
-	m.conductor.Fence(err)
-	m.tellOfLog(fleet.EventFleetLogFenced, m.journal.Stats().Epoch, m.cfg.fleetLog.Path, err)
-}
-
-func (m *Manager) tellOfLog(what fleet.EventType, epoch uint64, path string, err error) {
-	m.fleet.Emit(fleet.Event{Type: what, Path: path, Epoch: epoch, Err: err})
-}
-
-// unpackFormer gives the prefixes what logs that were taken over have, and finishes those
-// logs.
-func (m *Manager) unpackFormer(ctx context.Context) {
-	select {
-	case <-m.journal.Begun():
-	case <-ctx.Done():
-		return
-	}
-	m.conductor.UnpackFormer(ctx, conduct.Former{
-		Prefixes: m.fleetLog.Former, Dir: m.logDir, Every: m.cfg.unpackInterval(), Warn: m.cfg.logger.Warn,
-		Unpack: func(ctx context.Context, dir string) error {
-			inner, err := m.clientAt(dir)
-			if err == nil {
-				_, err = m.fleetLog.Unpack(ctx, dir, inner)
-			}
-			return err
-		},
-		Finish: func(ctx context.Context) (left bool, err error) {
-			err = m.fleetLog.FinishFormer(ctx)
-			return m.journal.Err() == nil && len(m.journal.Former()) > 0, err
-		},
-	})
+	return m.fleetLog.Err(maxLag)
 }

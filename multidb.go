@@ -15,8 +15,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleet"
-	"github.com/multidb-go/multidb/internal/fleetlog/client"
-	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/lag"
 	"github.com/multidb-go/multidb/internal/levels"
@@ -24,7 +23,6 @@ import (
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
-	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/volume"
@@ -49,10 +47,8 @@ type Manager struct {
 	cache     *levels.Cache      // nil: none
 	conductor *conduct.Conductor // works on the databases
 	opener    *opener.Opener     // opens them for the application
-	journal   *journal.Journal   // the fleet log; nil: none
-	fleetLog  *client.Log
-	objects   store.Objects   // of the fleet log
-	ctx       context.Context // ends when Close has finished with everything
+	fleetLog  *owner.Log         // nil: none
+	ctx       context.Context    // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too
 	joined    sync.WaitGroup     // the catalog's flusher
@@ -71,7 +67,7 @@ func New(opts ...Option) (*Manager, error) {
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
 		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
 		AbsentWindow: cfg.grace / 2,
-		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.unpackInterval(),
+		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.logged().UnpackInterval,
 		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
 		Due: func() { m.conductor.Due() },
 		Forget: func(id string) {
@@ -172,7 +168,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.survey.Go(scanCtx, took)
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
 	if m.fleetLog != nil {
-		m.joined.Go(func() { m.unpackFormer(scanCtx) })
+		m.joined.Go(func() { m.fleetLog.UnpackFormer(scanCtx) })
 	}
 	whole = true
 	return nil
@@ -187,8 +183,8 @@ func (m *Manager) abandon() (err error) {
 	if m.opener != nil {
 		err = errors.Join(err, m.opener.Close(context.Background()))
 	}
-	if m.journal != nil {
-		m.journal.Stop()
+	if m.fleetLog != nil {
+		m.fleetLog.Stop()
 	}
 	return errors.Join(err, m.catalog.Abandon())
 }
@@ -230,18 +226,19 @@ func (m *Manager) build(ctx context.Context) error {
 		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
-		UnpackInterval: c.unpackInterval(), UnpackSize: c.unpackSize(), FleetLog: c.fleetLogPath(), OtherLog: m.otherLog,
+		UnpackInterval: c.logged().UnpackInterval, UnpackSize: c.logged().UnpackSize, FleetLog: c.logged().Path, OtherLog: m.otherLog,
 	})
-	if c.fleetLog != nil {
-		if err := m.openFleetLog(); err != nil {
-			return err
-		}
+	if m.fleetLog, err = m.openFleetLog(); err != nil {
+		return err
 	}
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
-		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Hurry: m.hurry,
+		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Hurry: m.fleetLog.Hurry,
 		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
 	})
+	if m.fleetLog != nil {
+		m.fleetLog.SetConductor(m.conductor)
+	}
 	m.opener = opener.New(opener.Config{
 		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
@@ -352,8 +349,8 @@ func (m *Manager) close(ctx context.Context) error {
 	}
 	if l.Stage == life.Ship {
 		left := notDurable(m.conductor.Drain(ctx))
-		if m.journal != nil {
-			left = errors.Join(left, m.closeFleetLog(ctx))
+		if m.fleetLog != nil {
+			left = errors.Join(left, m.fleetLog.Close(ctx))
 		}
 		if ctx.Err() != nil {
 			return late(left)

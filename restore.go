@@ -69,7 +69,7 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 
 func (m *Manager) restoreOf(ctx context.Context, db registry.Database, opt RestoreOptions) error {
 	return restoreDatabase(ctx, func() (litestream.ReplicaClient, error) {
-		return readingClient(m.cfg.replica, m.cfg.fleetLogPath(), databaseOf(db))
+		return readingClient(m.cfg.replica, m.cfg.logged().Path, databaseOf(db))
 	}, opt, m.cfg.logger)
 }
 
