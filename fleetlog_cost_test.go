@@ -70,7 +70,8 @@ func TestAFleetWithALogCostsNoMoreRequestsThanTheFormulaSays(t *testing.T) {
 		puts, gets, lists := float64(got.Put-first.Put), float64(got.Get-first.Get), got.List-first.List
 		wantPuts, wantGets := loggedRequestsPerHour(tenants, time.Second, 5*time.Minute)
 		t.Logf("an hour: %.1f puts of %.1f, %.1f gets of %.1f, %d lists, %d deletes", puts/hours, wantPuts, gets/hours, wantGets, lists, got.Delete)
-		if puts < 0.6*wantPuts*hours || puts > 1.01*wantPuts*hours+3 {
+		// The first interval of each is a part of one, which may cost one unpacking more.
+		if puts < 0.6*wantPuts*hours || puts > 1.01*wantPuts*hours+tenants+3 {
 			t.Errorf("%.0f puts; the formula says %.1f", puts, wantPuts*hours)
 		}
 		if gets > 1.01*wantGets*hours+3 {

@@ -73,11 +73,14 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 		return kept, err
 	}
 	rest, err := x.afterRestore(ctx, path, client, inv, plan[len(plan)-1])
-	if err != nil {
+	switch rest.EndSeen = began; {
+	case err == nil:
+		*x.st = Restored(rest)
+	case errors.Is(err, fs.ErrNotExist): // unpacked meanwhile: the next run finds out where it ends
+		*x.st = State{unrecorded: true}
+	default:
 		return kept, err
 	}
-	rest.EndSeen = began
-	*x.st = Restored(rest)
 	x.st.db.Path = path
 	x.r.Drained = true
 	x.event(Event{Type: EventAdopted, Path: kept, TXID: rest.Position.TXID})
@@ -154,6 +157,21 @@ type Missing struct {
 // new file, from which shipping goes on without a resync; it is zero if it is not known.
 // The error is restore.ErrNoBackup if the replica has no backup. ctx bounds all of it.
 func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err error) {
+	// What a log that was taken over has may be unpacked meanwhile, as one file: then it is
+	// listed again.
+	for range restoreAttempts {
+		if now, err = p.restoreOnce(ctx, db); err == nil || !errors.Is(err, fs.ErrNotExist) || errors.Is(err, restore.ErrNoBackup) {
+			break
+		}
+		db.Remains = nil
+	}
+	return now, err
+}
+
+// restoreAttempts is how often a restore begins anew whose files are gone.
+const restoreAttempts = 3
+
+func (p *Replicator) restoreOnce(ctx context.Context, db Missing) (now Remains, err error) {
 	began := p.cfg.Boot()
 	inv, err := p.inventoryOf(ctx, db)
 	if err != nil {
@@ -171,6 +189,9 @@ func (p *Replicator) Restore(ctx context.Context, db Missing) (now Remains, err 
 		return now, err
 	}
 	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1])
+	if errors.Is(err, fs.ErrNotExist) { // unpacked meanwhile: the first run finds out where it ends
+		return Remains{}, nil
+	}
 	now.EndSeen = began
 	return now, err
 }
