@@ -609,3 +609,31 @@ func TestWhoIsFencedIsToldOnceBetweenTheLastSuccessAndTheFirstFailure(t *testing
 		}
 	})
 }
+
+// TestABacklogOfOneTenantDoesNotWaitForAnIntervalEach: an object has one file of a tenant.
+func TestABacklogOfOneTenantDoesNotWaitForAnIntervalEach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		j := life(b, 1, func(c *Config) { c.Interval = time.Minute })
+		const files = 20
+		acked := make(chan error, files)
+		began := time.Now()
+		for txid := range uint64(files) {
+			if err := j.Append(t.Context(), file("a", txid+1, 10), func(_ Place, err error) { acked <- err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range files {
+			if err := <-acked; err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			t.Errorf("%d files took %v", files, took)
+		}
+		if err := j.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		b.late.Wait()
+	})
+}

@@ -132,23 +132,25 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 // each tenant, the rest comes with the next.
 func (l *loop) put(ctx context.Context, now time.Time) {
 	f := &flight{pause: pauses{most: l.cfg.MaxPause}}
-	has := map[string]bool{}
+	has := map[string]int{} // files of each tenant
+	full := false
 	var size int64
 	var rest []*write
 	l.mu.Lock()
 	for _, w := range l.queue {
-		if has[w.file.Prefix] || len(f.writes) == format.MaxRecords ||
-			len(f.writes) > 0 && size+int64(len(w.file.Data)) > l.cfg.MaxObject {
+		n := has[w.file.Prefix]
+		has[w.file.Prefix]++ // of one that is left too, or a later one would overtake it
+		large := len(f.writes) == format.MaxRecords || len(f.writes) > 0 && size+int64(len(w.file.Data)) > l.cfg.MaxObject
+		if n > 0 || large {
 			rest = append(rest, w)
-			has[w.file.Prefix] = true // or a later one would overtake it
+			full = full || large || n > 1 // a second file is a matter of a moment, a third a backlog
 			continue
 		}
-		has[w.file.Prefix] = true
 		f.writes = append(f.writes, w)
 		size += int64(len(w.file.Data))
 	}
-	l.left = len(rest) > 0
-	if l.queue = rest; !l.left {
+	l.left = full
+	if l.queue = rest; len(rest) == 0 {
 		l.hurry = false
 	}
 	l.mu.Unlock()
