@@ -32,11 +32,11 @@ func (m *Manager) fleetLogStats() FleetLogStats {
 }
 
 // fleetLogErr is why the fleet log is not well, and since when; nil if it is.
-func (m *Manager) fleetLogErr(maxLag time.Duration) (err error, since time.Time) {
+func (m *Manager) fleetLogErr(maxLag time.Duration) (since time.Time, err error) {
 	var served bool
 	m.fleet.Life(func(l *life.Life) { served = l.Served() })
 	if !served || m.fleetLog == nil {
-		return nil, time.Time{}
+		return time.Time{}, nil
 	}
 	return m.fleetLog.Err(maxLag)
 }

@@ -85,7 +85,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if errs, since := m.scanErrs(); len(errs) > 0 {
 		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
 	}
-	if err, since := m.fleetLogErr(maxLag); err != nil {
+	if since, err := m.fleetLogErr(maxLag); err != nil {
 		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {

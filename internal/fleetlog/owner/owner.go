@@ -157,7 +157,7 @@ func (l *Log) Stats() client.Stats { return l.client.Stats() }
 
 // Err is why the log is not well, and since when; nil if it is. maxLag is how long a file
 // may wait.
-func (l *Log) Err(maxLag time.Duration) (err error, since time.Time) {
+func (l *Log) Err(maxLag time.Duration) (since time.Time, err error) {
 	s, name := l.journal.Stats(), l.cfg.Path
 	if s.Epoch != 0 {
 		name = fmt.Sprintf("%s, epoch %d", name, s.Epoch)
@@ -165,14 +165,14 @@ func (l *Log) Err(maxLag time.Duration) (err error, since time.Time) {
 	late := l.cfg.Now().Sub(s.Waiting)
 	switch {
 	case s.Fenced:
-		return fmt.Errorf("fleet log %s: %w: %w", name, ship.ErrFenced, l.journal.Err()), s.Ended
+		return s.Ended, fmt.Errorf("fleet log %s: %w: %w", name, ship.ErrFenced, l.journal.Err())
 	case s.Failing != nil:
-		return fmt.Errorf("fleet log %s: %w", name, s.Failing), s.FailingSince
+		return s.FailingSince, fmt.Errorf("fleet log %s: %w", name, s.Failing)
 	case s.Queued > 0 && late > maxLag:
-		return fmt.Errorf("fleet log %s: no object was acknowledged for %s, and %d files wait",
-			name, late.Round(time.Millisecond), s.Queued), s.Waiting
+		return s.Waiting, fmt.Errorf("fleet log %s: no object was acknowledged for %s, and %d files wait",
+			name, late.Round(time.Millisecond), s.Queued)
 	}
-	return nil, time.Time{}
+	return time.Time{}, nil
 }
 
 // began tells of the log of this process, and of those that it has ended.
