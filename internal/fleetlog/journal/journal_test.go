@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -418,18 +419,18 @@ func TestWhoFindsNoRoomWaitsForIt(t *testing.T) {
 		b := newBucket(1)
 		b.delay = 100 * time.Millisecond
 		j := life(b, 1, func(c *Config) { c.MaxQueued = 1000 })
-		acked := 0
+		var acked atomic.Int32
 		for i := range 10 {
 			if err := j.Append(t.Context(), file(fmt.Sprint("t", i), 1, 900), func(_ Place, err error) {
 				if err == nil {
-					acked++
+					acked.Add(1)
 				}
 			}); err != nil {
 				t.Error(err)
 			}
 		}
-		if err := j.Close(t.Context()); err != nil || acked != 10 {
-			t.Errorf("%d of 10 are durable: %v", acked, err)
+		if err := j.Close(t.Context()); err != nil || acked.Load() != 10 {
+			t.Errorf("%d of 10 are durable: %v", acked.Load(), err)
 		}
 		b.late.Wait()
 	})
@@ -441,15 +442,15 @@ func TestAHurryEndsThePauseAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket(1)
 		b.lose = 1
-		failed := 0
-		j := life(b, 1, func(c *Config) { c.MaxPause = time.Hour; c.Failed = func(error) { failed++ } })
+		var failed atomic.Int32
+		j := life(b, 1, func(c *Config) { c.MaxPause = time.Hour; c.Failed = func(error) { failed.Add(1) } })
 		done := make(chan error, 1)
 		if err := j.Append(t.Context(), file("a", 1, 1), func(_ Place, err error) { done <- err }); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour)
-		if failed < 5 {
-			t.Errorf("%d failures were told", failed)
+		if failed.Load() < 5 {
+			t.Errorf("%d failures were told", failed.Load())
 		}
 		b.mu.Lock()
 		b.lose = 0
