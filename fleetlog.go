@@ -48,7 +48,7 @@ func (cfg FleetLogConfig) withDefaults() FleetLogConfig {
 // of one for each tenant. The replica must be a ReplicaObjects.
 func WithFleetLog(cfg FleetLogConfig) Option {
 	return func(c *config) error {
-		cfg = cfg.withDefaults()
+		cfg := cfg.withDefaults() // an Option may be used again
 		const option = "WithFleetLog"
 		var errs []error
 		if why := reading.BadDir(cfg.Path); why != "" {
