@@ -323,6 +323,10 @@ func (x *run) shipNew(ctx context.Context) error {
 		if err == nil || db.State.TXID != old.TXID {
 			x.count(res)
 		}
+		x.took(old)
+		if a := x.st.active; a.deferred != nil && err != nil && old.PageSize != 0 && old.PageSize != db.State.PageSize {
+			a.snapshotNeeded, a.due = true, true // the file was taken, and its snapshot was not written
+		}
 		if errors.Is(err, ship.ErrStale) {
 			if err := x.await(ctx); err != nil {
 				return err
@@ -333,7 +337,6 @@ func (x *run) shipNew(ctx context.Context) error {
 		} else if err != nil {
 			return err
 		}
-		x.took(old)
 		x.r.Shipped += res.Txns
 		if res.Rule == ship.RuleResync {
 			x.st.mayLeaveLog = true
@@ -363,9 +366,6 @@ func (x *run) resynced(old ship.State) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
 		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
-		if x.st.active.deferred != nil {
-			x.st.active.snapshotNeeded, x.st.active.due = true, true
-		}
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
@@ -373,10 +373,9 @@ func (x *run) resynced(old ship.State) {
 	}
 }
 
-// beginAnew writes the snapshot without which nothing can be restored, because the page
-// size has changed, before that counts as shipped. With a Deferred client it comes after
-// the file of its transaction is durable, or a process that is fenced meanwhile would write
-// another history; else ship writes it before that file.
+// beginAnew writes a snapshot without which nothing new can be restored, before that counts
+// as shipped: the page size has changed, and the snapshot that ship writes then has failed,
+// or the process before was killed.
 func (x *run) beginAnew(ctx context.Context) error {
 	a := x.st.active
 	if a.deferred == nil || !a.snapshotNeeded {

@@ -76,7 +76,8 @@ func (s *Shipper) resyncFrom(ctx context.Context, db *DB, p *pin) (d *delta, emp
 	if old := db.State.PageSize; old != 0 && old != p.pageSize && !db.Fenced {
 		// LTX files of two page sizes cannot be applied one after the other. So a
 		// snapshot at the same TXID is written first, from which a restore begins. Where
-		// the client only takes files, the caller writes it when this one is durable.
+		// the client only takes files, it is written when this one is durable: a process
+		// that is fenced in between would leave the snapshot of another history.
 		if err := s.snapshotOf(ctx, db, d); err != nil {
 			d.close()
 			return nil, false, err

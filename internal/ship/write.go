@@ -116,6 +116,10 @@ func (s *Shipper) write(ctx context.Context, db *DB, d *delta) (int64, error) {
 		s.acknowledge(db, d.next, info, d.ltx.bytes())
 		db.EndSeen = max(db.EndSeen, began)
 		s.updatePages(db, before, d)
+		if db.Fenced && before.PageSize != 0 && before.PageSize != d.next.PageSize {
+			// See resyncFrom. The client waits until the file is durable.
+			return d.ltx.n, s.snapshotOf(ctx, db, d)
+		}
 		return d.ltx.n, nil
 	case errors.Is(err, fs.ErrExist):
 		// The file counts as ours if it has the same bytes.

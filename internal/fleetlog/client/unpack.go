@@ -151,7 +151,7 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
 			return 0, nil, errInside
 		case ours == nil:
-			return 0, nil, l.foreign(f, nil)
+			return 0, nil, fmt.Errorf("%w; the log has %s to %s, the end %v", l.foreign(f, nil), tail[0].min, tail[len(tail)-1].max, dbgTail(tail))
 		default:
 			if err := l.same(ctx, inner, f, ours); err != nil {
 				return 0, nil, err
@@ -342,4 +342,11 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		return nil, 0, err
 	}
 	return newBuffer(merged.Bytes()), n, nil
+}
+
+func dbgTail(tail []*tailFile) (out string) {
+	for _, f := range tail {
+		out += fmt.Sprintf(" %d-%d@%d/%d", f.min, f.max, f.place.epoch, f.place.seq)
+	}
+	return out
 }
