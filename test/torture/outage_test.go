@@ -73,7 +73,7 @@ func (f *forked) CloseIdleConnections() {
 
 func newOutage(t *testing.T, f s3Fault, srv s3Server, seed uint64, log bool) *outage {
 	o := &outage{t: t, log: log, f: f, srv: srv, rng: rand.New(rand.NewPCG(seed, 9)), ev: &events{},
-		bucket: fmt.Sprintf("sick-%d", seed), access: fmt.Sprintf("user%d", seed), maxWAL: 1 << 20}
+		bucket: fmt.Sprintf("sick-%d-log-%t", seed, log), access: fmt.Sprintf("user%dlog%t", seed, log), maxWAL: 1 << 20}
 	dir := t.TempDir()
 	o.root, o.state = filepath.Join(dir, "data"), filepath.Join(dir, "state")
 	if err := os.Mkdir(o.root, 0o755); err != nil {
@@ -82,7 +82,7 @@ func newOutage(t *testing.T, f s3Fault, srv s3Server, seed uint64, log bool) *ou
 	if f.maxWAL {
 		o.maxWAL = 64 << 10
 	}
-	other := fmt.Sprintf("well-%d", seed)
+	other := fmt.Sprintf("well-%d-log-%t", seed, log)
 	srv.bucket(t, o.bucket)
 	srv.bucket(t, other)
 	srv.grant(t, o.access)

@@ -44,11 +44,6 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	if len(tail) == 0 {
 		return nil, nil
 	}
-	for i, f := range tail {
-		if i > 0 && f.min != tail[i-1].max+1 {
-			return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
-		}
-	}
 	last := tail[len(tail)-1].max
 	l.mu.Lock()
 	known := l.known[prefix]
@@ -62,6 +57,11 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	} else if dropped(tail) {
 		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
 			return nil, err
+		}
+	}
+	for i, f := range tail {
+		if i > 0 && f.min != tail[i-1].max+1 {
+			return infos, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
 		}
 	}
 	wrote := len(tail) > 0
@@ -148,10 +148,11 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		switch {
 		case f.MaxTXID <= compacted:
 		case ours == nil && l.cfg.Journal == nil && f.MaxTXID > tail[len(tail)-1].max: // the owner has gone on
+		case ours == nil && l.wentOn(tail, f.MaxTXID):
 		case ours == nil && (inside(tail, f.MaxTXID) || inside(now, f.MaxTXID)), ours != nil && ours.merged != nil && ours.data == nil:
 			return 0, nil, errInside
 		case ours == nil:
-			return 0, nil, fmt.Errorf("%w; the log has %s to %s, the end %v", l.foreign(f, nil), tail[0].min, tail[len(tail)-1].max, dbgTail(tail))
+			return 0, nil, l.foreign(f, nil)
 		default:
 			if err := l.same(ctx, inner, f, ours); err != nil {
 				return 0, nil, err
@@ -162,6 +163,21 @@ func (l *Log) endOf(ctx context.Context, prefix string, inner litestream.Replica
 		}
 	}
 	return end, found, nil
+}
+
+// wentOn reports whether a transaction is one that a later owner of the log has added to what
+// a former one has left: it has unpacked both together, and only the former log still tells
+// of its part. A direct writer would have taken a name that the tail has.
+func (l *Log) wentOn(tail []*tailFile, txid ltx.TXID) bool {
+	var before *tailFile
+	for _, f := range tail {
+		if f.min <= txid && txid <= f.max {
+			return false
+		} else if f.max < txid {
+			before = f
+		}
+	}
+	return before != nil && (l.cfg.Journal == nil || before.place.epoch != l.cfg.Journal.Stats().Epoch)
 }
 
 // foreign is the error of a file in the prefix that is not of the log's history.
@@ -342,11 +358,4 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		return nil, 0, err
 	}
 	return newBuffer(merged.Bytes()), n, nil
-}
-
-func dbgTail(tail []*tailFile) (out string) {
-	for _, f := range tail {
-		out += fmt.Sprintf(" %d-%d@%d/%d", f.min, f.max, f.place.epoch, f.place.seq)
-	}
-	return out
 }

@@ -366,3 +366,71 @@ func TestAReaderStopsAtAGapWhereThePrefixIsEmpty(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatALaterOwnerHasUnpackedIsTheSameHistory: three lives, of which the second unpacked
+// what the first had left together with its own, and was killed before it had finished the
+// first one's log. The third finds only the first part in the logs, and the file of both in
+// the prefix.
+func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
+	w := newWorld(t)
+	te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
+	join := func(x *tenant) { x.db.Client = w.log.Client(x.prefix, x.prefix, w.store.Client(x.prefix)) }
+	idle.ship(1) // which keeps the first log
+	te.ship(5)
+	w.close()
+	w.begin(2)
+	join(te)
+	join(busy)
+	te.ship(3)
+	w.unpack(w.log, te, "1-1 2-8")
+	for range 3 { // until an object says that this was unpacked
+		busy.ship(1)
+		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.close()
+	w.begin(3)
+	join(te)
+	if _, err := te.db.Client.LTXFiles(t.Context(), 0, 0, false); err != nil { // which takes the logs over
+		t.Fatal(err)
+	}
+	if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 5 {
+		t.Fatalf("the logs have %+v; this shows nothing", tail)
+	}
+	w.unpack(w.log, te, "1-1 2-8")
+	te.ship(2)
+	w.unpack(w.log, te, "9-9 10-10")
+	te.sameBytes(w.store.Client(te.prefix))
+}
+
+// TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked before this one, which
+// has written before anything was unpacked.
+func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.T) {
+	w := newWorld(t)
+	te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
+	join := func(x *tenant) { x.db.Client = w.log.Client(x.prefix, x.prefix, w.store.Client(x.prefix)) }
+	idle.ship(1)
+	te.ship(5)
+	w.close()
+	w.begin(2)
+	join(te)
+	join(busy)
+	te.ship(3)
+	w.unpack(w.log, te, "1-1 2-8")
+	for range 3 {
+		busy.ship(1)
+		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.close()
+	w.begin(3)
+	join(te)
+	te.ship(4)
+	if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 12 {
+		t.Fatalf("the logs have %+v; this shows nothing", tail)
+	}
+	w.unpack(w.log, te, "1-1 2-8 9-9 10-12")
+	te.sameBytes(w.store.Client(te.prefix))
+}
