@@ -78,9 +78,12 @@ func (p place) logged(opts ...multidb.Option) []multidb.Option {
 		UnpackInterval: 250 * time.Millisecond, UnpackSize: 200 << 10, LogRetention: 2 * time.Second}))
 }
 
-// withAndWithoutLog runs a test in both forms.
+// withAndWithoutLog runs a test in both forms; the short one under the race detector, which
+// takes minutes each, with a log alone: most of what it runs is the same.
 func withAndWithoutLog(t *testing.T, fn func(t *testing.T, log bool)) {
-	t.Run("direct", func(t *testing.T) { fn(t, false) })
+	if raceFactor == 1 || !testing.Short() {
+		t.Run("direct", func(t *testing.T) { fn(t, false) })
+	}
 	t.Run("log", func(t *testing.T) { fn(t, true) })
 }
 
