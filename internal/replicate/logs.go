@@ -22,7 +22,7 @@ import (
 type Logs struct {
 	now func() time.Time
 
-	aside sync.Mutex // held while it is found out whether a log is foreign, and while one is set aside
+	aside sync.Mutex // held while a log is set aside
 
 	mu   sync.Mutex
 	logs map[string]logOf
@@ -121,13 +121,14 @@ func (l *Logs) Forget(id string) {
 // names of what was set aside. Of several callers with the same f one sets it aside: the
 // others must not find what the new file's first connection has put in its place.
 func (l *Logs) SetAsideForeign(id, path string, f fsid.Files) (moved []string, err error) {
+	if _, foreign := l.foreign(id, f); !foreign {
+		return nil, nil // as nearly always, so that nobody waits for another database's log
+	}
 	l.aside.Lock()
 	defer l.aside.Unlock()
-	l.mu.Lock()
-	log, known := l.logs[id]
-	l.mu.Unlock()
-	if !known || log.wal != f.WAL.Ino || log.main == f.Main.Ino || f.WAL.Size == 0 {
-		return nil, nil
+	log, foreign := l.foreign(id, f)
+	if !foreign {
+		return nil, nil // another caller was faster
 	}
 	if log.saltKnown {
 		salt, err := logSalt(path)
@@ -145,6 +146,15 @@ func (l *Logs) SetAsideForeign(id, path string, f fsid.Files) (moved []string, e
 		l.Forget(id)
 	}
 	return moved, err
+}
+
+// foreign reports whether what is known of a database's log, and what stat said, make the
+// log that of another file.
+func (l *Logs) foreign(id string, f fsid.Files) (logOf, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	log, known := l.logs[id]
+	return log, known && log.wal == f.WAL.Ino && log.main != f.Main.Ino && f.WAL.Size != 0
 }
 
 // SetAsideOrphans sets aside what is left beside the path of a database file that no longer
