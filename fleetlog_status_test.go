@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,6 +126,28 @@ func TestADatabaseThatIsWrittenAllTheTimeIsUnpackedAllTheSame(t *testing.T) {
 	}
 	if got, want := rowsOf(t, out), rowsOf(t, filepath.Join(f.root, "project0/databases/db0.db")); got != want {
 		t.Errorf("the prefix has %d rows of %d", got, want)
+	}
+}
+
+// TestWhatIsCommittedWhileADatabaseBecomesColdIsUnpackedToo: it is shipped by the last run,
+// and no other comes.
+func TestWhatIsCommittedWhileADatabaseBecomesColdIsUnpackedToo(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := startLogged(t, newTree(t, 1, 1), rep, time.Hour, multidb.WithHotDuration(50*time.Millisecond),
+		multidb.WithWatch(false), multidb.WithScanInterval(1000*time.Hour))
+	const id = "project0/db0"
+	var late sync.Once
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: id, Match: func(op multidbtest.Operation) bool {
+		late.Do(func() { f.writeBeside(id, "late") }) // it is being unpacked
+		return false
+	}})
+	f.insert(id, "a")
+	st := f.status(id, "cold", func(st multidb.Status) bool { return st.Tier == multidb.Cold && st.UnpackedTXID != 0 })
+	if got := unpacked(rep, id); st.UnpackedTXID != st.TXID || got != st.TXID {
+		t.Errorf("it is cold, at transaction %s, %s unpacked by the status, and %s in the prefix", st.TXID, st.UnpackedTXID, got)
+	}
+	if got, want := f.restored(id, multidb.RestoreOptions{}), []string{"0", "1", "2", "a", "late"}; !slices.Equal(got, want) {
+		t.Errorf("restored %q, want %q", got, want)
 	}
 }
 

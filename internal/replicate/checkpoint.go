@@ -74,10 +74,19 @@ func (x *run) demote(ctx context.Context) error {
 	return nil
 }
 
-// seal ships what is new and truncates the log. It reports whether nobody wrote meanwhile:
-// only then is the modification time of the files that of what is shipped, so that a scan
-// notices what is written to the cold database from then on.
+// seal ships what is new, truncates the log, and unpacks what is due, as nobody may come back
+// for what is in the fleet log alone. It reports whether nobody wrote meanwhile: only then is
+// the modification time of the files that of what is shipped, so that a scan notices what is
+// written to the cold database from then on.
 func (x *run) seal(ctx context.Context) (still bool, err error) {
+	if still, err = x.truncate(ctx); err == nil {
+		err = x.unpack(ctx)
+	}
+	return still, err
+}
+
+// truncate is seal without unpacking.
+func (x *run) truncate(ctx context.Context) (still bool, err error) {
 	if err := x.activate(ctx); err != nil {
 		return false, err
 	}

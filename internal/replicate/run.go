@@ -189,11 +189,8 @@ func (x *run) handsOver() bool {
 func (x *run) handOver(ctx context.Context) {
 	if !x.r.Lagging {
 		defer func() { x.st.handedOver = x.st.handedOver || x.r.Err == nil }()
-		if _, x.r.Err = x.seal(ctx); x.r.Err != nil {
+		if _, x.r.Err = x.seal(ctx); x.r.Err != nil { // the other machine may not know the log
 			return
-		}
-		if x.r.Err = x.unpack(ctx); x.r.Err != nil {
-			return // the other machine may not know the log
 		}
 		// The machine that goes on can then restore it from a few files, and not from one
 		// for each commit. That it has gone on already (ErrFenced, ErrStale) is no failure.

@@ -207,7 +207,7 @@ func (o *outage) run() {
 		eventually(o.t, 60*time.Second, func() string {
 			st := p.status()
 			if st.Lag > 0 || st.Err != nil || st.SyncedAt.Before(p.last) {
-				return fmt.Sprintf("%s: lag %v, synced at %v, last commit at %v, %v", p.id, st.Lag, st.SyncedAt, p.last, st.Err)
+				return fmt.Sprintf("%s: %+v, last commit at %v", p.id, st, p.last)
 			}
 			return ""
 		})
