@@ -252,19 +252,20 @@ func (x *run) wroteLast() bool {
 // unpack gives the prefix what the client has taken, where it is due.
 func (x *run) unpack(ctx context.Context) error {
 	a := x.st.active
-	if a.deferred == nil || !x.unpackDue() {
+	if a.deferred == nil {
+		return nil
+	}
+	due, all := x.unpackDue()
+	if !due {
 		return nil
 	}
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
-	infos, err := a.deferred.Unpack(ctx)
+	infos, err := a.deferred.Unpack(ctx, all)
 	for _, info := range infos {
 		a.inv.Wrote(info, nil)
 		x.st.unrecorded, a.due = true, true
-	}
-	if txid, sum := a.deferred.Merged(); txid != 0 && txid == x.st.db.State.TXID {
-		x.st.db.State.Origin.Sum = sum // by which the next process knows its last file
 	}
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
@@ -275,14 +276,14 @@ func (x *run) unpack(ctx context.Context) error {
 	return nil
 }
 
-// unpackDue reports whether a tail is to be unpacked: before the database becomes cold, by
-// an order, by time, by size, and where memory is short.
-func (x *run) unpackDue() bool {
+// unpackDue reports whether a tail is to be unpacked: all of it before the database becomes
+// cold and by an order; by time, by size, and where memory is short, its last file may stay.
+func (x *run) unpackDue() (due, all bool) {
 	a := x.st.active
 	files, size := a.deferred.Tail()
 	if files == 0 {
 		a.unpacked = time.Time{} // the next tail is as old as its first file
-		return false
+		return false, false
 	}
 	if a.unpacked.IsZero() {
 		a.unpacked = x.r.Started
@@ -290,8 +291,8 @@ func (x *run) unpackDue() bool {
 			a.unpacked, a.phased = a.unpacked.Add(-unpackPhase(x.in.ID, x.cfg.UnpackInterval)), true
 		}
 	}
-	return x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver ||
-		x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed()
+	all = x.in.Cold || x.in.Demote || x.in.Order == OrderUnpack || x.in.Order == OrderHandOver
+	return all || x.r.Started.Sub(a.unpacked) >= x.cfg.UnpackInterval || size >= x.cfg.UnpackSize || a.deferred.Pressed(), all
 }
 
 // unpackPhase is how much sooner than the others a database is unpacked for the first time.

@@ -74,7 +74,7 @@ func TestDatabasesThatBecomeActiveTogetherAreNotUnpackedTogether(t *testing.T) {
 		var times []time.Duration
 		for at := time.Duration(0); at <= 3*interval; at += step {
 			x.r.Started = began.Add(at)
-			if x.unpackDue() {
+			if due, _ := x.unpackDue(); due {
 				times = append(times, at)
 				a.unpacked = x.r.Started
 			}

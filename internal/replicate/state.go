@@ -103,14 +103,12 @@ type Deferred interface {
 	Lacks() ltx.TXID
 	// Tail is how many files, of how many bytes, the client has taken that are not in the
 	// prefix, and Unpack writes those that are durable there, as few files, which it
-	// returns, also at an error.
+	// returns, also at an error. Unless all is set, the last one stays if there are others.
 	Tail() (files int, size int64)
-	Unpack(ctx context.Context) ([]*ltx.FileInfo, error)
+	Unpack(ctx context.Context, all bool) ([]*ltx.FileInfo, error)
 	// Pressed reports whether Unpack is due because what all clients have taken needs too
 	// much memory, and this one's as much as the average or more.
 	Pressed() bool
-	// Merged is where the last file ends that Unpack has written, and its checksum, once.
-	Merged() (txid ltx.TXID, sum ltx.Checksum)
 	// Prefix is the client of the prefix alone.
 	Prefix() litestream.ReplicaClient
 }

@@ -19,11 +19,10 @@ type tailed struct {
 	unpacked int
 }
 
-func (c *tailed) Tail() (int, int64)               { return c.files, c.size }
-func (c *tailed) Pressed() bool                    { return c.pressed }
-func (c *tailed) Merged() (ltx.TXID, ltx.Checksum) { return 0, 0 }
+func (c *tailed) Tail() (int, int64) { return c.files, c.size }
+func (c *tailed) Pressed() bool      { return c.pressed }
 
-func (c *tailed) Unpack(context.Context) ([]*ltx.FileInfo, error) {
+func (c *tailed) Unpack(context.Context, bool) ([]*ltx.FileInfo, error) {
 	c.unpacked++
 	info := &ltx.FileInfo{MinTXID: ltx.TXID(c.unpacked), MaxTXID: ltx.TXID(c.unpacked), Size: c.size}
 	c.files = 0

@@ -165,6 +165,12 @@ func TestTheCommandUnpacksWhatAKilledProcessLeftInItsLog(t *testing.T) {
 		id, path := tenant(root, i)
 		requireEqual(t, path, g.stockRestore(t, "litestream/"+string(id)))
 	}
+	for i := range tenants { // and the stock command goes on from there
+		id, path := tenant(root, i)
+		sqlite3(t, path, "INSERT INTO notes (tenant, data) VALUES ('stock', randomblob(3000));")
+		g.litestream(t, path, "litestream/"+string(id), "replicate", "-once")
+		requireEqual(t, path, g.stockRestore(t, "litestream/"+string(id)))
+	}
 }
 
 // stockFinds reports whether the stock CLI restores a prefix at all.

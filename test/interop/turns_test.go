@@ -169,6 +169,12 @@ func TestAPrefixGoesFromOursToStockLitestreamAndBack(t *testing.T) {
 				}
 				known = append(known, g.note(t, path, who))
 			}
+			if opts != nil { // stock litestream goes on from what several commits left to Close
+				for range 3 {
+					write(t, path, 5)
+					syncNow(t, m)
+				}
+			}
 			closeManager(t, m)
 		case "stock, once":
 			for range 2 {

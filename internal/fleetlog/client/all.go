@@ -28,7 +28,7 @@ func (l *Log) UnpackAll(ctx context.Context, prefix func(prefix string) (litestr
 			defer func() { <-slots }()
 			inner, err := prefix(name)
 			if err == nil {
-				_, err = l.Unpack(ctx, name, inner)
+				_, err = l.Unpack(ctx, name, inner, true)
 			}
 			if err != nil {
 				mu.Lock()

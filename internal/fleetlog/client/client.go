@@ -323,8 +323,8 @@ func (c *Client) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID lt
 func (c *Client) Prefix() litestream.ReplicaClient { return c.ReplicaClient }
 
 // Unpack writes the tail to the prefix; see Log.Unpack.
-func (c *Client) Unpack(ctx context.Context) ([]*ltx.FileInfo, error) {
-	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient)
+func (c *Client) Unpack(ctx context.Context, all bool) ([]*ltx.FileInfo, error) {
+	return c.log.Unpack(ctx, c.prefix, c.ReplicaClient, all)
 }
 
 // Lacks is the first transaction that the prefix lacks; zero: none.

@@ -219,9 +219,10 @@ func shipAndUnpack(t *testing.T, w *world) {
 	if n := w.restored(te.db.Client, last-10); n != te.rows-10 {
 		t.Errorf("ten transactions ago there were %d rows of %d", n, te.rows-10)
 	}
-	// The first has the name that a writer without the log would take.
-	infos, err := w.log.Unpack(t.Context(), te.prefix, prefix)
-	if err != nil || ranges(infos) != fmt.Sprintf("1-1 2-%d", last) {
+	// The first has the name that a writer without the log would take, and the last is one
+	// that stock litestream goes on from.
+	infos, err := w.log.Unpack(t.Context(), te.prefix, prefix, true)
+	if err != nil || ranges(infos) != fmt.Sprintf("1-1 2-%d %[2]d-%[2]d", last-1, last) {
 		t.Fatalf("unpacked %s, %v", ranges(infos), err)
 	}
 	if tail := w.log.Tail(te.prefix); tail.Files != 0 {
@@ -242,7 +243,7 @@ func shipAndUnpack(t *testing.T, w *world) {
 	if n := w.restored(te.db.Client, 0); n != te.rows {
 		t.Errorf("after more commits: %d rows of %d", n, te.rows)
 	}
-	if infos, err := w.log.Unpack(t.Context(), te.prefix, prefix); err != nil || ranges(infos) != fmt.Sprintf("%d-%d", last+1, last+5) {
+	if infos, err := w.log.Unpack(t.Context(), te.prefix, prefix, true); err != nil || ranges(infos) != fmt.Sprintf("%d-%d %[3]d-%[3]d", last+1, last+4, last+5) {
 		t.Errorf("unpacked %s, %v", ranges(infos), err)
 	}
 	if n := w.restored(prefix, 0); n != te.rows {
@@ -271,7 +272,7 @@ func TestAnybodyRestoresFromTheStoreAlone(t *testing.T) {
 			t.Errorf("round %d: two transactions ago there were %d rows of %d", round, n, te.rows-2)
 		}
 		if round == 1 {
-			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); err != nil {
 				t.Fatal(err) // as the command does beside a running owner
 			}
 			if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
@@ -279,7 +280,7 @@ func TestAnybodyRestoresFromTheStoreAlone(t *testing.T) {
 			}
 		}
 	}
-	if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+	if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); err != nil {
 		t.Fatal(err)
 	}
 	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
@@ -299,7 +300,7 @@ func TestWhoTakesOverServesTheTail(t *testing.T) {
 	last := te.db.State.TXID
 	w.await(te.prefix, last)
 	w.await(other.prefix, other.db.State.TXID)
-	if _, err := w.log.Unpack(t.Context(), other.prefix, w.store.Client(other.prefix)); err != nil {
+	if _, err := w.log.Unpack(t.Context(), other.prefix, w.store.Client(other.prefix), true); err != nil {
 		t.Fatal(err)
 	}
 	w.close()
@@ -308,7 +309,7 @@ func TestWhoTakesOverServesTheTail(t *testing.T) {
 		t.Errorf("%d rows of %d, from the log of the life before", n, te.rows)
 	}
 	for _, x := range []*tenant{te, other} {
-		if _, err := w.log.Unpack(t.Context(), x.prefix, w.store.Client(x.prefix)); err != nil {
+		if _, err := w.log.Unpack(t.Context(), x.prefix, w.store.Client(x.prefix), true); err != nil {
 			t.Fatal(err)
 		}
 		if n := w.restored(w.store.Client(x.prefix), 0); n != x.rows {
@@ -342,7 +343,7 @@ func TestNothingIsUnpackedThatIsNotDurable(t *testing.T) {
 	w.log.mu.Lock()
 	w.log.tails[te.prefix][0].durable = false // as if it were still under way
 	w.log.mu.Unlock()
-	if info, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); info != nil || err != nil {
+	if info, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); info != nil || err != nil {
 		t.Errorf("unpacked: %v, %v", info, err)
 	}
 	if files := w.log.Tail(te.prefix).Files; files != 1 {

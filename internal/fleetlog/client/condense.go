@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -165,7 +164,7 @@ func (l *Log) whole(ctx context.Context, prefix string, f *tailFile) (*tailFile,
 	files := []*tailFile{f}
 	var err error
 	if f.data == nil {
-		if files, err = l.raw(ctx, prefix, f.min, f.max); err != nil {
+		if files, err = l.raw(ctx, prefix, files); err != nil {
 			return nil, err
 		}
 	}
@@ -267,39 +266,33 @@ func dropped(tail []*tailFile) bool {
 	return slices.ContainsFunc(tail, func(f *tailFile) bool { return f.merged != nil && f.data == nil })
 }
 
-// raw reads from the objects what a tail has from one transaction to another, in the files
-// that were taken. What is in memory is not read again.
-func (l *Log) raw(ctx context.Context, prefix string, first, last ltx.TXID) (files []*tailFile, err error) {
+// raw returns a tail with the files that were taken in the place of those that were merged,
+// to be read from their objects.
+func (l *Log) raw(ctx context.Context, prefix string, tail []*tailFile) (files []*tailFile, err error) {
 	logs, err := journal.Read(ctx, l.cfg.Objects, journal.Reading{Prefix: prefix})
 	if err != nil {
 		return nil, err
 	}
-	there := map[[2]ltx.TXID]*tailFile{}
-	for _, f := range l.tail(prefix) {
-		there[[2]ltx.TXID{f.min, f.max}] = f
-	}
+	taken := map[ltx.TXID]*tailFile{}
 	for _, log := range logs {
 		for _, r := range log.Records {
-			f := recorded(log, r)
-			if r.Prefix != prefix || f.max < first || f.min > last {
-				continue
+			if f := recorded(log, r); r.Prefix == prefix {
+				taken[f.min] = f
 			}
-			if g := there[[2]ltx.TXID{f.min, f.max}]; g != nil && g.merged == nil {
-				f = g
-			}
+		}
+	}
+	for _, f := range tail {
+		if f.merged == nil {
 			files = append(files, f)
+			continue
 		}
-	}
-	slices.SortStableFunc(files, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
-	next := first
-	for _, f := range files {
-		if f.min != next {
-			break
+		for next := f.min; next <= f.max; {
+			g := taken[next]
+			if g == nil {
+				return nil, fmt.Errorf("%w: the fleet log has no transaction %s of %s any more, which its prefix lacks", untrusted.ErrDamaged, next, prefix)
+			}
+			files, next = append(files, g), g.max+1
 		}
-		next = f.max + 1
-	}
-	if next != last+1 {
-		return nil, fmt.Errorf("%w: the fleet log has no transaction %s of %s any more, which its prefix lacks", untrusted.ErrDamaged, next, prefix)
 	}
 	return files, nil
 }
@@ -313,7 +306,7 @@ func (l *Log) unmerged(ctx context.Context, prefix string, minTXID, maxTXID ltx.
 		if f.merged == nil || minTXID < f.min || maxTXID > f.max || minTXID == f.min && maxTXID == f.max {
 			continue
 		}
-		files, err := l.raw(ctx, prefix, f.min, f.max)
+		files, err := l.raw(ctx, prefix, []*tailFile{f})
 		return slices.DeleteFunc(files, func(f *tailFile) bool { return f.min != minTXID || f.max != maxTXID }), err
 	}
 	return tail, nil

@@ -143,7 +143,7 @@ func BenchmarkUnpackOf300Commits(b *testing.B) {
 					to.files = nil
 					b.StartTimer()
 					began := cpu()
-					if _, err := l.Unpack(b.Context(), "a", to); err != nil {
+					if _, err := l.Unpack(b.Context(), "a", to, true); err != nil {
 						b.Fatal(err)
 					}
 					used += cpu() - began

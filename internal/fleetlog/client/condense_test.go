@@ -122,7 +122,7 @@ func TestATenantThatStaysHotCostsMemoryForThePagesThatItChanges(t *testing.T) {
 	idle.ship(1)
 	te := w.tenant("litestream/a")
 	te.ship(20)
-	w.unpack(w.log, te, "1-1 2-20")
+	w.unpack(w.log, te, "1-1 2-19 20-20")
 	const commits = 1000
 	var taken int64
 	for n := range commits {
@@ -159,14 +159,14 @@ func TestATenantThatStaysHotCostsMemoryForThePagesThatItChanges(t *testing.T) {
 	}
 
 	prefix := &countedPrefix{ReplicaClient: w.store.Client(te.prefix)}
-	infos, err := w.log.Unpack(t.Context(), te.prefix, prefix)
-	if err != nil || ranges(infos) != fmt.Sprintf("21-%d", last) {
+	infos, err := w.log.Unpack(t.Context(), te.prefix, prefix, false)
+	if err != nil || ranges(infos) != fmt.Sprintf("21-%d", last-1) {
 		t.Errorf("unpacked %s: %v", ranges(infos), err)
 	}
 	if n := objects.opens.Load(); n != 0 || prefix.writes != 1 || prefix.others != 0 {
 		t.Errorf("it cost %d reads of objects, %d writes and %d other requests at the prefix", n, prefix.writes, prefix.others)
 	}
-	if s := w.log.Stats(); s.Pending != 1 || s.Tails != 1 || s.TailBytes != w.log.Tail(idle.prefix).Bytes || w.log.kept != 1 {
+	if s := w.log.Stats(); s.Pending != 2 || s.Tails != 2 || s.TailBytes != w.log.Tail(idle.prefix).Bytes+w.log.Tail(te.prefix).Bytes || w.log.kept != 2 {
 		t.Errorf("%+v", s)
 	}
 	w.unpack(w.log, idle, "1-1")
@@ -176,13 +176,13 @@ func TestATenantThatStaysHotCostsMemoryForThePagesThatItChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := reader.Tail(te.prefix).Files; n > 2 {
+	if n := reader.Tail(te.prefix).Files; n > 3 {
 		t.Errorf("for a reader %d files are not unpacked", n)
 	}
 	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows-2 {
 		t.Errorf("the prefix alone has %d rows of %d", n, te.rows-2)
 	}
-	w.unpack(w.log, te, fmt.Sprintf("%d-%d", last+1, last+2))
+	w.unpack(w.log, te, fmt.Sprintf("%d-%d %[3]d-%[3]d", last, last+1, last+2))
 	te.sameBytes(w.store.Client(te.prefix))
 }
 
@@ -253,7 +253,7 @@ func TestWhatIsMergedCanBeHadAsItWasTaken(t *testing.T) {
 			if n := w.restored(stored, 33); n != 33 {
 				t.Errorf("a reader restores %d rows of transaction 33", n)
 			}
-			w.unpack(w.log, te, "1-1 2-60")
+			w.unpack(w.log, te, "1-1 2-59 60-60")
 			te.sameBytes(w.store.Client(te.prefix))
 		})
 	}
@@ -272,16 +272,16 @@ func TestAPrefixThatEndsInsideOfAMergedFileIsTheSameHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			te.condensed(30)
-			w.unpack(command, te, "1-1 2-10")
-			want := "1-1 2-10 11-11 12-40"
+			w.unpack(command, te, "1-1 2-9 10-10")
+			want := "1-1 2-9 10-10 11-11 12-39 40-40"
 			if compacted {
 				w.compact(te.prefix)
-				for _, f := range []struct{ min, max ltx.TXID }{{1, 1}, {2, 10}} {
+				for _, f := range []struct{ min, max ltx.TXID }{{1, 1}, {2, 9}, {10, 10}} {
 					if err := w.store.Client(te.prefix).DeleteLTXFiles(t.Context(), []*ltx.FileInfo{{MinTXID: f.min, MaxTXID: f.max}}); err != nil {
 						t.Fatal(err)
 					}
 				}
-				want = "11-11 12-40"
+				want = "11-11 12-39 40-40"
 			}
 			if forgotten {
 				w.forget()
@@ -294,7 +294,7 @@ func TestAPrefixThatEndsInsideOfAMergedFileIsTheSameHistory(t *testing.T) {
 			if forgotten {
 				w.forget()
 			}
-			w.unpack(w.log, te, "41-60")
+			w.unpack(w.log, te, "41-59 60-60")
 			te.sameBytes(w.store.Client(te.prefix))
 		}
 	}
@@ -320,20 +320,20 @@ func TestWhereFilesOverlapWhatIsMergedIsUnpackedBehindThem(t *testing.T) {
 	w := newWorld(t)
 	te := w.tenant("litestream/a")
 	te.ship(5)
-	w.unpack(w.log, te, "1-1 2-5")
+	w.unpack(w.log, te, "1-1 2-4 5-5")
 	te.ship(5)
 	command, err := Read(t.Context(), w.objects)
 	if err != nil {
 		t.Fatal(err)
 	}
 	te.condensed(20)
-	w.unpack(command, te, "6-6 7-10")
+	w.unpack(command, te, "6-6 7-9 10-10")
 	away := errors.New("no answer")
-	if _, err := w.log.Unpack(t.Context(), te.prefix, &lost{w.store.Client(te.prefix), away}); !errors.Is(err, away) {
+	if _, err := w.log.Unpack(t.Context(), te.prefix, &lost{w.store.Client(te.prefix), away}, true); !errors.Is(err, away) {
 		t.Fatal(err)
 	}
 	te.condensed(20)
-	w.unpack(w.log, te, "6-6 6-30 7-10 11-11 12-50")
+	w.unpack(w.log, te, "6-6 6-29 7-9 10-10 11-11 12-49 50-50")
 	w.compact(te.prefix)
 	te.sameBytes(w.store.Client(te.prefix))
 }
@@ -347,7 +347,7 @@ func TestAForeignFileThatEndsInsideOfAMergedFileIsFound(t *testing.T) {
 	te.condensed(30)
 	te.foreign(from)
 	before := w.level0(te.prefix)
-	if infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); !errors.Is(err, ship.ErrFenced) {
+	if infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); !errors.Is(err, ship.ErrFenced) {
 		t.Errorf("unpacked %s: %v", ranges(infos), err)
 	}
 	if got := w.level0(te.prefix); got != before || before != "6-6" {
@@ -398,7 +398,7 @@ func TestWhereMemoryIsShortTheLargestTailsAreUnpackedBeforeAnyIsDropped(t *testi
 	if got := pressed(); got != "false true" {
 		t.Errorf("nothing of the smaller one is in memory: %s", got)
 	}
-	if _, err := large.db.Client.(*Client).Unpack(t.Context()); err != nil {
+	if _, err := large.db.Client.(*Client).Unpack(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
 	if got := pressed(); got != "false false" || memory() != 0 {

@@ -78,8 +78,8 @@ func TestALargeFileGoesBesideTheLog(t *testing.T) {
 	if err := w.log.FinishFormer(t.Context()); err != nil || len(w.names(format.LargeDir)) != 2 {
 		t.Fatalf("before it is unpacked: %q, %v", w.names(format.LargeDir), err)
 	}
-	infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix))
-	if err != nil || ranges(infos) != "1-1 2-2 3-4" {
+	infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true)
+	if err != nil || ranges(infos) != "1-1 2-2 3-3 4-4" {
 		t.Fatalf("unpacked %s, %v", ranges(infos), err)
 	}
 	if err := w.log.FinishFormer(t.Context()); err != nil {
@@ -116,7 +116,7 @@ func TestADamagedFileIsNotUnpacked(t *testing.T) {
 			if err := os.WriteFile(path, data, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix))
+			infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true)
 			if !errors.Is(err, untrusted.ErrDamaged) || strings.Contains(ranges(infos), "2") {
 				t.Errorf("unpacked %s: %v", ranges(infos), err)
 			}

@@ -50,7 +50,6 @@ type Log struct {
 	tailBytes int64               // of all tails
 	ahead     map[aheadKey]*ahead // of a Log that only reads: files that were read before they were opened
 	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
-	merged    map[string]Merged   // by prefix, until it is asked for
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -88,7 +87,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, merged: map[string]Merged{}, ahead: map[aheadKey]*ahead{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{},
 	}
 }
 

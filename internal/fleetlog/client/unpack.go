@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -23,17 +22,22 @@ import (
 // pieceBytes bounds what is merged into one file, and with it the memory.
 const pieceBytes = 8 << 20
 
-// Unpack writes what is durable of a tenant's tail to its prefix, and forgets it. It merges files into one of
-// level 0 as far as memory and the page size allow; a large file stays as it is. What it
-// returns are the files of level 0 that the prefix has of the tail, also at an error. Only
-// what is durable is unpacked (F5): else a process that is fenced meanwhile would write
-// another history.
+// Unpack writes what is durable of a tenant's tail to its prefix, and forgets it. It merges
+// files into one of level 0 as far as memory and the page size allow; a large file stays as it
+// is. What it returns are the files of level 0 that the prefix has of the tail, also at an
+// error. Only what is durable is unpacked (F5): else a process that is fenced meanwhile would
+// write another history.
+//
+// The last file is never merged with others: stock litestream goes on only from a file of one
+// transaction (DB.verify of v0.5.18 opens it by the name of its last one alone). If all is set,
+// it is written by itself, else it stays in the tail, unless it is all of it. So whatever
+// happens, the prefix or the tail has it.
 //
 // Others may do the same at the same time, as the command does, or who was fenced and does
 // not know it yet: it is the same history. Whoever writes to the prefix without the log
 // takes the name of the transaction behind its end, which the first file that this process
 // writes takes too: so one of the two is refused, and the error wraps ship.ErrFenced.
-func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient) (infos []*ltx.FileInfo, err error) {
+func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.ReplicaClient, all bool) (infos []*ltx.FileInfo, err error) {
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
@@ -55,9 +59,12 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 			return nil, err
 		}
 	} else if dropped(tail) {
-		if tail, err = l.raw(ctx, prefix, tail[0].min, last); err != nil {
+		if tail, err = l.raw(ctx, prefix, tail); err != nil {
 			return nil, err
 		}
+	}
+	if n := len(tail) - 1; n > 0 && !all {
+		tail, last = tail[:n], tail[n-1].max
 	}
 	for i, f := range tail {
 		if i > 0 && f.min != tail[i-1].max+1 {
@@ -66,7 +73,11 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	wrote := len(tail) > 0
 	for alone := !ours; len(tail) > 0; alone = false {
-		info, n, err := l.writePiece(ctx, prefix, inner, tail, alone)
+		next := tail
+		if all && len(tail) > 1 {
+			next = tail[:len(tail)-1]
+		}
+		info, n, err := l.writePiece(ctx, prefix, inner, next, alone)
 		if err != nil {
 			return infos, err
 		}
@@ -100,7 +111,6 @@ func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.
 	if err != nil {
 		return nil, nil, err
 	}
-	first, last := tail[0].min, tail[len(tail)-1].max
 	var end ltx.TXID
 	rest := func() []*tailFile {
 		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= end })
@@ -108,7 +118,7 @@ func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.
 	end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
 	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && dropped(rest())) {
-		if tail, err = l.raw(ctx, prefix, first, last); err == nil {
+		if tail, err = l.raw(ctx, prefix, tail); err == nil {
 			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 		}
 	}
@@ -256,19 +266,8 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	defer func() { _ = r.Close() }()
 	minTXID, last := tail[0].min, tail[n-1]
 	failpoint.Hit("fleetlog.unpack.before")
-	var body io.Reader = r
-	var merged Merged
-	if b, ok := r.(buffer); ok {
-		body = b.Reader // which a store may read twice
-		merged = Merged{last.max, b.sum}
-	}
-	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, body)
+	info, err = inner.WriteLTXFile(ctx, 0, minTXID, last.max, r)
 	if err = failpoint.Err("fleetlog.unpack.lost", err); !errors.Is(err, fs.ErrExist) {
-		if err == nil {
-			l.mu.Lock()
-			l.merged[prefix] = merged
-			l.mu.Unlock()
-		}
 		return info, n, err
 	}
 	// By another unpacker, or by this one, whose answer was lost, or by another history.
@@ -290,32 +289,8 @@ func (l *Log) writePiece(ctx context.Context, prefix string, inner litestream.Re
 	return info, n, l.same(ctx, inner, info, last)
 }
 
-// Merged is the last file that Unpack has written to a prefix: where it ends, and its
-// checksum. That is another than the log's, if it was made of several.
-type Merged struct {
-	TXID ltx.TXID
-	Sum  ltx.Checksum
-}
-
-// Merged returns the last file that Unpack has written, once.
-func (c *Client) Merged() (txid ltx.TXID, sum ltx.Checksum) {
-	l := c.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m := l.merged[c.prefix]
-	delete(l.merged, c.prefix)
-	return m.TXID, m.Sum
-}
-
-// buffer is a piece in memory.
-type buffer struct {
-	*bytes.Reader
-	sum ltx.Checksum // of the file
-}
-
-func newBuffer(file []byte) buffer {
-	return buffer{bytes.NewReader(file), ltx.Checksum(binary.BigEndian.Uint64(file[len(file)-8:]))}
-}
+// buffer is a piece in memory, which a store may read twice.
+type buffer struct{ *bytes.Reader }
 
 func (buffer) Close() error { return nil }
 
@@ -351,11 +326,11 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 		n, sum = n+1, sum+f.size
 	}
 	if n == 1 && tail[0].merged == nil {
-		return newBuffer(first), 1, nil
+		return buffer{bytes.NewReader(first)}, 1, nil
 	}
 	var merged bytes.Buffer
 	if _, _, err := ltxfile.Merge(&merged, files); err != nil {
 		return nil, 0, err
 	}
-	return newBuffer(merged.Bytes()), n, nil
+	return buffer{bytes.NewReader(merged.Bytes())}, n, nil
 }

@@ -3,8 +3,11 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,7 +38,7 @@ func (w *world) level0(prefix string) string {
 // unpack unpacks a tenant through a log.
 func (w *world) unpack(log *Log, te *tenant, want string) {
 	w.t.Helper()
-	infos, err := log.Unpack(w.t.Context(), te.prefix, w.store.Client(te.prefix))
+	infos, err := log.Unpack(w.t.Context(), te.prefix, w.store.Client(te.prefix), true)
 	if err != nil || ranges(infos) != want {
 		w.t.Fatalf("unpacked %q, want %q: %v", ranges(infos), want, err)
 	}
@@ -77,7 +80,7 @@ func TestAForeignFileInThePrefixIsNotTakenForTheLogs(t *testing.T) {
 			te := w.tenant("litestream/a")
 			if c.unpacked > 0 {
 				te.ship(c.unpacked)
-				w.unpack(w.log, te, "1-1 2-3")
+				w.unpack(w.log, te, "1-1 2-2 3-3")
 			}
 			at := te.db.State
 			te.ship(c.tail)
@@ -95,7 +98,7 @@ func TestAForeignFileInThePrefixIsNotTakenForTheLogs(t *testing.T) {
 			}
 			n := tail()
 			for range 2 {
-				infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix))
+				infos, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true)
 				if !errors.Is(err, ship.ErrFenced) || len(infos) > 0 {
 					t.Errorf("unpacked %s: %v", ranges(infos), err)
 				}
@@ -107,7 +110,7 @@ func TestAForeignFileInThePrefixIsNotTakenForTheLogs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); !errors.Is(err, ship.ErrFenced) {
+			if _, err := reader.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); !errors.Is(err, ship.ErrFenced) {
 				t.Errorf("another process unpacked: %v", err)
 			}
 		})
@@ -128,6 +131,56 @@ func (m *meanwhile) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXI
 	return m.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
 }
 
+// TestThePrefixOrTheTailHasTheLastTransactionByItself, whatever was unpacked when, and
+// wherever a life ended: stock litestream goes on from a file of one transaction only.
+func TestThePrefixOrTheTailHasTheLastTransactionByItself(t *testing.T) {
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	w := newWorld(t)
+	te := w.tenant("litestream/a")
+	inner := w.store.Client(te.prefix)
+	life, ranged := byte(1), 0
+	for range 60 {
+		switch rng.IntN(5) {
+		case 0, 1:
+			te.ship(1 + rng.IntN(20))
+		case 2, 3:
+			if _, err := w.log.Unpack(t.Context(), te.prefix, inner, rng.IntN(3) == 0); err != nil {
+				t.Fatalf("%v (seed %d)", err, seed)
+			}
+		case 4:
+			life++
+			w.close()
+			w.begin(life)
+			te.db.Client = w.log.Client(te.prefix, te.prefix, inner)
+			if err := w.log.begin(t.Context()); err != nil {
+				t.Fatalf("%v (seed %d)", err, seed)
+			}
+		}
+		files, err := store.Files(t.Context(), inner, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tail := w.log.tail(te.prefix)
+		if n := len(files); n == 0 || files[n-1].MinTXID == files[n-1].MaxTXID {
+			continue
+		}
+		ranged++
+		if last := len(tail) - 1; last < 0 || tail[last].min != tail[last].max || tail[last].min != te.db.State.TXID {
+			t.Fatalf("the prefix has %s, the tail %+v (seed %d)", ranges(files), w.log.Tail(te.prefix), seed)
+		}
+	}
+	if _, err := w.log.Unpack(t.Context(), te.prefix, inner, true); err != nil {
+		t.Fatalf("%v (seed %d)", err, seed)
+	}
+	if got := w.level0(te.prefix); !strings.HasSuffix(got, fmt.Sprintf(" %d-%[1]d", te.db.State.TXID)) {
+		t.Errorf("the prefix has %s (seed %d)", got, seed)
+	}
+	if te.sameBytes(inner); ranged == 0 {
+		t.Errorf("no file of several transactions was ever the last: this shows nothing (seed %d)", seed)
+	}
+}
+
 // TestAWriterWithoutTheLogAndTheFirstUnpackingExcludeEachOther, also where it writes
 // between the listing and the write.
 func TestAWriterWithoutTheLogAndTheFirstUnpackingExcludeEachOther(t *testing.T) {
@@ -135,7 +188,7 @@ func TestAWriterWithoutTheLogAndTheFirstUnpackingExcludeEachOther(t *testing.T) 
 	te := w.tenant("litestream/a")
 	te.ship(3)
 	inner := &meanwhile{w.store.Client(te.prefix), func() { te.foreign(ship.State{}) }}
-	if infos, err := w.log.Unpack(t.Context(), te.prefix, inner); !errors.Is(err, ship.ErrFenced) || len(infos) > 0 {
+	if infos, err := w.log.Unpack(t.Context(), te.prefix, inner, true); !errors.Is(err, ship.ErrFenced) || len(infos) > 0 {
 		t.Errorf("unpacked %s: %v", ranges(infos), err)
 	}
 	if got := w.level0(te.prefix); got != "1-1" || w.log.Tail(te.prefix).Files != 3 {
@@ -152,7 +205,7 @@ func TestTwoUnpackersAtOnceLeaveARestorablePrefix(t *testing.T) {
 				w := newWorld(t)
 				te := w.tenant("litestream/a")
 				te.ship(4)
-				w.unpack(w.log, te, "1-1 2-4")
+				w.unpack(w.log, te, "1-1 2-3 4-4")
 				te.ship(5)
 				command, err := Read(t.Context(), w.objects)
 				if err != nil {
@@ -160,7 +213,7 @@ func TestTwoUnpackersAtOnceLeaveARestorablePrefix(t *testing.T) {
 				}
 				te.ship(more)
 				unpack := func(log *Log, inner litestream.ReplicaClient) {
-					if _, err := log.Unpack(t.Context(), te.prefix, inner); err != nil {
+					if _, err := log.Unpack(t.Context(), te.prefix, inner, true); err != nil {
 						t.Fatalf("more %d, owner first %v, compacted %v: %v", more, ownerFirst, compacted, err)
 					}
 					if compacted {
@@ -201,7 +254,7 @@ func TestNothingIsReliedOnThatACompactionWouldPassOver(t *testing.T) {
 	w := newWorld(t)
 	te := w.tenant("litestream/a")
 	te.ship(4)
-	w.unpack(w.log, te, "1-1 2-4")
+	w.unpack(w.log, te, "1-1 2-3 4-4")
 	te.ship(5)
 	short, err := Read(t.Context(), w.objects)
 	if err != nil {
@@ -213,16 +266,16 @@ func TestNothingIsReliedOnThatACompactionWouldPassOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	inner := &meanwhile{w.store.Client(te.prefix), func() {
-		w.unpack(short, te, "5-5 6-9")
+		w.unpack(short, te, "5-5 6-8 9-9")
 		w.compact(te.prefix)
 	}}
-	if _, err := long.Unpack(t.Context(), te.prefix, inner); err != nil {
+	if _, err := long.Unpack(t.Context(), te.prefix, inner, true); err != nil {
 		t.Fatal(err)
 	}
 	w.close()
 	w.begin(2)
 	te.rows = 12
-	w.unpack(w.log, te, "5-5 6-9 6-12 10-10 11-12")
+	w.unpack(w.log, te, "5-5 6-11 9-9 12-12 10-10 11-11 12-12")
 	w.compact(te.prefix)
 	if n := w.restored(w.store.Client(te.prefix), 0); n != te.rows {
 		t.Errorf("%d rows of %d in %s", n, te.rows, w.level0(te.prefix))
@@ -307,14 +360,14 @@ func TestTheLogsHistoryIsFinerThanThePrefixs(t *testing.T) {
 		at[i+1] = clock
 		if i == 3 || i == 8 {
 			w.await(te.prefix, te.db.State.TXID)
-			if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix)); err != nil {
+			if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	w.await(te.prefix, te.db.State.TXID)
 	w.compact(te.prefix)
-	if got := w.level0(te.prefix); got != "5-9" {
+	if got := w.level0(te.prefix); got != "9-9" { // level 1 has 1 to 9
 		t.Fatalf("the prefix has %s", got)
 	}
 	reader, err := ReadTenant(t.Context(), w.objects, te.prefix, true)
@@ -382,10 +435,10 @@ func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
 	join(te)
 	join(busy)
 	te.ship(3)
-	w.unpack(w.log, te, "1-1 2-8")
+	w.unpack(w.log, te, "1-1 2-7 8-8")
 	for range 3 { // until an object says that this was unpacked
 		busy.ship(1)
-		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix)); err != nil {
+		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -398,7 +451,7 @@ func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
 	if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 5 {
 		t.Fatalf("the logs have %+v; this shows nothing", tail)
 	}
-	w.unpack(w.log, te, "1-1 2-8")
+	w.unpack(w.log, te, "1-1 2-7 8-8")
 	te.ship(2)
 	w.unpack(w.log, te, "9-9 10-10")
 	te.sameBytes(w.store.Client(te.prefix))
@@ -417,10 +470,10 @@ func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.
 	join(te)
 	join(busy)
 	te.ship(3)
-	w.unpack(w.log, te, "1-1 2-8")
+	w.unpack(w.log, te, "1-1 2-7 8-8")
 	for range 3 {
 		busy.ship(1)
-		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix)); err != nil {
+		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -431,6 +484,6 @@ func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.
 	if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 12 {
 		t.Fatalf("the logs have %+v; this shows nothing", tail)
 	}
-	w.unpack(w.log, te, "1-1 2-8 9-9 10-12")
+	w.unpack(w.log, te, "1-1 2-7 8-8 9-9 10-11 12-12")
 	te.sameBytes(w.store.Client(te.prefix))
 }

@@ -141,7 +141,7 @@ func (l *Log) UnpackFormer(ctx context.Context) {
 		Unpack: func(ctx context.Context, dir string) error {
 			inner, err := l.cfg.ClientAt(dir)
 			if err == nil {
-				_, err = l.client.Unpack(ctx, dir, inner)
+				_, err = l.client.Unpack(ctx, dir, inner, true)
 			}
 			return err
 		},

@@ -192,7 +192,7 @@ func (c *Client) Unpack(ctx context.Context) (ltx.TXID, error) {
 		return 0, err
 	}
 	w := &written{ReplicaClient: c.ReplicaClient}
-	_, err = log.Unpack(ctx, c.tenant, w)
+	_, err = log.Unpack(ctx, c.tenant, w, true)
 	return w.last, err
 }
 
