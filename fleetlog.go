@@ -22,7 +22,8 @@ type FleetLogConfig struct {
 	// and the earlier one is fenced. Default "fleet".
 	Path string
 	// UnpackInterval is how often the prefix of a tenant that stays hot gets what the log
-	// has of it. Default 5 minutes.
+	// has of it, up to its newest commit, which follows with the next ones or an interval
+	// later. Default 5 minutes.
 	UnpackInterval time.Duration
 	// UnpackSize is how much the log has of a tenant, in bytes, before its prefix gets it
 	// sooner. Default 8 MiB.
