@@ -29,10 +29,14 @@ import (
 // again is not taken for the one that was shipped. That Sync flushes the WAL is
 // shown by TestWhatSyncPromisedOutlivesAPowerFailure of the root package.
 func TestAPowerFailureLeavesAWholeHistory(t *testing.T) {
+	withAndWithoutLog(t, powerFailures)
+}
+
+func powerFailures(t *testing.T, log bool) {
 	var mu sync.Mutex
 	cases, restores, kinds := 0, 0, map[string]int{}
 	eachSeed(t, 2, 2, func(t *testing.T, seed uint64) {
-		s := newStage(t, seed)
+		s := newStage(t, seed, log)
 		s.record()
 		for _, c := range s.cases() {
 			if t.Failed() {
@@ -66,10 +70,10 @@ type stage struct {
 	kinds    map[string]int
 }
 
-func newStage(t *testing.T, seed uint64) *stage {
+func newStage(t *testing.T, seed uint64, log bool) *stage {
 	dir := t.TempDir()
 	s := &stage{t: t, rng: rand.New(rand.NewPCG(seed, 4)), root: filepath.Join(dir, "data"),
-		images: filepath.Join(dir, "images"), place: place{dir: filepath.Join(dir, "replica")},
+		images: filepath.Join(dir, "images"), place: place{dir: filepath.Join(dir, "replica"), log: log},
 		sealing: seed%2 == 1, kinds: map[string]int{}}
 	for _, d := range []string{s.root, s.images} {
 		if err := os.Mkdir(d, 0o755); err != nil {
@@ -89,6 +93,11 @@ func (s *stage) start() *multidb.Manager {
 		// Nor is one to come of the last connection's close: SQLite has flushed
 		// what it checkpoints, and a power failure cannot cut that.
 		opts = append(opts, multidb.WithCheckpointPages(1<<20), multidb.WithHotDuration(time.Hour), multidb.WithIdleTimeout(time.Hour))
+	}
+	if s.place.log {
+		// An image is no image if objects are deleted while it is copied.
+		opts = append(opts, multidb.WithFleetLog(multidb.FleetLogConfig{Path: logDir,
+			UnpackInterval: 250 * time.Millisecond, UnpackSize: 200 << 10, LogRetention: time.Hour}))
 	}
 	m, err := multidb.New(opts...)
 	if err != nil {
@@ -395,7 +404,7 @@ func (s *stage) play(f failure) {
 		s.t.Error(err)
 		return
 	}
-	past := &s.hist
+	past, end := &s.hist, multidb.TXID(0) // of the replica
 	now := stage{t: s.t, rng: s.rng, root: s.root, place: s.place, sealing: s.sealing}
 	now.hist.states = append([]string(nil), past.states...)
 	now.hist.floors = map[multidb.TXID]int{}
@@ -405,8 +414,11 @@ func (s *stage) play(f failure) {
 			s.t.Error(err)
 			return
 		}
+		for _, f := range files {
+			end = max(end, f.MaxTXID)
+		}
 		for txid, at := range past.floors {
-			if len(files) > 0 && txid <= files[len(files)-1].MaxTXID {
+			if txid <= end {
 				now.hist.floors[txid] = at
 			}
 		}
@@ -474,7 +486,7 @@ func (s *stage) play(f failure) {
 	closeManager(s.t, m)
 	for txid, at := range floors {
 		if at < len(past.states) && past.floors[txid] == at {
-			s.checkPromise(txid, at)
+			s.checkPromise(txid, end, at)
 		}
 	}
 	s.restored += n
@@ -483,8 +495,23 @@ func (s *stage) play(f failure) {
 }
 
 // checkPromise is P1 after the source has gone back: the TXID that Sync
-// returned has what it promised.
-func (s *stage) checkPromise(txid multidb.TXID, at int) {
+// returned has what it promised. Of a log that was taken over only the ends of the files
+// stay that it was unpacked to, so there it may be a later one, up to where it ended.
+func (s *stage) checkPromise(txid, end multidb.TXID, at int) {
+	if s.place.log {
+		files, err := s.restorer.files(s.t)
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		next := end
+		for _, f := range files {
+			if f.MaxTXID >= txid {
+				next = min(next, f.MaxTXID)
+			}
+		}
+		txid = next
+	}
 	path, err := s.restorer.restore(s.images, txid)
 	if err != nil {
 		s.t.Errorf("what Sync promised: %v", err)
