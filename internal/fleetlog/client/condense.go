@@ -19,7 +19,7 @@ import (
 
 const (
 	// condenseFiles is how many files of a tail are merged at once.
-	condenseFiles = 16
+	condenseFiles = 4
 	// condenseGrowth bounds the work: a merged file takes part in the merging of newer ones
 	// when it is at most so many times as large. So what a commit changes is written a few
 	// times, a tail has few merged files, and they have little twice.

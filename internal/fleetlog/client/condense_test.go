@@ -360,7 +360,7 @@ func TestWhereMemoryIsShortTheLargestTailsAreUnpackedBeforeAnyIsDropped(t *testi
 	w := newWorld(t)
 	small, large := w.tenant("litestream/a"), w.tenant("litestream/b")
 	small.ship(1)
-	for range 8 {
+	for range 3 { // too few to be merged
 		large.ship(1)
 	}
 	memory := func() (n int64) {
@@ -383,16 +383,16 @@ func TestWhereMemoryIsShortTheLargestTailsAreUnpackedBeforeAnyIsDropped(t *testi
 		t.Errorf("memory is not short: %s", got)
 	}
 	w.log.cfg.MaxMemory = memory() - 1
-	if got := pressed(); got != "false true" || inMemory() != 9 {
+	if got := pressed(); got != "false true" || inMemory() != 4 {
 		t.Errorf("memory is short: %s; %d files are in memory", got, inMemory())
 	}
 	large.ship(1)
-	if inMemory() != 10 {
-		t.Errorf("%d files of 10 are in memory, which has less than twice what it may", inMemory())
+	if inMemory() != 5 {
+		t.Errorf("%d files of 5 are in memory, which has less than twice what it may", inMemory())
 	}
 	w.log.cfg.MaxMemory = memory()/2 - 1
 	large.ship(1) // the oldest is dropped
-	if n := inMemory(); n > 10 || w.log.tail(small.prefix)[0].data != nil || memory() > 2*w.log.cfg.MaxMemory {
+	if n := inMemory(); n > 5 || w.log.tail(small.prefix)[0].data != nil || memory() > 2*w.log.cfg.MaxMemory {
 		t.Errorf("%d files are in memory, of %d bytes", n, memory())
 	}
 	if got := pressed(); got != "false true" {
@@ -419,29 +419,29 @@ func TestFilesThatCannotBeOneAreNotMerged(t *testing.T) {
 		change func(txid ltx.TXID, f *tailFile)
 		want   string
 	}{
-		"all are alike": {func(ltx.TXID, *tailFile) {}, "2-17"},
+		"all are alike": {func(ltx.TXID, *tailFile) {}, "2-5"},
 		"the first three are dropped": {func(n ltx.TXID, f *tailFile) {
 			if n <= 3 {
 				f.data = nil
 			}
-		}, "4-19"},
+		}, "4-7"},
 		"one in the middle is large": {func(n ltx.TXID, f *tailFile) {
 			if n == 20 {
 				f.large, f.data = 1, nil
 			}
-		}, "21-36"},
+		}, "21-24"},
 		"the page size changes": {func(n ltx.TXID, f *tailFile) {
 			if n >= 22 {
 				f.pageSize = 8192
 			}
-		}, "22-37"},
+		}, "22-25"},
 		"it changes near the end": {func(n ltx.TXID, f *tailFile) {
-			if n >= 35 {
+			if n >= 38 {
 				f.pageSize = 8192
 			}
 		}, ""},
-		"the last are not durable": {func(n ltx.TXID, f *tailFile) { f.durable = n <= 18 }, "2-17"},
-		"too many are not durable": {func(n ltx.TXID, f *tailFile) { f.durable = n <= 17 }, ""},
+		"the last are not durable": {func(n ltx.TXID, f *tailFile) { f.durable = n <= 18 }, "2-5"},
+		"too many are not durable": {func(n ltx.TXID, f *tailFile) { f.durable = n <= 5 }, ""},
 		"none is durable":          {func(n ltx.TXID, f *tailFile) { f.durable = false }, ""},
 		"two merged ones are alike": {func(n ltx.TXID, f *tailFile) {
 			if n >= 5 && n <= 7 {
@@ -455,7 +455,7 @@ func TestFilesThatCannotBeOneAreNotMerged(t *testing.T) {
 			if n == 6 {
 				f.size = 4001
 			}
-		}, "8-23"},
+		}, "8-11"},
 		"they are too large together": {func(n ltx.TXID, f *tailFile) { f.size = pieceBytes / 3 }, "2-4"},
 		"each is too large":           {func(n ltx.TXID, f *tailFile) { f.size = pieceBytes }, ""},
 	} {
