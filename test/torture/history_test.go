@@ -94,7 +94,7 @@ func restoreFile(client litestream.ReplicaClient, dir string, txid ltx.TXID) (st
 func (h *history) check(t testing.TB, r *restorer, retention time.Duration, last *string) int {
 	t.Helper()
 	began := time.Now()
-	files, err := r.files(t)
+	files, err := r.files()
 	if err != nil {
 		t.Errorf("list: %v", err)
 		return 0

@@ -423,7 +423,7 @@ func (w *processes) check() {
 		var path string
 		var err error
 		for range 5 {
-			files, lerr := w.restorer[name].files(w.t)
+			files, lerr := w.restorer[name].files()
 			if err = lerr; err == nil && len(files) == 0 {
 				if len(owed) > 0 {
 					w.fail("%s: nothing is at the replica, %d heads were promised", name, len(owed))

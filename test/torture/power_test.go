@@ -499,7 +499,7 @@ func (s *stage) play(f failure) {
 // stay that it was unpacked to, so there it may be a later one, up to where it ended.
 func (s *stage) checkPromise(txid, end multidb.TXID, at int) {
 	if s.place.log {
-		files, err := s.restorer.files(s.t)
+		files, err := s.restorer.files()
 		if err != nil {
 			s.t.Error(err)
 			return

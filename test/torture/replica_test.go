@@ -58,6 +58,9 @@ const logDir = "fleet"
 func (p place) reader(t testing.TB) multidb.ReplicaFactory {
 	t.Helper()
 	f := p.factory(t)
+	if idle, ok := f.(interface{ CloseIdleConnections() }); ok {
+		t.Cleanup(idle.CloseIdleConnections)
+	}
 	if !p.log {
 		return f
 	}
@@ -101,9 +104,6 @@ func (p place) client(t testing.TB, name string) litestream.ReplicaClient {
 	c, err := f.ReplicaClient(p.database(name))
 	if err != nil {
 		t.Fatal(err)
-	}
-	if idle, ok := f.(interface{ CloseIdleConnections() }); ok {
-		t.Cleanup(idle.CloseIdleConnections)
 	}
 	return c
 }

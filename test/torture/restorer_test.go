@@ -87,11 +87,19 @@ func newRestorer(t testing.TB, p place, name string) *restorer {
 }
 
 // files is every file of the prefix and of the log.
-func (r *restorer) files(t testing.TB) ([]*ltx.FileInfo, error) {
+func (r *restorer) files() ([]*ltx.FileInfo, error) {
 	if !r.place.log {
 		return listFiles(r.client)
 	}
-	return listFiles(r.place.client(t, string(r.db.ID)))
+	f, err := multidb.ReadFleetLog(r.factory, logDir) // as it is now
+	if err != nil {
+		return nil, err
+	}
+	client, err := f.ReplicaClient(r.db)
+	if err != nil {
+		return nil, err
+	}
+	return listFiles(client)
 }
 
 // restore makes a file of one TXID (0: the newest) in a new directory under

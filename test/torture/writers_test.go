@@ -377,7 +377,7 @@ func (c *crowd) newest(r *restorer, rows []string) (int, error) {
 }
 
 func (c *crowd) check(r *restorer, rows []string) {
-	files, err := r.files(c.t)
+	files, err := r.files()
 	if err != nil {
 		c.t.Error(err)
 		return
