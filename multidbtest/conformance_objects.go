@@ -631,6 +631,22 @@ func testObjectDatabase(t *objectsTest) {
 	}
 }
 
+// wantExists creates an object that is there. A server may answer a large body before it has
+// read it, and end the connection: that error leaves open what happened, so it is asked
+// again.
+func (t *objectsTest) wantExists(how, name string, data []byte, from func() io.Reader) {
+	t.Helper()
+	var err error
+	for range 5 {
+		if err = t.store.CreateFrom(t.ctx, name, from(), int64(len(data))); err == nil || errors.Is(err, fs.ErrExist) {
+			break
+		}
+	}
+	if !errors.Is(err, fs.ErrExist) {
+		t.Errorf("create %q %s: error is %v, want fs.ErrExist", name, how, err)
+	}
+}
+
 func testObjectFrom(t *objectsTest) {
 	for i, n := range []int{0, 1, 64<<10 + 1, 20 << 20} {
 		data := objectBytes(n, byte(i))
@@ -643,15 +659,10 @@ func testObjectFrom(t *objectsTest) {
 				t.Fatalf("create %q from a reader: %v", name, err)
 			}
 			t.wantObject(name, data)
-			for _, again := range []io.Reader{bytes.NewReader(data), onlyReader{bytes.NewReader(data)}} {
-				if err := t.store.CreateFrom(t.ctx, name, again, int64(n)); !errors.Is(err, fs.ErrExist) {
-					t.Errorf("create %q again: error is %v, want fs.ErrExist", name, err)
-				}
-			}
+			t.wantExists("again", name, data, func() io.Reader { return bytes.NewReader(data) })
+			t.wantExists("again from a stream", name, data, func() io.Reader { return onlyReader{bytes.NewReader(data)} })
 			if n > 0 {
-				if err := t.store.CreateFrom(t.ctx, name, bytes.NewReader(data[1:]), int64(n-1)); !errors.Is(err, fs.ErrExist) {
-					t.Errorf("create %q again with other bytes: error is %v, want fs.ErrExist", name, err)
-				}
+				t.wantExists("again with other bytes", name, data[1:], func() io.Reader { return bytes.NewReader(data[1:]) })
 				t.wantObject(name, data)
 			}
 		}
