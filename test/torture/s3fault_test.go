@@ -132,6 +132,7 @@ func faults(t *testing.T, gateway *gatewayServer, log bool) {
 		live := &memory{}
 		if log { // which takes what the WAL would keep
 			live.each = 2 * livePerOutage
+			live.files = filesPerOutage + 3*filesPerReader // the Manager, and two that restore
 		}
 		stop := live.watch(t)
 		defer stop()
