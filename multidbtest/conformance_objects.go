@@ -631,18 +631,19 @@ func testObjectDatabase(t *objectsTest) {
 	}
 }
 
-// wantExists creates an object that is there. A server may answer a large body before it has
-// read it, and end the connection: that error leaves open what happened, so it is asked
-// again.
-func (t *objectsTest) wantExists(how, name string, data []byte, from func() io.Reader) {
+// wantExists creates an object that is there. A server may refuse a large body before it has
+// read it, and end the connection, which leaves open what happened: then it is asked again,
+// and the same bytes may be a success.
+func (t *objectsTest) wantExists(how, name string, data []byte, same bool, from func() io.Reader) {
 	t.Helper()
+	large := len(data) > 1<<20
 	var err error
 	for range 5 {
-		if err = t.store.CreateFrom(t.ctx, name, from(), int64(len(data))); err == nil || errors.Is(err, fs.ErrExist) {
+		if err = t.store.CreateFrom(t.ctx, name, from(), int64(len(data))); !large || err == nil || errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
-	if !errors.Is(err, fs.ErrExist) {
+	if !errors.Is(err, fs.ErrExist) && !(err == nil && same && large) {
 		t.Errorf("create %q %s: error is %v, want fs.ErrExist", name, how, err)
 	}
 }
@@ -659,12 +660,12 @@ func testObjectFrom(t *objectsTest) {
 				t.Fatalf("create %q from a reader: %v", name, err)
 			}
 			t.wantObject(name, data)
-			t.wantExists("again", name, data, func() io.Reader { return bytes.NewReader(data) })
-			t.wantExists("again from a stream", name, data, func() io.Reader { return onlyReader{bytes.NewReader(data)} })
+			t.wantExists("again", name, data, true, func() io.Reader { return bytes.NewReader(data) })
+			t.wantExists("again from a stream", name, data, true, func() io.Reader { return onlyReader{bytes.NewReader(data)} })
 			if n > 0 {
-				t.wantExists("again with other bytes", name, data[1:], func() io.Reader { return bytes.NewReader(data[1:]) })
-				t.wantObject(name, data)
+				t.wantExists("again with other bytes", name, data[1:], false, func() io.Reader { return bytes.NewReader(data[1:]) })
 			}
+			t.wantObject(name, data)
 		}
 	}
 	broken := errors.New("the source is broken")
