@@ -39,7 +39,7 @@ var below = map[string]string{
 	"store/metadata": "fsid untrusted",
 	"store/s3":       "store untrusted",
 	"store/tree":     "fleetlog/format store/metadata untrusted",
-	"store/url":      "ctxio",
+	"store/url":      "store ctxio",
 
 	"fleetlog":         "fleetlog/format untrusted",
 	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal failpoint ltxfile ship store untrusted",
