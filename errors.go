@@ -13,6 +13,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store/file"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/store/s3"
 	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -64,6 +65,10 @@ var (
 	// ErrBusy is returned when another connection keeps the database locked for
 	// longer than multidb waits.
 	ErrBusy = sqlitedb.ErrBusy
+	// ErrRemoved is returned where a database was taken out of service by Remove, here or on
+	// another machine, is being erased, or is called something else since a Rename. The
+	// message says which.
+	ErrRemoved = metadata.ErrRemoved
 	// ErrMissing is returned when the database file has gone, or is on a volume
 	// that is not mounted now.
 	ErrMissing = ship.ErrMissing

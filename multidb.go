@@ -26,6 +26,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/multidb-go/multidb/internal/survey"
+	"github.com/multidb-go/multidb/internal/tenancy"
 	"github.com/multidb-go/multidb/internal/volume"
 )
 
@@ -50,6 +51,7 @@ type Manager struct {
 	opener    *opener.Opener     // opens them for the application
 	fleetLog  *owner.Log         // nil: none
 	evictor   *evict.Evictor     // nil: the disk has no limit
+	tenancy   *tenancy.Tenancy   // takes databases out of service, and away
 	ctx       context.Context    // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too
@@ -161,6 +163,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if err := m.conductor.Load(ctx); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
+	if err := m.tenancy.Load(ctx); err != nil {
+		return fmt.Errorf("load catalog: %w", err)
+	}
 	var scanCtx context.Context
 	scanCtx, m.stopScan = context.WithCancel(m.ctx)
 	if err := m.survey.Watch(scanCtx); err != nil {
@@ -177,6 +182,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
 	if m.fleetLog != nil {
 		m.joined.Go(func() { m.fleetLog.UnpackFormer(scanCtx) })
+	}
+	if m.cfg.replica != nil {
+		m.joined.Go(func() { m.tenancy.Run(scanCtx) })
 	}
 	if m.evictor != nil {
 		m.joined.Go(func() { m.evictor.Run(scanCtx) })
@@ -262,6 +270,7 @@ func (m *Manager) build(ctx context.Context) error {
 	})
 	m.conductor.SetPool(m.opener)
 	m.evictor = m.newEvictor()
+	m.tenancy = m.newTenancy(replicator.DropPages)
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
 	return nil
 }

@@ -60,6 +60,7 @@ type config struct {
 	checkpointPages   int
 	maxWALSize        int64
 	maxTotalWALSize   int64
+	removedRetention  time.Duration
 	maxDisk           int64 // of all local files; 0: no limit
 	cacheSize         int64
 
@@ -92,6 +93,7 @@ func defaults() config {
 		retention:         24 * time.Hour,
 		retentionInterval: time.Hour,
 		l0Retention:       5 * time.Minute,
+		removedRetention:  30 * 24 * time.Hour,
 		checkpointPages:   1000,
 		maxWALSize:        64 << 20,
 		maxTotalWALSize:   8 << 30,

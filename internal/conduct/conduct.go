@@ -260,7 +260,7 @@ func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
 		return fmt.Errorf("%w: it was opened again", ErrInUse)
 	}
 	c.record(e, st) // with what there is to bring back, in the same commit
-	if err := c.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: evictedNote, ID: e.ID(), Value: []byte{}}); err != nil {
+	if err := c.cfg.Catalog.SetNotes(ctx, c.EvictedNote(e.ID())); err != nil {
 		return err
 	}
 	c.fleet.BeginEvict(&j.Run)
@@ -270,6 +270,11 @@ func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
 // evictedNote is the kind of note of a database that has no local file on purpose. A file
 // that is there all the same counts: the crash came between the two.
 const evictedNote = "evicted"
+
+// EvictedNote says that a database has no local file on purpose.
+func (c *Conductor) EvictedNote(id string) catalog.Note {
+	return catalog.Note{Kind: evictedNote, ID: id, Value: []byte{}}
+}
 
 // Resident notes that a database has a local file again.
 func (c *Conductor) Resident(id string) {

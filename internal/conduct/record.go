@@ -109,3 +109,6 @@ func (c *Conductor) RecordAll() {
 		}
 	}
 }
+
+// RecordNew records a database of which nothing is known but that it is at the replica.
+func (c *Conductor) RecordNew(e *fleet.Entry) { c.record(e, new(replicate.State)) }

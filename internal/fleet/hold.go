@@ -40,6 +40,9 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 		return h, err
 	}
 	e := f.reg.Get(id)
+	if err := f.reg.Gone(id); err != nil && e != nil {
+		return h, err
+	}
 	if e == nil {
 		if err, refused := f.reg.Refused(id); refused || c == nil {
 			return h, err

@@ -19,14 +19,15 @@ type Run struct {
 	Action schedule.Action
 
 	started   time.Time
-	waiters   *waiter // callers of Sync that came before it
-	order     *Order  // what else it is to do
-	failed    bool    // that it failed is noted
-	cutting   bool    // it took the note that a log may have been left
-	vacating  bool    // its local file was about to be deleted, on purpose
-	file      fsid.ID // which it was
-	relieve   bool    // the fleet's logs are over their limit, and this one is to be cut
-	shippedTo int64   // how much of the log is at the replica
+	waiters   *waiter         // callers of Sync that came before it
+	order     *Order          // what else it is to do
+	ended     []chan struct{} // closed when it has ended
+	failed    bool            // that it failed is noted
+	cutting   bool            // it took the note that a log may have been left
+	vacating  bool            // its local file was about to be deleted, on purpose
+	file      fsid.ID         // which it was
+	relieve   bool            // the fleet's logs are over their limit, and this one is to be cut
+	shippedTo int64           // how much of the log is at the replica
 }
 
 // Started is when Begin was called.
@@ -360,6 +361,9 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		f.schedule.Request(e.item, now)
 	}
 	f.budgetLocked(r, rep, now)
+	for _, ended := range r.ended {
+		close(ended)
+	}
 	removed, touched = e.reg.Removed, e.touched
 	e.touched = false
 	e.packLocked()

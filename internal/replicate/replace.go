@@ -52,7 +52,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 			return "", err
 		}
 	}
-	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID)}); err != nil {
+	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID), Serve: true}); err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
@@ -177,7 +177,7 @@ func (p *Replicator) restoreOnce(ctx context.Context, db Missing) (now Remains, 
 	if err != nil {
 		return now, err
 	}
-	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog = db.Path, p.cfg.Logger, p.otherLog(db.ID)
+	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog, db.Opt.Serve = db.Path, p.cfg.Logger, p.otherLog(db.ID), true
 	if inv.Len() == 0 { // no backup, or one in the layout of litestream 0.3
 		return now, restore.Newest(ctx, db.Client, db.Opt)
 	}
