@@ -67,7 +67,7 @@ func New(cfg Config) *Log {
 		Finished: func(epoch uint64) { l.tell(fleet.EventFleetLogFinished, epoch, cfg.Path, nil) },
 	})
 	l.client = client.New(client.Config{
-		Journal: l.journal, Objects: cfg.Objects,
+		Journal: l.journal, Objects: cfg.Objects, UnpackInterval: cfg.UnpackInterval, Now: cfg.Now,
 		Durable: func(prefix string, txid ltx.TXID, err error) { l.conductor.Durable(prefix, txid, err) },
 	})
 	return l
