@@ -213,5 +213,8 @@ func (m *Manager) newTenancy(dropPages func(id string) error) *tenancy.Tenancy {
 		FleetLog: c.logged().Path, DropPages: dropPages,
 		Retention: c.removedRetention, Now: c.now, Pause: tenancyPause,
 	}
+	if m.fleetLog != nil {
+		cfg.Forget = m.fleetLog.Erase
+	}
 	return tenancy.New(cfg)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 )
 
 // Erasure is what an erasure did.
@@ -27,6 +28,12 @@ type Erasure struct {
 	Local    []string  // files that were deleted
 	LogUntil time.Time // when the fleet log has nothing of it any more; zero: it has nothing
 }
+
+// Why something of an erased database may be left in a fleet log.
+var (
+	errOtherLog    = errors.New("the prefix named this fleet log, which this process does not write: erase it once more with WithFleetLog")
+	errLogVersions = errors.New("the storage keeps older versions: those of the fleet log's objects go when its rules delete them")
+)
 
 // Erase deletes everything of a database: of one that is in service after its leases are
 // gone, which ctx bounds, of one that was removed, and of one of which only the replica has
@@ -125,7 +132,13 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	if err != nil {
 		return done, fmt.Errorf("list the prefix: %w", err)
 	}
+	var log string // that may have something of it
 	if objects > 0 {
+		md, err := metadata.At(ctx, client)
+		if err != nil {
+			return done, err
+		}
+		log = md.FleetLog
 		if err := t.mark(ctx, client, n.DB, erasedAt(n.Since)); err != nil {
 			return done, fmt.Errorf("write the tombstone: %w", err)
 		}
@@ -139,6 +152,11 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	failpoint.Hit("life.erase.forgotten")
 	if done.ErasedPrefix, err = store.Erase(ctx, client); err != nil {
 		return done, fmt.Errorf("erase the prefix: %w", err)
+	}
+	if log != "" && log != t.cfg.FleetLog {
+		done.Left = append(done.Left, store.LeftObject{Name: log, Err: errOtherLog})
+	} else if !done.LogUntil.IsZero() && (done.Versions > 0 || slices.ContainsFunc(done.Left, func(l store.LeftObject) bool { return errors.Is(l.Err, store.ErrVersionsUnknown) })) {
+		done.Left = append(done.Left, store.LeftObject{Name: t.cfg.FleetLog, Err: errLogVersions})
 	}
 	failpoint.Hit("life.erase.erased")
 	if err := t.cfg.Catalog.Erase(ctx, db.ID); err != nil {
