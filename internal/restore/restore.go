@@ -82,22 +82,20 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 
-	ropt := litestream.NewRestoreOptions()
-	ropt.OutputPath = filepath.Join(tmp, "db")
-	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
+	path := filepath.Join(tmp, "db")
 	logger := opt.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	client.SetLogger(logger)
-	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
+	err = database(ctx, untrusted.Client(client), opt, path, logger)
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
 		return fmt.Errorf("%w: %w", ErrNoBackup, err)
 	case err != nil:
 		return err
 	}
-	if err := check(ctx, ropt.OutputPath, opt, logger); err != nil {
+	if err := check(ctx, path, opt, logger); err != nil {
 		return fmt.Errorf("the restored database: %w", err)
 	}
 	md, err := metadata.At(ctx, prefix)
@@ -113,10 +111,10 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 			return err
 		}
 	}
-	if err := md.Access().Give(ropt.OutputPath); err != nil {
+	if err := md.Access().Give(path); err != nil {
 		return err
 	}
-	return localfile.Publish(ropt.OutputPath, out)
+	return localfile.Publish(path, out)
 }
 
 // check checks a restored file before it gets its name.
