@@ -252,7 +252,12 @@ func testObjectRaceRead(t *objectsTest) {
 		for i := range errs {
 			creators.Go(func() { // who is refused finds the object there
 				errs[i] = t.store.Create(t.ctx, name, data)
-				if got, err := readObject(t.ctx, t.store, name, 0, 0); err != nil || !bytes.Equal(got, data) {
+				got, err := readObject(t.ctx, t.store, name, 0, 0)
+				for n := 0; errors.Is(err, fs.ErrNotExist) && errors.Is(errs[i], fs.ErrExist) && n < 100; n++ {
+					// versitygw refuses some before the winner's file has its name.
+					got, err = readObject(t.ctx, t.store, name, 0, 0)
+				}
+				if err != nil || !bytes.Equal(got, data) {
 					errs[i] = fmt.Errorf("after a create that ended with %v: %d bytes, %v", errs[i], len(got), err)
 				}
 			})
@@ -631,18 +636,19 @@ func testObjectDatabase(t *objectsTest) {
 	}
 }
 
-// wantExists creates an object that is there. A server may answer a large body before it has
-// read it, and end the connection: that error leaves open what happened, so it is asked
-// again.
-func (t *objectsTest) wantExists(how, name string, data []byte, from func() io.Reader) {
+// wantExists creates an object that is there. A server may refuse a large body before it has
+// read it, and end the connection, which leaves open what happened: then it is asked again,
+// and the same bytes may be a success.
+func (t *objectsTest) wantExists(how, name string, data []byte, same bool, from func() io.Reader) {
 	t.Helper()
+	large := len(data) > 1<<20
 	var err error
 	for range 5 {
-		if err = t.store.CreateFrom(t.ctx, name, from(), int64(len(data))); err == nil || errors.Is(err, fs.ErrExist) {
+		if err = t.store.CreateFrom(t.ctx, name, from(), int64(len(data))); !large || err == nil || errors.Is(err, fs.ErrExist) {
 			break
 		}
 	}
-	if !errors.Is(err, fs.ErrExist) {
+	if !errors.Is(err, fs.ErrExist) && !(err == nil && same && large) {
 		t.Errorf("create %q %s: error is %v, want fs.ErrExist", name, how, err)
 	}
 }
@@ -659,12 +665,12 @@ func testObjectFrom(t *objectsTest) {
 				t.Fatalf("create %q from a reader: %v", name, err)
 			}
 			t.wantObject(name, data)
-			t.wantExists("again", name, data, func() io.Reader { return bytes.NewReader(data) })
-			t.wantExists("again from a stream", name, data, func() io.Reader { return onlyReader{bytes.NewReader(data)} })
+			t.wantExists("again", name, data, true, func() io.Reader { return bytes.NewReader(data) })
+			t.wantExists("again from a stream", name, data, true, func() io.Reader { return onlyReader{bytes.NewReader(data)} })
 			if n > 0 {
-				t.wantExists("again with other bytes", name, data[1:], func() io.Reader { return bytes.NewReader(data[1:]) })
-				t.wantObject(name, data)
+				t.wantExists("again with other bytes", name, data[1:], false, func() io.Reader { return bytes.NewReader(data[1:]) })
 			}
+			t.wantObject(name, data)
 		}
 	}
 	broken := errors.New("the source is broken")

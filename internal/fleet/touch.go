@@ -23,9 +23,10 @@ func (f *Fleet) Look(e *Entry, st fsid.Files) {
 
 // lookLocked does what Look does. A run in progress may itself be what touched the
 // files, so that is judged when it ends; and so is the making of a file for an Acquire,
-// before which nobody else may open it.
+// before which nobody else may open it, and an Acquire that will find out that the file is
+// another database's.
 func (f *Fleet) lookLocked(e *Entry, st fsid.Files, now time.Time) {
-	if e.item.Running() || e.reg.Held > 0 && st.Main.Ino != e.reg.File.Ino {
+	if e.item.Running() || e.reg.Held > 0 && (st.Main.Ino != e.reg.File.Ino || f.reg.ByFile(e.reg.File) != e) {
 		e.touched = true
 		return
 	}

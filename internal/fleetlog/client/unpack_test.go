@@ -420,11 +420,9 @@ func TestAReaderStopsAtAGapWhereThePrefixIsEmpty(t *testing.T) {
 	}
 }
 
-// TestWhatALaterOwnerHasUnpackedIsTheSameHistory: three lives, of which the second unpacked
-// what the first had left together with its own, and was killed before it had finished the
-// first one's log. The third finds only the first part in the logs, and the file of both in
-// the prefix.
-func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
+// inThirdLife is a world in its third life, with a tenant of which the first log has 1 to 5, and is
+// not finished; the second life has unpacked those together with its own 6 to 8, and its log says so.
+func inThirdLife(t *testing.T) (*world, *tenant) {
 	w := newWorld(t)
 	te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
 	join := func(x *tenant) { x.db.Client = w.log.Client(x.prefix, x.prefix, w.store.Client(x.prefix)) }
@@ -445,6 +443,15 @@ func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
 	w.close()
 	w.begin(3)
 	join(te)
+	return w, te
+}
+
+// TestWhatALaterOwnerHasUnpackedIsTheSameHistory: three lives, of which the second unpacked
+// what the first had left together with its own, and was killed before it had finished the
+// first one's log. The third finds only the first part in the logs, and the file of both in
+// the prefix.
+func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
+	w, te := inThirdLife(t)
 	if _, err := te.db.Client.LTXFiles(t.Context(), 0, 0, false); err != nil { // which takes the logs over
 		t.Fatal(err)
 	}
@@ -460,26 +467,7 @@ func TestWhatALaterOwnerHasUnpackedIsTheSameHistory(t *testing.T) {
 // TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked before this one, which
 // has written before anything was unpacked.
 func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.T) {
-	w := newWorld(t)
-	te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
-	join := func(x *tenant) { x.db.Client = w.log.Client(x.prefix, x.prefix, w.store.Client(x.prefix)) }
-	idle.ship(1)
-	te.ship(5)
-	w.close()
-	w.begin(2)
-	join(te)
-	join(busy)
-	te.ship(3)
-	w.unpack(w.log, te, "1-1 2-7 8-8")
-	for range 3 {
-		busy.ship(1)
-		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	w.close()
-	w.begin(3)
-	join(te)
+	w, te := inThirdLife(t)
 	te.ship(4)
 	if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 12 {
 		t.Fatalf("the logs have %+v; this shows nothing", tail)
