@@ -159,6 +159,8 @@ func (s *stream) Read(p []byte) (int, error) {
 			return 0, context.Cause(s.ctx)
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, untrusted.ErrDamaged), s.tries == streamTries:
 			return 0, err
+		case s.pos >= s.info.Size: // there is no more of it: it was cut off before it was listed
+			return 0, err
 		}
 		s.close()
 		if err := ctxio.Sleep(s.ctx, streamPause<<s.tries); err != nil {
