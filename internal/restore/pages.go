@@ -19,26 +19,29 @@ import (
 const replans = 3
 
 // database writes the database that opt asks for to a new file at path, and flushes it. A
-// backup of litestream 0.3 is left to litestream.
-func database(ctx context.Context, client litestream.ReplicaClient, opt Options, path string, logger *slog.Logger) error {
+// backup of litestream 0.3 is left to litestream. It calls planned when it knows that there
+// is something to restore.
+func database(ctx context.Context, client litestream.ReplicaClient, opt Options, path string, logger *slog.Logger, planned func()) (made Made, err error) {
 	if old, err := isV3(ctx, client, opt); err != nil {
-		return err
+		return made, err
 	} else if old {
+		planned()
 		ropt := litestream.NewRestoreOptions()
 		ropt.OutputPath, ropt.Timestamp = path, opt.Timestamp
-		return litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
+		return made, litestream.NewReplicaWithClient(nil, client).Restore(ctx, ropt)
 	}
 	plan, err := planOf(ctx, client, opt.TXID, opt.Timestamp, logger)
 	if err != nil {
-		return err
+		return made, err
 	}
+	planned()
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return err
+		return made, err
 	}
 	target := plan[len(plan)-1].MaxTXID
 	for tries := 0; ; tries++ {
-		err = write(ctx, f, client, plan)
+		made, err = write(ctx, f, client, plan)
 		if !errors.Is(err, fs.ErrNotExist) || tries == replans || ctx.Err() != nil {
 			break
 		}
@@ -53,7 +56,7 @@ func database(ctx context.Context, client litestream.ReplicaClient, opt Options,
 	if err == nil {
 		err = f.Sync()
 	}
-	return errors.Join(err, f.Close())
+	return made, errors.Join(err, f.Close())
 }
 
 func planOf(ctx context.Context, client litestream.ReplicaClient, txid ltx.TXID, before time.Time, logger *slog.Logger) ([]*ltx.FileInfo, error) {
@@ -87,7 +90,7 @@ func isV3(ctx context.Context, client litestream.ReplicaClient, opt Options) (bo
 // so that each page is written once, and verifies all of every file. The result is that of
 // ltx.Compactor and ltx.Decoder.DecodeDatabaseTo: of the files that have a page the newest
 // counts, and the file ends where the newest says.
-func write(ctx context.Context, f *os.File, client litestream.ReplicaClient, plan []*ltx.FileInfo) error {
+func write(ctx context.Context, f *os.File, client litestream.ReplicaClient, plan []*ltx.FileInfo) (made Made, err error) {
 	ahead := readAhead(ctx, client, plan)
 	defer ahead.stop()
 	w := &pages{f: f, has: map[uint32]uint64{}}
@@ -97,16 +100,16 @@ func write(ctx context.Context, f *os.File, client litestream.ReplicaClient, pla
 			err = w.apply(r, i == 0)
 		}
 		if err != nil {
-			return fmt.Errorf("%s of level %d: %w", ltx.FormatFilename(plan[i].MinTXID, plan[i].MaxTXID), plan[i].Level, err)
+			return made, fmt.Errorf("%s of level %d: %w", ltx.FormatFilename(plan[i].MinTXID, plan[i].MaxTXID), plan[i].Level, err)
 		}
 	}
-	return w.end()
+	return w.made, w.end()
 }
 
 // pages writes a database file.
 type pages struct {
 	f     *os.File
-	first ltx.Header        // of the newest file, which says how large the database is
+	made  Made              // of the newest file, which says how large the database is
 	next  ltx.Header        // of the last file that was applied, which follows the next one
 	has   map[uint32]uint64 // bits of 64 pages each: which ones are written
 	n     uint32            // how many are
@@ -150,7 +153,7 @@ func (w *pages) apply(r io.Reader, oldest bool) error {
 		switch {
 		case page.Pgno == lock:
 			return fmt.Errorf("%w: it has page %d, which SQLite uses for locks", untrusted.ErrDamaged, lock)
-		case page.Pgno > w.first.Commit || bits>>(page.Pgno&63)&1 != 0:
+		case page.Pgno > w.made.Header.Commit || bits>>(page.Pgno&63)&1 != 0:
 			continue
 		}
 		w.has[page.Pgno>>6], w.n = bits|1<<(page.Pgno&63), w.n+1
@@ -168,14 +171,20 @@ func (w *pages) apply(r io.Reader, oldest bool) error {
 	if err := w.flush(); err != nil {
 		return err
 	}
-	return dec.Close()
+	if err := dec.Close(); err != nil {
+		return err
+	}
+	if w.made.Sum == 0 {
+		w.made.Sum = dec.Trailer().FileChecksum
+	}
+	return nil
 }
 
 // follows returns an error if a file is not one that the last applied one follows.
 func (w *pages) follows(hdr ltx.Header, oldest bool) error {
 	switch {
-	case w.first.PageSize == 0:
-		w.first = hdr
+	case w.made.Header.PageSize == 0:
+		w.made.Header = hdr
 	case hdr.PageSize != w.next.PageSize:
 		return fmt.Errorf("%w: pages of %d bytes, and of %d in a later file", untrusted.ErrDamaged, hdr.PageSize, w.next.PageSize)
 	case !ltx.IsContiguous(hdr.MaxTXID, w.next.MinTXID, w.next.MaxTXID):
@@ -191,7 +200,7 @@ func (w *pages) flush() error {
 	if len(w.run) == 0 {
 		return nil
 	}
-	_, err := w.f.WriteAt(w.run, int64(w.begin-1)*int64(w.first.PageSize))
+	_, err := w.f.WriteAt(w.run, int64(w.begin-1)*int64(w.made.Header.PageSize))
 	w.run = w.run[:0]
 	return err
 }
@@ -199,12 +208,12 @@ func (w *pages) flush() error {
 // end makes the file as long as the newest state is, and refuses it unless each page was
 // found.
 func (w *pages) end() error {
-	want := w.first.Commit
-	if want >= w.first.LockPgno() {
+	want := w.made.Header.Commit
+	if want >= w.made.Header.LockPgno() {
 		want-- // which no file has
 	}
 	if w.n != want {
 		return fmt.Errorf("%w: the files have %d of %d pages", untrusted.ErrDamaged, w.n, want)
 	}
-	return w.f.Truncate(int64(w.first.Commit) * int64(w.first.PageSize))
+	return w.f.Truncate(int64(w.made.Header.Commit) * int64(w.made.Header.PageSize))
 }
