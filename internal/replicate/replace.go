@@ -109,7 +109,7 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
-	if st.Fingerprint, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
+	if st.Fingerprint, err = p.cfg.Ship.FingerprintSetBack(ctx, path, made.Mtime); err != nil {
 		return rest, err
 	}
 	st.Ino, st.Commit = st.Fingerprint.Ino, uint32(st.Fingerprint.Size/int64(st.PageSize))

@@ -56,11 +56,14 @@ func Newest(ctx context.Context, client litestream.ReplicaClient, opt Options) e
 	return err
 }
 
-// Made is what a database was restored from: the header and the checksum of the newest
-// file. It is zero for a backup of litestream 0.3.
+// Made is what a database was restored from, and when.
 type Made struct {
+	// Header and Sum are of the newest file; zero for a backup of litestream 0.3.
 	Header ltx.Header
 	Sum    ltx.Checksum
+	// Mtime is that of the database, in nanoseconds, set before it got its name. 0: it
+	// could not be set.
+	Mtime int64
 }
 
 // From is Newest with two clients: it lists and reads the LTX files with client, which may
@@ -122,10 +125,32 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 			return made, err
 		}
 	}
+	made.Mtime = setBack(path)
 	if err := is.Access().Give(path); err != nil {
 		return made, err
 	}
 	return made, localfile.Publish(path, out)
+}
+
+// setBackBy is more than the granularity of any file system's clock.
+const setBackBy = 5 * time.Second
+
+// setBack makes a file look older than it is, so that whatever is written to it once it has
+// a name changes its mtime for certain, and nobody has to wait until the clock has gone on.
+// It returns the mtime; 0 if there is no such thing here, and then they wait.
+func setBack(path string) int64 {
+	was, err := fsid.Stat(path)
+	if err != nil {
+		return 0
+	}
+	if os.Chtimes(path, time.Time{}, time.Unix(0, was.Mtime).Add(-setBackBy)) != nil {
+		return 0
+	}
+	now, err := fsid.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return now.Mtime
 }
 
 // described reads metadata.json while the LTX files are read.
