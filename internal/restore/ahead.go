@@ -1,8 +1,6 @@
 package restore
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -21,8 +19,6 @@ const (
 	// at once. It bounds what a restore holds in memory.
 	aheadBytes = 1 << 20
 	aheadFiles = 8
-	// bufferBytes is for a file that is read in its turn.
-	bufferBytes = 64 << 10
 )
 
 // ahead reads the files of a plan, the newest first, and small ones before their turn: each
@@ -37,7 +33,7 @@ type ahead struct {
 
 // opened is a file that is read.
 type opened struct {
-	io.Reader
+	window
 	end func()
 	err error
 }
@@ -55,9 +51,11 @@ func (a *ahead) read(ctx context.Context, plan []*ltx.FileInfo) {
 	room := make(chan struct{}, aheadFiles)
 	for i := len(plan) - 1; i >= 0; i-- {
 		info, file := plan[i], make(chan *opened, 1)
-		if info.Size > aheadBytes {
+		// One alone is decoded while it arrives.
+		if info.Size > aheadBytes || len(plan) == 1 {
 			s := newStream(ctx, a.client, info)
-			file <- &opened{Reader: bufio.NewReaderSize(s, bufferBytes), end: s.close}
+			buf := buffer(windowBytes)
+			file <- &opened{window: window{src: s, buf: buf}, end: func() { s.close(); putBuffer(buf) }}
 			a.files <- file
 			continue
 		}
@@ -70,24 +68,28 @@ func (a *ahead) read(ctx context.Context, plan []*ltx.FileInfo) {
 		a.wg.Go(func() {
 			s := newStream(ctx, a.client, info)
 			defer s.close()
-			data, err := readAll(s, info.Size)
-			file <- &opened{Reader: bytes.NewReader(data), end: func() { <-room }, err: err}
+			buf := buffer(int(info.Size) + 1)
+			n, err := readAll(s, buf[:info.Size+1])
+			file <- &opened{window: window{buf: buf, end: n}, end: func() { putBuffer(buf); <-room }, err: err}
 		})
 	}
 }
 
-// readAll reads a file that should have so many bytes.
-func readAll(r io.Reader, size int64) ([]byte, error) {
-	b := bytes.NewBuffer(make([]byte, 0, size+bytes.MinRead))
-	_, err := b.ReadFrom(io.LimitReader(r, aheadBytes+1))
-	if err == nil && b.Len() > aheadBytes {
-		err = errors.New("the file is longer than it was listed")
+// readAll reads a file that is shorter than b to its end.
+func readAll(r io.Reader, b []byte) (n int, err error) {
+	for n < len(b) {
+		k, err := r.Read(b[n:])
+		if n += k; err == io.EOF {
+			return n, nil
+		} else if err != nil {
+			return n, err
+		}
 	}
-	return b.Bytes(), err
+	return n, errLonger
 }
 
 // next returns the next file. The one before is not read any more.
-func (a *ahead) next(ctx context.Context) (io.Reader, error) {
+func (a *ahead) next(ctx context.Context) (*window, error) {
 	a.done()
 	select {
 	case file, ok := <-a.files:
@@ -96,7 +98,7 @@ func (a *ahead) next(ctx context.Context) (io.Reader, error) {
 		}
 		select {
 		case a.last = <-file:
-			return a.last, a.last.err
+			return &a.last.window, a.last.err
 		case <-ctx.Done():
 		}
 	case <-ctx.Done():

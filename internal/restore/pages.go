@@ -35,7 +35,8 @@ func database(ctx context.Context, client litestream.ReplicaClient, opt Options,
 		return made, err
 	}
 	planned()
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	// In its directory nobody else gets at it. The mode stays if the replica knows no other.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return made, err
 	}
@@ -93,7 +94,9 @@ func isV3(ctx context.Context, client litestream.ReplicaClient, opt Options) (bo
 func write(ctx context.Context, f *os.File, client litestream.ReplicaClient, plan []*ltx.FileInfo) (made Made, err error) {
 	ahead := readAhead(ctx, client, plan)
 	defer ahead.stop()
-	w := &pages{f: f, has: map[uint32]uint64{}}
+	run := buffer(runBytes)
+	defer putBuffer(run)
+	w := &pages{f: f, has: map[uint32]uint64{}, run: run[:0]}
 	for i := len(plan) - 1; i >= 0; i-- {
 		r, err := ahead.next(ctx)
 		if err == nil {
@@ -121,63 +124,56 @@ type pages struct {
 const runBytes = 256 << 10
 
 // apply writes the pages of a file that no newer one has. oldest: no other file follows.
-func (w *pages) apply(r io.Reader, oldest bool) error {
-	dec := ltx.NewDecoder(r)
-	dec.SetRetainPageIndex(false)
-	if err := dec.DecodeHeader(); err != nil {
+func (w *pages) apply(file *window, oldest bool) error {
+	dec, hdr, err := decode(file)
+	if err != nil {
 		return err
 	}
-	hdr := dec.Header()
 	if err := w.follows(hdr, oldest); err != nil {
 		return err
 	}
 	w.next = hdr
 	size, lock := int(hdr.PageSize), ltx.LockPgno(hdr.PageSize)
-	if w.run == nil {
-		w.run = make([]byte, 0, max(runBytes, size)+size)
-	}
 	for {
-		var page ltx.PageHeader
 		if cap(w.run)-len(w.run) < size {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
 		data := w.run[len(w.run) : len(w.run)+size]
-		if err := dec.DecodePage(&page, data); errors.Is(err, io.EOF) {
+		pgno, err := dec.page(data)
+		if err == io.EOF {
 			break
 		} else if err != nil {
 			return err
 		}
-		bits := w.has[page.Pgno>>6]
+		bits := w.has[pgno>>6]
 		switch {
-		case page.Pgno == lock:
+		case pgno == lock:
 			return fmt.Errorf("%w: it has page %d, which SQLite uses for locks", untrusted.ErrDamaged, lock)
-		case page.Pgno > w.made.Header.Commit || bits>>(page.Pgno&63)&1 != 0:
+		case pgno > w.made.Header.Commit || bits>>(pgno&63)&1 != 0:
 			continue
 		}
-		w.has[page.Pgno>>6], w.n = bits|1<<(page.Pgno&63), w.n+1
-		if n := uint32(len(w.run) / size); n > 0 && page.Pgno != w.begin+n {
+		w.has[pgno>>6], w.n = bits|1<<(pgno&63), w.n+1
+		if n := uint32(len(w.run) / size); n > 0 && pgno != w.begin+n {
 			if err := w.flush(); err != nil {
 				return err
 			}
 			copy(w.run[:size], data)
 		}
 		if len(w.run) == 0 {
-			w.begin = page.Pgno
+			w.begin = pgno
 		}
 		w.run = w.run[:len(w.run)+size]
 	}
 	if err := w.flush(); err != nil {
 		return err
 	}
-	if err := dec.Close(); err != nil {
-		return err
-	}
+	sum, err := dec.end()
 	if w.made.Sum == 0 {
-		w.made.Sum = dec.Trailer().FileChecksum
+		w.made.Sum = sum
 	}
-	return nil
+	return err
 }
 
 // follows returns an error if a file is not one that the last applied one follows.

@@ -2,6 +2,7 @@ package restore
 
 import (
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -34,5 +35,26 @@ func TestARestoredFileLooksOlderThanItsName(t *testing.T) {
 	}
 	if made.Header.MaxTXID != h.txid || made.Sum == 0 {
 		t.Errorf("made of %+v", made)
+	}
+}
+
+// TestWhereNothingSaysWhoMayUseADatabaseItHasTheModeOfANewFile, as after stock's restore.
+func TestWhereNothingSaysWhoMayUseADatabaseItHasTheModeOfANewFile(t *testing.T) {
+	h := newHistory(t, rand.New(rand.NewPCG(1, 1)), 1)
+	out := filepath.Join(t.TempDir(), "db")
+	if err := Newest(t.Context(), h.client, Options{Output: out, Unchecked: true}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(out + "-new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	want, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.Stat(out); err != nil || got.Mode() != want.Mode() {
+		t.Errorf("mode %v, %v; want %v", got.Mode(), err, want.Mode())
 	}
 }
