@@ -21,6 +21,9 @@ var (
 	_ ReplicaObjects  = (*FileReplica)(nil)
 	_ FileLister      = (*file.Client)(nil)
 	_ MetadataStore   = (*file.Client)(nil)
+	_ PrefixEraser    = (*file.Client)(nil)
+	_ PrefixSizer     = (*file.Client)(nil)
+	_ LTXCopier       = (*file.Client)(nil)
 )
 
 // FileReplica keeps every database's LTX files below one directory, such as a

@@ -20,8 +20,9 @@ const module = "github.com/multidb-go/multidb"
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
 	"conduct":        "fleet volume registry replicate schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
-	"fleet":          "registry replicate schedule budget life notify fsid ship",
-	"opener":         "conduct fleet volume registry replicate pool restore store life fsid ship sqlitedb",
+	"evict":          "ctxio fleet",
+	"fleet":          "registry replicate schedule budget disk life notify fsid ship",
+	"opener":         "conduct fleet volume registry replicate pool restore store life fsid localfile ship sqlitedb",
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
@@ -38,7 +39,7 @@ var below = map[string]string{
 	"store/metadata": "fsid untrusted",
 	"store/s3":       "store untrusted",
 	"store/tree":     "fleetlog/format store/metadata untrusted",
-	"store/url":      "ctxio",
+	"store/url":      "store ctxio",
 
 	"fleetlog":         "fleetlog/format untrusted",
 	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal failpoint ltxfile ship store untrusted",
@@ -58,7 +59,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	// The cache of go test sees only what the test itself looks at.

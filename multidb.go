@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/evict"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fsid"
@@ -48,6 +49,7 @@ type Manager struct {
 	conductor *conduct.Conductor // works on the databases
 	opener    *opener.Opener     // opens them for the application
 	fleetLog  *owner.Log         // nil: none
+	evictor   *evict.Evictor     // nil: the disk has no limit
 	ctx       context.Context    // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too
@@ -65,7 +67,7 @@ func New(opts ...Option) (*Manager, error) {
 	m.fleet = fleet.New(fleet.Config{
 		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(),
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
-		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
+		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize, MaxDisk: cfg.maxDisk,
 		AbsentWindow: cfg.grace / 2,
 		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.logged().UnpackInterval,
 		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
@@ -73,6 +75,12 @@ func New(opts ...Option) (*Manager, error) {
 		Forget: func(id string) {
 			m.logs.Forget(id)
 			m.catalog.Delete(id)
+		},
+		Resident: func(id string) { m.conductor.Resident(id) },
+		Crowded: func() {
+			if m.evictor != nil {
+				m.evictor.Poke()
+			}
 		},
 		Deliver: m.deliver,
 		AsEvent: func(err error) fleet.Event {
@@ -170,6 +178,10 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if m.fleetLog != nil {
 		m.joined.Go(func() { m.fleetLog.UnpackFormer(scanCtx) })
 	}
+	if m.evictor != nil {
+		m.joined.Go(func() { m.evictor.Run(scanCtx) })
+		m.evictor.Poke()
+	}
 	whole = true
 	return nil
 }
@@ -246,8 +258,10 @@ func (m *Manager) build(ctx context.Context) error {
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
+		Room: m.room, Full: m.full,
 	})
 	m.conductor.SetPool(m.opener)
+	m.evictor = m.newEvictor()
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
 	return nil
 }

@@ -60,6 +60,7 @@ type config struct {
 	checkpointPages   int
 	maxWALSize        int64
 	maxTotalWALSize   int64
+	maxDisk           int64 // of all local files; 0: no limit
 	cacheSize         int64
 
 	logger   *slog.Logger
@@ -526,7 +527,7 @@ func build(opts []Option) (config, error) {
 			}
 		}
 	}
-	errs = append(errs, c.checkFleetLog())
+	errs = append(errs, c.checkFleetLog(), c.checkMaxDisk())
 	return c, errors.Join(errs...)
 }
 

@@ -78,6 +78,47 @@ type MetadataStore interface {
 	ReadMetadata(ctx context.Context) ([]byte, error)
 }
 
+// PrefixEraser is an optional interface of a replica client: it deletes every object
+// below its prefix, whoever wrote it, with the older versions and delete markers that the
+// storage keeps; metadata.json last, so that the prefix tells what it is until then. The
+// prefixes of other databases that lie below it are left. What cannot be deleted is in
+// Left with its reason, and so is that older versions may be left where they cannot be
+// listed. The error is that of a request that failed otherwise, a listing say; what was
+// done until then is returned with it, and another call does the rest. Without this
+// interface DeleteAll is called.
+type PrefixEraser interface {
+	ErasePrefix(ctx context.Context) (ErasedPrefix, error)
+}
+
+// ErasedPrefix is what an erasure of a prefix did: how many Objects it deleted, how many
+// older Versions and delete markers beside them, and their Bytes. Left is what it could
+// not delete. If nothing was there, it is zero.
+type ErasedPrefix = store.ErasedPrefix
+
+// LeftObject is what an erasure of a prefix could not delete: its Name as the storage names
+// it (a key, a path; of a directory with a slash at its end), its Version if it is one, and
+// in Err the reason.
+type LeftObject = store.LeftObject
+
+// PrefixSizer is an optional interface of a replica client: it counts the objects that
+// an erasure would delete, older versions left out, and their bytes, by listing them.
+// Without it the LTX files and metadata.json are counted.
+type PrefixSizer interface {
+	PrefixSize(ctx context.Context) (objects, bytes int64, err error)
+}
+
+// LTXCopier is an optional interface of a replica client: it copies a file from another
+// prefix of the same storage to its own, under the same name and with the same time,
+// without moving the bytes through this process. info is as the other prefix lists it.
+//
+// An existing file is left alone: if it has the same bytes it counts as copied, so that a
+// copy can go on after a crash, otherwise the error wraps fs.ErrExist. If there is no file
+// to copy it wraps fs.ErrNotExist, and errors.ErrUnsupported if this cannot be done, as from
+// is of another storage: then, and without this interface, the file is read and written.
+type LTXCopier interface {
+	CopyLTXFile(ctx context.Context, from litestream.ReplicaClient, info *ltx.FileInfo) error
+}
+
 // ReplicaObjects is an optional interface of a ReplicaFactory: directories of plain
 // objects beside the databases' prefixes, which a fleet log is kept in.
 // multidbtest.TestReplicaObjects proves an implementation. Safe for concurrent use.

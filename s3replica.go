@@ -19,6 +19,9 @@ var (
 	_ ReplicaObjects  = (*S3Replica)(nil)
 	_ FileLister      = (*s3.Prefix)(nil)
 	_ MetadataStore   = (*s3.Prefix)(nil)
+	_ PrefixEraser    = (*s3.Prefix)(nil)
+	_ PrefixSizer     = (*s3.Prefix)(nil)
+	_ LTXCopier       = (*s3.Prefix)(nil)
 )
 
 // S3Config says where the backups are in S3, or in a store that speaks its

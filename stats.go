@@ -11,6 +11,7 @@ import (
 // value.
 type Stats struct {
 	Databases       int // known now
+	Evicted         int // of them, without a local file on purpose, see WithMaxDisk
 	Cold, Warm, Hot int // of them now
 	Running         int // being worked on now
 	Failing         int // waiting after a failure now
@@ -41,6 +42,7 @@ type Stats struct {
 	Lag            LagHistogram // the same, all of it
 
 	Pool     PoolStats
+	Disk     DiskStats     // zero without WithMaxDisk
 	FleetLog FleetLogStats // zero without WithFleetLog
 	Requests RequestStats  // of the replica, if its factory counts; those of the fleet log included
 }
@@ -74,7 +76,7 @@ func (m *Manager) Stats() Stats {
 	now, total := m.fleet.Counts()
 	scanErrs, _ := m.scanErrs()
 	s := Stats{
-		Databases: now.All, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
+		Databases: now.All, Evicted: now.Evicted, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
 		Running: now.Running, Failing: now.BackingOff, Stopped: now.Stopped,
 		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs),
 		Unwell:     ByReason(now.Failing),
@@ -86,6 +88,7 @@ func (m *Manager) Stats() Stats {
 	}
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
+	s.Disk = m.diskStats()
 	if now.Served {
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,

@@ -41,6 +41,9 @@ type Status struct {
 	// it was last looked at. WALPos less LagBytes is at the replica, as TXID.
 	WALPos int64
 	Leased bool // the application holds a handle
+	// Resident: its file is on this disk. False: Evict or WithMaxDisk has deleted it, the
+	// replica has all of it, and the next Acquire brings it back.
+	Resident bool
 	// Err is why it is not being shipped, since ErrSince; nil if all is well.
 	Err      error
 	ErrSince time.Time
@@ -62,7 +65,7 @@ func statusOf(s fleet.Status) Status {
 	return Status{
 		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, UnpackedTXID: s.UnpackedTXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
-		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
+		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased, Resident: !s.Evicted,
 		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
 	}
 }

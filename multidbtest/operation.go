@@ -15,11 +15,11 @@ type Op string
 // The operations, each named after the client method that does it.
 const (
 	OpInit          Op = "init"           // Init
-	OpWrite         Op = "write"          // WriteLTXFile
+	OpWrite         Op = "write"          // WriteLTXFile, CopyLTXFile
 	OpOpen          Op = "open"           // OpenLTXFile
-	OpList          Op = "list"           // LTXFiles, and AllLTXFiles with Level AllLevels
-	OpDelete        Op = "delete"         // DeleteLTXFiles; one operation per call
-	OpDeleteAll     Op = "delete all"     // DeleteAll
+	OpList          Op = "list"           // LTXFiles, and AllLTXFiles, ErasePrefix and PrefixSize with Level AllLevels
+	OpDelete        Op = "delete"         // DeleteLTXFiles, and the files of ErasePrefix; one operation per call
+	OpDeleteAll     Op = "delete all"     // DeleteAll, and the deletion of metadata.json by ErasePrefix
 	OpWriteMetadata Op = "write metadata" // WriteMetadata
 	OpReadMetadata  Op = "read metadata"  // ReadMetadata
 	OpCheck         Op = "check"          // the factory's Check; it has no prefix

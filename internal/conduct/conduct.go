@@ -137,6 +137,12 @@ func (j *job) run(ctx context.Context) {
 	c := j.c
 	b := c.fleet.Begin(&j.Run)
 	b.Input.Caller = j
+	if b.Input.Evicted {
+		seq := c.fleet.Evictions()
+		if file := fsid.OrZero(j.Entry.Path()); !file.IsZero() && c.fleet.Returned(j.Entry, file, seq) {
+			b.Input.Evicted = false
+		}
+	}
 	var unread error
 	if b.Unread {
 		unread = c.CheckHeader(ctx, j.Entry)
@@ -245,6 +251,30 @@ func (j *job) MayCut(idle bool) bool {
 
 // MayReplace reports whether the local file may be replaced now.
 func (j *job) MayReplace() bool { return j.c.fleet.MayReplace(&j.Run) }
+
+// MayVacate notes on disk that the database has no local file on purpose, which may then be
+// deleted.
+func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
+	c, e := j.c, j.Entry
+	if _, _, open := c.pool.Peek(e); open || !c.fleet.MayReplace(&j.Run) {
+		return fmt.Errorf("%w: it was opened again", ErrInUse)
+	}
+	c.record(e, st) // with what there is to bring back, in the same commit
+	if err := c.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: evictedNote, ID: e.ID(), Value: []byte{}}); err != nil {
+		return err
+	}
+	c.fleet.BeginEvict(&j.Run)
+	return nil
+}
+
+// evictedNote is the kind of note of a database that has no local file on purpose. A file
+// that is there all the same counts: the crash came between the two.
+const evictedNote = "evicted"
+
+// Resident notes that a database has a local file again.
+func (c *Conductor) Resident(id string) {
+	c.cfg.Catalog.PutNote(catalog.Note{Kind: evictedNote, ID: id})
+}
 
 // exchanged drops the handles of a file that another one has taken the place of, once:
 // to drop them at every attempt would keep a fenced database from being opened at all.

@@ -14,6 +14,13 @@ import (
 
 // Load makes the databases of the catalog known. The Fleet has none yet.
 func (c *Conductor) Load(ctx context.Context) error {
+	evicted := map[string]bool{}
+	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
+		if err != nil {
+			return err
+		}
+		evicted[n.ID] = true
+	}
 	for rec, err := range c.cfg.Catalog.Load(ctx) {
 		if err != nil {
 			return err
@@ -21,7 +28,7 @@ func (c *Conductor) Load(ctx context.Context) error {
 		r := fleet.Recalled{
 			Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
 			File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
-			LastWrite: time.Unix(0, rec.LastWrite),
+			LastWrite: time.Unix(0, rec.LastWrite), Evicted: evicted[rec.ID],
 		}
 		for _, v := range rec.Vars {
 			r.Vars = append(r.Vars, registry.Var(v))

@@ -19,6 +19,7 @@ type Entry struct {
 
 	touched    bool    // something was seen to change while it could not be looked at
 	deferred   bool    // a change is left local on purpose, since health.dirtySince
+	evicted    bool    // it has no local file on purpose
 	poolClosed bool    // the pool has closed it, and may have left a log
 	early      uint8   // how many more changes make it due at once though it is hot
 	waiters    *waiter // callers of Sync, the last one first
@@ -132,6 +133,8 @@ func (f *Fleet) removeLocked(e *Entry) {
 	}
 	f.setDeferredLocked(e, false, 0)
 	f.setErrLocked(e, nil)
+	f.residentLocked(e)
+	f.diskLocked(e, 0)
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	delete(f.packed, e)
@@ -182,6 +185,8 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.absent.Remove(e.ID())
+	f.residentLocked(e)
+	f.diskLocked(e, max(int64(now.Position.Commit)*int64(now.Position.PageSize), 1))
 	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State
 		st := replicate.Restored(now)
 		e.state, e.packed = &st, ""

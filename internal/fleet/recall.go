@@ -23,17 +23,29 @@ type Recalled struct {
 	Unpacked ltx.TXID
 	// Known is what the catalog has of its State; nil: nothing that counts.
 	Known *replicate.Record
+	// Evicted: it has no local file on purpose.
+	Evicted bool
 }
 
 // Recall makes a database known that the catalog has.
 func (f *Fleet) Recall(r Recalled) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.Evicted {
+		r.File = fsid.ID{}
+	}
 	e := f.addLocked(r.Database, r.File, r.Prefix, registry.FromCatalog)
+	if r.Evicted {
+		e.evicted = true
+		f.evicted++
+	}
 	e.retainAt = unixMilli(r.RetainAt)
 	f.neverShippedLocked(e, r.LastWrite)
 	if r.Device != 0 {
 		f.reg.RecallVolume(e, r.Device)
+	}
+	if r.Evicted {
+		e.health.dirtySince = 0 // all of it was at the replica
 	}
 	if r.Known == nil {
 		return
@@ -46,7 +58,7 @@ func (f *Fleet) Recall(r Recalled) {
 	}
 	// One that was not sealed was hot, and its WAL may still be there: the scan takes it
 	// for news.
-	if !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Fingerprint.IsZero()) {
+	if !r.Evicted && !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Fingerprint.IsZero()) {
 		f.schedule.MarkShipped(e.item, r.Known.ModTime)
 	}
 	st := replicate.FromRecord(*r.Known)

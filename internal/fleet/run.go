@@ -23,6 +23,8 @@ type Run struct {
 	order     *Order  // what else it is to do
 	failed    bool    // that it failed is noted
 	cutting   bool    // it took the note that a log may have been left
+	vacating  bool    // its local file was about to be deleted, on purpose
+	file      fsid.ID // which it was
 	relieve   bool    // the fleet's logs are over their limit, and this one is to be cut
 	shippedTo int64   // how much of the log is at the replica
 }
@@ -82,7 +84,10 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 		Demote: r.Action == schedule.Demote, Cold: cold, Relieve: r.relieve, Asked: asked,
 		Overdue:  e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.deferred,
 		MayDefer: cold && f.mayDeferLocked(e) && !r.relieve && !asked && r.order == nil,
-		LastErr:  e.health.err, RetainAt: e.retainAt,
+		LastErr:  e.health.err, RetainAt: e.retainAt, Evicted: e.evicted,
+	}
+	if kind == replicate.OrderEvict {
+		b.Input.Demote, b.Input.MayDefer = true, false
 	}
 	f.runs[e] = r
 	b.State = e.unpack()
@@ -318,6 +323,10 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 	}
 	f.healthLocked(r, rep)
 	f.unfinishedLocked(r, rep)
+	f.endEvictLocked(r, rep.Vacated)
+	if rep.Files.Main.Size > 0 && !e.reg.Removed && !e.evicted {
+		f.diskLocked(e, rep.Files.Main.Size+rep.WALSize)
+	}
 	rep.Outcome.Err = rep.Err
 	if rep.Outcome.Stop {
 		rep.Outcome.Err = nil
@@ -332,7 +341,11 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		}
 	}
 	if r.order != nil && (rep.Err != nil || !rep.Outcome.More) {
-		f.endOrderLocked(e, r.order, rep.Err)
+		err := rep.Err
+		if err == nil {
+			err = rep.Unvacated
+		}
+		f.endOrderLocked(e, r.order, err)
 	} else if r.order != nil { // it goes on, with what this run has begun
 		if rep.TookOver {
 			r.order.kind = replicate.OrderCheck // the rest of it is shipping

@@ -29,6 +29,7 @@ type Status struct {
 	ErrSince     time.Time
 	Failures     int
 	Removed      bool
+	Evicted      bool // it has no local file on purpose
 }
 
 // Status returns what is known of a database.
@@ -43,7 +44,7 @@ func (f *Fleet) statusLocked(e *Entry) Status {
 	s := Status{
 		Identity: e.reg.Identity, Tier: e.item.Tier(), TXID: h.txid, UnpackedTXID: f.unpackedLocked(e), SyncedAt: f.when(h.syncedAt),
 		Lag: f.lagLocked(e, f.cfg.Now()), LastWrite: e.item.LastWrite(), WALSize: h.walSize, Backlog: f.backlogLocked(e),
-		Leased: e.item.Pinned(), Err: h.err, ErrSince: f.when(h.errSince), Failures: e.item.Failures(), Removed: e.reg.Removed,
+		Leased: e.item.Pinned(), Err: h.err, ErrSince: f.when(h.errSince), Failures: e.item.Failures(), Removed: e.reg.Removed, Evicted: e.evicted,
 	}
 	if e.deferred {
 		s.PendingSince = f.when(h.dirtySince)
@@ -130,6 +131,7 @@ func trimWorst(a []Status, n int) []Status {
 // Counts is how many databases there are now.
 type Counts struct {
 	All, Cold, Warm, Hot         int
+	Evicted                      int // of them, without a local file on purpose
 	Running, BackingOff, Stopped int
 	Deferred                     int     // with a change that is left local
 	Refusals                     int     // files that are no database, or a second name of one
@@ -143,7 +145,7 @@ func (f *Fleet) Counts() (c Counts, t Totals) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.Cold, c.Warm, c.Hot, c.Running, c.BackingOff, c.Stopped = f.schedule.Counts()
-	c.All, c.Deferred, c.Refusals = f.reg.Len(), f.deferred, f.reg.RefusalsLen()
+	c.All, c.Evicted, c.Deferred, c.Refusals = f.reg.Len(), f.evicted, f.deferred, f.reg.RefusalsLen()
 	c.Failing, c.Served = slices.Clone(f.failing), f.life.Served()
 	t = f.totals
 	t.Failures = slices.Clone(t.Failures)

@@ -78,7 +78,7 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch _, stray := f.strays[e]; {
-	case e.reg.Removed:
+	case e.reg.Removed || e.evicted:
 		return false
 	case e.item.Running() || stray || f.queued[e] != nil:
 		return true // and owns what is known of it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -35,6 +36,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 		return fmt.Errorf("%w: %s is no regular file", sqlitedb.ErrNotDatabase, e.Path())
 	} else if err == nil {
 		o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+		o.fleet.Found(e)
 		return o.refresh(ctx, e)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -44,7 +46,8 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 	if err := o.cfg.Volumes.MayMake(e); err != nil {
 		return err
 	}
-	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen {
+	evicted := o.fleet.Evicted(e)
+	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen && !evicted {
 		// It stood here when it was last looked at. Should it really be gone, the next
 		// scan says so, and then an empty one may take its place.
 		return missingError(e)
@@ -53,6 +56,12 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 	o.fleet.SetAside(e, moved)
 	if err != nil {
 		return err
+	}
+	if evicted {
+		if err := o.bringBack(ctx, e); err != nil {
+			return fmt.Errorf("bring back from the replica: %w", err)
+		}
+		return nil
 	}
 	if o.cfg.RestoreOnOpen && o.cfg.Replicated {
 		if err := o.restore(ctx, e); err != nil && !errors.Is(err, restore.ErrNoBackup) {
@@ -104,6 +113,31 @@ func (o *Opener) restore(ctx context.Context, e *fleet.Entry) error {
 		return err
 	}
 	o.fleet.Restored(e, now)
+	return nil
+}
+
+// bringBack makes the file of an evicted database. Unlike restore, that there is no backup is
+// an error of its own: it was there when the file was deleted.
+func (o *Opener) bringBack(ctx context.Context, e *fleet.Entry) error {
+	size := o.fleet.Size(e)
+	if o.cfg.Room != nil {
+		release, err := o.cfg.Room(ctx, size)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	err := o.restore(ctx, e)
+	if errors.Is(err, syscall.ENOSPC) && o.cfg.Full != nil {
+		if err := o.cfg.Full(ctx, size); err != nil {
+			return err
+		}
+		err = o.restore(ctx, e)
+	}
+	if err != nil {
+		return err
+	}
+	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 	return nil
 }
 

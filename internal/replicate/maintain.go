@@ -30,7 +30,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && x.in.Order != OrderEvict && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
@@ -85,7 +85,7 @@ func (x *run) mayCut() bool {
 // tidy does what a shipped database needs now and then: a checkpoint, compaction, a
 // snapshot, retention. Nobody waits for it, since Settled was called before.
 func (x *run) tidy(ctx context.Context) error {
-	if x.in.Order == OrderUnpack {
+	if x.in.Order == OrderUnpack || x.in.Order == OrderEvict {
 		if err := x.activate(ctx); err != nil { // the tail may be of a log that was taken over
 			return err
 		}

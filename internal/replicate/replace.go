@@ -21,7 +21,7 @@ import (
 )
 
 // errInUse: the local file was opened or written to while its replacement was restored.
-var errInUse = errors.New("the local file is in use")
+var errInUse = localfile.ErrInUse
 
 // replaceLocal sets the local file aside and puts the replica's newest state in its place.
 // Nobody may have the file open.

@@ -120,6 +120,9 @@ const (
 	OrderCut
 	// OrderUnpack: leave nothing with the client that the prefix lacks.
 	OrderUnpack
+	// OrderEvict: delete the local file, once the prefix is proved to have all of it. Nobody
+	// has it open.
+	OrderEvict
 )
 
 // Input is what a run begins with.
@@ -137,6 +140,8 @@ type Input struct {
 	Overdue bool
 	// MayDefer: a change may stay local until the database is active.
 	MayDefer bool
+	// Evicted: the database has no local file on purpose.
+	Evicted bool
 	// LastErr is why the run before failed; nil if it did not.
 	LastErr error
 	// RetainAt is the Unix time in milliseconds from which the replica has something
@@ -166,6 +171,10 @@ type Caller interface {
 	// MayReplace reports whether the local file may be replaced now. If it returns true,
 	// nobody may open the file until the run has ended.
 	MayReplace() bool
+	// MayVacate returns nil if the local file may be deleted now, whose State is st. It is
+	// on disk then that the database has none on purpose, and nobody may open it until the
+	// run has ended.
+	MayVacate(ctx context.Context, st *State) error
 }
 
 // Report is what a run has found out. It is a plain value.
@@ -209,6 +218,11 @@ type Report struct {
 	// Err says why it could not. Kept is where the local file is now.
 	Replaced bool
 	Kept     string
+
+	// Vacated: the local file is deleted, as OrderEvict says; else Unvacated is why it is not,
+	// though nothing is wrong with the database.
+	Vacated   bool
+	Unvacated error
 
 	// TookOver: OrderTakeOver is carried out, except that its changes may not be shipped
 	// yet.

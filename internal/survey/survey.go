@@ -243,6 +243,11 @@ func (s *Survey) found(l Listed, source int, scan uint32, last bool) (done bool)
 	}
 	f := registry.Found{ID: l.ID, Path: l.Path, Sight: l.Sight, Source: source, Scan: scan, Last: last}
 	if known := s.fleet.Listed(f, l.ModTime); known.Entry != nil {
+		if known.Evicted {
+			if file := fsid.OrZero(l.Path); !file.IsZero() {
+				s.fleet.Returned(known.Entry, file, known.Seq)
+			}
+		}
 		if known.Confirm {
 			s.cfg.Volumes.Confirm(known.Entry, l.File)
 		} else if known.NoVolume {

@@ -36,7 +36,7 @@ func (c *counters) snapshot() Stats {
 // multipart upload are puts, although the protocol has POST and GET among them.
 func (c *counters) request(ctx context.Context, method string) {
 	switch middleware.GetOperationName(ctx) {
-	case opList:
+	case opList, opListVersions, opListUploads:
 		c.list.Add(1)
 		return
 	case opDeleteMany:
@@ -57,7 +57,9 @@ func (c *counters) request(ctx context.Context, method string) {
 
 // Operations that are told apart by name.
 const (
-	opGet        = "GetObject"
-	opList       = "ListObjectsV2"
-	opDeleteMany = "DeleteObjects"
+	opGet          = "GetObject"
+	opList         = "ListObjectsV2"
+	opListVersions = "ListObjectVersions"
+	opListUploads  = "ListMultipartUploads"
+	opDeleteMany   = "DeleteObjects"
 )

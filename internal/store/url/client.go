@@ -6,13 +6,16 @@ package url
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/url"
 	"strings"
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/superfly/ltx"
 )
 
@@ -93,6 +96,31 @@ func (c *Client) DeleteAll(ctx context.Context) error {
 		return err
 	}
 	return c.redact.Clean(c.client.DeleteAll(ctx))
+}
+
+// CopyLTXFile copies a file from another prefix through this process. litestream's clients
+// overwrite, so the name is looked for first: the same bytes count as copied, others are
+// an error that wraps fs.ErrExist. Nobody else may write to this prefix meanwhile.
+func (c *Client) CopyLTXFile(ctx context.Context, from litestream.ReplicaClient, info *ltx.FileInfo) error {
+	itr, err := c.LTXFiles(ctx, info.Level, info.MinTXID, false)
+	if err != nil {
+		return err
+	}
+	there := false
+	for !there && itr.Next() && itr.Item().MinTXID == info.MinTXID {
+		there = itr.Item().MaxTXID == info.MaxTXID
+	}
+	if err := errors.Join(itr.Err(), itr.Close()); err != nil {
+		return err
+	}
+	if !there {
+		return store.StreamFile(ctx, from, c, info)
+	}
+	same, err := store.SameFile(ctx, from, c, info)
+	if err == nil && !same {
+		err = fmt.Errorf("copy %s: %w", store.FileName(info), fs.ErrExist)
+	}
+	return err
 }
 
 type iterator struct {
