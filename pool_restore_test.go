@@ -103,6 +103,41 @@ func TestAMissingTenantOfOneFileIsRestoredInThreeRequests(t *testing.T) {
 	}
 }
 
+// TestAnEvictedTenantIsBroughtBackInThreeRequests, whoever else waits for it: that nobody has
+// gone on, or the listing, then the file and metadata.json.
+func TestAnEvictedTenantIsBroughtBackInThreeRequests(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(rep), multidb.WithMaxDisk(1<<40))
+	const id = "project0/db0"
+	f.sync(id)
+	for range 2 { // also of a file that was brought back
+		if err := f.m.Evict(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(f.root, "project0/databases/db0.db")); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("its file is there: %v", err)
+		}
+		rep.ResetOperations()
+		before := rep.RequestStats()
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				h, err := f.m.Acquire(t.Context(), id)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				h.Release()
+			})
+		}
+		wg.Wait()
+		after := rep.RequestStats()
+		if all := after.Total() - before.Total(); all != 3 {
+			t.Errorf("%d requests: %v", all, rep.Operations())
+		}
+	}
+}
+
 func TestATenantThatWentIsRestoredInFourRequestsWithoutAListing(t *testing.T) {
 	rep := multidbtest.NewReplica()
 	f := start(t, newTree(t, 1, 2), multidb.WithReplica(rep), multidb.WithRestoreOnOpen(),
