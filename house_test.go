@@ -32,7 +32,7 @@ var below = map[string]string{
 	"localfile":      "durable failpoint fsid sqlitedb",
 	"registry":       "fsid replicate table",
 	"replicate":      "ship levels fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
-	"restore":        "fsid localfile sqlitedb store store/metadata untrusted",
+	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
 	"store":          "untrusted",
 	"store/file":     "store ctxio durable failpoint untrusted",
