@@ -193,7 +193,7 @@ func (w *world) scan(it *Item[*tenant]) {
 	w.log("%s scanned, changed %v ago", it.Value.name, w.now.Sub(it.Value.mod))
 	v := it.Value
 	if w.now.Sub(v.mod) < w.l.RecentModify && v.mod.UnixNano() > it.modTime {
-		if it.Tier() == Cold || v.mod.After(w.now) {
+		if it.Tier() == Cold && !v.stopped || v.mod.After(w.now) {
 			v.reasonAt = w.now
 		} else if v.mod.After(v.reasonAt) {
 			v.reasonAt = v.mod
