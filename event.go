@@ -36,11 +36,15 @@ const (
 	EventFleetLogTakenOver // it has ended the log of Epoch; Path is the state directory of whoever wrote that
 	EventFleetLogFinished  // what a log that was taken over had is in the prefixes; its objects are deleted
 	EventFleetLogFenced    // another process has ended this one's log, Err says which: every database is fenced
+
+	// And of one database again.
+
+	EventPolicy // what WithPolicy says of a database is refused: the Manager's options count for it
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
 	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
-	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced"}
+	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced", "policy"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -90,7 +94,7 @@ func (m *Manager) deliver(of fleet.Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot:
 		m.cfg.logger.Debug("multidb: snapshot", args...)

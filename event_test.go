@@ -15,7 +15,7 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventScanFailed: EventScanFailed, fleet.EventState: EventState, fleet.EventWatch: EventWatch, fleet.EventIntegrity: EventIntegrity,
 		fleet.EventEmpty: EventEmpty, fleet.EventLogSetAside: EventLogSetAside,
 		fleet.EventFleetLogBegun: EventFleetLogBegun, fleet.EventFleetLogTakenOver: EventFleetLogTakenOver,
-		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced,
+		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced, fleet.EventPolicy: EventPolicy,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {
