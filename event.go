@@ -45,12 +45,15 @@ const (
 	EventErased    // nothing is left of it; Err says what is, if anything
 	EventRenamed   // it is called ID now, and is at Path
 	EventForked    // it was made of another one
+	// And of one database again.
+
+	EventPolicy // what WithPolicy says of a database is refused: the Manager's options count for it
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
 	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
 	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced",
-	"evicted", "taken out of service", "undeleted", "erased", "renamed", "forked"}
+	"evicted", "taken out of service", "undeleted", "erased", "renamed", "forked", "policy"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -100,7 +103,7 @@ func (m *Manager) deliver(of fleet.Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot, EventEvicted:
 		m.cfg.logger.Debug("multidb: "+ev.Type.String(), args...)

@@ -18,6 +18,7 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced,
 		fleet.EventEvicted: EventEvicted, fleet.EventWithdrawn: EventWithdrawn, fleet.EventUndeleted: EventUndeleted,
 		fleet.EventErased: EventErased, fleet.EventRenamed: EventRenamed, fleet.EventForked: EventForked,
+		fleet.EventPolicy: EventPolicy,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {

@@ -19,9 +19,9 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
 	"evict":          "ctxio fleet",
-	"fleet":          "registry replicate schedule budget disk life notify fsid ship",
+	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
 	"opener":         "conduct fleet volume registry replicate pool restore store store/metadata life fsid localfile ship sqlitedb",
 	"tenancy":        "catalog conduct durable failpoint fleet levels localfile opener registry replicate restore ship store store/metadata",
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
@@ -30,8 +30,9 @@ var below = map[string]string{
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",
+	"policy":         "levels schedule",
 	"registry":       "fsid replicate table",
-	"replicate":      "ship levels fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
+	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
 	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
 	"store":          "untrusted",

@@ -67,7 +67,7 @@ func New(opts ...Option) (*Manager, error) {
 	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
 	m.fleet = fleet.New(fleet.Config{
-		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(),
+		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(), Policy: cfg.common(), Asks: cfg.policyOf != nil,
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
 		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize, MaxDisk: cfg.maxDisk,
 		AbsentWindow: cfg.grace / 2,
@@ -242,8 +242,7 @@ func (m *Manager) build(ctx context.Context) error {
 		Cache:      m.cache, Logs: m.logs, Mine: isOurs, Aged: age.Trusted,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
 		PagesDir: filepath.Join(m.dir, "pages"),
-		Policy:   c.policy(), RetentionInterval: c.retentionInterval,
-		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
+		Grace:    c.grace, RetentionInterval: c.retentionInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		UnpackInterval: c.logged().UnpackInterval, UnpackSize: c.logged().UnpackSize, FleetLog: c.logged().Path, OtherLog: m.otherLog,
@@ -254,7 +253,7 @@ func (m *Manager) build(ctx context.Context) error {
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
 		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Hurry: m.fleetLog.Hurry,
-		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(),
 	})
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)

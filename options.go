@@ -41,6 +41,7 @@ type config struct {
 	hotDuration      time.Duration
 	recentModify     time.Duration
 	accessCount      int
+	policyOf         func(Database) Policy // nil: none has one of its own
 
 	maxOpen     int
 	idleTimeout time.Duration

@@ -132,6 +132,7 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithDiscoverer", err)
 		return nil
 	}
+	c.options = s.policies(d, c.options)
 	return c
 }
 

@@ -21,6 +21,7 @@ type settings struct {
 
 	promotion *promotion
 	fleetLog  *multidb.FleetLogConfig // with its default path
+	rules     []rule
 	log       *logging
 }
 
@@ -117,6 +118,7 @@ func (s *settings) multiKeys() []key {
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},
 		{name: "max-total-wal-size", sets: "WithMaxTotalWALSize", read: sizeOrZero(1<<16, func(n int64) { s.add(multidb.WithMaxTotalWALSize(n)) })},
 		{name: "cache-size", sets: "WithCacheSize", read: size(0, func(n int64) { s.add(multidb.WithCacheSize(n)) })},
+		{name: "policies", sets: "WithPolicy", read: s.readPolicies},
 		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}

@@ -17,14 +17,17 @@ type Entry struct {
 	reg  registry.Entry
 	item *schedule.Item[*Entry]
 
-	touched    bool    // something was seen to change while it could not be looked at
-	deferred   bool    // a change is left local on purpose, since health.dirtySince
-	evicted    bool    // it has no local file on purpose
-	poolClosed bool    // the pool has closed it, and may have left a log
-	early      uint8   // how many more changes make it due at once though it is hot
-	waiters    *waiter // callers of Sync, the last one first
-	retainAt   int64   // Unix ms when the replica has something to delete; 0: never
-	health     health
+	touched       bool // something was seen to change while it could not be looked at
+	deferred      bool // a change is left local on purpose, since health.dirtySince
+	evicted       bool // it has no local file on purpose
+	poolClosed    bool // the pool has closed it, and may have left a log
+	askPolicy     bool // it became active: the application is to be asked how to treat it
+	refusesPolicy bool // it is noted that its policy is refused
+
+	early    uint8   // how many more changes make it due at once though it is hot
+	waiters  *waiter // callers of Sync, the last one first
+	retainAt int64   // Unix ms when the replica has something to delete; 0: never
+	health   health
 
 	// Owned by the run in progress (one at a time), and by whoever holds the lock while
 	// there is none. Of a cold entry state is nil, and packed is what it was.
@@ -127,6 +130,7 @@ func (f *Fleet) removeLocked(e *Entry) {
 	}
 	now := f.cfg.Now()
 	f.schedule.Remove(e.item)
+	f.dropPolicyLocked(e, now)
 	if heir := f.reg.Remove(e); heir != nil {
 		f.schedule.Reset(heir.item, now)
 		f.schedule.Request(heir.item, now)

@@ -98,6 +98,7 @@ func (f *Fleet) Decide(found registry.Found, q registry.Question[Entry], rival, 
 			f.unread = append(f.unread, e)
 		}
 		f.mu.Note(Event{Type: EventAdded, ID: e.ID(), Path: e.Path()})
+		f.setPolicyLocked(e, c.Policy, f.cfg.Now())
 		// Its first copy has no precedence over the Syncs of others.
 		f.schedule.Seen(e.item, c.ModTime, f.cfg.Now())
 		out.Entry = e

@@ -14,6 +14,7 @@ type Recalled struct {
 	registry.Database
 	File      fsid.ID
 	Prefix    Prefix
+	Policy    Asked
 	Device    uint64    // of its volume; 0: not to be taken
 	RetainAt  time.Time // when the replica has something to delete; zero: never
 	LastWrite time.Time // the Unix epoch: unknown
@@ -39,6 +40,7 @@ func (f *Fleet) Recall(r Recalled) {
 		e.evicted = true
 		f.evicted++
 	}
+	f.setPolicyLocked(e, r.Policy, f.cfg.Now())
 	e.retainAt = unixMilli(r.RetainAt)
 	f.neverShippedLocked(e, r.LastWrite)
 	if r.Device != 0 {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -28,6 +29,7 @@ type Run struct {
 	file      fsid.ID         // which it was
 	relieve   bool            // the fleet's logs are over their limit, and this one is to be cut
 	shippedTo int64           // how much of the log is at the replica
+	policy    policy.Policy
 }
 
 // Started is when Begin was called.
@@ -56,6 +58,8 @@ func (f *Fleet) Wake() (time.Time, bool) {
 type Beginning struct {
 	Input replicate.Input  // without Caller
 	State *replicate.State // the run owns it until Finish
+	// AskPolicy: the application is to be asked how to treat it.
+	AskPolicy bool
 	// Unread: its header is to be checked first.
 	Unread bool
 	// Blocked is why it may not run, if it may not; nor will it, until somebody says
@@ -90,6 +94,9 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	if kind == replicate.OrderEvict {
 		b.Input.Demote, b.Input.MayDefer = true, false
 	}
+	r.policy = f.policyLocked(e)
+	b.Input.SetPolicy(r.policy)
+	b.AskPolicy, e.askPolicy = e.askPolicy, false
 	f.runs[e] = r
 	b.State = e.unpack()
 	r.shippedTo = b.State.Position().Offset
@@ -314,7 +321,9 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		e.early = 0
 	}
 	if rep.RetainKnown {
-		e.retainAt = unixMilli(rep.RetainAt)
+		if e.retainAt = unixMilli(rep.RetainAt); e.retainAt != 0 && r.policy.Levels != f.policyLocked(e).Levels {
+			e.retainAt = replicate.RetainUnknown // it was found out by the policy from before
+		}
 	}
 	if errors.Is(rep.Err, ship.ErrFenced) || e.reg.Removed {
 		st.Forget() // it is compacted no more

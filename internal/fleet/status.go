@@ -92,7 +92,7 @@ func (f *Fleet) lagLocked(e *Entry, now time.Time) time.Duration {
 	if r := f.runs[e]; e.item.Running() && r != nil && f.cfg.Replicated {
 		// Shipped, perhaps, and now compacted: whatever is committed meanwhile waits,
 		// and where the replica does not answer it waits long.
-		lag = max(lag, now.Sub(r.started)-f.cfg.Limits.SyncInterval)
+		lag = max(lag, now.Sub(r.started)-f.schedule.PaceOf(e.item).SyncInterval)
 	}
 	return max(lag, 0)
 }

@@ -120,7 +120,7 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 		}
 		inv.Reset(files)
 	}
-	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
+	inv.MarkSeen(p.cfg.Now(), p.cfg.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
 }
