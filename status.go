@@ -41,6 +41,17 @@ type Status struct {
 	// it was last looked at. WALPos less LagBytes is at the replica, as TXID.
 	WALPos int64
 	Leased bool // the application holds a handle
+	// LocalBytes is how much of this disk it takes: its file and its WAL, by the last look.
+	LocalBytes int64
+	// ReplicaBytes is what its prefix holds in LTX files, and ReplicaObjects the number of
+	// objects, metadata.json included (of which the bytes, a few hundred, are left out). They
+	// are what this process has written and listed, without another listing: what a fleet log
+	// has and the prefix lacks, and old versions in a bucket that keeps them, are not in
+	// them. Both are zero as long as ReplicaSized is false: not known, since it was not worked
+	// on since a Start after a crash, or was never shipped.
+	ReplicaBytes   int64
+	ReplicaObjects int64
+	ReplicaSized   bool
 	// Err is why it is not being shipped, since ErrSince; nil if all is well.
 	Err      error
 	ErrSince time.Time
@@ -63,6 +74,7 @@ func statusOf(s fleet.Status) Status {
 		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, UnpackedTXID: s.UnpackedTXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
 		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
+		LocalBytes: s.LocalBytes, ReplicaBytes: s.ReplicaBytes, ReplicaObjects: s.ReplicaObjects, ReplicaSized: s.ReplicaSized,
 		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
 	}
 }

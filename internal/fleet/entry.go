@@ -24,6 +24,7 @@ type Entry struct {
 	waiters    *waiter // callers of Sync, the last one first
 	retainAt   int64   // Unix ms when the replica has something to delete; 0: never
 	health     health
+	size       size
 
 	// Owned by the run in progress (one at a time), and by whoever holds the lock while
 	// there is none. Of a cold entry state is nil, and packed is what it was.
@@ -111,6 +112,7 @@ func (f *Fleet) addLocked(db registry.Database, file fsid.ID, prefix Prefix, sou
 	e := &Entry{}
 	e.reg.Identity = registry.Identify(f.reg.Schemes(), db.ID, db.Path, db.RelPath, db.Vars, prefix.Path)
 	e.item = f.schedule.Add(e)
+	f.sizes.Unknown++
 	f.reg.Add(e, file, prefix.Err, source)
 	if err := e.reg.Refused; err != nil {
 		f.setErrLocked(e, err)
@@ -132,6 +134,7 @@ func (f *Fleet) removeLocked(e *Entry) {
 	}
 	f.setDeferredLocked(e, false, 0)
 	f.setErrLocked(e, nil)
+	f.dropSizesLocked(e)
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	delete(f.packed, e)
@@ -187,6 +190,9 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 		e.state, e.packed = &st, ""
 		f.unknownLocked(e)
 		e.health.txid = now.Position.TXID
+		if s, ok := replicate.EncodedSize(now.Inventory); ok {
+			f.setReplicaSizeLocked(e, s)
+		}
 	}
 }
 

@@ -79,6 +79,7 @@ type Fleet struct {
 	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
 	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
 
+	sizes    Sizes   // of all
 	deferred int     // entries with a change that is left local on purpose
 	failing  []int64 // entries by the kind of the error that they have now
 	totals   Totals

@@ -357,7 +357,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 // healthLocked takes over from a report how the database is replicated.
 func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	e, h := r.Entry, &r.Entry.health
-	h.walSize = rep.WALSize
+	f.measureLocked(e, rep)
 	if rep.Captured == 0 || rep.Position.TXID > h.txid { // else more may be durable since it was asked
 		h.txid = rep.Position.TXID
 	}
