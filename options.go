@@ -61,6 +61,7 @@ type config struct {
 	maxWALSize        int64
 	maxTotalWALSize   int64
 	cacheSize         int64
+	drills            *DrillOptions // nil: none
 
 	logger   *slog.Logger
 	observer func(Event)
@@ -526,7 +527,7 @@ func build(opts []Option) (config, error) {
 			}
 		}
 	}
-	errs = append(errs, c.checkFleetLog())
+	errs = append(errs, c.checkFleetLog(), c.checkDrills())
 	return c, errors.Join(errs...)
 }
 

@@ -36,7 +36,7 @@ func (m *Manager) Largest(n int, by SizeOrder) []Status {
 	}
 	var all []Status
 	for _, s := range m.fleet.Largest(n, key) {
-		all = append(all, statusOf(s))
+		all = append(all, m.statusOf(s))
 	}
 	return all
 }

@@ -50,6 +50,7 @@ type Stats struct {
 
 	Pool     PoolStats
 	FleetLog FleetLogStats // zero without WithFleetLog
+	Drills   DrillStats    // zero without WithDrills
 	Requests RequestStats  // of the replica, if its factory counts; those of the fleet log included
 }
 
@@ -100,6 +101,7 @@ func (m *Manager) Stats() Stats {
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}
 	}
+	s.Drills = DrillStats(m.drills.Counts())
 	if now.Served && m.fleetLog != nil {
 		s.FleetLog = m.fleetLogStats()
 	}

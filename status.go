@@ -52,6 +52,11 @@ type Status struct {
 	ReplicaBytes   int64
 	ReplicaObjects int64
 	ReplicaSized   bool
+	// ProvedAt is when a drill last restored its backup and found it good, whichever process
+	// did; zero: none has, or there is no WithDrills. ProvedErr is why the last drill failed,
+	// after that: ErrUnproved; nil if it did not.
+	ProvedAt  time.Time
+	ProvedErr error
 	// Err is why it is not being shipped, since ErrSince; nil if all is well.
 	Err      error
 	ErrSince time.Time
@@ -65,18 +70,20 @@ func (m *Manager) Status(id ID) (Status, error) {
 	if err != nil {
 		return Status{}, opError("status", id, err)
 	}
-	return statusOf(m.fleet.Status(e)), nil
+	return m.statusOf(m.fleet.Status(e)), nil
 }
 
-func statusOf(s fleet.Status) Status {
+func (m *Manager) statusOf(s fleet.Status) Status {
 	db := Database{ID: ID(s.ID), Path: s.Path, RelPath: s.RelPath(), Vars: registry.VarsOf[Var](s.Identity)}
-	return Status{
+	st := Status{
 		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, UnpackedTXID: s.UnpackedTXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
 		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
 		LocalBytes: s.LocalBytes, ReplicaBytes: s.ReplicaBytes, ReplicaObjects: s.ReplicaObjects, ReplicaSized: s.ReplicaSized,
 		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
 	}
+	st.ProvedAt, st.ProvedErr = m.proof(db.ID)
+	return st
 }
 
 // worstNamed is how many databases Healthy names at most.
@@ -91,8 +98,10 @@ const worstNamed = 10
 // one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
 // not replicated. So does a fleet log that another process has taken over, that cannot be
 // written, or that has acknowledged nothing for maxLag though something waits. What the fleet log has is
-// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. It
-// looks at every database, in a few milliseconds for 100,000.
+// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. With
+// WithDrills so is, after those that are not at the replica, a backup that did not restore
+// in its last drill, and one that was not proved for DrillOptions.MaxAge: Err is
+// ErrUnproved. It looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if errs, since := m.scanErrs(); len(errs) > 0 {
 		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
@@ -101,8 +110,9 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
-		worst = append(worst, statusOf(s))
+		worst = append(worst, m.statusOf(s))
 	}
+	worst = m.unproved(worst)
 	return len(worst) == 0, worst
 }
 
@@ -111,7 +121,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 func (m *Manager) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
 		for _, e := range m.fleet.All() {
-			if s := m.fleet.Status(e); !s.Removed && !yield(statusOf(s)) {
+			if s := m.fleet.Status(e); !s.Removed && !yield(m.statusOf(s)) {
 				return
 			}
 		}

@@ -114,6 +114,9 @@ func (f *Fleet) addLocked(db registry.Database, file fsid.ID, prefix Prefix, sou
 	e.item = f.schedule.Add(e)
 	f.sizes.Unknown++
 	f.reg.Add(e, file, prefix.Err, source)
+	if f.cfg.Added != nil {
+		f.cfg.Added(db.ID)
+	}
 	if err := e.reg.Refused; err != nil {
 		f.setErrLocked(e, err)
 		f.mu.Note(Event{Type: EventFailed, ID: db.ID, Path: db.Path, Op: "replicate", Err: err})

@@ -48,6 +48,8 @@ type Config struct {
 
 	// Due is called when something may be due earlier than it was.
 	Due func()
+	// Added is called with each database that is made known; nil: nobody asks.
+	Added func(id string)
 	// Forget is called with each database that is removed.
 	Forget func(id string)
 	// Deliver gets the events, those of one database in their order, and may call the
@@ -152,6 +154,8 @@ const (
 	EventFleetLogTakenOver
 	EventFleetLogFinished
 	EventFleetLogFenced
+	EventDrill
+	EventDrillFailed
 )
 
 // ofRun are the events that a run reports.
