@@ -304,29 +304,37 @@ func TestHealthyNamesABackupThatWasNotProvedForMaxAge(t *testing.T) {
 }
 
 func TestARemovedDatabaseIsNotProvedWhenItComesBack(t *testing.T) {
-	drills(t, 2, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
-		d.pass(2 * time.Hour)
-		d.expect("two hours", "db0", "db1")
-		path, kept := d.status("db0").Path, filepath.Join(t.TempDir(), "kept.db")
-		if err := os.Rename(path, kept); err != nil {
-			t.Fatal(err)
-		}
-		d.pass(time.Hour)
-		if n := d.m.Stats().Databases; n != 1 {
-			t.Fatalf("%d databases are known", n)
-		}
-		d.restart()
-		if err := os.Rename(kept, path); err != nil {
-			t.Fatal(err)
-		}
-		d.restart()
-		if at := d.status("db0").ProvedAt; !at.IsZero() {
-			t.Errorf("it was proved at %v", at)
-		}
-		if at := d.status("db1").ProvedAt; at.IsZero() {
-			t.Error("the other one is not proved any more")
-		}
-	})
+	for name, between := range map[string]func(*drilled){
+		"while it is followed":         func(*drilled) {},
+		"and the process is restarted": (*drilled).restart,
+	} {
+		t.Run(name, func(t *testing.T) {
+			drills(t, 2, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
+				d.pass(2 * time.Hour)
+				d.expect("two hours", "db0", "db1")
+				path, kept := d.status("db0").Path, filepath.Join(t.TempDir(), "kept.db")
+				if err := os.Rename(path, kept); err != nil {
+					t.Fatal(err)
+				}
+				d.pass(11 * time.Minute)
+				if n := d.m.Stats().Databases; n != 1 {
+					t.Fatalf("%d databases are known", n)
+				}
+				between(d)
+				if err := os.Rename(kept, path); err != nil {
+					t.Fatal(err)
+				}
+				d.pass(11 * time.Minute)
+				d.restart()
+				if at := d.status("db0").ProvedAt; !at.IsZero() {
+					t.Errorf("it was proved at %v", at)
+				}
+				if at := d.status("db1").ProvedAt; at.IsZero() {
+					t.Error("the other one is not proved any more")
+				}
+			})
+		})
+	}
 }
 
 func TestDrillsReadTheFleetLog(t *testing.T) {
