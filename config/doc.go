@@ -50,6 +50,9 @@
 //	  unpack-interval            duration
 //	  unpack-size                size, at least 64KiB
 //	  log-retention              duration
+//	drills                   mapping, WithDrills; left out: no drills
+//	  per-day                    databases restored a day, 1 to 1000000. Required
+//	  max-age                    duration; 0, the default: none
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error
 //	  format                     text (the default) or json
