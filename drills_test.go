@@ -376,3 +376,21 @@ func TestDrillsNeedAReplicaAndANumber(t *testing.T) {
 		}
 	}
 }
+
+// TestADrillMakesTheRequestsOfARestore: one listing, one read of metadata.json, and a read of
+// each file that the newest state needs.
+func TestADrillMakesTheRequestsOfARestore(t *testing.T) {
+	drills(t, 1, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
+		d.pass(29 * time.Minute)
+		d.rep.ResetOperations()
+		d.pass(2 * time.Minute)
+		d.expect("the first part of the day", "db0")
+		count := map[multidbtest.Op]int{}
+		for _, op := range d.rep.Operations() {
+			count[op.Op]++
+		}
+		if count[multidbtest.OpList] != 1 || count[multidbtest.OpReadMetadata] != 1 || count[multidbtest.OpOpen] != 1 || len(count) != 3 {
+			t.Errorf("it made %v", count)
+		}
+	})
+}

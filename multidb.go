@@ -64,7 +64,10 @@ func New(opts ...Option) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
-	m.drills = m.newDrills()
+	m.drills = newDrills(cfg.drills, drillParts{
+		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path,
+		fleet: func() *fleet.Fleet { return m.fleet }, catalog: func() *catalog.Catalog { return m.catalog },
+	})
 	m.fleet = fleet.New(fleet.Config{
 		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(),
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
@@ -76,7 +79,7 @@ func New(opts ...Option) (*Manager, error) {
 		Added: m.drills.Add,
 		Forget: func(id string) {
 			m.logs.Forget(id)
-			m.forgetProof(id)
+			forgetProof(m.drills, m.catalog, id)
 			m.catalog.Delete(id)
 		},
 		Deliver: m.deliver,
@@ -169,7 +172,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	m.warnIfEmpty()
-	if err := m.loadDrills(ctx); err != nil {
+	if err := loadDrills(ctx, m.drills, m.catalog); err != nil {
 		return err
 	}
 	m.conductor.Start()

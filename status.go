@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -84,6 +85,40 @@ func (m *Manager) statusOf(s fleet.Status) Status {
 	}
 	st.ProvedAt, st.ProvedErr = m.proof(db.ID)
 	return st
+}
+
+// proof is what drills say of a database.
+func (m *Manager) proof(id ID) (at time.Time, err error) {
+	at, failed, tried := m.drills.Proof(string(id))
+	if failed != "" {
+		err = opError("drill", id, fmt.Errorf("%w: the drill of %s: %s", ErrUnproved, tried.Format(time.RFC3339), failed))
+	}
+	return at, err
+}
+
+// unproved adds to the worst databases those whose backup is not proved as it should be.
+func (m *Manager) unproved(worst []Status) []Status {
+	for _, id := range m.drills.Late() {
+		if len(worst) >= worstNamed {
+			break
+		}
+		s, err := m.Status(ID(id))
+		if err != nil || s.TXID == 0 && s.ProvedErr == nil || // gone, or it has no backup: that is its lag
+			slices.ContainsFunc(worst, func(w Status) bool { return w.ID == s.ID }) {
+			continue
+		}
+		switch {
+		case s.Err != nil:
+		case s.ProvedErr != nil:
+			s.Err = s.ProvedErr
+		case s.ProvedAt.IsZero():
+			s.Err = opError("drill", s.ID, fmt.Errorf("%w: no drill has restored it since it is known, for more than %v; see DrillOptions.PerDay", ErrUnproved, m.cfg.drills.MaxAge))
+		default:
+			s.Err = opError("drill", s.ID, fmt.Errorf("%w: it was last restored at %s, more than %v ago; see DrillOptions.PerDay", ErrUnproved, s.ProvedAt.Format(time.RFC3339), m.cfg.drills.MaxAge))
+		}
+		worst = append(worst, s)
+	}
+	return worst
 }
 
 // worstNamed is how many databases Healthy names at most.

@@ -66,6 +66,9 @@ const (
 	// notAgain is how long one that was proved is left alone, however many drills a day there
 	// may be.
 	notAgain = 20 * time.Hour
+	// patience is how long one may take, and a second for each MiB of the file, before a store
+	// that does not answer is taken for the reason.
+	patience = time.Hour
 	// spare is what a drill leaves free of the disk.
 	spare = 64 << 20
 	// mostPassed is how many databases without a backup are passed over in one go.
@@ -234,8 +237,12 @@ func (d *Drills) Run(ctx context.Context, dir string) {
 	defer close(d.done)
 	d.mu.Lock()
 	d.running = true
+	n := d.order.all.Len()
 	d.mu.Unlock()
 	part := 24 * time.Hour / time.Duration(d.cfg.PerDay)
+	if round := time.Duration(n) * part; d.cfg.MaxAge > 0 && round > d.cfg.MaxAge {
+		d.cfg.Logger.Warn("multidb: drills take longer to come round than a proof may be old; raise their number a day", "databases", n, "round", round, "max age", d.cfg.MaxAge)
+	}
 	begin := time.Now()
 	for slot := 0; ; slot++ {
 		// One drill in each part, somewhere in it, so that what hundreds of processes do at
@@ -367,6 +374,8 @@ func (d *Drills) prove(ctx context.Context, dir, id string, t Tenant) (last ltx.
 	if need := t.Size + spare; free < need {
 		return 0, fmt.Errorf("%s has %d bytes left, and the drill needs %d", dir, free, need)
 	}
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(t.Size>>20)*time.Second)
+	defer cancel()
 	// What looks like damage is looked at twice: what was read may have been changed by a
 	// compaction meanwhile, or on its way.
 	for range 2 {

@@ -231,6 +231,50 @@ func TestALongDrillIsNotMadeUpFor(t *testing.T) {
 	})
 }
 
+// hanging is a client that does not answer.
+type hanging struct{ litestream.ReplicaClient }
+
+func (hanging) LTXFiles(ctx context.Context, _ int, _ ltx.TXID, _ bool) (ltx.FileIterator, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (hanging) SetLogger(*slog.Logger) {}
+
+// TestAStoreThatNeverAnswersDoesNotEndAllDrills: the drill is given up, and the next one has
+// its turn.
+func TestAStoreThatNeverAnswersDoesNotEndAllDrills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		d := New(quiet(Config{PerDay: 24,
+			Tenant: func(string) (Tenant, bool) { return Tenant{Size: 600 << 20}, true },
+			Client: func(string) (litestream.ReplicaClient, error) {
+				asked++
+				return hanging{}, nil
+			},
+			Told: func(id string, _ ltx.TXID, err error) { t.Errorf("it told of %s: %v", id, err) },
+		}))
+		d.Add("a")
+		d.Add("b")
+		ctx, cancel := context.WithCancel(t.Context())
+		go d.Run(ctx, t.TempDir())
+		<-time.After(30*time.Minute + patience + 9*time.Minute)
+		synctest.Wait()
+		if d.Counts().Postponed != 0 {
+			t.Error("a file of 600 MiB has an hour alone")
+		}
+		<-time.After(22*time.Hour - patience)
+		synctest.Wait()
+		if n := d.Counts().Postponed; n < 7 || asked > 12 {
+			t.Errorf("%d were given up, of %d", n, asked)
+		}
+		cancel()
+		if err := d.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestADatabaseThatIsForgottenWhileItIsDrilledIsNotTold: its drill ends, and leaves no note.
 func TestADatabaseThatIsForgottenWhileItIsDrilledIsNotTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
