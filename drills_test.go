@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,10 +23,12 @@ type drilled struct {
 	rep   *multidbtest.Replica
 	began time.Time
 	base  time.Time
+	opts  []multidb.Option
+
+	mu    sync.Mutex
 	told  []string // of all its Managers: the ID, and an exclamation mark where the drill failed
 	times []time.Time
 	errs  []error
-	opts  []multidb.Option
 }
 
 // drills runs fn in a bubble, over projects of one database each.
@@ -58,6 +61,8 @@ func drills(t *testing.T, dbs int, opt multidb.DrillOptions, fn func(*testing.T,
 func (d *drilled) now() time.Time { return d.base.Add(time.Since(d.began)) }
 
 func (d *drilled) observe(ev multidb.Event) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	switch ev.Type {
 	case multidb.EventDrill:
 		d.told = append(d.told, strings.TrimPrefix(string(ev.ID), "project0/"))
@@ -97,6 +102,8 @@ func (d *drilled) pass(by time.Duration) {
 
 func (d *drilled) expect(when string, want ...string) {
 	d.t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if !slices.Equal(d.told, want) {
 		d.t.Fatalf("%s: the drills told of %q, want %q: %v", when, d.told, want, d.errs)
 	}
