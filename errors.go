@@ -90,6 +90,9 @@ var (
 	// metadata.json of more than 1 MiB, an LTX file with impossible sizes, more than
 	// 1,048,576 files of one database. Other databases are not affected.
 	ErrDamaged = untrusted.ErrDamaged
+	// ErrUnproved is why Healthy names a database whose backup did not restore in its last
+	// drill, or was not proved for DrillOptions.MaxAge; see WithDrills.
+	ErrUnproved = errors.New("the backup is not proved")
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that

@@ -18,7 +18,7 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced,
 		fleet.EventEvicted: EventEvicted, fleet.EventWithdrawn: EventWithdrawn, fleet.EventUndeleted: EventUndeleted,
 		fleet.EventErased: EventErased, fleet.EventRenamed: EventRenamed, fleet.EventForked: EventForked,
-		fleet.EventPolicy: EventPolicy,
+		fleet.EventPolicy: EventPolicy, fleet.EventDrill: EventDrill, fleet.EventDrillFailed: EventDrillFailed,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {

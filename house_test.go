@@ -27,6 +27,7 @@ var below = map[string]string{
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
+	"drill":          "restore sqlitedb store ctxio table varint",
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",

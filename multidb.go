@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/drill"
 	"github.com/multidb-go/multidb/internal/evict"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
@@ -41,6 +42,7 @@ type Manager struct {
 	survey  *survey.Survey  // finds them
 	logs    *replicate.Logs // beside them
 	lag     lag.Window      // of their commits
+	drills  *drill.Drills   // of their backups; nil: none
 	closing chan struct{}   // one Close at a time: whoever has put something in
 
 	// Made by Start, not changed afterwards.
@@ -66,6 +68,10 @@ func New(opts ...Option) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
+	m.drills = newDrills(cfg.drills, drillParts{
+		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path,
+		fleet: func() *fleet.Fleet { return m.fleet }, catalog: func() *catalog.Catalog { return m.catalog },
+	})
 	m.fleet = fleet.New(fleet.Config{
 		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(), Policy: cfg.common(), Asks: cfg.policyOf != nil,
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
@@ -73,9 +79,11 @@ func New(opts ...Option) (*Manager, error) {
 		AbsentWindow: cfg.grace / 2,
 		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.logged().UnpackInterval,
 		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
-		Due: func() { m.conductor.Due() },
+		Due:   func() { m.conductor.Due() },
+		Added: m.drills.Add,
 		Forget: func(id string) {
 			m.logs.Forget(id)
+			forgetProof(m.drills, m.catalog, id)
 			m.catalog.Delete(id)
 		},
 		Resident: func(id string) { m.conductor.Resident(id) },
@@ -177,9 +185,15 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	m.warnIfEmpty()
+	if err := loadDrills(ctx, m.drills, m.catalog); err != nil {
+		return err
+	}
 	m.conductor.Start()
 	m.survey.Go(scanCtx, took)
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
+	if m.drills != nil {
+		m.joined.Go(func() { m.drills.Run(scanCtx, filepath.Join(m.dir, spoolDir)) })
+	}
 	if m.fleetLog != nil {
 		m.joined.Go(func() { m.fleetLog.UnpackFormer(scanCtx) })
 	}
@@ -360,6 +374,9 @@ func (m *Manager) close(ctx context.Context) error {
 	if l.Stage == life.Drain {
 		m.stopScan()
 		if err := m.survey.Wait(ctx); err != nil {
+			return late(notDurable(m.conductor.Undrained(err)))
+		}
+		if err := m.drills.Wait(ctx); err != nil {
 			return late(notDurable(m.conductor.Undrained(err)))
 		}
 		if err := m.opener.Close(ctx); err != nil && ctx.Err() != nil {

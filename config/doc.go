@@ -44,6 +44,8 @@
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize
 //	max-total-wal-size       size, WithMaxTotalWALSize; 0: none
+//	max-disk                 size, WithMaxDisk; 0: no limit
+//	removed-retention        duration, WithRemovedRetention
 //	cache-size               size, WithCacheSize; 0: none
 //	policies                 list of mappings, WithPolicy; the first that matches counts
 //	  match                      of IDs, see below. Required
@@ -56,6 +58,9 @@
 //	  unpack-interval            duration
 //	  unpack-size                size, at least 64KiB
 //	  log-retention              duration
+//	drills                   mapping, WithDrills; left out: no drills
+//	  per-day                    databases restored a day, 1 to 1000000. Required
+//	  max-age                    duration; 0, the default: none
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error
 //	  format                     text (the default) or json

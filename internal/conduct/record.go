@@ -42,6 +42,7 @@ func (c *Conductor) Load(ctx context.Context) error {
 			var inv levels.Inventory
 			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
 				r.RetainAt, r.Unpacked = inv.NextRetention(c.levels(r.Policy)), inv.MaxTXID()
+				r.Sized, r.Size = true, replicate.SizeOf(&inv)
 			}
 			r.Known, r.Looked = c.known(rec)
 		}

@@ -124,8 +124,8 @@ func (f *Fleet) endEvictLocked(r *Run, vacated bool) {
 	default:
 		f.wals.Remove(e)
 		delete(f.backlog, e)
-		e.health.walSize, e.poolClosed = 0, false
-		f.diskLocked(e, 0)
+		f.setLocalLocked(e, 0, 0)
+		e.poolClosed = false
 		f.mu.Note(Event{Type: EventEvicted, ID: e.ID(), Path: e.Path(), TXID: e.health.txid})
 	}
 }

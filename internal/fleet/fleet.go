@@ -56,6 +56,8 @@ type Config struct {
 	Crowded func()
 	// Due is called when something may be due earlier than it was.
 	Due func()
+	// Added is called with each database that is made known; nil: nobody asks.
+	Added func(id string)
 	// Forget is called with each database that is removed, and Resident with each evicted
 	// one that has a local file again.
 	Forget   func(id string)
@@ -92,6 +94,7 @@ type Fleet struct {
 	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
 	bars    map[*Entry]*Bar              // of those that nobody may open
 
+	sizes     Sizes   // of all
 	deferred  int     // entries with a change that is left local on purpose
 	evictions uint64  // that have begun
 	evicted   int     // entries without a local file on purpose
@@ -178,6 +181,8 @@ const (
 	EventRenamed
 	EventForked
 	EventPolicy
+	EventDrill
+	EventDrillFailed
 )
 
 // ofRun are the events that a run reports.

@@ -22,6 +22,9 @@ type Recalled struct {
 	Looked bool
 	// Unpacked is the last transaction that the prefix is known to have.
 	Unpacked ltx.TXID
+	// Sized: Size is what the prefix was known to hold.
+	Sized bool
+	Size  replicate.Size
 	// Known is what the catalog has of its State; nil: nothing that counts.
 	Known *replicate.Record
 	// Evicted: it has no local file on purpose.
@@ -42,6 +45,9 @@ func (f *Fleet) Recall(r Recalled) {
 	}
 	f.setPolicyLocked(e, r.Policy, f.cfg.Now())
 	e.retainAt = unixMilli(r.RetainAt)
+	if r.Sized {
+		f.setReplicaSizeLocked(e, r.Size)
+	}
 	f.neverShippedLocked(e, r.LastWrite)
 	if r.Device != 0 {
 		f.reg.RecallVolume(e, r.Device)

@@ -334,9 +334,6 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 	f.healthLocked(r, rep)
 	f.unfinishedLocked(r, rep)
 	f.endEvictLocked(r, rep.Vacated)
-	if rep.Files.Main.Size > 0 && !e.reg.Removed && !e.evicted {
-		f.diskLocked(e, rep.Files.Main.Size+rep.WALSize)
-	}
 	rep.Outcome.Err = rep.Err
 	if rep.Outcome.Stop {
 		rep.Outcome.Err = nil
@@ -383,7 +380,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 // healthLocked takes over from a report how the database is replicated.
 func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	e, h := r.Entry, &r.Entry.health
-	h.walSize = rep.WALSize
+	f.measureLocked(e, rep)
 	if rep.Captured == 0 || rep.Position.TXID > h.txid { // else more may be durable since it was asked
 		h.txid = rep.Position.TXID
 	}

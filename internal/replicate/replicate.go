@@ -245,6 +245,10 @@ type Report struct {
 	RetainKnown bool
 	RetainAt    time.Time
 
+	// Sized: Size is what the prefix holds.
+	Sized bool
+	Size  Size
+
 	Counts Counts
 	Events []Event // in their order
 }

@@ -92,6 +92,7 @@ func (x *run) do(ctx context.Context) {
 		x.r.Exchanged = false // Progress has reported it, and what was shipped is the new file
 	}
 	if x.st.active != nil {
+		x.r.Sized, x.r.Size = true, SizeOf(&x.st.active.inv)
 		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold || x.in.RetainAt == RetainUnknown {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
