@@ -1,11 +1,6 @@
 package multidb
 
-import (
-	"context"
-	"time"
-
-	"github.com/multidb-go/multidb/internal/evict"
-)
+import "context"
 
 // WithMaxDisk makes the local disk a cache of the replica: where all local files, databases
 // and WALs, are larger than bytes together, those of the databases that were not used for
@@ -32,63 +27,12 @@ func WithMaxDisk(bytes int64) Option {
 	}
 }
 
-// checkMaxDisk compares the option with the replica.
-func (c *config) checkMaxDisk() error {
-	if c.maxDisk > 0 && c.replica == nil {
-		return invalid("WithMaxDisk", "there is no replica from where a deleted file could come back; add multidb.WithReplica")
-	}
-	return nil
-}
-
 // DiskStats is what WithMaxDisk does. All of it is zero without a limit.
 type DiskStats struct {
 	Limit     int64 // in bytes
 	Used      int64 // by local files, and those that are being brought back
 	Evictions int64 // files that were deleted
 	Failures  int64 // deletions that were given up: the database was wanted again, or could not be shipped
-}
-
-// The times of an Evictor.
-const (
-	evictPause    = 250 * time.Millisecond
-	evictPatience = 30 * time.Second
-	evictWorkers  = 16
-)
-
-// newEvictor returns what keeps the limit; nil: there is none.
-func (m *Manager) newEvictor() *evict.Evictor {
-	if m.cfg.maxDisk == 0 {
-		return nil
-	}
-	return evict.New(evict.Config{
-		Fleet: m.fleet, Vacate: m.opener.TryVacate, MaxDisk: m.cfg.maxDisk,
-		Workers: min(evictWorkers, m.cfg.uploadConcurrency), Pause: evictPause, Patience: evictPatience,
-	})
-}
-
-func (m *Manager) room(ctx context.Context, size int64) (release func(), err error) {
-	if m.evictor == nil {
-		return func() {}, nil
-	}
-	return m.evictor.Room(ctx, size)
-}
-
-func (m *Manager) full(ctx context.Context, size int64) error {
-	if m.evictor == nil {
-		return nil
-	}
-	return m.evictor.Full(ctx, size)
-}
-
-func (m *Manager) diskStats() (s DiskStats) {
-	if m.evictor == nil {
-		return s
-	}
-	s.Limit = m.cfg.maxDisk
-	_, s.Used = m.fleet.DiskOver(0)
-	of := m.evictor.Stats()
-	s.Evictions, s.Failures = of.Evictions, of.Failures
-	return s
 }
 
 // Evict lets go of one database. It waits until every lease of it is released, which ctx

@@ -166,6 +166,15 @@ func (c *config) prefixClient(db registry.Database) (litestream.ReplicaClient, e
 	return c.replica.ReplicaClient(databaseOf(db))
 }
 
+// historyClient reads a prefix, and what the fleet log still has of its history.
+func (c *config) historyClient(db registry.Database) (litestream.ReplicaClient, error) {
+	client, err := readingClient(c.replica, c.logged().Path, databaseOf(db))
+	if r, ok := client.(*reading.Client); ok {
+		r.History()
+	}
+	return client, err
+}
+
 // logged is what the fleet log adds to how databases are replicated; zero: there is none.
 func (c *config) logged() FleetLogConfig {
 	if c.fleetLog == nil {

@@ -5,11 +5,6 @@ import (
 	"fmt"
 	"iter"
 	"time"
-
-	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/fleetlog/reading"
-	"github.com/multidb-go/multidb/internal/registry"
-	"github.com/multidb-go/multidb/internal/tenancy"
 )
 
 // WithRemovedRetention sets for how long the backups of a database that Remove took out of
@@ -192,29 +187,4 @@ func (m *Manager) Fork(ctx context.Context, src, dst ID, opt ForkOptions) error 
 		err = m.tenancy.Fork(ctx, string(src), string(dst), opt.TXID, opt.Timestamp)
 	}
 	return opError("fork", src, err)
-}
-
-// tenancyPause is how long an operation that failed rests before it goes on.
-const tenancyPause = 10 * time.Second
-
-// newTenancy makes the room of a database's life.
-func (m *Manager) newTenancy(dropPages func(id string) error) *tenancy.Tenancy {
-	c := &m.cfg
-	cfg := tenancy.Config{
-		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Catalog: m.catalog,
-		Locate: m.survey.Locate, Prefix: c.prefix, Client: c.prefixClient,
-		Reading: func(db registry.Database) (litestream.ReplicaClient, error) {
-			client, err := readingClient(c.replica, c.logged().Path, databaseOf(db))
-			if r, ok := client.(*reading.Client); ok {
-				r.History()
-			}
-			return client, err
-		},
-		FleetLog: c.logged().Path, DropPages: dropPages,
-		Retention: c.removedRetention, Now: c.now, Pause: tenancyPause,
-	}
-	if m.fleetLog != nil {
-		cfg.Forget = m.fleetLog.Erase
-	}
-	return tenancy.New(cfg)
 }

@@ -87,12 +87,8 @@ func New(opts ...Option) (*Manager, error) {
 			m.catalog.Delete(id)
 		},
 		Resident: func(id string) { m.conductor.Resident(id) },
-		Crowded: func() {
-			if m.evictor != nil {
-				m.evictor.Poke()
-			}
-		},
-		Deliver: m.deliver,
+		Crowded:  func() { m.evictor.Poke() },
+		Deliver:  m.deliver,
 		AsEvent: func(err error) fleet.Event {
 			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
 		},
@@ -200,10 +196,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if m.cfg.replica != nil {
 		m.joined.Go(func() { m.tenancy.Run(scanCtx) })
 	}
-	if m.evictor != nil {
-		m.joined.Go(func() { m.evictor.Run(scanCtx) })
-		m.evictor.Poke()
-	}
+	m.joined.Go(func() { m.evictor.Run(scanCtx) })
 	whole = true
 	return nil
 }
@@ -272,6 +265,9 @@ func (m *Manager) build(ctx context.Context) error {
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)
 	}
+	if c.maxDisk > 0 {
+		m.evictor = evict.New(evict.Config{Fleet: m.fleet, MaxDisk: c.maxDisk, Workers: min(evictWorkers, c.uploadConcurrency)})
+	}
 	m.opener = opener.New(opener.Config{
 		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
@@ -279,13 +275,31 @@ func (m *Manager) build(ctx context.Context) error {
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
-		Room: m.room, Full: m.full,
+		Room: m.evictor.Room, Full: m.evictor.Full,
 	})
 	m.conductor.SetPool(m.opener)
-	m.evictor = m.newEvictor()
-	m.tenancy = m.newTenancy(replicator.DropPages)
+	m.evictor.SetVacate(m.opener.TryVacate)
+	m.tenancy = m.newTenancy(replicator)
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
 	return nil
+}
+
+// evictWorkers is how many local files are deleted at once, each after a commit of the catalog
+// that they share.
+const evictWorkers = 16
+
+// newTenancy makes what takes databases out of service, and away.
+func (m *Manager) newTenancy(r *replicate.Replicator) *tenancy.Tenancy {
+	c := &m.cfg
+	cfg := tenancy.Config{
+		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Catalog: m.catalog,
+		Locate: m.survey.Locate, Prefix: c.prefix, Client: c.prefixClient, Reading: c.historyClient,
+		FleetLog: c.logged().Path, DropPages: r.DropPages, Retention: c.removedRetention, Now: c.now,
+	}
+	if m.fleetLog != nil {
+		cfg.Forget = m.fleetLog.Erase
+	}
+	return tenancy.New(cfg)
 }
 
 // identityFile is the memory of a Manager's replica, in the state directory.

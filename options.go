@@ -581,3 +581,11 @@ func (c *config) policy() levels.Policy {
 		SnapshotInterval: c.snapshotInterval,
 	}
 }
+
+// checkMaxDisk compares the option with the replica.
+func (c *config) checkMaxDisk() error {
+	if c.maxDisk > 0 && c.replica == nil {
+		return invalid("WithMaxDisk", "there is no replica from where a deleted file could come back; add multidb.WithReplica")
+	}
+	return nil
+}

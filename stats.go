@@ -98,7 +98,7 @@ func (m *Manager) Stats() Stats {
 	}
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
-	s.Disk = m.diskStats()
+	s.Disk = DiskStats(m.evictor.Stats())
 	if now.Served {
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,

@@ -14,21 +14,21 @@ import (
 
 // Config is what an Evictor works with.
 type Config struct {
-	Fleet *fleet.Fleet // with a MaxDisk
-	// Vacate deletes the local file of a database that nobody uses; begun is false if somebody
-	// does.
-	Vacate  func(ctx context.Context, e *fleet.Entry) (begun bool, err error)
-	MaxDisk int64 // in bytes
-	Workers int   // so many files are deleted at once
-	// Pause is how long nothing is tried after a round in which nothing could be deleted, and
-	// Patience how long one deletion may take.
-	Pause, Patience time.Duration
+	Fleet   *fleet.Fleet // with a MaxDisk
+	MaxDisk int64        // in bytes
+	Workers int          // so many files are deleted at once
 }
 
-// Evictor makes room.
+const (
+	pause    = 250 * time.Millisecond // after a round in which nothing could be deleted
+	patience = 30 * time.Second       // for one deletion
+)
+
+// Evictor makes room. A nil one is that of a disk without a limit.
 type Evictor struct {
-	cfg  Config
-	wake chan struct{}
+	cfg    Config
+	vacate func(ctx context.Context, e *fleet.Entry) (begun bool, err error)
+	wake   chan struct{}
 
 	mu     sync.Mutex
 	rounds chan struct{} // closed at the end of the round in progress, or of the next one
@@ -40,8 +40,9 @@ type Evictor struct {
 
 // Stats is what an Evictor did.
 type Stats struct {
-	Evictions int64
-	Failures  int64 // files that could not be deleted: wanted again, or not all of it at the replica
+	Limit, Used int64 // in bytes
+	Evictions   int64
+	Failures    int64 // files that could not be deleted: wanted again, or not all of it at the replica
 }
 
 // New returns an Evictor at rest.
@@ -49,11 +50,25 @@ func New(cfg Config) *Evictor {
 	return &Evictor{cfg: cfg, wake: make(chan struct{}, 1), rounds: make(chan struct{})}
 }
 
+// SetVacate says what deletes the local file of a database that nobody uses, before anything
+// else is called; begun is false if somebody does.
+func (v *Evictor) SetVacate(vacate func(ctx context.Context, e *fleet.Entry) (begun bool, err error)) {
+	if v != nil {
+		v.vacate = vacate
+	}
+}
+
 // Stats returns what happened so far.
 func (v *Evictor) Stats() Stats {
+	if v == nil {
+		return Stats{}
+	}
+	_, used := v.cfg.Fleet.DiskOver(0)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.stats
+	s := v.stats
+	s.Limit, s.Used = v.cfg.MaxDisk, used
+	return s
 }
 
 // reserve is how much of the disk is kept free, so that who brings a database back seldom has
@@ -62,6 +77,9 @@ func (v *Evictor) reserve() int64 { return v.cfg.MaxDisk / 20 }
 
 // Poke says that there may be less room than before. It blocks nobody.
 func (v *Evictor) Poke() {
+	if v == nil {
+		return
+	}
 	select {
 	case v.wake <- struct{}{}:
 	default:
@@ -72,6 +90,9 @@ func (v *Evictor) Poke() {
 // it fit: a database that is larger than the limit works all the same, and so does a limit
 // smaller than what is leased. The error is that of ctx.
 func (v *Evictor) Room(ctx context.Context, size int64) (release func(), err error) {
+	if v == nil {
+		return func() {}, nil
+	}
 	release = func() {
 		v.cfg.Fleet.Unreserve(size)
 		v.Poke() // what was made counts now
@@ -92,6 +113,9 @@ func (v *Evictor) Room(ctx context.Context, size int64) (release func(), err err
 // Full is called where the disk is full although it is within the limit: it makes room for
 // a file of that many bytes, and some. The error is that of ctx.
 func (v *Evictor) Full(ctx context.Context, size int64) error {
+	if v == nil {
+		return nil
+	}
 	_, err := v.round(ctx, 0, 2*size+v.reserve()/10)
 	return err
 }
@@ -117,6 +141,10 @@ func (v *Evictor) round(ctx context.Context, need, wanted int64) (stuck bool, er
 
 // Run makes room whenever there is too little, until ctx ends.
 func (v *Evictor) Run(ctx context.Context) {
+	if v == nil {
+		return
+	}
+	v.Poke()
 	for {
 		select {
 		case <-v.wake:
@@ -126,7 +154,7 @@ func (v *Evictor) Run(ctx context.Context) {
 		made := v.clear(ctx)
 		if over, _ := v.cfg.Fleet.DiskOver(0); !made && over > 0 {
 			// What is leased now, or cannot be shipped now, can perhaps be deleted later.
-			if ctxio.Sleep(ctx, v.cfg.Pause) != nil {
+			if ctxio.Sleep(ctx, pause) != nil {
 				return
 			}
 			v.Poke()
@@ -189,9 +217,9 @@ func (v *Evictor) batch(ctx context.Context, over int64) (freed int64) {
 }
 
 func (v *Evictor) evict(ctx context.Context, e *fleet.Entry) bool {
-	ctx, cancel := context.WithTimeout(ctx, v.cfg.Patience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	begun, err := v.cfg.Vacate(ctx, e)
+	begun, err := v.vacate(ctx, e)
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {

@@ -52,7 +52,6 @@ type Config struct {
 
 	Retention time.Duration // of what was removed
 	Now       func() time.Time
-	Pause     time.Duration // before what failed is tried again
 }
 
 // Tenancy does it.
@@ -240,6 +239,9 @@ func (t *Tenancy) Removed() iter.Seq[Removed] {
 	return slices.Values(all)
 }
 
+// pause is how long what failed rests before it goes on.
+const pause = 10 * time.Second
+
 // longest is how long Run rests at most: a clock may be set.
 const longest = time.Hour
 
@@ -252,7 +254,7 @@ func (t *Tenancy) Run(ctx context.Context) {
 			if left := n.Until.Sub(t.cfg.Now()); n.Op == opRemoved && left > 0 {
 				next = min(next, left)
 			} else if err := t.goOn(ctx, n); err != nil && ctx.Err() == nil {
-				next = min(next, t.cfg.Pause)
+				next = min(next, pause)
 				t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventFailed, ID: n.DB.ID, Path: n.DB.Path, Op: n.Op, Err: err})
 			}
 		}
