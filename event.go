@@ -115,6 +115,9 @@ func (m *Manager) deliver(of fleet.Event) {
 	default:
 		m.cfg.logger.Info("multidb: "+ev.Type.String(), args...)
 	}
+	if ev.Type == EventFailed && ReasonOf(ev.Err) == ReasonDiskFull {
+		m.evictor.Squeeze()
+	}
 	if m.cfg.observer != nil {
 		m.cfg.observer(ev)
 	}

@@ -357,3 +357,52 @@ func TestAForkIsADatabaseOfItsOwn(t *testing.T) {
 		want()
 	})
 }
+
+func TestAListingOfTheReplicaLeavesOutWhatWasRemoved(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 2), multidb.WithReplica(rep))
+	f.sync(customer)
+	f.sync("project0/db1")
+	if err := f.m.Remove(t.Context(), customer); err != nil {
+		t.Fatal(err)
+	}
+	var all []multidb.ID
+	for db, err := range multidb.ListTenants(t.Context(), rep) {
+		if err != nil {
+			t.Error(err)
+		}
+		all = append(all, db.ID)
+	}
+	if fmt.Sprint(all) != "[project0/db1]" {
+		t.Errorf("listed %v", all)
+	}
+}
+
+func TestAFleetOfWhichNothingIsOnThisDiskIsStillOne(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 3)
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithMaxDisk(1 << 40)}
+	f := start(t, root, opts...)
+	for i := range 3 {
+		id := multidb.ID(fmt.Sprintf("project0/db%d", i))
+		f.insert(id, "x")
+		if err := f.m.Evict(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	// Also where nobody has kept the empty directories.
+	if err := os.RemoveAll(filepath.Join(root, "project0")); err != nil {
+		t.Fatal(err)
+	}
+	f = start(t, root, opts...)
+	if s := f.m.Stats(); s.Databases != 3 || s.Evicted != 3 {
+		t.Errorf("%d databases, %d of them evicted", s.Databases, s.Evicted)
+	}
+	if err := f.m.ScanErr(); err != nil {
+		t.Error(err)
+	}
+	f.wantAll("project0/db2", "0", "1", "2", "x")
+}

@@ -295,6 +295,7 @@ func (m *Manager) newTenancy(r *replicate.Replicator) *tenancy.Tenancy {
 		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Catalog: m.catalog,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: c.prefixClient, Reading: c.historyClient,
 		FleetLog: c.logged().Path, DropPages: r.DropPages, Retention: c.removedRetention, Now: c.now,
+		Age: &fsid.AgeClock{Keep: c.removedRetention},
 	}
 	if m.fleetLog != nil {
 		cfg.Forget = m.fleetLog.Erase

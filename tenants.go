@@ -19,7 +19,9 @@ import (
 //
 // Every pair is a database or an error about a part of the listing, which then
 // continues as far as it can. With an error about one database, ID names it. The
-// order is undefined. ctx ends the listing, and its error is the last pair.
+// order is undefined. ctx ends the listing, and its error is the last pair. Databases that
+// were removed are left out, and so are prefixes that a Fork or Rename has not finished or
+// left behind; RestoreFrom still restores a removed one.
 //
 // A database is recognized by its metadata.json or, where litestream wrote the
 // prefix itself, by its LTX files: its ID is then made of the template's values
@@ -33,8 +35,8 @@ type TenantLister interface {
 // TenantAt helps to implement TenantLister. It returns the Database that expands
 // to a prefix that was found. data is the metadata.json there; nil if there is
 // none. t is the factory's template; nil if it keeps each database at its ID. The
-// error says why the prefix is not that of a database of this factory; the ID is
-// set if it is known.
+// error says why the prefix is not that of a database of this factory, or wraps
+// ErrRemoved: a listing leaves such a one out. The ID is set if it is known.
 func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
 	var md metadata.Metadata
 	if data != nil {
@@ -54,6 +56,9 @@ func TenantAt(t *Template, prefix string, data []byte) (Database, error) {
 	r := tenantOf(t, prefix, md)
 	if !r.ok {
 		return r.db, fmt.Errorf("%s: template %q does not lead here", prefix, t)
+	}
+	if err := md.Unusable(); err != nil {
+		return r.db, fmt.Errorf("%s: %w", prefix, err)
 	}
 	return r.db, nil
 }
@@ -152,7 +157,9 @@ func walkTenants(ctx context.Context, template *Template, store tree.Tree) iter.
 			var db Database
 			if err == nil {
 				db, err = TenantAt(template, found.Dir, found.Data)
-				err = opError("list", db.ID, cmp.Or(found.Err, err))
+				if err = opError("list", db.ID, cmp.Or(found.Err, err)); errors.Is(err, ErrRemoved) {
+					continue
+				}
 			}
 			if !yield(db, err) {
 				return

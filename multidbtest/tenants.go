@@ -3,6 +3,7 @@ package multidbtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"iter"
 
 	"github.com/multidb-go/multidb"
@@ -23,7 +24,11 @@ func (r *Replica) Tenants(ctx context.Context) iter.Seq2[multidb.Database, error
 				yield(multidb.Database{}, err)
 				return
 			}
-			if !yield(r.tenant(ctx, prefix)) {
+			db, err := r.tenant(ctx, prefix)
+			if errors.Is(err, multidb.ErrRemoved) {
+				continue
+			}
+			if !yield(db, err) {
 				return
 			}
 		}

@@ -120,6 +120,17 @@ func (v *Evictor) Full(ctx context.Context, size int64) error {
 	return err
 }
 
+// Squeeze is Full where nobody waits: somebody else has found the disk full.
+func (v *Evictor) Squeeze() {
+	if v == nil {
+		return
+	}
+	v.mu.Lock()
+	v.wanted = max(v.wanted, v.reserve())
+	v.mu.Unlock()
+	v.Poke()
+}
+
 // round waits for the end of a round that makes room for need bytes within the limit, and
 // wanted ones beyond it. stuck: nothing could be deleted.
 func (v *Evictor) round(ctx context.Context, need, wanted int64) (stuck bool, err error) {

@@ -268,7 +268,7 @@ func (t *Tenancy) expire(ctx context.Context, n *note) error {
 		switch {
 		case md.RemovedAt == nil:
 			return t.end(ctx, n)
-		case md.EraseAfter != nil && md.EraseAfter.After(t.cfg.Now()):
+		case md.EraseAfter != nil && md.EraseAfter.After(t.cfg.Age.Trusted(t.cfg.Now())):
 			later := *n
 			later.Since, later.Until = *md.RemovedAt, *md.EraseAfter
 			return t.set(ctx, &later)

@@ -23,6 +23,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/store/metadata"
@@ -52,6 +53,7 @@ type Config struct {
 
 	Retention time.Duration // of what was removed
 	Now       func() time.Time
+	Age       *fsid.AgeClock // from which the retention is counted
 }
 
 // Tenancy does it.
@@ -251,7 +253,7 @@ func (t *Tenancy) Run(ctx context.Context) {
 	for {
 		next := longest
 		for _, n := range t.pending() {
-			if left := n.Until.Sub(t.cfg.Now()); n.Op == opRemoved && left > 0 {
+			if left := n.Until.Sub(t.cfg.Age.Trusted(t.cfg.Now())); n.Op == opRemoved && left > 0 {
 				next = min(next, left)
 			} else if err := t.goOn(ctx, n); err != nil && ctx.Err() == nil {
 				next = min(next, pause)
