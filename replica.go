@@ -92,7 +92,9 @@ type PrefixEraser interface {
 
 // ErasedPrefix is what an erasure of a prefix did: how many Objects it deleted, how many
 // older Versions and delete markers beside them, and their Bytes. Left is what it could
-// not delete. If nothing was there, it is zero.
+// not delete. Versioned says that the storage keeps older versions, or that this cannot be
+// told: then other objects that had something of the database have versions of their own.
+// If nothing was there, the numbers are 0 and Left is empty.
 type ErasedPrefix = store.ErasedPrefix
 
 // LeftObject is what an erasure of a prefix could not delete: its Name as the storage names

@@ -22,6 +22,14 @@ type Stats struct {
 	// how many discovery roots another volume is mounted, now: what ScanErr joins.
 	FailingScans int
 
+	// LocalBytes, ReplicaBytes and ReplicaObjects are the sums of those of all databases now,
+	// see Status. ReplicaUnsized is how many databases are not in the sums of the replica,
+	// because it is not known yet what their prefixes hold.
+	LocalBytes     int64
+	ReplicaBytes   int64
+	ReplicaObjects int64
+	ReplicaUnsized int
+
 	// Unwell is how many databases have an error now (Status.Err), by reason:
 	// those that are failing and those that are stopped.
 	Unwell ByReason
@@ -44,6 +52,7 @@ type Stats struct {
 	Pool     PoolStats
 	Disk     DiskStats     // zero without WithMaxDisk
 	FleetLog FleetLogStats // zero without WithFleetLog
+	Drills   DrillStats    // zero without WithDrills
 	Requests RequestStats  // of the replica, if its factory counts; those of the fleet log included
 }
 
@@ -80,6 +89,7 @@ func (m *Manager) Stats() Stats {
 		Running: now.Running, Failing: now.BackingOff, Stopped: now.Stopped,
 		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs),
 		Unwell:     ByReason(now.Failing),
+		LocalBytes: now.Sizes.Local, ReplicaBytes: now.Sizes.Replica, ReplicaObjects: now.Sizes.Objects, ReplicaUnsized: now.Sizes.Unknown,
 		Promotions: total.Promotions, Demotions: total.Demotions,
 		Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
 		Compactions: total.Compactions, Snapshots: total.Snapshots,
@@ -94,6 +104,7 @@ func (m *Manager) Stats() Stats {
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}
 	}
+	s.Drills = DrillStats(m.drills.Counts())
 	if now.Served && m.fleetLog != nil {
 		s.FleetLog = m.fleetLogStats()
 	}

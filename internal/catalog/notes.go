@@ -268,3 +268,46 @@ func inTransaction(run context.Context, conn *sql.Conn, place string, fn func() 
 	}
 	return errors.Join(err, rollBack(run, conn))
 }
+
+// Erase deletes the record and every note of a database, overwrites what they were, and
+// empties the WAL; when it returns nil nothing of it is in the files. ctx bounds the waiting.
+func (c *Catalog) Erase(ctx context.Context, id string) (err error) {
+	if err := c.acquire(ctx); err != nil {
+		return err
+	}
+	defer c.release()
+	c.mu.Lock()
+	closed := c.closed
+	delete(c.queue, id)
+	for k := range c.notes {
+		if k.id == id {
+			delete(c.notes, k)
+		}
+	}
+	c.mu.Unlock()
+	if closed {
+		return ErrClosed
+	}
+	run := context.WithoutCancel(ctx)
+	conn, err := c.db.Conn(run)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if _, err := conn.ExecContext(run, "PRAGMA synchronous = FULL"); err != nil {
+		return err
+	}
+	defer func() {
+		_, back := conn.ExecContext(run, "PRAGMA synchronous = NORMAL")
+		err = errors.Join(err, back)
+	}()
+	if err := inTransaction(run, conn, "catalog.erase", func() error {
+		_, err := conn.ExecContext(run, `DELETE FROM databases WHERE id = ?1; DELETE FROM notes WHERE id = ?1`, id)
+		return err
+	}); err != nil {
+		return fmt.Errorf("catalog: %s: erase %q: %w", c.path, id, err)
+	}
+	// A reader that keeps the WAL from being emptied leaves that to the next checkpoint.
+	_, err = conn.ExecContext(run, "PRAGMA wal_checkpoint(TRUNCATE)")
+	return err
+}

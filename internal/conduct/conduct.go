@@ -18,6 +18,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/lag"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -48,8 +49,10 @@ type Config struct {
 	Stat func(path, suffix string) (fsid.Fingerprint, error)
 	// Hurry has what clients have taken made durable sooner: somebody waits.
 	Hurry   func()
-	Workers int // so many databases are worked on at once
-	Policy  levels.Policy
+	Workers int           // so many databases are worked on at once
+	Levels  levels.Policy // of a database that has no policy of its own
+	// Policy asks the application how a database is to be treated; nil: as all others.
+	Policy  func(registry.Database) (policy.Policy, error)
 	Lag     *lag.Window     // of what is shipped
 	Stopped <-chan struct{} // closed when nothing runs any more
 }
@@ -142,6 +145,9 @@ func (j *job) run(ctx context.Context) {
 		if file := fsid.OrZero(j.Entry.Path()); !file.IsZero() && c.fleet.Returned(j.Entry, file, seq) {
 			b.Input.Evicted = false
 		}
+	}
+	if b.AskPolicy {
+		b.Input.SetPolicy(c.fleet.SetPolicy(j.Entry, c.AskPolicy(j.Entry.Database())))
 	}
 	var unread error
 	if b.Unread {
@@ -260,7 +266,7 @@ func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
 		return fmt.Errorf("%w: it was opened again", ErrInUse)
 	}
 	c.record(e, st) // with what there is to bring back, in the same commit
-	if err := c.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: evictedNote, ID: e.ID(), Value: []byte{}}); err != nil {
+	if err := c.cfg.Catalog.SetNotes(ctx, c.EvictedNote(e.ID())); err != nil {
 		return err
 	}
 	c.fleet.BeginEvict(&j.Run)
@@ -270,6 +276,11 @@ func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
 // evictedNote is the kind of note of a database that has no local file on purpose. A file
 // that is there all the same counts: the crash came between the two.
 const evictedNote = "evicted"
+
+// EvictedNote says that a database has no local file on purpose.
+func (c *Conductor) EvictedNote(id string) catalog.Note {
+	return catalog.Note{Kind: evictedNote, ID: id, Value: []byte{}}
+}
 
 // Resident notes that a database has a local file again.
 func (c *Conductor) Resident(id string) {

@@ -34,13 +34,15 @@ func (c *Conductor) Load(ctx context.Context) error {
 			r.Vars = append(r.Vars, registry.Var(v))
 		}
 		r.Prefix = c.cfg.Prefix(r.Database)
+		r.Policy = c.AskPolicy(r.Database)
 		if !c.cfg.Volumes.Emptied() {
 			r.Device = uint64(rec.Flags)
 		}
 		if r.Prefix.Path == rec.Prefix {
 			var inv levels.Inventory
 			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
-				r.RetainAt, r.Unpacked = inv.NextRetention(c.cfg.Policy), inv.MaxTXID()
+				r.RetainAt, r.Unpacked = inv.NextRetention(c.levels(r.Policy)), inv.MaxTXID()
+				r.Sized, r.Size = true, replicate.SizeOf(&inv)
 			}
 			r.Known, r.Looked = c.known(rec)
 		}
@@ -109,3 +111,6 @@ func (c *Conductor) RecordAll() {
 		}
 	}
 }
+
+// RecordNew records a database of which nothing is known but that it is at the replica.
+func (c *Conductor) RecordNew(e *fleet.Entry) { c.record(e, new(replicate.State)) }

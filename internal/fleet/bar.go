@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/registry"
 )
 
@@ -123,8 +124,8 @@ func (f *Fleet) endEvictLocked(r *Run, vacated bool) {
 	default:
 		f.wals.Remove(e)
 		delete(f.backlog, e)
-		e.health.walSize, e.poolClosed = 0, false
-		f.diskLocked(e, 0)
+		f.setLocalLocked(e, 0, 0)
+		e.poolClosed = false
 		f.mu.Note(Event{Type: EventEvicted, ID: e.ID(), Path: e.Path(), TXID: e.health.txid})
 	}
 }
@@ -183,18 +184,33 @@ func (f *Fleet) Evicted(e *Entry) bool {
 	return e.evicted
 }
 
-// SetGone has an ID neither found nor made, and says why; nil: it may be again. The
-// database that has it, if any, is removed, and returned.
-func (f *Fleet) SetGone(id string, why error) *Entry {
+// Withhold has an ID neither opened nor made, and says why; nil: it may be again. A database
+// that has it goes on being shipped.
+func (f *Fleet) Withhold(id string, why error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reg.SetGone(id, why)
-	e := f.reg.Get(id)
-	if e == nil || why == nil {
-		return nil
-	}
+}
+
+// Withheld is why an ID is neither opened nor made; nil: it may be.
+func (f *Fleet) Withheld(id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reg.Gone(id)
+}
+
+// Drop removes a database, and returns when no run of it is in progress any more.
+func (f *Fleet) Drop(e *Entry) (ended <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.removeLocked(e)
-	return e
+	done := make(chan struct{})
+	if r := f.runs[e]; r != nil && e.item.Running() {
+		r.ended = append(r.ended, done)
+	} else {
+		close(done)
+	}
+	return done
 }
 
 // AddEvicted makes a database known whose newest state is at the replica, and that has no
@@ -202,14 +218,11 @@ func (f *Fleet) SetGone(id string, why error) *Entry {
 func (f *Fleet) AddEvicted(c Candidate) (*Entry, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.life.Serving(); err != nil {
-		return nil, err
+	if f.life.Closing() {
+		return nil, life.ErrClosed
 	}
 	if f.reg.Get(c.ID) != nil {
 		return nil, fmt.Errorf("%w: %q is known", registry.ErrConflict, c.ID)
-	}
-	if err, refused := f.reg.Refused(c.ID); refused {
-		return nil, err
 	}
 	e := f.addLocked(c.Database, fsid.ID{}, c.Prefix, c.Source)
 	e.evicted = true
@@ -227,4 +240,21 @@ func (f *Fleet) Size(e *Entry) int64 {
 	}
 	pos := e.peekLocked().Position()
 	return int64(pos.Commit) * int64(pos.PageSize)
+}
+
+// Get returns the database that has an ID, at whatever time; nil: none has.
+func (f *Fleet) Get(id string) *Entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.reg.Get(id)
+}
+
+// Refused is why a database is not replicated; nil: it is.
+func (f *Fleet) Refused(e *Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fence != nil {
+		return f.fence
+	}
+	return e.reg.Refused
 }

@@ -5,7 +5,7 @@ import "github.com/multidb-go/multidb/internal/schedule"
 // diskLocked notes how large the local files of a database are, in bytes.
 func (f *Fleet) diskLocked(e *Entry, size int64) {
 	if f.disk != nil {
-		f.disk.Set(e, size, 0)
+		f.disk.Set(e, size, f.policyLocked(e).EvictPriority)
 		if f.disk.Over(0) > 0 && f.cfg.Crowded != nil {
 			f.cfg.Crowded()
 		}
@@ -60,7 +60,7 @@ func (f *Fleet) Victims(n int) (victims []*Entry, sizes []int64) {
 	// At first only cold ones: the others are written to, or were a moment ago.
 	may := func(e *Entry) bool {
 		return e.reg.Held == 0 && !e.item.Pinned() && !e.reg.Unread && !e.evicted && e.reg.Refused == nil &&
-			e.health.err == nil && e.health.txid != 0 && f.bars[e] == nil
+			e.health.err == nil && e.health.txid != 0 && f.bars[e] == nil && f.policyLocked(e).Pace.Heat != schedule.Always
 	}
 	victims = f.disk.First(n, victimTries, func(e *Entry) bool { return may(e) && e.item.Tier() == schedule.Cold })
 	if len(victims) == 0 {

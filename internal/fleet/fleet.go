@@ -18,6 +18,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/notify"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -31,6 +32,9 @@ type Config struct {
 	Boot   func() time.Duration // counts the time in which the machine was suspended
 	Rand   func() float64       // jitter in [0,1)
 	Limits schedule.Limits
+	// Policy is that of a database that has none of its own; its Pace is that of the Limits.
+	Policy policy.Policy
+	Asks   bool // the application is asked for others
 
 	Replicated      bool  // there is a replica
 	RestoreOnOpen   bool  // what is missing is brought back from it
@@ -52,6 +56,8 @@ type Config struct {
 	Crowded func()
 	// Due is called when something may be due earlier than it was.
 	Due func()
+	// Added is called with each database that is made known; nil: nobody asks.
+	Added func(id string)
 	// Forget is called with each database that is removed, and Resident with each evicted
 	// one that has a local file again.
 	Forget   func(id string)
@@ -72,6 +78,7 @@ type Fleet struct {
 	life     life.Life
 	reg      *registry.Registry[Entry]
 	schedule *schedule.Schedule[*Entry]
+	policies policies
 	wals     *budget.Budget[*Entry] // the sizes of their WALs
 	disk     *disk.Disk[*Entry]     // and of all local files; nil: no limit
 	absent   *replicate.Absent      // of those whose file is gone
@@ -87,6 +94,7 @@ type Fleet struct {
 	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
 	bars    map[*Entry]*Bar              // of those that nobody may open
 
+	sizes     Sizes   // of all
 	deferred  int     // entries with a change that is left local on purpose
 	evictions uint64  // that have begun
 	evicted   int     // entries without a local file on purpose
@@ -105,20 +113,21 @@ type Totals struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		cfg: cfg, epoch: cfg.Now(),
-		mu:      notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.AsEvent),
-		reg:     registry.New(func(e *Entry) *registry.Entry { return &e.reg }),
-		wals:    budget.New[*Entry](cfg.MaxTotalWALSize),
-		absent:  replicate.NewAbsent(cfg.AbsentWindow),
-		reading: map[*Entry]chan struct{}{},
-		runs:    map[*Entry]*Run{},
-		orders:  map[*Entry]*Order{},
-		backlog: map[*Entry]replicate.Backlog{},
-		strays:  map[*Entry]fsid.ID{},
-		queued:  map[*Entry]*queued{},
-		packed:  map[*Entry]packed{},
-		bars:    map[*Entry]*Bar{},
-		failing: make([]int64, cfg.Reasons),
-		totals:  Totals{Failures: make([]int64, cfg.Reasons)},
+		mu:       notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.AsEvent),
+		reg:      registry.New(func(e *Entry) *registry.Entry { return &e.reg }),
+		policies: policies{table: policy.NewTable(cfg.Policy)},
+		wals:     budget.New[*Entry](cfg.MaxTotalWALSize),
+		absent:   replicate.NewAbsent(cfg.AbsentWindow),
+		reading:  map[*Entry]chan struct{}{},
+		runs:     map[*Entry]*Run{},
+		orders:   map[*Entry]*Order{},
+		backlog:  map[*Entry]replicate.Backlog{},
+		strays:   map[*Entry]fsid.ID{},
+		queued:   map[*Entry]*queued{},
+		packed:   map[*Entry]packed{},
+		bars:     map[*Entry]*Bar{},
+		failing:  make([]int64, cfg.Reasons),
+		totals:   Totals{Failures: make([]int64, cfg.Reasons)},
 	}
 	if cfg.MaxDisk > 0 {
 		f.disk = disk.New[*Entry](cfg.MaxDisk)
@@ -171,6 +180,9 @@ const (
 	EventErased
 	EventRenamed
 	EventForked
+	EventPolicy
+	EventDrill
+	EventDrillFailed
 )
 
 // ofRun are the events that a run reports.
@@ -196,6 +208,7 @@ func (f *Fleet) onTier(it *schedule.Item[*Entry], from, to schedule.Tier) {
 		f.totals.Demotions++
 	case from == schedule.Cold:
 		f.totals.Promotions++
+		it.Value.askPolicy = f.cfg.Asks
 	}
 	f.mu.Note(Event{Type: EventTier, ID: it.Value.ID(), From: from, To: to})
 }

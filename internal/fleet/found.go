@@ -45,8 +45,8 @@ func (f *Fleet) Listed(found registry.Found, mod time.Time) (l Listed) {
 	if h := &e.health; h.txid == 0 && h.dirtySince != 0 && h.syncedAt == 0 && !e.item.Running() && !mod.IsZero() {
 		h.dirtySince = min(h.dirtySince, f.fileMoment(mod)) // the catalog may not know when it was written
 	}
-	if f.disk != nil && f.disk.Size(e) == 0 && e.reg.Held == 0 {
-		f.diskLocked(e, found.Size)
+	if !found.File.IsZero() && !e.evicted {
+		f.setLocalLocked(e, found.Size, e.health.walSize)
 	}
 	if e.reg.Held == 0 { // otherwise its file may be in the making, and nobody else may open it
 		f.schedule.Seen(e.item, mod, now)
@@ -93,11 +93,12 @@ func (f *Fleet) Decide(found registry.Found, q registry.Question[Entry], rival, 
 		}
 		e := f.addLocked(c.Database, found.File, c.Prefix, found.Source)
 		f.neverShippedLocked(e, c.ModTime)
-		f.diskLocked(e, found.Size)
 		if e.reg.Unread = d.Unread; d.Unread {
 			f.unread = append(f.unread, e)
 		}
 		f.mu.Note(Event{Type: EventAdded, ID: e.ID(), Path: e.Path()})
+		f.setPolicyLocked(e, c.Policy, f.cfg.Now())
+		f.setLocalLocked(e, found.Size, 0)
 		// Its first copy has no precedence over the Syncs of others.
 		f.schedule.Seen(e.item, c.ModTime, f.cfg.Now())
 		out.Entry = e

@@ -21,6 +21,7 @@ type Candidate struct {
 	registry.Database
 	Source int // the discoverer
 	Prefix Prefix
+	Policy Asked
 }
 
 // Held is what Hold found.
@@ -40,6 +41,9 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 		return h, err
 	}
 	e := f.reg.Get(id)
+	if err := f.reg.Gone(id); err != nil && e != nil {
+		return h, err
+	}
 	if e == nil {
 		if err, refused := f.reg.Refused(id); refused || c == nil {
 			return h, err
@@ -47,6 +51,7 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 		e = f.addLocked(c.Database, fsid.ID{}, c.Prefix, c.Source)
 		f.mu.Note(Event{Type: EventAdded, ID: id, Path: e.Path()})
 		e.reg.Held++
+		f.setPolicyLocked(e, c.Policy, f.cfg.Now())
 		return Held{Entry: e}, nil
 	}
 	if b := f.bars[e]; b != nil {

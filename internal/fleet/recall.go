@@ -14,6 +14,7 @@ type Recalled struct {
 	registry.Database
 	File      fsid.ID
 	Prefix    Prefix
+	Policy    Asked
 	Device    uint64    // of its volume; 0: not to be taken
 	RetainAt  time.Time // when the replica has something to delete; zero: never
 	LastWrite time.Time // the Unix epoch: unknown
@@ -21,6 +22,9 @@ type Recalled struct {
 	Looked bool
 	// Unpacked is the last transaction that the prefix is known to have.
 	Unpacked ltx.TXID
+	// Sized: Size is what the prefix was known to hold.
+	Sized bool
+	Size  replicate.Size
 	// Known is what the catalog has of its State; nil: nothing that counts.
 	Known *replicate.Record
 	// Evicted: it has no local file on purpose.
@@ -39,7 +43,11 @@ func (f *Fleet) Recall(r Recalled) {
 		e.evicted = true
 		f.evicted++
 	}
+	f.setPolicyLocked(e, r.Policy, f.cfg.Now())
 	e.retainAt = unixMilli(r.RetainAt)
+	if r.Sized {
+		f.setReplicaSizeLocked(e, r.Size)
+	}
 	f.neverShippedLocked(e, r.LastWrite)
 	if r.Device != 0 {
 		f.reg.RecallVolume(e, r.Device)

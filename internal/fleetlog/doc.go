@@ -29,6 +29,13 @@
 //	    taken (TakeOver).
 //	F8  A log that is sealed, owns no shard and has nothing that a prefix lacks leaves the
 //	    live list; then its objects go, and its seal stays (Finish).
+//	F9  Forgotten. Before the objects of a prefix are deleted, an acknowledged object of its
+//	    owner's log says that all records of it are void: those before it in this log, and
+//	    those of every other live log. No reader takes these. That object counts as not
+//	    unpacked, and its log is not finished, until the logs that it names are finished. Who
+//	    has read several logs reads the map again, and leaves out what a log had that is
+//	    finished by then: what made its records void may be gone too. A new history begins
+//	    when the objects are deleted (Remembered, Needed).
 //
 // Three more follow from how maps are numbered, and from requests that come late:
 //

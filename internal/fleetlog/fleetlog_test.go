@@ -16,7 +16,7 @@ var me, other = format.ID{1}, format.ID{2}
 
 func put(t *testing.T, w *Writer) *Flight {
 	t.Helper()
-	f, err := w.Put(0, nil, nil)
+	f, err := w.Put(0, nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,6 +37,11 @@ type life struct {
 	buf          [modelTenants]commits // committed, not in an object
 	mine         [modelTenants]commits // in the log, not in the prefix
 	unpacking    [modelTenants]bool
+	erasing      [modelTenants]bool
+	began        [modelTenants]int               // how often it was erased when this life began to
+	forget       []int                           // tenants, with the next object
+	forgot       [modelTenants]uint64            // the number of the acknowledged object that does
+	ends         [modelTenants]map[uint64]uint64 // where the other logs ended, when the tenant was hydrated
 }
 
 type pending struct {
@@ -54,6 +59,10 @@ type hydration struct {
 	due    [modelTenants][]int // what was acknowledged when a restore began
 	recs   []commits
 	prefix *[modelTenants][]int
+	logs   []*format.Log
+	looked bool               // at the map, after the tails
+	erased [modelTenants]int  // when it began
+	tombs  [modelTenants]bool // the prefix said that it is being erased
 }
 
 func (w *world) birth(node int) *life {
@@ -185,6 +194,9 @@ func (l *life) acknowledged(log *format.Log) {
 	for _, c := range l.objects[log.Seq] {
 		p := &l.w.promise[c.tenant]
 		for i, v := range c.vals {
+			if l.w.gone[v] { // before it was erased, which a sleeper does not know
+				continue
+			}
 			for len(*p) < c.first+i {
 				*p = append(*p, 0)
 			}
@@ -193,6 +205,13 @@ func (l *life) acknowledged(log *format.Log) {
 		}
 		if l.w.broken != "F5 unpacked early" {
 			l.keep(c)
+		}
+	}
+	for _, g := range log.Forgets {
+		t := slices.Index(l.w.names[:], g.Prefix)
+		l.mine[t], l.forgot[t] = commits{}, log.Seq
+		if l.w.broken != "F9 begun early" {
+			l.deletePrefix(t, l.began[t])
 		}
 	}
 	for _, s := range log.Releases {
@@ -208,7 +227,7 @@ func (l *life) acknowledged(log *format.Log) {
 func (l *life) keep(c commits) {
 	k := &l.mine[c.tenant]
 	if len(k.vals) == 0 {
-		*k = commits{c.tenant, c.first, slices.Clone(c.vals)}
+		*k = commits{tenant: c.tenant, first: c.first, vals: slices.Clone(c.vals)}
 		return
 	}
 	for i, v := range c.vals {
@@ -219,13 +238,13 @@ func (l *life) keep(c commits) {
 }
 
 func (l *life) commit(t int) {
-	if s := l.w.shard[t]; !l.owned[s] || l.draining[s] {
+	if s := l.w.shard[t]; !l.owned[s] || l.draining[s] || l.erasing[t] {
 		return
 	}
 	l.w.value++
 	l.head[t]++
 	if b := &l.buf[t]; len(b.vals) == 0 {
-		*b = commits{t, l.head[t], []int{l.w.value}}
+		*b = commits{tenant: t, first: l.head[t], vals: []int{l.w.value}}
 	} else {
 		b.vals = append(b.vals, l.w.value)
 	}
@@ -250,16 +269,26 @@ func (l *life) flush() {
 		all = append(all, b)
 		l.buf[t] = commits{}
 	}
-	if len(files) == 0 && len(l.release) == 0 && !l.w.chance(8) { // else a heartbeat
+	if len(files) == 0 && len(l.release) == 0 && len(l.forget) == 0 && !l.w.chance(8) { // else a heartbeat
 		return
 	}
 	slices.Sort(l.release)
-	f, err := l.writer.Put(0, files, l.release)
+	var forgets []format.Forget
+	for _, t := range l.forget {
+		g := format.Forget{Prefix: l.w.names[t]}
+		for _, epoch := range slices.Sorted(maps.Keys(l.ends[t])) {
+			if epoch != l.epoch && l.w.broken != "F9 own log only" {
+				g.Below = append(g.Below, format.Mark{Epoch: epoch, Seq: l.ends[t][epoch]})
+			}
+		}
+		forgets = append(forgets, g)
+	}
+	f, err := l.writer.Put(0, files, forgets, l.release)
 	if err != nil {
 		l.w.failf("%v", err)
 		return
 	}
-	l.release = nil
+	l.release, l.forget = nil, nil
 	l.flights = append(l.flights, f)
 	l.objects[f.Log.Seq] = all
 	if l.w.broken == "F5 unpacked early" {
@@ -269,15 +298,78 @@ func (l *life) flush() {
 	}
 }
 
+// erase begins to erase a tenant, or goes on with what another life has begun.
+func (l *life) erase(t int) {
+	s := l.w.shard[t]
+	if l.writer == nil || !l.owned[s] || len(l.draining) > 0 || l.erasing[t] || l.unpacking[t] {
+		return
+	}
+	if l.w.erasing[t] {
+		l.w.count["erased again"]++
+	}
+	l.erasing[t], l.w.erasing[t], l.began[t] = true, true, l.w.erased[t]
+	l.buf[t], l.w.promise[t] = commits{}, nil
+	l.forget = append(l.forget, t)
+	if l.w.broken == "F9 begun early" {
+		l.deletePrefix(t, l.began[t])
+	}
+}
+
+// deletePrefix deletes all that the prefix of a tenant has, and begins a new history then. What
+// is under way to a prefix, from whomever, does not outlive an erasure that has ended: it has
+// no rule that excludes that, but the erasure is proved by a second one.
+func (l *life) deletePrefix(t, n int) {
+	l.send(func() answer {
+		if l.w.erased[t] == n {
+			l.w.voided(l.w.prefix[t])
+			l.w.prefix[t], l.w.changed = nil, true
+		}
+		return answer{}
+	}, func(x answer) {
+		switch {
+		case x.lost:
+			l.deletePrefix(t, n)
+		case l.w.erased[t] == n:
+			for _, log := range l.w.logs {
+				for _, o := range log {
+					for _, c := range o.recs {
+						if c.tenant == t {
+							l.w.voided(c.vals)
+						}
+					}
+				}
+			}
+			l.w.voided(l.w.prefix[t])
+			l.w.prefix[t], l.w.promise[t] = nil, nil
+			l.w.erasing[t], l.erasing[t], l.head[t] = false, false, 0
+			l.w.erased[t]++
+			l.w.changed = true
+			l.w.count["erased"]++
+		}
+	})
+}
+
+func (w *world) voided(vals []int) {
+	for _, v := range vals {
+		w.gone[v] = true
+	}
+}
+
 // unpack writes a part of what one tenant has in the log into its prefix.
 func (l *life) unpack(t int) {
 	k := &l.mine[t]
-	if l.unpacking[t] || len(k.vals) == 0 {
-		return
+	if l.unpacking[t] || len(k.vals) == 0 || l.erasing[t] || slices.ContainsFunc(k.vals, func(v int) bool { return l.w.gone[v] }) {
+		return // the last: a sleeper, as for deletePrefix
 	}
-	c := commits{t, k.first, slices.Clone(k.vals[:1+l.w.rnd.IntN(len(k.vals))])}
+	c := commits{tenant: t, first: k.first, vals: slices.Clone(k.vals[:1+l.w.rnd.IntN(len(k.vals))])}
 	l.unpacking[t] = true
-	l.send(func() answer { l.w.unpacked(c); return answer{} }, func(x answer) {
+	n := l.w.erased[t]
+	l.send(func() answer {
+		if l.w.erased[t] == n {
+			l.w.unpacked(c)
+		}
+		return answer{}
+	}, func(x answer) {
 		l.unpacking[t] = false
 		for !x.lost && len(k.vals) > 0 && k.first < c.first+len(c.vals) {
 			k.first, k.vals = k.first+1, k.vals[1:]
@@ -292,7 +384,7 @@ func (w *world) unpacked(c commits) {
 		for len(*p) < x {
 			*p = append(*p, 0)
 		}
-		if old := (*p)[x-1]; old != 0 && old != v {
+		if old := (*p)[x-1]; old != 0 && old != v && !w.erasing[c.tenant] {
 			w.failf("TXID %d of tenant %d is unpacked as %d and as %d", x, c.tenant, old, v)
 		}
 		(*p)[x-1] = v
@@ -311,13 +403,22 @@ func packed(prefix [modelTenants][]int, recs []commits) bool {
 	return true
 }
 
+// done reports whether nobody needs an object of this life's log any more.
+func (l *life) done(o *stored) bool {
+	if o.entry.Log != nil && Needed(l.m, []*format.Log{o.entry.Log}) && l.w.broken != "F9 packed over" {
+		return false
+	}
+	recs := slices.DeleteFunc(slices.Clone(o.recs), func(c commits) bool { return c.seq < l.forgot[c.tenant] })
+	return packed(l.w.prefix, recs)
+}
+
 // trim says what is unpacked, and deletes what may be deleted, perhaps much later.
 func (l *life) trim() {
 	if l.writer == nil {
 		return
 	}
 	at := l.writer.packed
-	for o := l.w.logs[l.epoch][at]; o != nil && at <= l.writer.Acked() && packed(l.w.prefix, o.recs); o = l.w.logs[l.epoch][at] {
+	for o := l.w.logs[l.epoch][at]; o != nil && at <= l.writer.Acked() && l.done(o); o = l.w.logs[l.epoch][at] {
 		at++
 	}
 	l.writer.Unpacked(at, at-uint64(l.w.rnd.IntN(3)))
@@ -344,7 +445,7 @@ func (l *life) remove(epoch uint64, which func(uint64, *stored) bool) {
 // move begins to give a shard to somebody.
 func (l *life) move() {
 	for _, s := range []int{l.w.shard[0], l.w.shard[1]} {
-		if l.writer == nil || !l.owned[s] || len(l.draining) > 0 {
+		if l.writer == nil || !l.owned[s] || len(l.draining) > 0 || slices.Contains(l.erasing[:], true) {
 			continue
 		}
 		l.draining[s] = true
@@ -486,17 +587,26 @@ func (l *life) finish() {
 	for _, e := range l.m.Live {
 		unsealed := l.w.broken == "F8 finished unsealed" && e.Epoch != l.epoch
 		if (e.Sealed != 0 && !l.m.Owns(e.Epoch) || unsealed) && l.w.chance(2) {
-			l.finishing = &hydration{epoch: e.Epoch, tails: []*Tail{NewTail(e.Epoch)}}
+			l.finishing = l.reading()
+			l.finishing.epoch = e.Epoch
+			for _, other := range l.m.Live {
+				l.finishing.tails = append(l.finishing.tails, NewTail(other.Epoch))
+			}
 			return
 		}
 	}
 }
 
 func (l *life) finished(h *hydration) {
+	h.recs = slices.DeleteFunc(h.recs, func(c commits) bool { return c.epoch != h.epoch })
 	if !packed(*h.prefix, h.recs) && l.w.broken != "F8 finished early" {
 		return
 	}
+	logs := slices.DeleteFunc(h.logs, func(log *format.Log) bool { return log.Epoch != h.epoch })
 	l.change(func(m *format.Map) error {
+		if Needed(m, logs) && l.w.broken != "F9 finished first" {
+			return ErrMoved
+		}
 		if i := m.Find(h.epoch); i >= 0 && l.w.broken == "F8 finished unsealed" {
 			for s, e := range m.Owners {
 				if e == h.epoch {
@@ -517,7 +627,7 @@ func (l *life) finished(h *hydration) {
 
 func (l *life) pumpHydration() bool {
 	if l.hydrating == nil && l.writer != nil {
-		h := &hydration{}
+		h := l.reading()
 		for _, s := range l.w.shard[:2] {
 			if l.m.Owners[s] == l.epoch && !l.owned[s] && (!l.giving[s] || l.w.broken == "M3 begun again") {
 				h.shards = append(h.shards, s)
@@ -548,12 +658,18 @@ func (l *life) pumpHydration() bool {
 	return false
 }
 
+// reading is one that begins now.
+func (l *life) reading() *hydration { return &hydration{erased: l.w.erased} }
+
+// same reports whether a tenant was not erased since a reading began, nor is being erased.
+func (h *hydration) same(w *world, t int) bool { return h.erased[t] == w.erased[t] && !w.erasing[t] }
+
 // restore begins to read all tenants beside their owners, from the map on.
 func (l *life) restore() {
 	if l.restoring != nil {
 		return
 	}
-	h := &hydration{}
+	h := l.reading()
 	for t := range h.due {
 		h.due[t] = slices.Clone(l.w.promise[t])
 	}
@@ -572,9 +688,15 @@ func (l *life) restore() {
 func (l *life) restored(h *hydration) {
 	all := *h.prefix
 	for _, c := range h.recs {
-		l.w.merge(&all, c, "restore")
+		if h.same(l.w, c.tenant) {
+			l.w.merge(&all, c, "restore")
+		}
 	}
 	for t, due := range h.due {
+		if !h.same(l.w, t) {
+			continue
+		}
+		l.w.noneVoid(t, all[t], "a restore")
 		if i := slices.Index(all[t], 0); i >= 0 && l.w.broken != "M2 behind gaps" {
 			l.w.count["restore with more behind a gap"]++
 			all[t] = all[t][:i]
@@ -599,15 +721,17 @@ func (l *life) pumpReading(h *hydration) bool {
 	if h.prefix == nil && (h.read || l.w.broken == "M2 prefixes first") {
 		l.busy[h]++
 		var found [modelTenants][]int
+		var tombs [modelTenants]bool
 		l.send(func() answer {
 			for t := range found {
 				found[t] = slices.Clone(l.w.prefix[t])
 			}
+			tombs = l.w.erasing
 			return answer{}
 		}, func(x answer) {
 			l.busy[h]--
 			if !x.lost {
-				h.prefix = &found
+				h.prefix, h.tombs = &found, tombs
 			}
 		})
 		return false
@@ -634,11 +758,23 @@ func (l *life) pumpReading(h *hydration) bool {
 	if open {
 		return false
 	}
+	if !h.looked && l.w.broken != "F9 finished meanwhile" {
+		// What a log had that is finished by now is in the prefixes, unless it was void.
+		l.busy[h]++
+		h.looked = true
+		l.change(func(*format.Map) error { return ErrMoved }, func(error) { l.busy[h]-- })
+		return false
+	}
 	for _, t := range h.tails {
+		if l.m.Find(t.epoch) < 0 && l.w.broken != "F9 finished meanwhile" {
+			continue
+		}
+		h.logs = append(h.logs, t.Objects()...)
 		for _, o := range l.w.valid(t) {
 			h.recs = append(h.recs, o.recs...)
 		}
 	}
+	h.recs = l.w.without(NewForgotten(h.logs), h.recs)
 	h.read = true
 	return l.pumpReading(h)
 }
@@ -647,21 +783,36 @@ func (l *life) pumpReading(h *hydration) bool {
 func (l *life) hydrated(h *hydration) {
 	all := *h.prefix
 	for _, c := range h.recs {
-		l.w.merge(&all, c, "hydration")
+		if slices.Contains(h.shards, l.w.shard[c.tenant]) && h.same(l.w, c.tenant) {
+			l.w.merge(&all, c, "hydration")
+		}
 	}
 	for t, s := range l.w.shard {
 		if !slices.Contains(h.shards, s) {
 			continue
 		}
+		l.ends[t] = map[uint64]uint64{}
+		for _, tail := range h.tails {
+			l.ends[t][tail.epoch] = tail.End()
+		}
+		l.erasing[t], l.forgot[t] = false, 0
+		if h.same(l.w, t) { // else it is erased again, or this one was fenced long ago
+			l.w.noneVoid(t, all[t], "an owner")
+		}
 		l.head[t] = len(all[t])
 		from := len(h.prefix[t])
-		l.mine[t] = commits{t, from + 1, slices.Clone(all[t][from:])}
-		if slices.Contains(all[t], 0) {
+		l.mine[t] = commits{tenant: t, first: from + 1, vals: slices.Clone(all[t][from:])}
+		if slices.Contains(all[t], 0) && h.same(l.w, t) {
 			l.w.failf("tenant %d is hydrated with a gap", t)
 		}
 	}
 	for _, s := range h.shards {
 		l.owned[s] = true
 		l.w.count["shard hydrated"]++
+	}
+	for t := range h.tombs { // what another life has begun
+		if h.tombs[t] && slices.Contains(h.shards, l.w.shard[t]) {
+			l.erase(t)
+		}
 	}
 }

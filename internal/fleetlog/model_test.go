@@ -53,6 +53,12 @@ var breaks = []struct {
 	{"F7 one shard", "one shard is taken from an owner whose log is not sealed", 0},
 	{"F8 finished early", "a log leaves the live list while it has what no prefix has", 0},
 	{"F8 finished unsealed", "a log leaves the live list though it has no seal", 0},
+	{"F9 not forgotten", "a reader takes the records of a prefix from before it was erased", 0},
+	{"F9 own log only", "the records of former logs are not said to be void", 0},
+	{"F9 begun early", "a new history begins before it is acknowledged that the old one is void", 0},
+	{"F9 packed over", "a log says to be packed beyond what makes records of a live log void", 0},
+	{"F9 finished first", "a log is finished before one whose records it makes void", 0},
+	{"F9 finished meanwhile", "a reader takes records of a log that was finished since its map", 0},
 	{"M1 maps deleted", "old maps are deleted", 0},
 	{"M2 prefixes first", "the prefixes are read before the logs", 0},
 	{"M2 behind gaps", "a restore takes what it finds behind a gap in a tenant's TXIDs", 0},
@@ -78,7 +84,7 @@ func TestNothingAcknowledgedIsLostWhileAllRulesHold(t *testing.T) {
 	}
 	t.Logf("seeds %d to %d of %d steps: %v", *modelSeed, *modelSeed+uint64(seeds)-1, modelSteps, sum)
 	for _, k := range []string{"commit acknowledged", "object acknowledged", "seal", "take-over", "move", "fenced", "crash", "lost answer", "late copy",
-		"refused its own copy", "unpacked", "deleted", "finished", "shard hydrated", "void object", "restore"} {
+		"refused its own copy", "unpacked", "deleted", "finished", "shard hydrated", "void object", "restore", "erased", "erased again", "void record"} {
 		if sum[k] == 0 {
 			t.Errorf("no %s in any run: the model does not try what it should", k)
 		}
@@ -112,6 +118,9 @@ type world struct {
 	bytes    map[string][]byte // all objects
 	prefix   [modelTenants][]int
 	promise  [modelTenants][]int
+	erasing  [modelTenants]bool // from its beginning until it is known to be done, by whomever
+	erased   [modelTenants]int  // how often
+	gone     map[int]bool       // commits of histories that were erased
 	net      []*call
 	late     []func() answer // may still be done, at any time
 	nodes    [modelNodes]*life
@@ -133,6 +142,22 @@ type stored struct {
 type commits struct {
 	tenant, first int
 	vals          []int
+	epoch, seq    uint64 // of the object that has their record
+}
+
+// without are those that are not void by what logs say.
+func (w *world) without(forgotten Forgotten, recs []commits) (kept []commits) {
+	if w.broken == "F9 not forgotten" {
+		return recs
+	}
+	for _, c := range recs {
+		if forgotten.Has(c.epoch, c.seq, w.names[c.tenant]) {
+			w.count["void record"]++
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
 }
 
 // call is a request on its way, or its answer on its way back.
@@ -164,7 +189,7 @@ func (w *world) tail(epoch uint64) *Tail {
 
 func newWorld(seed uint64, broken string) *world {
 	w := &world{old: seed%2 == 0, rnd: rand.New(rand.NewPCG(seed, 13)), broken: broken, logs: map[uint64]map[uint64]*stored{}, maps: map[uint64]*format.Map{},
-		bytes: map[string][]byte{}, count: map[string]int{}}
+		bytes: map[string][]byte{}, count: map[string]int{}, gone: map[int]bool{}}
 	w.slow = []func(Ask) bool{
 		func(Ask) bool { return false },
 		func(Ask) bool { return w.chance(12) },
@@ -242,8 +267,10 @@ func (w *world) step() {
 	case op < 390:
 		l.finish()
 		l.restore()
-	case op < 398:
+	case op < 397:
 		l.look()
+	case op < 398:
+		l.erase(w.rnd.IntN(modelTenants))
 	case op < 399:
 		l.asleep = true
 	case w.chance(4):
@@ -424,7 +451,7 @@ func (w *world) put(name string, data []byte) {
 
 func (w *world) commitsOf(l *format.Log, data []byte) (all []commits) {
 	for _, r := range l.Records {
-		c := commits{tenant: slices.Index(w.names[:], r.Prefix), first: int(r.Min)}
+		c := commits{tenant: slices.Index(w.names[:], r.Prefix), first: int(r.Min), epoch: l.Epoch, seq: l.Seq}
 		for b := range slices.Chunk(data[r.Offset:r.Offset+r.Size], 8) {
 			c.vals = append(c.vals, int(binary.LittleEndian.Uint64(b)))
 		}
@@ -503,6 +530,8 @@ func (w *world) history() (h [modelTenants][]int) {
 	if m == nil {
 		return h
 	}
+	var recs []commits
+	var logs []*format.Log
 	for _, live := range m.Live {
 		t := NewTail(live.Epoch)
 		for asks := t.Asks(); len(asks) > 0; asks = t.Asks() {
@@ -510,16 +539,18 @@ func (w *world) history() (h [modelTenants][]int) {
 				t.take(w, a, w.serve(a))
 			}
 		}
+		logs = append(logs, t.Objects()...)
 		for _, o := range w.valid(t) {
-			for _, c := range o.recs {
-				w.merge(&h, c, fmt.Sprint("epoch ", live.Epoch))
-			}
+			recs = append(recs, o.recs...)
 		}
 		for seq := range w.logs[live.Epoch] {
 			if seq > t.End() {
 				w.count["void object"]++
 			}
 		}
+	}
+	for _, c := range w.without(NewForgotten(logs), recs) {
+		w.merge(&h, c, fmt.Sprint("epoch ", c.epoch))
 	}
 	return h
 }
@@ -530,7 +561,7 @@ func (w *world) merge(h *[modelTenants][]int, c commits, where string) {
 		for len(h[c.tenant]) < x {
 			h[c.tenant] = append(h[c.tenant], 0)
 		}
-		if old := h[c.tenant][x-1]; old != 0 && old != v {
+		if old := h[c.tenant][x-1]; old != 0 && old != v && !w.erasing[c.tenant] {
 			w.failf("TXID %d of tenant %d has two contents, %d and %d (%s)", x, c.tenant, old, v, where)
 		}
 		h[c.tenant][x-1] = v
@@ -554,6 +585,10 @@ func (t *Tail) take(w *world, a Ask, x answer) {
 func (w *world) check() {
 	h := w.history()
 	for t := range modelTenants {
+		if w.erasing[t] {
+			continue
+		}
+		w.noneVoid(t, h[t], "a reader")
 		if i := slices.Index(h[t], 0); i >= 0 {
 			w.failf("tenant %d has no TXID %d of %d", t, i+1, len(h[t]))
 		}
@@ -565,5 +600,12 @@ func (w *world) check() {
 				w.failf("TXID %d of tenant %d was acknowledged with content %d, and is not found", i+1, t, v)
 			}
 		}
+	}
+}
+
+// noneVoid checks that nothing of an erased history was found.
+func (w *world) noneVoid(t int, found []int, who string) {
+	if i := slices.IndexFunc(found, func(v int) bool { return w.gone[v] }); i >= 0 {
+		w.failf("%s finds TXID %d of tenant %d with content %d, which was erased", who, i+1, t, found[i])
 	}
 }

@@ -59,11 +59,11 @@ func (w *Writer) Room() bool {
 
 // Put begins the next object. The caller has asked for Room. After an error of the
 // encoder, which is a caller's mistake, nothing has begun.
-func (w *Writer) Put(created int64, files []format.File, releases []int) (*Flight, error) {
+func (w *Writer) Put(created int64, files []format.File, forgets []format.Forget, releases []int) (*Flight, error) {
 	if !w.Room() {
 		panic("fleetlog: Put without room")
 	}
-	l := &format.Log{Author: w.author, Epoch: w.epoch, Seq: w.next, Packed: w.packed, Trim: w.trim, Created: created, Releases: releases}
+	l := &format.Log{Author: w.author, Epoch: w.epoch, Seq: w.next, Packed: w.packed, Trim: w.trim, Created: created, Forgets: forgets, Releases: releases}
 	data, err := l.Encode(files)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
 
@@ -29,8 +30,8 @@ const (
 // ensureFile makes a missing file: from the replica, if that is wanted and it has one, or
 // empty.
 func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
-	if done, err := o.carryOut(ctx, e); done {
-		return err
+	if done, err := o.carryOut(ctx, e); done && (err != nil || !o.fleet.Evicted(e)) {
+		return err // else there is no file yet
 	}
 	if fi, err := os.Stat(e.Path()); err == nil && !fi.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is no regular file", sqlitedb.ErrNotDatabase, e.Path())
@@ -186,6 +187,11 @@ func (o *Opener) mayMake(ctx context.Context, e *fleet.Entry) error {
 		o.cfg.Warn("multidb: new databases are made without knowing whether the replica has them", "id", e.ID(), "pause", askPause, "err", err)
 		asked = 0
 	case newest != 0:
+		if client, err := o.cfg.Client(e.Database()); err == nil {
+			if md, err := metadata.At(ctx, client); err == nil && md.Unusable() != nil {
+				return md.Unusable()
+			}
+		}
 		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", replicate.ErrBackupExists, newest, e.Path())
 	}
 	o.fleet.ReplicaHasNone(e, asked)

@@ -203,7 +203,7 @@ func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
 		if !ok {
 			return nil, registry.ErrNotFound
 		}
-		located = &fleet.Candidate{Database: db, Source: source, Prefix: o.cfg.Prefix(db)}
+		located = &fleet.Candidate{Database: db, Source: source, Prefix: o.cfg.Prefix(db), Policy: o.conductor.AskPolicy(db)}
 		if located.Prefix.Err != nil {
 			return nil, located.Prefix.Err // it could never be replicated
 		}

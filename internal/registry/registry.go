@@ -236,6 +236,9 @@ func (r *Registry[V]) Remove(v *V) (heir *V) {
 	return nil
 }
 
+// Gone is why an ID is neither found nor made; nil: it may be.
+func (r *Registry[V]) Gone(id string) error { return r.gone[id] }
+
 // SetGone has an ID neither found nor made, and says why; nil: it may be again.
 func (r *Registry[V]) SetGone(id string, why error) {
 	if why == nil {

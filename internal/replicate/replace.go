@@ -52,7 +52,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 			return "", err
 		}
 	}
-	made, err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID)})
+	made, err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID), Serve: true})
 	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
@@ -120,7 +120,7 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 		}
 		inv.Reset(files)
 	}
-	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
+	inv.MarkSeen(p.cfg.Now(), p.cfg.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
 }
@@ -178,7 +178,7 @@ func (p *Replicator) restoreOnce(ctx context.Context, db Missing) (now Remains, 
 	if err != nil {
 		return now, err
 	}
-	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog = db.Path, p.cfg.Logger, p.otherLog(db.ID)
+	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog, db.Opt.Serve = db.Path, p.cfg.Logger, p.otherLog(db.ID), true
 	if inv.Len() == 0 { // no backup, or one in the layout of litestream 0.3
 		return now, restore.Newest(ctx, db.Client, db.Opt)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -62,9 +63,9 @@ type Config struct {
 	// PagesDir has the page hashes of databases at rest.
 	PagesDir string
 
-	Policy            levels.Policy
+	// Grace is how long every level 0 file is kept at least; see levels.Policy.
+	Grace             time.Duration
 	RetentionInterval time.Duration // between two deletions at one prefix
-	SyncInterval      time.Duration
 	MaxBackoff        time.Duration // between two attempts at maintenance
 	CheckpointPages   int           // a log of so many pages or more is checkpointed
 	MaxWALSize        int64         // in bytes; a longer log is cut even if it cannot be shipped
@@ -144,9 +145,21 @@ type Input struct {
 	Evicted bool
 	// LastErr is why the run before failed; nil if it did not.
 	LastErr error
+	// Levels says when the prefix is compacted and what it keeps. SyncInterval is how often
+	// the database is looked at while it is hot.
+	Levels       levels.Policy
+	SyncInterval time.Duration
 	// RetainAt is the Unix time in milliseconds from which the replica has something
-	// to delete; 0: never.
+	// to delete; 0: never. RetainUnknown: the policy has changed since that was found out.
 	RetainAt int64
+}
+
+// RetainUnknown is an Input.RetainAt: the run finds out what there is to delete, and when.
+const RetainUnknown = 1
+
+// SetPolicy sets what a policy says.
+func (in *Input) SetPolicy(p policy.Policy) {
+	in.Levels, in.SyncInterval = p.Levels, p.Pace.SyncInterval
 }
 
 // Caller is what a run needs from whoever started it, and how it reports while it is in
@@ -231,6 +244,10 @@ type Report struct {
 	// RetainKnown: RetainAt is when the replica has something to delete; zero: never.
 	RetainKnown bool
 	RetainAt    time.Time
+
+	// Sized: Size is what the prefix holds.
+	Sized bool
+	Size  Size
 
 	Counts Counts
 	Events []Event // in their order

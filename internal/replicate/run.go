@@ -92,7 +92,8 @@ func (x *run) do(ctx context.Context) {
 		x.r.Exchanged = false // Progress has reported it, and what was shipped is the new file
 	}
 	if x.st.active != nil {
-		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
+		x.r.Sized, x.r.Size = true, SizeOf(&x.st.active.inv)
+		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold || x.in.RetainAt == RetainUnknown {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
 		x.lacks()
@@ -254,7 +255,7 @@ func (x *run) step(ctx context.Context) error {
 		if st.files == (fsid.Files{}) {
 			// This is the first run, and there is nothing to compare with. A recent write
 			// is probably what caused the run.
-			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.cfg.SyncInterval
+			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.in.SyncInterval
 		}
 		x.r.Drained = true
 		pos.Ino = x.r.Files.Main.Ino

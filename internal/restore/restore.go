@@ -40,6 +40,9 @@ type Options struct {
 	// OtherLog is asked, before the file appears, whether it may although the client may
 	// not read the fleet log that metadata.json names; nil: it may.
 	OtherLog func(ctx context.Context, dir string) error
+	// Serve: the file is to be put into service, which metadata.json may forbid
+	// (metadata.ErrRemoved).
+	Serve bool
 }
 
 // Newest restores what opt asks for from a client of a prefix. It lists the prefix first.
@@ -119,6 +122,9 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 		opt.Warn(err.Error())
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
+	}
+	if err := is.Unusable(); err != nil && opt.Serve {
+		return made, err
 	}
 	if is.FleetLog != "" && opt.OtherLog != nil {
 		if err := opt.OtherLog(ctx, is.FleetLog); err != nil {

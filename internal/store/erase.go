@@ -22,6 +22,8 @@ var (
 	// ErrVersionsUnknown: the store cannot say which older versions it keeps, or these
 	// credentials may not ask.
 	ErrVersionsUnknown = errors.New("older versions of the deleted objects may be left")
+	// ErrLogVersions: the objects of a fleet log are deleted in time, but no version of them.
+	ErrLogVersions = errors.New("versions of the fleet log's objects may be left that have bytes of it: have a lifecycle rule expire old versions below the log's directory")
 	// ErrKept: metadata.json stays as long as an object beside it does.
 	ErrKept = errors.New("kept, as it tells whose the objects are that are left beside it")
 )
@@ -32,6 +34,9 @@ type ErasedPrefix struct {
 	// delete markers beside them.
 	Objects, Versions int64
 	Bytes             int64 // of both
+	// Versioned says that the storage keeps older versions, or that this cannot be told:
+	// then other objects that had something of the database have versions of their own.
+	Versioned bool
 	// Left is what could not be deleted, each with the reason.
 	Left []LeftObject
 }
@@ -86,6 +91,7 @@ func Erase(ctx context.Context, client litestream.ReplicaClient) (ErasedPrefix, 
 		e.Objects, e.Bytes = e.Objects-1, e.Bytes-f.Size
 		e.Left = append(e.Left, LeftObject{Name: FileName(f), Err: errors.New("it is there again, or still: erase it once more")})
 	}
+	e.Versioned = true
 	e.Left = append(e.Left, LeftObject{Err: fmt.Errorf("%w, and so may other objects: this kind of store (%s) cannot list them", ErrVersionsUnknown, client.Type())})
 	return e, nil
 }

@@ -29,6 +29,9 @@ type Config struct {
 	// Large is the size of a file, in bytes, above which it goes beside the log, and is not
 	// held in memory. Default 1 MiB.
 	Large int64
+	// UnpackInterval is how often a tenant is unpacked that stays hot, which Erase counts on.
+	UnpackInterval time.Duration
+	Now            func() time.Time // default time.Now
 	// Durable is called when a tenant's transactions up to txid are durable, or, with an
 	// error, when this process will never know them to be. No lock is held. The tenant is
 	// what Client was told.
@@ -43,13 +46,14 @@ type Log struct {
 	mu        sync.Mutex
 	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting   map[*tailFile][]chan error
-	durable   []*tailFile         // those with their data, the oldest first; some are unpacked
-	kept      int                 // how many of them are not
-	memory    int64               // bytes of their data
-	pending   map[object]int      // files that are durable and in a tail, by the object that has their records
-	tailBytes int64               // of all tails
-	ahead     map[aheadKey]*ahead // of a Log that only reads: files that were read before they were opened
-	known     map[string]ltx.TXID // by prefix: where it ends, as this process has unpacked it
+	durable   []*tailFile           // those with their data, the oldest first; some are unpacked
+	kept      int                   // how many of them are not
+	memory    int64                 // bytes of their data
+	pending   map[object]int        // files that are durable and in a tail, by the object that has their records
+	tailBytes int64                 // of all tails
+	ahead     map[aheadKey]*ahead   // of a Log that only reads: files that were read before they were opened
+	known     map[string]ltx.TXID   // by prefix: where it ends, as this process has unpacked it
+	excluded  map[string]*exclusion // by prefix: those that are unpacked or erased now
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -85,8 +89,11 @@ func New(cfg Config) *Log {
 	if cfg.Large == 0 {
 		cfg.Large = 1 << 20
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	return &Log{
-		cfg: cfg, tails: map[string][]*tailFile{}, waiting: map[*tailFile][]chan error{},
+		cfg: cfg, tails: map[string][]*tailFile{}, excluded: map[string]*exclusion{}, waiting: map[*tailFile][]chan error{},
 		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{},
 	}
 }

@@ -41,6 +41,11 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	if err := l.begin(ctx); err != nil {
 		return nil, err
 	}
+	release, err := l.share(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	tail := l.tail(prefix)
 	if n := slices.IndexFunc(tail, func(f *tailFile) bool { return !f.durable }); n >= 0 {
 		tail = tail[:n]

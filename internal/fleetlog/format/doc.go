@@ -23,6 +23,9 @@
 //	                     releases: n (shard: the first, then the distance to the last one)
 //	                     records:  n (prefix-length prefix min max-min time-created
 //	                                  large size crc[4])
+//	             in version 2, which it has only if there are any:
+//	                     forgets:  n (prefix-length prefix marks: n (epoch: distance to
+//	                                  the last one, seq))
 //	seal         footer: author[16] epoch seq trim next created who-length who
 //	map          footer: author[16] number created next
 //	                     live:   n (epoch: distance to the last one, life[16], sealed,

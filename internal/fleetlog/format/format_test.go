@@ -107,6 +107,49 @@ func TestAHeartbeatIsAnObjectWithoutRecords(t *testing.T) {
 	}
 }
 
+func TestOnlyAnObjectThatForgetsIsOfVersion2(t *testing.T) {
+	l, b := sampleLog(t)
+	if b[len(b)-12] != 1 {
+		t.Errorf("without: version %d", b[len(b)-12])
+	}
+	l.Forgets = []Forget{{Prefix: "b"}, {Prefix: "a/b", Below: []Mark{{1, 20}, {2, 1}, {900, math.MaxUint64}}}}
+	b, err := l.Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b[len(b)-12] != 2 {
+		t.Errorf("with: version %d", b[len(b)-12])
+	}
+	e, need, err := Decode(b, int64(len(b)), l.Epoch, l.Seq)
+	if err != nil || need != 0 {
+		t.Fatal(need, err)
+	}
+	if want := []Forget{{"a/b", []Mark{{1, 20}, {2, 1}, {900, math.MaxUint64}}}, {Prefix: "b"}}; !reflect.DeepEqual(e.Log.Forgets, want) {
+		t.Errorf("%+v, want %+v", e.Log.Forgets, want)
+	}
+	for what, forgets := range map[string][]Forget{
+		"the same twice":        {{Prefix: "a"}, {Prefix: "a"}},
+		"a prefix that is none": {{Prefix: "../a"}},
+		"its own log":           {{Prefix: "a", Below: []Mark{{l.Epoch, 1}}}},
+		"no log":                {{Prefix: "a", Below: []Mark{{0, 1}}}},
+		"logs out of order":     {{Prefix: "a", Below: []Mark{{2, 1}, {1, 1}}}},
+		"the same log twice":    {{Prefix: "a", Below: []Mark{{2, 1}, {2, 2}}}},
+	} {
+		bad := *l
+		bad.Forgets = forgets
+		if _, err := bad.Encode(nil); !errors.Is(err, untrusted.ErrDamaged) {
+			t.Errorf("%s: the encoder says %v", what, err)
+		}
+		b, _, err := appendTrailerOf(bad.appendFooter(nil), kindLog, 0, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Decode(b, int64(len(b)), l.Epoch, l.Seq); !errors.Is(err, untrusted.ErrDamaged) {
+			t.Errorf("%s: the decoder says %v", what, err)
+		}
+	}
+}
+
 func TestTheFooterIsReadFromTheEndAloneInOneStepOrTwo(t *testing.T) {
 	for _, n := range []int{1000, 3000} {
 		l, b := many(t, n, 100)
@@ -228,7 +271,7 @@ func lines(b []byte) string {
 
 func TestANewerVersionIsSaidToBeNewer(t *testing.T) {
 	_, b := sampleLog(t)
-	b[len(b)-12] = 2
+	b[len(b)-12] = 3
 	if _, _, err := Decode(b, int64(len(b)), 7, 300); !errors.Is(err, ErrNewer) || errors.Is(err, untrusted.ErrDamaged) {
 		t.Errorf("log object: error is %v", err)
 	}

@@ -25,17 +25,21 @@ func forge(t testing.TB, l *Log) []byte {
 // written, and is the same when it is read again.
 func FuzzFooter(f *testing.F) {
 	log, b := sampleLog(f)
-	_ = log
-	for i, b := range [][]byte{b, second(sampleSeal(f)), second(sampleMap(f)), second(many(f, 20, 3))} {
+	log.Forgets = []Forget{{Prefix: "a"}, {Prefix: "b", Below: []Mark{{1, 2}, {2, 1}}}}
+	forgets, err := log.Encode(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, b := range [][]byte{b, forgets, second(sampleSeal(f)), second(sampleMap(f)), second(many(f, 20, 3))} {
 		fr, _, err := openFrame(b, int64(len(b)))
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(uint32(fr.kind), fr.footer, uint16(fr.payload), uint8(i))
+		f.Add(uint32(fr.kind), fr.footer, uint16(fr.payload), uint8(fr.version-1))
 	}
 	f.Add(uint32(1), []byte{}, uint16(0), uint8(0))
-	f.Fuzz(func(t *testing.T, k uint32, footer []byte, payload uint16, _ uint8) {
-		b, _, err := appendTrailer(append(make([]byte, payload), footer...), kind(k), int(payload))
+	f.Fuzz(func(t *testing.T, k uint32, footer []byte, payload uint16, v uint8) {
+		b, _, err := appendTrailerOf(append(make([]byte, payload), footer...), kind(k), int(payload), 1+uint32(v%2))
 		if err != nil {
 			return
 		}

@@ -32,6 +32,9 @@ type Log struct {
 	Created  int64 // by the author's clock, in milliseconds since 1970
 	Releases []int // shards that the owner gives up (F6), ascending
 	Records  []Record
+	// Forgets are the prefixes that were erased (F9), ascending. An object that has any is
+	// written in version 2, which a reader that does not know them refuses.
+	Forgets []Forget
 
 	Sum Sum // set by Encode and Decode
 }
@@ -48,6 +51,25 @@ type Record struct {
 	Size   int64
 	CRC    uint32 // Checksum of the file
 }
+
+// Forget says that all records of a prefix are void that stand in this log before the
+// object that has it, and in other logs below the numbers given.
+type Forget struct {
+	Prefix string
+	Below  []Mark // of other epochs, ascending; at most MaxMarks
+}
+
+// Mark is a number in the log of an epoch.
+type Mark struct{ Epoch, Seq uint64 }
+
+// MaxMarks bounds the logs that a Forget names: more are live only where none was finished.
+const MaxMarks = 1 << 12
+
+// minForget is how many bytes a Forget takes at least, and minMark a Mark.
+const (
+	minForget = 3
+	minMark   = 2
+)
 
 // Check compares the file that a record is for with its size and checksum.
 func (r Record) Check(file []byte) error {
@@ -77,7 +99,8 @@ type File struct {
 // mistake: nothing that Encode returns is refused by Decode.
 func (l *Log) Encode(files []File) ([]byte, error) {
 	slices.SortFunc(files, func(a, b File) int { return strings.Compare(a.Prefix, b.Prefix) })
-	payload, room := 0, 256+8*len(l.Releases)
+	slices.SortFunc(l.Forgets, func(a, b Forget) int { return strings.Compare(a.Prefix, b.Prefix) })
+	payload, room := 0, 256+8*len(l.Releases)+64*len(l.Forgets)
 	for _, f := range files {
 		payload += len(f.Data)
 		room += len(f.Prefix) + 48
@@ -97,7 +120,11 @@ func (l *Log) Encode(files []File) ([]byte, error) {
 		return nil, err
 	}
 	b = l.appendFooter(b)
-	b, sum, err := appendTrailer(b, kindLog, payload)
+	v := uint32(1)
+	if len(l.Forgets) > 0 {
+		v = 2
+	}
+	b, sum, err := appendTrailerOf(b, kindLog, payload, v)
 	l.Sum = sum
 	return b, err
 }
@@ -126,6 +153,21 @@ func (l *Log) appendFooter(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(r.Size))
 		b = binary.LittleEndian.AppendUint32(b, r.CRC)
 	}
+	if len(l.Forgets) == 0 {
+		return b
+	}
+	b = binary.AppendUvarint(b, uint64(len(l.Forgets)))
+	for _, f := range l.Forgets {
+		b = binary.AppendUvarint(b, uint64(len(f.Prefix)))
+		b = append(b, f.Prefix...)
+		b = binary.AppendUvarint(b, uint64(len(f.Below)))
+		epoch := uint64(0)
+		for _, m := range f.Below {
+			b = binary.AppendUvarint(b, m.Epoch-epoch)
+			b = binary.AppendUvarint(b, m.Seq)
+			epoch = m.Epoch
+		}
+	}
 	return b
 }
 
@@ -153,6 +195,28 @@ func (l *Log) check() error {
 			return damaged("TXIDs %d to %d of %q", r.Min, r.Max, r.Prefix)
 		case r.Size <= 0 || r.Large == 0 && r.Size > MaxObject || r.Size > MaxLarge:
 			return damaged("a file of %d bytes of %q", r.Size, r.Prefix)
+		}
+	}
+	return l.checkForgets()
+}
+
+func (l *Log) checkForgets() error {
+	if len(l.Forgets) > MaxRecords {
+		return damaged("%d prefixes that were erased in one object, more than %d", len(l.Forgets), MaxRecords)
+	}
+	for i, f := range l.Forgets {
+		if err := checkPrefix(f.Prefix); err != nil {
+			return err
+		}
+		if i > 0 && f.Prefix <= l.Forgets[i-1].Prefix {
+			return damaged("the erased prefix %q after %q", f.Prefix, l.Forgets[i-1].Prefix)
+		} else if len(f.Below) > MaxMarks {
+			return damaged("%d logs for one erased prefix, more than %d", len(f.Below), MaxMarks)
+		}
+		for j, m := range f.Below {
+			if m.Epoch == 0 || m.Epoch == l.Epoch || j > 0 && m.Epoch <= f.Below[j-1].Epoch {
+				return damaged("epoch %d among those that %q is erased from", m.Epoch, f.Prefix)
+			}
 		}
 	}
 	return nil
@@ -209,7 +273,12 @@ func decodeLog(f frame) (*Log, error) {
 		}
 		l.Records = append(l.Records, c)
 	}
+	if f.version >= 2 {
+		l.Forgets = decodeForgets(&r)
+	}
 	switch {
+	case f.version >= 2 && len(l.Forgets) == 0 && !r.Bad:
+		return nil, damaged("an object of version 2 in which no prefix is erased")
 	case r.Bad || len(r.B) > 0:
 		return nil, damaged("a footer that cannot be read to its end")
 	case offset != f.payload:
@@ -219,6 +288,39 @@ func decodeLog(f frame) (*Log, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// decodeForgets reads what version 2 has at its end.
+func decodeForgets(r *varint.Reader) (all []Forget) {
+	n := r.Count(minForget)
+	if n > MaxRecords {
+		r.Fail()
+		return nil
+	}
+	for range n {
+		f := Forget{Prefix: text(r, MaxPrefix)}
+		marks := r.Count(minMark)
+		if marks > MaxMarks {
+			r.Fail()
+		}
+		epoch := uint64(0)
+		for range marks {
+			d := r.Uvarint()
+			if d > math.MaxUint64-epoch {
+				r.Fail()
+			}
+			if r.Bad {
+				break
+			}
+			epoch += d
+			f.Below = append(f.Below, Mark{epoch, r.Uvarint()})
+		}
+		if r.Bad {
+			return nil
+		}
+		all = append(all, f)
+	}
+	return all
 }
 
 // text reads a length and so many bytes.

@@ -21,7 +21,7 @@ const (
 	MaxFooter = 16 << 20
 	MaxObject = 256 << 20
 
-	version = 1
+	version = 2 // the newest; all objects but some logs are of version 1
 	magic   = "mdbfleet"
 )
 
@@ -62,6 +62,10 @@ func Checksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
 
 // appendTrailer completes an object of which payload and footer are there.
 func appendTrailer(object []byte, k kind, payload int) ([]byte, Sum, error) {
+	return appendTrailerOf(object, k, payload, 1)
+}
+
+func appendTrailerOf(object []byte, k kind, payload int, version uint32) ([]byte, Sum, error) {
 	footer := len(object) - payload
 	if footer > MaxFooter || len(object)+trailerSize > MaxObject {
 		return nil, Sum{}, fmt.Errorf("a fleet log object of %d bytes with a footer of %d is too large: at most %d and %d", len(object), footer, MaxObject, MaxFooter)
@@ -94,6 +98,7 @@ func NewChecksum() hash.Hash32 { return crc32.New(castagnoli) }
 // frame is an object without the insides of its footer.
 type frame struct {
 	kind    kind
+	version uint32
 	payload int64
 	crc     uint32
 	footer  []byte // shares memory with what was given
@@ -128,10 +133,12 @@ func openFrame(end []byte, size int64) (f frame, need int64, err error) {
 	if need := footer + trailerSize; int64(len(end)) < need {
 		return f, need, nil
 	}
-	f = frame{kind: kind(le.Uint32(t[16:])), payload: int64(payload), crc: le.Uint32(t[12:]),
+	f = frame{kind: kind(le.Uint32(t[16:])), version: le.Uint32(t[36:]), payload: int64(payload), crc: le.Uint32(t[12:]),
 		footer: end[int64(len(end))-trailerSize-footer : len(end)-trailerSize], sum: Sum(t[20:36])}
 	if sumOf(f.footer, t) != f.sum {
 		return f, 0, damaged("a footer that does not match its checksum")
+	} else if f.version > 1 && f.kind != kindLog {
+		return f, 0, damaged("an object of kind %d and version %d", f.kind, f.version)
 	}
 	return f, 0, nil
 }

@@ -82,29 +82,34 @@ type Journal struct {
 	done chan struct{} // the goroutine has ended
 	stop context.CancelCauseFunc
 
-	mu      sync.Mutex
-	queue   []*write            // in the order in which they came
-	unacked map[*write]struct{} // in the queue and under way
-	bytes   int64               // of all in unacked
-	hurry   bool                // somebody waits
-	hurried chan struct{}       // closed by Hurry, which makes another
-	room    chan struct{}       // closed when something was acknowledged, or failed; nil: nobody waits
-	err     error               // why nothing is taken any more
-	failing error               // of the last attempt at the store; nil: it has answered
-	stats   Stats
-	keep    map[uint64]int   // by number: files of our objects that are not unpacked
-	large   uint64           // the number of the last large file
-	packed  uint64           // below which there are none
-	tails   []*fleetlog.Tail // of the logs that were taken over
-	closing bool
-	wanted  bool          // somebody wants the log to begin, though there is no file
-	joined  chan struct{} // closed when it has begun
+	mu        sync.Mutex
+	queue     []*write            // in the order in which they came
+	unacked   map[*write]struct{} // in the queue and under way
+	bytes     int64               // of all in unacked
+	hurry     bool                // somebody waits
+	hurried   chan struct{}       // closed by Hurry, which makes another
+	room      chan struct{}       // closed when something was acknowledged, or failed; nil: nobody waits
+	err       error               // why nothing is taken any more
+	failing   error               // of the last attempt at the store; nil: it has answered
+	stats     Stats
+	keep      map[uint64]int   // by number: files of our objects that are not unpacked
+	pins      []pin            // objects that make records of former logs void
+	deletable uint64           // F4
+	forced    uint64           // objects below are deleted as soon as they may be, as something in them was erased
+	large     uint64           // the number of the last large file
+	packed    uint64           // below which there are none
+	tails     []*fleetlog.Tail // of the logs that were taken over
+	over      map[uint64]bool  // those of them that another process had finished by then
+	closing   bool
+	wanted    bool          // somebody wants the log to begin, though there is no file
+	joined    chan struct{} // closed when it has begun
 }
 
 // write is a file that is not acknowledged.
 type write struct {
-	file format.File
-	done func(Place, error)
+	file   format.File
+	done   func(Place, error)
+	forget bool // no file: all of its prefix before it is void
 }
 
 // Ended is a log that was taken over.
@@ -188,7 +193,7 @@ func (j *Journal) Append(ctx context.Context, file format.File, done func(Place,
 		case j.closing:
 			err = ErrClosed
 		case j.bytes == 0 || j.bytes+size <= j.cfg.MaxQueued:
-			w := &write{file, done}
+			w := &write{file: file, done: done}
 			if len(j.unacked) == 0 {
 				j.stats.Waiting = j.cfg.Now()
 			}
@@ -332,14 +337,20 @@ func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 		return nil
 	}
 	failpoint.Hit("fleetlog.finish.before")
+	needed := false // for what it says to be void of another log (F9)
 	m, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), nil, func(m *format.Map) error {
+		if needed = fleetlog.Needed(m, tail.Objects()); needed {
+			return fleetlog.ErrMoved
+		}
 		return fleetlog.Finish(m, epoch)
 	}))
 	if err != nil && !errors.Is(err, fleetlog.ErrMoved) {
 		return err
 	}
 	failpoint.Hit("fleetlog.finish.after")
-	if !m.Finished(epoch) {
+	if needed {
+		return nil // it goes after that one
+	} else if !m.Finished(epoch) {
 		return err // it owns a shard
 	}
 	names, err := j.req.leftovers(ctx, m, epoch, tail.Seal().Seq)
@@ -355,6 +366,7 @@ func (j *Journal) Finish(ctx context.Context, epoch uint64) error {
 	failpoint.Hit("fleetlog.delete.after")
 	j.mu.Lock()
 	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool { return t == tail })
+	j.unpinLocked()
 	j.mu.Unlock()
 	if j.cfg.Finished != nil {
 		j.cfg.Finished(epoch)
@@ -395,11 +407,24 @@ func (j *Journal) Unpacked(epoch, seq uint64) {
 	if epoch != j.stats.Epoch {
 		return // of a log that was taken over
 	}
+	j.dropLocked(seq)
+	j.packLocked()
+}
+
+// dropLocked notes that nobody needs one thing of an object any more.
+func (j *Journal) dropLocked(seq uint64) {
 	if j.keep[seq]--; j.keep[seq] <= 0 {
 		delete(j.keep, seq)
 	}
+}
+
+// packLocked moves packed on.
+func (j *Journal) packLocked() {
 	for j.packed <= j.stats.Acked && j.keep[j.packed] == 0 {
 		j.packed++
+	}
+	if j.forced > 0 {
+		j.poke()
 	}
 }
 
@@ -478,9 +503,11 @@ func (j *Journal) takenOver() (logs []*format.Log) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, t := range j.tails {
-		logs = append(logs, t.Objects()...)
+		if s := t.Seal(); s == nil || !j.over[s.Epoch] {
+			logs = append(logs, t.Objects()...)
+		}
 	}
-	return logs
+	return fleetlog.Remembered(logs)
 }
 
 // Err is why nothing is taken any more: fleetlog.ErrFenced, or nil.
@@ -590,11 +617,11 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
 	for tries := 0; ; {
-		epoch, tails, ended, err := j.tryJoin(ctx, former)
+		epoch, tails, over, ended, err := j.tryJoin(ctx, former)
 		switch {
 		case err == nil:
 			j.mu.Lock()
-			j.tails, j.stats.Epoch, j.failing = tails, epoch, nil
+			j.tails, j.over, j.stats.Epoch, j.failing = tails, over, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
 			if j.cfg.Began != nil {
@@ -635,11 +662,11 @@ func final(err error) bool {
 }
 
 // tryJoin tries once what begin does. What another try has changed is found again.
-func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, ended []Ended, err error) {
+func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, over map[uint64]bool, ended []Ended, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
 	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
-		return 0, nil, nil, err
+		return 0, nil, nil, nil, err
 	}
 	m := look.Map()
 	sealed := map[uint64]uint64{}
@@ -653,14 +680,14 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 			former[live.Epoch] = t
 		}
 		if err := j.takeOver(ctx, t); err != nil {
-			return 0, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			return 0, nil, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 		}
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
 		ended = append(ended, Ended{live.Epoch, live.Node})
 	}
 	failpoint.Hit("fleetlog.map.before")
-	_, err = j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
+	joined, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, created, m, func(m *format.Map) error {
 		if fleetlog.EpochOf(m, j.cfg.Life) == 0 {
 			if err := fleetlog.Join(m, j.cfg.Life, j.cfg.Node); err != nil {
 				return err
@@ -684,7 +711,14 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 		return nil
 	}))
 	failpoint.Hit("fleetlog.map.after")
-	return epoch, tails, ended, failpoint.Err("fleetlog.map.lost", err)
+	if err = failpoint.Err("fleetlog.map.lost", err); err != nil {
+		return 0, nil, nil, nil, err
+	}
+	over = map[uint64]bool{}
+	for epoch := range sealed {
+		over[epoch] = joined.Find(epoch) < 0
+	}
+	return epoch, tails, over, ended, nil
 }
 
 // errLooked ends a Change that only reads the map.

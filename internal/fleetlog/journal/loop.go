@@ -102,8 +102,14 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 		l.mu.Lock()
 		empty, hurry, closing, packed := len(l.queue) == 0, l.hurry, l.closing, l.packed
 		l.mu.Unlock()
-		if empty {
-			if !closing || !l.w.Idle() {
+		if empty && !closing {
+			wait, due := l.erasure(ctx, now, packed)
+			if due {
+				l.put(ctx, now)
+			}
+			return wait, false
+		} else if empty {
+			if !l.w.Idle() {
 				return idle, false
 			} else if packed <= l.told {
 				return 0, true
@@ -155,7 +161,12 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	}
 	l.mu.Unlock()
 	files := make([]format.File, 0, len(f.writes))
+	var forgets []format.Forget
 	for _, w := range f.writes {
+		if w.forget {
+			forgets = append(forgets, format.Forget{Prefix: w.file.Prefix, Below: l.marks()})
+			continue
+		}
 		files = append(files, w.file)
 	}
 	l.mu.Lock()
@@ -166,7 +177,7 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	}
 	l.w.Unpacked(packed, l.trim)
 	l.told = max(l.told, packed)
-	began, err := l.w.Put(now.UnixMilli(), files, nil)
+	began, err := l.w.Put(now.UnixMilli(), files, forgets, nil)
 	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
 		l.settle(f.writes, nil, err)
 		return
@@ -236,7 +247,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 		l.mu.Lock()
 		l.stats.Acked, l.stats.Waiting = log.Seq, l.cfg.Now()
 		l.stats.Objects++
-		l.stats.Files += int64(len(f.writes))
+		l.stats.Files += int64(len(log.Records))
 		for _, w := range f.writes {
 			l.stats.Bytes += max(w.file.Size, int64(len(w.file.Data)))
 			if w.file.Large != 0 {
@@ -244,6 +255,7 @@ func (l *loop) acknowledge(ctx context.Context) error {
 			}
 		}
 		l.keep[log.Seq] = len(f.writes)
+		l.pinLocked(log)
 		l.mu.Unlock()
 		l.acked = append(l.acked, l.cfg.Now())
 		l.settle(f.writes, log, nil)
@@ -259,7 +271,11 @@ const deleted = 1000
 // thousand at once. What a failure leaves is void, and is deleted with its log.
 func (l *loop) delete(ctx context.Context) {
 	to := l.w.Deletable()
-	if to < l.gone+deleted/10 {
+	l.mu.Lock()
+	forced := l.gone < l.forced && to >= l.forced
+	l.deletable = to
+	l.mu.Unlock()
+	if to < l.gone+deleted/10 && !forced {
 		return
 	}
 	var names []string

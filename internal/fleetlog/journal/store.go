@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 
@@ -103,6 +104,7 @@ func (r requests) entry(ctx context.Context, epoch, seq uint64, size int64) (*fo
 			rec.Prefix = r.prefix
 			e.Log.Records = []format.Record{rec}
 		}
+		e.Log.Forgets = slices.DeleteFunc(e.Log.Forgets, func(g format.Forget) bool { return g.Prefix != r.prefix })
 	}
 	return &e, nil
 }
@@ -240,7 +242,16 @@ func Read(ctx context.Context, objects store.Objects, what Reading) (logs []*for
 		}
 		logs = append(logs, tail.Objects()...)
 	}
-	return logs, nil
+	if len(look.Map().Live) > 1 {
+		// What makes records of one log void may be in another, which may be gone by now. It
+		// was finished after the one that it speaks of (F9), all of which the prefixes have.
+		again := fleetlog.NewChange(format.ID{}, 0, look.Map(), func(*format.Map) error { return errLooked })
+		if _, err := r.change(ctx, again); !errors.Is(err, errLooked) {
+			return nil, err
+		}
+		logs = slices.DeleteFunc(logs, func(l *format.Log) bool { return again.Map().Find(l.Epoch) < 0 })
+	}
+	return fleetlog.Remembered(logs), nil
 }
 
 // parallel is how many objects are read at once.

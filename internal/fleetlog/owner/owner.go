@@ -67,7 +67,7 @@ func New(cfg Config) *Log {
 		Finished: func(epoch uint64) { l.tell(fleet.EventFleetLogFinished, epoch, cfg.Path, nil) },
 	})
 	l.client = client.New(client.Config{
-		Journal: l.journal, Objects: cfg.Objects,
+		Journal: l.journal, Objects: cfg.Objects, UnpackInterval: cfg.UnpackInterval, Now: cfg.Now,
 		Durable: func(prefix string, txid ltx.TXID, err error) { l.conductor.Durable(prefix, txid, err) },
 	})
 	return l
@@ -91,6 +91,15 @@ func (l *Log) Client(db registry.Database) (litestream.ReplicaClient, error) {
 		return nil, err
 	}
 	return l.client.Client(at.Path, dir, inner), nil
+}
+
+// Erase makes void what the logs have of a database; see client.Client.Erase.
+func (l *Log) Erase(ctx context.Context, db registry.Database) (until time.Time, err error) {
+	c, err := l.Client(db)
+	if err != nil {
+		return until, err
+	}
+	return c.(*client.Client).Erase(ctx)
 }
 
 // Hurry has the log written sooner: somebody waits.

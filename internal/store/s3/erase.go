@@ -91,6 +91,7 @@ func (e *eraser) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.done.Versioned = e.versions || unknown != nil
 	if err := e.lookAround(ctx); err != nil {
 		return err
 	}

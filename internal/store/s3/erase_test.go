@@ -122,7 +122,7 @@ func TestAnErasureDeletesWhateverIsBelowThePrefixAndNothingElse(t *testing.T) {
 	} {
 		f.put(t, key, []byte("four"))
 	}
-	if done := mustErase(t, p); done.Objects != 6 || done.Bytes != 24 || done.Versions != 0 || len(done.Left) != 0 {
+	if done := mustErase(t, p); done.Objects != 6 || done.Bytes != 24 || done.Versions != 0 || done.Versioned || len(done.Left) != 0 {
 		t.Errorf("%+v", done)
 	}
 	if got := fmt.Sprint(f.kept(t)); got != "[a/b a/b-old/metadata.json a/b.txt a/bc/0000/0000000000000001-0000000000000001.ltx]" {
@@ -174,7 +174,7 @@ func TestAnErasureDeletesAllVersionsAndDeleteMarkers(t *testing.T) {
 			f.put(t, "ab", nil)
 			f.versioning(t, on)
 			p := newClient(t, f.config()).Prefix("a")
-			if done := mustErase(t, p); done.Objects != 1 || done.Versions != 6 || done.Bytes != 12 || len(done.Left) != 0 {
+			if done := mustErase(t, p); done.Objects != 1 || done.Versions != 6 || !done.Versioned || done.Bytes != 12 || len(done.Left) != 0 {
 				t.Errorf("%+v", done)
 			}
 			if got := fmt.Sprint(f.kept(t)); got != "[ab]" {
@@ -349,7 +349,7 @@ func TestWhereVersionsCannotBeListedTheErasureSaysThatTheyMayBeLeft(t *testing.T
 			})
 			p := newClient(t, f.config()).Prefix("a")
 			done := mustErase(t, p)
-			if done.Objects != 2 || len(done.Left) != 1 || done.Left[0].Name != "a/" || !errors.Is(done.Left[0].Err, store.ErrVersionsUnknown) {
+			if done.Objects != 2 || len(done.Left) != 1 || done.Left[0].Name != "a/" || !done.Versioned || !errors.Is(done.Left[0].Err, store.ErrVersionsUnknown) {
 				t.Errorf("%+v", done)
 			}
 		})
