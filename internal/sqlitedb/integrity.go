@@ -120,7 +120,8 @@ func (c *check) open(ctx context.Context, pragmas ...string) (*raw, error) {
 
 // whole checks the database in one go.
 func (c *check) whole(ctx context.Context) (err error) {
-	r, err := c.open(ctx)
+	// Alone with the file, SQLite needs no index of the log beside it.
+	r, err := c.open(ctx, "locking_mode=EXCLUSIVE")
 	if err != nil {
 		return err
 	}
