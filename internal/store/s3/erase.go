@@ -117,8 +117,6 @@ func (e *eraser) run(ctx context.Context) error {
 
 // findOut asks whether the bucket keeps older versions, and whether they can be listed.
 // unknown is why that is not known.
-//
-//lint:ignore ST1008 unknown is a finding, not a failure of this function
 func (e *eraser) findOut(ctx context.Context) (unknown, err error) {
 	c := e.p.c
 	config, err := e.a.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &c.cfg.Bucket})
