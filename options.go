@@ -41,6 +41,7 @@ type config struct {
 	hotDuration      time.Duration
 	recentModify     time.Duration
 	accessCount      int
+	policyOf         func(Database) Policy // nil: none has one of its own
 
 	maxOpen     int
 	idleTimeout time.Duration
@@ -60,7 +61,10 @@ type config struct {
 	checkpointPages   int
 	maxWALSize        int64
 	maxTotalWALSize   int64
+	removedRetention  time.Duration
+	maxDisk           int64 // of all local files; 0: no limit
 	cacheSize         int64
+	drills            *DrillOptions // nil: none
 
 	logger   *slog.Logger
 	observer func(Event)
@@ -91,6 +95,7 @@ func defaults() config {
 		retention:         24 * time.Hour,
 		retentionInterval: time.Hour,
 		l0Retention:       5 * time.Minute,
+		removedRetention:  30 * 24 * time.Hour,
 		checkpointPages:   1000,
 		maxWALSize:        64 << 20,
 		maxTotalWALSize:   8 << 30,
@@ -439,6 +444,34 @@ func WithCacheSize(n int64) Option {
 	}
 }
 
+// WithDrills proves in the background that backups restore: at all times of the day a
+// database is restored, as Restore does it, to a file in the state directory, checked
+// (IntegrityFull), compared with the transaction that the replica had acknowledged, and
+// deleted. Those that were never proved come first, by their ID, then whoever was proved the
+// longest ago; a failed one is tried again after a day. When each was proved is kept in the
+// state directory.
+//
+// One is restored at a time. None is begun where the file system of the state directory lacks
+// its size and 64 MiB. A drill costs what a restore costs: a listing and a GET for each
+// file, with a fleet log what reading that costs too. Where the replica does not answer, or
+// the disk is full, nothing is said about the backup: it is tried again after an hour.
+//
+// A backup that does not restore is EventDrillFailed, Status.ProvedErr, and a reason of
+// Healthy until a drill succeeds. It is restored a second time before that is said. Default:
+// no drills. It needs a replica.
+func WithDrills(opt DrillOptions) Option {
+	return func(c *config) error {
+		switch {
+		case opt.PerDay < 1 || opt.PerDay > 1_000_000:
+			return invalid("WithDrills", "PerDay is %d; want 1 to 1,000,000 drills a day", opt.PerDay)
+		case opt.MaxAge < 0:
+			return invalid("WithDrills", "MaxAge is %v; want 0 or a duration above zero", opt.MaxAge)
+		}
+		c.drills = &opt
+		return nil
+	}
+}
+
 // WithLogger sets the logger. It gets one line per change of state, never one
 // per sync. Default: none.
 func WithLogger(l *slog.Logger) Option {
@@ -526,8 +559,16 @@ func build(opts []Option) (config, error) {
 			}
 		}
 	}
-	errs = append(errs, c.checkFleetLog())
+	errs = append(errs, c.checkFleetLog(), c.checkMaxDisk(), c.checkDrills())
 	return c, errors.Join(errs...)
+}
+
+// checkDrills checks WithDrills against the other options.
+func (c *config) checkDrills() error {
+	if c.drills != nil && c.replica == nil {
+		return invalid("WithDrills", "there is no replica; add multidb.WithReplica")
+	}
+	return nil
 }
 
 // policy returns the options that the levels at the replica depend on.

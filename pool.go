@@ -80,21 +80,3 @@ func (m *Manager) Do(ctx context.Context, id ID, fn func(*sql.DB) error) error {
 	defer h.Release()
 	return fn(h.DB())
 }
-
-// Evict closes what the pool keeps open of one database, so that its file may be
-// exchanged: move the file away together with its -wal and -shm, then rename the
-// other one to its place. It waits until every lease of it is released, which ctx
-// bounds, and then until what is in the log was shipped and the log is cut, if the
-// replica takes it. An Acquire meanwhile waits too, and later ones open the database
-// again: whatever file is there then.
-//
-// Where ctx ends first the handles are closed when they are released. A database that
-// is not open is none of its errors: ErrNotFound, ErrNotDatabase, ErrNotStarted,
-// ErrClosed, and that of ctx; all as *Error.
-func (m *Manager) Evict(ctx context.Context, id ID) error {
-	e, err := m.fleet.Lookup(string(id))
-	if err == nil {
-		err = m.opener.EvictAndCut(ctx, e)
-	}
-	return opError("evict", id, err)
-}

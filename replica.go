@@ -16,8 +16,9 @@ import (
 // clients may exist in a process, so they share one connection pool. Safe for
 // concurrent use.
 //
-// The client returned writes LTX files under a prefix that no other database
-// of this Manager has. Writes should be create-only at every level: an existing
+// The client returned is safe for concurrent use: a restore reads several files
+// at once. It writes LTX files under a prefix that no other database of this
+// Manager has. Writes should be create-only at every level: an existing
 // file stays as it is and the error wraps fs.ErrExist. A client that cannot do that
 // gives no protection against two writers on one prefix.
 type ReplicaFactory interface {

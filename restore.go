@@ -57,7 +57,7 @@ func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error 
 	e, err := m.replicated(id)
 	if err == nil {
 		return m.restoreOf(ctx, e.Database(), opt)
-	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) {
+	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) && !errors.Is(err, ErrRemoved) {
 		return err
 	}
 	db, _, ok := m.survey.Locate(string(id))

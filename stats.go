@@ -11,6 +11,7 @@ import (
 // value.
 type Stats struct {
 	Databases       int // known now
+	Evicted         int // of them, without a local file on purpose, see WithMaxDisk
 	Cold, Warm, Hot int // of them now
 	Running         int // being worked on now
 	Failing         int // waiting after a failure now
@@ -20,6 +21,14 @@ type Stats struct {
 	// FailingScans is how many discoverers have failed at their last listing, and in
 	// how many discovery roots another volume is mounted, now: what ScanErr joins.
 	FailingScans int
+
+	// LocalBytes, ReplicaBytes and ReplicaObjects are the sums of those of all databases now,
+	// see Status. ReplicaUnsized is how many databases are not in the sums of the replica,
+	// because it is not known yet what their prefixes hold.
+	LocalBytes     int64
+	ReplicaBytes   int64
+	ReplicaObjects int64
+	ReplicaUnsized int
 
 	// Unwell is how many databases have an error now (Status.Err), by reason:
 	// those that are failing and those that are stopped.
@@ -41,7 +50,9 @@ type Stats struct {
 	Lag            LagHistogram // the same, all of it
 
 	Pool     PoolStats
+	Disk     DiskStats     // zero without WithMaxDisk
 	FleetLog FleetLogStats // zero without WithFleetLog
+	Drills   DrillStats    // zero without WithDrills
 	Requests RequestStats  // of the replica, if its factory counts; those of the fleet log included
 }
 
@@ -74,10 +85,11 @@ func (m *Manager) Stats() Stats {
 	now, total := m.fleet.Counts()
 	scanErrs, _ := m.scanErrs()
 	s := Stats{
-		Databases: now.All, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
+		Databases: now.All, Evicted: now.Evicted, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
 		Running: now.Running, Failing: now.BackingOff, Stopped: now.Stopped,
 		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs),
 		Unwell:     ByReason(now.Failing),
+		LocalBytes: now.Sizes.Local, ReplicaBytes: now.Sizes.Replica, ReplicaObjects: now.Sizes.Objects, ReplicaUnsized: now.Sizes.Unknown,
 		Promotions: total.Promotions, Demotions: total.Demotions,
 		Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
 		Compactions: total.Compactions, Snapshots: total.Snapshots,
@@ -86,11 +98,13 @@ func (m *Manager) Stats() Stats {
 	}
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
+	s.Disk = m.diskStats()
 	if now.Served {
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}
 	}
+	s.Drills = DrillStats(m.drills.Counts())
 	if now.Served && m.fleetLog != nil {
 		s.FleetLog = m.fleetLogStats()
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -41,6 +42,25 @@ type Status struct {
 	// it was last looked at. WALPos less LagBytes is at the replica, as TXID.
 	WALPos int64
 	Leased bool // the application holds a handle
+	// Resident: its file is on this disk. False: Evict or WithMaxDisk has deleted it, the
+	// replica has all of it, and the next Acquire brings it back.
+	Resident bool
+	// LocalBytes is how much of this disk it takes: its file and its WAL, by the last look.
+	LocalBytes int64
+	// ReplicaBytes is what its prefix holds in LTX files, and ReplicaObjects the number of
+	// objects, metadata.json included (of which the bytes, a few hundred, are left out). They
+	// are what this process has written and listed, without another listing: what a fleet log
+	// has and the prefix lacks, and old versions in a bucket that keeps them, are not in
+	// them. Both are zero as long as ReplicaSized is false: not known, since it was not worked
+	// on since a Start after a crash, or was never shipped.
+	ReplicaBytes   int64
+	ReplicaObjects int64
+	ReplicaSized   bool
+	// ProvedAt is when a drill last restored its backup and found it good, whichever process
+	// did; zero: none has, or there is no WithDrills. ProvedErr is why the last drill failed,
+	// after that: ErrUnproved; nil if it did not.
+	ProvedAt  time.Time
+	ProvedErr error
 	// Err is why it is not being shipped, since ErrSince; nil if all is well.
 	Err      error
 	ErrSince time.Time
@@ -54,17 +74,54 @@ func (m *Manager) Status(id ID) (Status, error) {
 	if err != nil {
 		return Status{}, opError("status", id, err)
 	}
-	return statusOf(m.fleet.Status(e)), nil
+	return m.statusOf(m.fleet.Status(e)), nil
 }
 
-func statusOf(s fleet.Status) Status {
+func (m *Manager) statusOf(s fleet.Status) Status {
 	db := Database{ID: ID(s.ID), Path: s.Path, RelPath: s.RelPath(), Vars: registry.VarsOf[Var](s.Identity)}
-	return Status{
+	st := Status{
 		Database: db, Tier: tierOf(s.Tier), Prefix: s.Prefix().String(), TXID: s.TXID, UnpackedTXID: s.UnpackedTXID, SyncedAt: s.SyncedAt,
 		Lag: s.Lag, LagBytes: s.Backlog.Lag, PendingSince: s.PendingSince, LastWrite: s.LastWrite,
-		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased,
+		WALSize: s.WALSize, WALPos: s.Backlog.WALEnd, Leased: s.Leased, Resident: !s.Evicted,
+		LocalBytes: s.LocalBytes, ReplicaBytes: s.ReplicaBytes, ReplicaObjects: s.ReplicaObjects, ReplicaSized: s.ReplicaSized,
 		Err: opError("sync", db.ID, s.Err), ErrSince: s.ErrSince, Failures: s.Failures,
 	}
+	st.ProvedAt, st.ProvedErr = m.proof(db.ID)
+	return st
+}
+
+// proof is what drills say of a database.
+func (m *Manager) proof(id ID) (at time.Time, err error) {
+	at, failed, tried := m.drills.Proof(string(id))
+	if failed != "" {
+		err = opError("drill", id, fmt.Errorf("%w: the drill of %s: %s", ErrUnproved, tried.Format(time.RFC3339), failed))
+	}
+	return at, err
+}
+
+// unproved adds to the worst databases those whose backup is not proved as it should be.
+func (m *Manager) unproved(worst []Status) []Status {
+	for _, id := range m.drills.Late() {
+		if len(worst) >= worstNamed {
+			break
+		}
+		s, err := m.Status(ID(id))
+		if err != nil || s.TXID == 0 && s.ProvedErr == nil || // gone, or it has no backup: that is its lag
+			slices.ContainsFunc(worst, func(w Status) bool { return w.ID == s.ID }) {
+			continue
+		}
+		switch {
+		case s.Err != nil:
+		case s.ProvedErr != nil:
+			s.Err = s.ProvedErr
+		case s.ProvedAt.IsZero():
+			s.Err = opError("drill", s.ID, fmt.Errorf("%w: no drill has restored it since it is known, for more than %v; see DrillOptions.PerDay", ErrUnproved, m.cfg.drills.MaxAge))
+		default:
+			s.Err = opError("drill", s.ID, fmt.Errorf("%w: it was last restored at %s, more than %v ago; see DrillOptions.PerDay", ErrUnproved, s.ProvedAt.Format(time.RFC3339), m.cfg.drills.MaxAge))
+		}
+		worst = append(worst, s)
+	}
+	return worst
 }
 
 // worstNamed is how many databases Healthy names at most.
@@ -79,8 +136,10 @@ const worstNamed = 10
 // one (see ScanErr), and comes first, with an empty ID: databases that it lacks are
 // not replicated. So does a fleet log that another process has taken over, that cannot be
 // written, or that has acknowledged nothing for maxLag though something waits. What the fleet log has is
-// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. It
-// looks at every database, in a few milliseconds for 100,000.
+// replicated; a prefix that has lacked it for three UnpackIntervals is a reason. With
+// WithDrills so is, after those that are not at the replica, a backup that did not restore
+// in its last drill, and one that was not proved for DrillOptions.MaxAge: Err is
+// ErrUnproved. It looks at every database, in a few milliseconds for 100,000.
 func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if errs, since := m.scanErrs(); len(errs) > 0 {
 		worst = append(worst, Status{Err: fmt.Errorf("discovery: %w", errors.Join(errs...)), ErrSince: since})
@@ -89,8 +148,9 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
-		worst = append(worst, statusOf(s))
+		worst = append(worst, m.statusOf(s))
 	}
+	worst = m.unproved(worst)
 	return len(worst) == 0, worst
 }
 
@@ -99,7 +159,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 func (m *Manager) All() iter.Seq[Status] {
 	return func(yield func(Status) bool) {
 		for _, e := range m.fleet.All() {
-			if s := m.fleet.Status(e); !s.Removed && !yield(statusOf(s)) {
+			if s := m.fleet.Status(e); !s.Removed && !yield(m.statusOf(s)) {
 				return
 			}
 		}

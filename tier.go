@@ -1,8 +1,11 @@
 package multidb
 
 import (
+	"fmt"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/policy"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/schedule"
 )
 
@@ -13,8 +16,8 @@ const (
 	// Cold: known, not polled. It costs nothing until a scan or the pool says
 	// that it changed.
 	Cold Tier = iota
-	// Warm: active, but more databases are than MaxHot allows: shipped every
-	// cold sync interval.
+	// Warm: active, but more databases are than MaxHot allows, or its policy
+	// is HotNever: shipped every cold sync interval.
 	Warm
 	// Hot: its WAL streams to the replica every sync interval.
 	Hot
@@ -76,6 +79,28 @@ func WithColdSyncMode(mode ColdSyncMode) Option {
 	}
 }
 
+// WithPolicy treats databases differently, as those of customers who pay and who do not.
+// The function is asked when a database becomes known, each time a listing has it (see
+// WithScanInterval), and when it becomes hot or warm. What it says last counts, from the
+// next time on that the database is looked at: a shorter interval at once, a shorter retention
+// when the replica is next searched for what is old (WithRetentionInterval).
+//
+// It is called without any lock, concurrently and often: it must be quick, and must not call
+// the Manager. Where it panics, or gives what cannot be (a negative duration, a
+// ColdSyncInterval shorter than the SyncInterval), the Manager's options count for the
+// database, and EventPolicy says so, once until it gives what can be. At most 4095 different
+// values count at once, for any number of databases; EventPolicy tells of more. Default: all
+// are treated alike.
+func WithPolicy(fn func(Database) Policy) Option {
+	return func(c *config) error {
+		if fn == nil {
+			return invalid("WithPolicy", "nil function")
+		}
+		c.policyOf = fn
+		return nil
+	}
+}
+
 func tierOf(t schedule.Tier) Tier {
 	switch t {
 	case schedule.Hot:
@@ -104,3 +129,25 @@ func (c *config) limits() schedule.Limits {
 // maxBackoff is the longest pause after failures, so that a replica that is
 // back is used again soon.
 const maxBackoff = 15 * time.Second
+
+// common is the policy of a database that has none of its own.
+func (c *config) common() policy.Policy {
+	l := c.limits()
+	return policy.Policy{Levels: c.policy(),
+		Pace: schedule.Pace{SyncInterval: l.SyncInterval, ColdSyncInterval: l.ColdSyncInterval, HotDuration: l.HotDuration}}
+}
+
+// asks is WithPolicy as the inner packages call it; nil: none.
+func (c *config) asks() func(registry.Database) (policy.Policy, error) {
+	if c.policyOf == nil {
+		return nil
+	}
+	common := c.common()
+	return func(db registry.Database) (policy.Policy, error) {
+		p, err := common.Ask(func() policy.Own { return c.policyOf(databaseOf(db)).own() })
+		if err != nil {
+			err = fmt.Errorf("WithPolicy: %w: %w", ErrInvalidOption, err)
+		}
+		return p, err
+	}
+}

@@ -100,6 +100,7 @@ func scenarios(short bool) []scenario {
 		hotPoolScenario(short),
 		throughputScenario(short),
 		acquireScenario(short),
+		evictedScenario(short),
 		tiersScenario(short),
 		syncScenario(short),
 		closeScenario(short),

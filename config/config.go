@@ -29,6 +29,7 @@ type Config struct {
 	options  []multidb.Option
 	replica  multidb.ReplicaFactory
 	fleetLog *multidb.FleetLogConfig
+	drills   *multidb.DrillOptions
 	place    string
 }
 
@@ -116,7 +117,7 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithReplica", err)
 		return nil
 	}
-	c.replica, c.fleetLog = factory, s.fleetLog
+	c.replica, c.fleetLog, c.drills = factory, s.fleetLog, s.drills
 	c.options = append(c.options, multidb.WithDiscoverer(multidb.Glob(s.patterns...)))
 	if factory != nil {
 		c.options = append(c.options, multidb.WithReplica(factory))
@@ -132,6 +133,7 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithDiscoverer", err)
 		return nil
 	}
+	c.options = s.policies(d, c.options)
 	return c
 }
 
@@ -163,6 +165,15 @@ func (c *Config) FleetLog() string {
 		return ""
 	}
 	return c.fleetLog.Path
+}
+
+// Drills returns the options of drills; nil if there are none.
+func (c *Config) Drills() *multidb.DrillOptions {
+	if c.drills == nil {
+		return nil
+	}
+	o := *c.drills
+	return &o
 }
 
 // Discoverer returns a Discoverer of the patterns.

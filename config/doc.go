@@ -44,15 +44,32 @@
 //	checkpoint-pages         WithCheckpointPages
 //	max-wal-size             size, WithMaxWALSize
 //	max-total-wal-size       size, WithMaxTotalWALSize; 0: none
+//	max-disk                 size, WithMaxDisk; 0: no limit
+//	removed-retention        duration, WithRemovedRetention
 //	cache-size               size, WithCacheSize; 0: none
+//	policies                 list of mappings, WithPolicy; the first that matches counts
+//	  match                      of IDs, see below. Required
+//	  sync-interval, cold-sync-interval, hot-duration, snapshot-interval,
+//	  retention, l0-retention    durations in place of the key of that name
+//	  hot                        auto (the default), always or never
+//	  evict-priority             number; the higher, the later it leaves the disk
 //	fleet-log                mapping, WithFleetLog; {}: with the defaults; left out: no fleet log
 //	  path                       of the log's directory at the replica; default fleet
 //	  unpack-interval            duration
 //	  unpack-size                size, at least 64KiB
 //	  log-retention              duration
+//	drills                   mapping, WithDrills; left out: no drills
+//	  per-day                    databases restored a day, 1 to 1000000. Required
+//	  max-age                    duration; 0, the default: none
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error
 //	  format                     text (the default) or json
+//
+// A match is a pattern of path.Match for the ID of a database, which is the values
+// that its pattern captured, joined by slashes: "paying/*" are those whose first
+// value is paying. * stands for anything in one part, ? for one character, and
+// [a-f] for one of these. A database that nothing matches has no policy; nor
+// has one whose match has no other key, so that it is an exception.
 //
 // With cold-sync-mode snapshot, a change found in a cold database is shipped
 // within the cold sync interval: as what was committed where that can be

@@ -21,6 +21,8 @@ type settings struct {
 
 	promotion *promotion
 	fleetLog  *multidb.FleetLogConfig // with its default path
+	rules     []rule
+	drills    *multidb.DrillOptions
 	log       *logging
 }
 
@@ -116,8 +118,12 @@ func (s *settings) multiKeys() []key {
 		s.countKey("checkpoint-pages", "WithCheckpointPages", multidb.WithCheckpointPages),
 		{name: "max-wal-size", sets: "WithMaxWALSize", read: size(1<<16, func(n int64) { s.add(multidb.WithMaxWALSize(n)) })},
 		{name: "max-total-wal-size", sets: "WithMaxTotalWALSize", read: sizeOrZero(1<<16, func(n int64) { s.add(multidb.WithMaxTotalWALSize(n)) })},
+		{name: "max-disk", sets: "WithMaxDisk", read: sizeOrZero(1<<16, func(n int64) { s.add(multidb.WithMaxDisk(n)) })},
+		{name: "removed-retention", sets: "WithRemovedRetention", read: duration(1, func(t time.Duration) { s.add(multidb.WithRemovedRetention(t)) })},
 		{name: "cache-size", sets: "WithCacheSize", read: size(0, func(n int64) { s.add(multidb.WithCacheSize(n)) })},
+		{name: "policies", sets: "WithPolicy", read: s.readPolicies},
 		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
+		{name: "drills", sets: "WithDrills", read: s.readDrills},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}
 }
@@ -167,6 +173,24 @@ func (s *settings) readFleetLog(d *decoder, v value) {
 	s.fleetLog = &multidb.FleetLogConfig{Path: defaultFleetLog}
 	d.mapping(v, fleetLogKeys(s.fleetLog), nil)
 	s.add(multidb.WithFleetLog(*s.fleetLog))
+}
+
+// drillKeys has one for every field of DrillOptions.
+func drillKeys(o *multidb.DrillOptions) []key {
+	return []key{
+		{name: "per-day", required: true, read: integer(1, 1_000_000, func(n int64) { o.PerDay = int(n) })},
+		{name: "max-age", read: duration(0, func(t time.Duration) { o.MaxAge = t })},
+	}
+}
+
+func (s *settings) readDrills(d *decoder, v value) {
+	var o multidb.DrillOptions
+	before := len(d.errs)
+	d.mapping(v, drillKeys(&o), nil)
+	if len(d.errs) == before {
+		s.drills = &o
+		s.add(multidb.WithDrills(o))
+	}
 }
 
 // defaultFleetLog is the library's.

@@ -25,6 +25,14 @@ func healthz(m *multidb.Manager) http.HandlerFunc {
 	}
 }
 
+// byPlan is for multidb.WithPolicy.
+func byPlan(db multidb.Database) multidb.Policy {
+	if plan, _ := db.Var("plan"); plan == "free" {
+		return multidb.Policy{Hot: multidb.HotNever, ColdSyncInterval: 2 * time.Minute}
+	}
+	return multidb.Policy{} // as the options say
+}
+
 // Serving and stopping as OPERATIONS.md has it.
 func Example() {
 	dir, err := os.MkdirTemp("", "multidb-docs-*")
@@ -34,6 +42,7 @@ func Example() {
 	defer os.RemoveAll(dir)
 	m, err := multidb.New(
 		multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithPolicy(byPlan),
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{project}}/{{database}}.db"))),
 	)
 	if err != nil {

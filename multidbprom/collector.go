@@ -3,7 +3,7 @@
 //	err := registry.Register(multidbprom.New(manager))
 //
 // The number of series does not depend on the number of databases: it is below
-// 100. Which database has a problem, and why, is answered by Manager.Healthy and
+// 130. Which database has a problem, and why, is answered by Manager.Healthy and
 // Manager.Status, not by labels. To register two Managers with one registry, use
 // prometheus.WrapRegistererWith and a label for each.
 //
@@ -12,8 +12,8 @@
 //
 // Counters begin at zero when the Manager is made, those of the replica when
 // its factory is. The cost is an estimate from the requests that were counted
-// and the prices given: storage, data transfer and requests of other processes
-// are not in it.
+// and the prices given: data transfer and requests of other processes are not in
+// it. That of storage is one of its own, from the bytes that the prefixes hold now.
 package multidbprom
 
 import (
@@ -33,7 +33,7 @@ type Source interface {
 // Option configures the collector.
 type Option func(*collector)
 
-// WithPrices sets what requests cost. Default: S3StandardPrices. With a price
+// WithPrices sets what requests and storage cost. Default: S3StandardPrices. With a price
 // that is negative or no number, the collector cannot be registered.
 func WithPrices(p Prices) Option { return func(c *collector) { c.prices = p } }
 

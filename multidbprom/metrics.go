@@ -10,7 +10,7 @@ import (
 // define lists every metric. A field of Stats that is in none fails a test.
 func (c *collector) define() []metric {
 	var all []metric
-	for _, group := range [][]metric{databases(), shipping(), pool(), fleetLog(), c.replica()} {
+	for _, group := range [][]metric{databases(), shipping(), pool(), fleetLog(), c.replica(), c.sizes(), drills()} {
 		all = append(all, group...)
 	}
 	return all
@@ -144,5 +144,45 @@ func (c *collector) replica() []metric {
 			"direction", []string{"out", "in"}, func(s multidb.Stats) []float64 {
 				return []float64{float64(s.Requests.BytesOut), float64(s.Requests.BytesIn)}
 			}),
+	}
+}
+
+func (c *collector) sizes() []metric {
+	amount := func(name, help string, value func(multidb.Stats) float64) metric {
+		return metric{desc: prometheus.NewDesc("multidb_"+name, help, nil, nil), kind: prometheus.GaugeValue,
+			values: func(s multidb.Stats) []float64 { return []float64{value(s)} }}
+	}
+	storage := multidb.StoragePrices{GBMonth: c.prices.GBMonth}
+	return []metric{
+		amount("local_bytes", "Bytes of the files and WALs of all databases on this disk now.",
+			func(s multidb.Stats) float64 { return float64(s.LocalBytes) }),
+		amount("replica_bytes", "Bytes of the LTX files in the prefixes of all databases now, as far as they are known; without a fleet log's, and without old versions.",
+			func(s multidb.Stats) float64 { return float64(s.ReplicaBytes) }),
+		amount("replica_objects", "Objects in the prefixes of all databases now, as far as they are known; without a fleet log's, and without old versions.",
+			func(s multidb.Stats) float64 { return float64(s.ReplicaObjects) }),
+		gauge("replica_unsized_databases", "Databases of which it is not known yet now what their prefixes hold.",
+			func(s multidb.Stats) int { return s.ReplicaUnsized }),
+		amount("replica_storage_cost_month_usd", "Estimated cost of keeping the bytes of the prefixes for a month, in US dollars.",
+			func(s multidb.Stats) float64 { return storage.Monthly(s.ReplicaBytes) }),
+	}
+}
+
+func drills() []metric {
+	return []metric{
+		labelled(prometheus.CounterValue, "drills_total", "Backups restored by drills, by what they told: done (good), failed (it does not restore), postponed (nothing, as the replica did not answer or the disk was full).",
+			"outcome", []string{"done", "failed", "postponed"}, func(s multidb.Stats) []float64 {
+				return []float64{float64(s.Drills.Done), float64(s.Drills.Failed), float64(s.Drills.Postponed)}
+			}),
+		gauge("drill_unproved_databases", "Databases whose backup no drill has found good yet, now.",
+			func(s multidb.Stats) int { return s.Drills.Unproved }),
+		gauge("drill_failing_databases", "Databases whose backup did not restore in its last drill, now.",
+			func(s multidb.Stats) int { return s.Drills.Failing }),
+		metric{desc: prometheus.NewDesc("multidb_drill_oldest_timestamp_seconds", "When the drill ended that is the longest ago of the last ones of all databases, in Unix seconds; 0 if there was none.", nil, nil),
+			kind: prometheus.GaugeValue, values: func(s multidb.Stats) []float64 {
+				if s.Drills.Oldest.IsZero() {
+					return []float64{0}
+				}
+				return []float64{float64(s.Drills.Oldest.UnixMilli()) / 1000}
+			}},
 	}
 }

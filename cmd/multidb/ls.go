@@ -21,12 +21,16 @@ PATTERN is compared with the IDs: * stands for anything but a slash, as in
 project7/*. Quote it for the shell.
 
 Where a replicate of the configuration runs, it says what it knows of each;
-otherwise, and with -offline, -bucket or -dir, it is what the replica holds.`,
+otherwise, and with -offline, -bucket or -dir, it is what the replica holds.
+-sizes is for the first. The cost is that of its bytes in S3 Standard (0.023 USD
+for a GB and month); requests are not in it.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addRunning(fs)
 			asJSON := addJSON(fs)
 			quiet := addQuiet(fs)
+			var sizes sizeFlag
+			fs.Var(&sizes, "sizes", "list sizes and what they cost, the largest on this disk first; -sizes=replica: there")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
 					return err
@@ -42,7 +46,10 @@ otherwise, and with -offline, -bucket or -dir, it is what the replica holds.`,
 				}
 				if running != nil {
 					defer running.Close()
-					return lsRunning(ctx, e, running, pattern, match, asJSON.use(e.stdout))
+					return lsRunning(ctx, e, running, pattern, match, sizes, asJSON.use(e.stdout))
+				}
+				if sizes != "" {
+					return usagef("-sizes is for a replicate that runs, which none does here; leave it out")
 				}
 				src, err := s.open(e)
 				if err != nil {
@@ -59,7 +66,7 @@ func addQuiet(fs *flag.FlagSet) *bool {
 	return fs.Bool("quiet", false, "show no progress")
 }
 
-func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, match func(multidb.ID) bool, asJSON bool) error {
+func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, match func(multidb.ID) bool, sizes sizeFlag, asJSON bool) error {
 	var all []control.Tenant
 	var ids []string
 	for t, err := range c.Tenants(ctx) {
@@ -73,6 +80,9 @@ func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, m
 	}
 	if len(all) == 0 && pattern != "" {
 		return unknown("matches", pattern, "the running replicate", ids)
+	}
+	if sizes != "" {
+		return lsSizes(e, all, sizes, asJSON)
 	}
 	slices.SortFunc(all, func(a, b control.Tenant) int { return strings.Compare(a.ID, b.ID) })
 	out := newRows(e.stdout, asJSON, "ID", "TIER", "TXID", "LAG", "WAL", "LAST WRITE", "STATE")

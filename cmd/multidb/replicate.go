@@ -119,7 +119,7 @@ func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, place: c.String(), log: c.FleetLog(), started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
 }
 
 // check reports at once that a replica cannot be reached; replication keeps trying.
@@ -140,6 +140,7 @@ func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), 
 type served struct {
 	m       *multidb.Manager
 	place   string
+	drills  bool
 	log     string // the directory of the fleet log; empty: none
 	started time.Time
 	logger  *slog.Logger
@@ -153,6 +154,12 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 		Pending: st.Pending, Ignored: st.Ignored,
 		Transactions: st.Transactions, Bytes: st.Bytes, Requests: st.Requests.Total(),
 		LagP50: st.LagP50, LagP99: st.LagP99,
+		LocalBytes: st.LocalBytes, ReplicaBytes: st.ReplicaBytes, ReplicaObjects: st.ReplicaObjects, ReplicaUnsized: st.ReplicaUnsized,
+		MonthlyCost: multidb.S3StandardStorage().Monthly(st.ReplicaBytes),
+	}
+	if s.drills {
+		d := control.Drills(st.Drills)
+		f.Drills = &d
 	}
 	for reason, n := range st.Unwell {
 		if n > 0 {
@@ -213,6 +220,11 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		ID: string(s.ID), Path: s.Path, Replica: s.Prefix, Tier: s.Tier.String(),
 		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, LagBytes: s.LagBytes, Pending: s.PendingSince, WALSize: s.WALSize, WALPos: s.WALPos,
 		ErrSince: s.ErrSince, Failures: s.Failures, FleetLog: v.log != "",
+		LocalBytes: s.LocalBytes, ReplicaBytes: s.ReplicaBytes, ReplicaObjects: s.ReplicaObjects, ReplicaSized: s.ReplicaSized,
+		MonthlyCost: s.MonthlyCost(multidb.S3StandardStorage()), ProvedAt: s.ProvedAt,
+	}
+	if s.ProvedErr != nil {
+		t.ProvedError = s.ProvedErr.Error()
 	}
 	if s.TXID != 0 {
 		t.TXID = s.TXID.String()

@@ -20,8 +20,9 @@ func statusCommand() *command {
 		args:  "[flags] [ID]",
 		short: "say how the running replicate is, or one database",
 		long: `
-Ends with 3 if a database is not well: if it fails, is refused or fenced, or has
-had something to ship for longer than -max-lag. The worst ten are named. So it
+Ends with 3 if a database is not well: if it fails, is refused or fenced, has had
+something to ship for longer than -max-lag, or has a backup that a drill could not
+restore, or none has restored for drills.max-age. The worst ten are named. So it
 does if not all databases could be listed, as where a volume is not mounted.
 
 Where no replicate runs, and with -offline, -bucket or -dir, it tells of ID what
@@ -107,8 +108,9 @@ func statusRunning(ctx context.Context, e *env, c *control.Client, args []string
 	err = e.fields(asJSON, t,
 		"id", show(t.ID), "path", show(t.Path), "replica", dash(t.Replica), "tier", t.Tier, "txid", txid,
 		"synced", showTime(t.SyncedAt), "last write", showTime(t.LastWrite), "lag", fmt.Sprintf("%s, %s", showDuration(t.Lag), showBytes(t.LagBytes)),
-		"wal", fmt.Sprintf("%s of %s in use", showBytes(t.WALPos), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince))
-	if err == nil && (t.Error != "" || t.Lag > maxLag) {
+		"wal", fmt.Sprintf("%s of %s in use", showBytes(t.WALPos), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince),
+		"local", showBytes(t.LocalBytes), "at the replica", showHeld(t), "proved", showProof(t))
+	if err == nil && (t.Error != "" || t.Lag > maxLag || t.ProvedError != "") {
 		return errPartly
 	}
 	return err
@@ -136,6 +138,10 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		"listing", dash(f.ScanError), "errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
 		"shipped", fmt.Sprintf("%d transactions, %s, %d requests", f.Transactions, showBytes(f.Bytes), f.Requests),
 		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)),
+	}
+	cells = append(cells, "sizes", showSizes(f))
+	if f.Drills != nil {
+		cells = append(cells, "drills", showDrills(f.Drills))
 	}
 	if f.FleetLog != nil {
 		cells = append(cells, "fleet log", showFleetLog(f.FleetLog))

@@ -75,6 +75,8 @@ type Catalog struct {
 
 	mu       sync.Mutex // guards all below
 	queue    map[string]change
+	notes    map[noteKey][]byte // queued ones; nil values delete
+	batch    *noteBatch         // waits for the right to write; nil: none
 	stopping bool
 	closed   bool
 	loads    int
@@ -114,6 +116,7 @@ func Open(ctx context.Context, dir string, opts Options) (_ *Catalog, err error)
 		dirty:   make(chan struct{}, 1),
 		gone:    make(chan struct{}),
 		queue:   make(map[string]change),
+		notes:   make(map[noteKey][]byte),
 	}
 	if c.onError == nil {
 		c.onError = func(error) {}
@@ -155,7 +158,7 @@ func (c *Catalog) Close(ctx context.Context) error {
 			return err
 		}
 		c.mu.Lock()
-		done = len(c.queue) == 0 // else something was put meanwhile
+		done = len(c.queue)+len(c.notes) == 0 // else something was put meanwhile
 		c.closed = done
 		c.mu.Unlock()
 	}
@@ -186,7 +189,7 @@ func (c *Catalog) Abandon() error {
 	}
 	c.mu.Lock()
 	c.closed = true
-	c.queue = nil
+	c.queue, c.notes = nil, nil
 	c.mu.Unlock()
 	return c.closeFile()
 }

@@ -20,7 +20,7 @@ import (
 
 const (
 	applicationID = 0x6d646263 // "mdbc": this file is a catalog
-	formatVersion = 1          // user_version
+	formatVersion = 2          // user_version; 1 had no notes
 
 	schema = `
 CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -105,6 +105,9 @@ func (c *Catalog) tryOpenFile(ctx context.Context) (err error) {
 	if _, err := db.ExecContext(ctx, "PRAGMA journal_mode = WAL"); err != nil {
 		return err
 	}
+	if err := upgrade(ctx, db); err != nil {
+		return err
+	}
 	c.db, c.nodeID, c.clean = db, uint64(node.Int64), clean.Int64 == 1
 	return c.markClean(ctx, false)
 }
@@ -150,10 +153,11 @@ func openDB(path string) (*sql.DB, error) {
 	return sql.OpenDB(connector), nil
 }
 
-// connect makes connections to the file at path. The journal mode is not among the
+// connect makes connections to the file at path. What is deleted is overwritten with zeros,
+// so that nothing stays of an erased database. The journal mode is not among the
 // pragmas: it is written to the file, which has not been inspected yet.
 func connect(path string) (driver.Connector, error) {
-	return sqlitedb.Connector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)")
+	return sqlitedb.Connector(path, "busy_timeout(5000)", "synchronous(NORMAL)", "journal_size_limit(16777216)", "secure_delete(ON)")
 }
 
 // inspect verifies the file before anything is written to it.
@@ -193,6 +197,33 @@ func inspect(ctx context.Context, db *sql.DB) error {
 	return nil
 }
 
+// upgrade gives a catalog of an older version what it lacks. After that the older version
+// refuses it: it would forget every database that has no local file on purpose.
+func upgrade(ctx context.Context, db *sql.DB) (err error) {
+	var version int64
+	if err := db.QueryRowContext(ctx, "SELECT user_version FROM pragma_user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version < formatVersion {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		err = inTransaction(context.WithoutCancel(ctx), conn, "catalog.upgrade", func() error {
+			_, err := conn.ExecContext(ctx, notesSchema+fmt.Sprintf("PRAGMA user_version = %d", formatVersion))
+			return err
+		})
+		if err := errors.Join(err, conn.Close()); err != nil {
+			return err
+		}
+	}
+	rows, err := db.QueryContext(ctx, "SELECT kind, id, value, sum FROM notes LIMIT 0")
+	if err != nil {
+		return err
+	}
+	return rows.Close()
+}
+
 // create makes an empty catalog at path, where no file is. It appears there
 // complete, so that an empty file is always one that was truncated.
 func create(ctx context.Context, path string) error {
@@ -228,6 +259,7 @@ func create(ctx context.Context, path string) error {
 func fill(ctx context.Context, db *sql.DB) error {
 	node := newNode()
 	_, err := db.ExecContext(ctx, "BEGIN;"+schema+
+		notesSchema+
 		fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d;", applicationID, formatVersion)+
 		fmt.Sprintf("INSERT INTO meta VALUES ('node_id', %d), ('clean', 0); COMMIT;", int64(node)))
 	return err

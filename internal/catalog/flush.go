@@ -9,8 +9,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/multidb-go/multidb/internal/failpoint"
 )
 
 const (
@@ -94,6 +92,9 @@ func (c *Catalog) flush(ctx context.Context) (err error) {
 			delete(batch, id)
 		}
 	}
+	if err == nil {
+		err = c.flushNotes(ctx)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, ch := range batch {
@@ -113,29 +114,21 @@ func (c *Catalog) write(ctx context.Context, ids []string, batch map[string]chan
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	// Not a sql.Tx: after a failed commit it does not roll back, and the next
-	// user of the connection would find itself in a transaction.
-	if _, err := conn.ExecContext(run, "BEGIN IMMEDIATE"); err != nil {
-		return err
-	}
-	if err = c.writeRows(ctx, conn, ids, batch); err == nil {
-		failpoint.Hit("catalog.commit.before")
-		_, err = conn.ExecContext(run, "COMMIT")
-		failpoint.Hit("catalog.commit.after")
-	}
-	if err == nil {
-		return nil
-	}
+	return inTransaction(run, conn, "catalog.commit", func() error { return c.writeRows(ctx, conn, ids, batch) })
+}
+
+// rollBack ends a transaction that failed.
+func rollBack(run context.Context, conn *sql.Conn) error {
 	// SQLite rolls some failures back itself (disk full, I/O errors), and then
 	// refuses to. A connection whose state is not known is not used again.
 	_, rollback := conn.ExecContext(run, "ROLLBACK")
 	if rollback != nil {
 		drop := conn.Raw(func(any) error { return driver.ErrBadConn })
 		if !errors.Is(drop, driver.ErrBadConn) {
-			return errors.Join(err, rollback, drop)
+			return errors.Join(rollback, drop)
 		}
 	}
-	return err
+	return nil
 }
 
 // writeRows executes the changes of ids.

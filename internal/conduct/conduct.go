@@ -18,6 +18,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/lag"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
@@ -48,8 +49,10 @@ type Config struct {
 	Stat func(path, suffix string) (fsid.Fingerprint, error)
 	// Hurry has what clients have taken made durable sooner: somebody waits.
 	Hurry   func()
-	Workers int // so many databases are worked on at once
-	Policy  levels.Policy
+	Workers int           // so many databases are worked on at once
+	Levels  levels.Policy // of a database that has no policy of its own
+	// Policy asks the application how a database is to be treated; nil: as all others.
+	Policy  func(registry.Database) (policy.Policy, error)
 	Lag     *lag.Window     // of what is shipped
 	Stopped <-chan struct{} // closed when nothing runs any more
 }
@@ -137,6 +140,15 @@ func (j *job) run(ctx context.Context) {
 	c := j.c
 	b := c.fleet.Begin(&j.Run)
 	b.Input.Caller = j
+	if b.Input.Evicted {
+		seq := c.fleet.Evictions()
+		if file := fsid.OrZero(j.Entry.Path()); !file.IsZero() && c.fleet.Returned(j.Entry, file, seq) {
+			b.Input.Evicted = false
+		}
+	}
+	if b.AskPolicy {
+		b.Input.SetPolicy(c.fleet.SetPolicy(j.Entry, c.AskPolicy(j.Entry.Database())))
+	}
 	var unread error
 	if b.Unread {
 		unread = c.CheckHeader(ctx, j.Entry)
@@ -245,6 +257,35 @@ func (j *job) MayCut(idle bool) bool {
 
 // MayReplace reports whether the local file may be replaced now.
 func (j *job) MayReplace() bool { return j.c.fleet.MayReplace(&j.Run) }
+
+// MayVacate notes on disk that the database has no local file on purpose, which may then be
+// deleted.
+func (j *job) MayVacate(ctx context.Context, st *replicate.State) error {
+	c, e := j.c, j.Entry
+	if _, _, open := c.pool.Peek(e); open || !c.fleet.MayReplace(&j.Run) {
+		return fmt.Errorf("%w: it was opened again", ErrInUse)
+	}
+	c.record(e, st) // with what there is to bring back, in the same commit
+	if err := c.cfg.Catalog.SetNotes(ctx, c.EvictedNote(e.ID())); err != nil {
+		return err
+	}
+	c.fleet.BeginEvict(&j.Run)
+	return nil
+}
+
+// evictedNote is the kind of note of a database that has no local file on purpose. A file
+// that is there all the same counts: the crash came between the two.
+const evictedNote = "evicted"
+
+// EvictedNote says that a database has no local file on purpose.
+func (c *Conductor) EvictedNote(id string) catalog.Note {
+	return catalog.Note{Kind: evictedNote, ID: id, Value: []byte{}}
+}
+
+// Resident notes that a database has a local file again.
+func (c *Conductor) Resident(id string) {
+	c.cfg.Catalog.PutNote(catalog.Note{Kind: evictedNote, ID: id})
+}
 
 // exchanged drops the handles of a file that another one has taken the place of, once:
 // to drop them at every attempt would keep a fenced database from being opened at all.

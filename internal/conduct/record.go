@@ -14,6 +14,13 @@ import (
 
 // Load makes the databases of the catalog known. The Fleet has none yet.
 func (c *Conductor) Load(ctx context.Context) error {
+	evicted := map[string]bool{}
+	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
+		if err != nil {
+			return err
+		}
+		evicted[n.ID] = true
+	}
 	for rec, err := range c.cfg.Catalog.Load(ctx) {
 		if err != nil {
 			return err
@@ -21,19 +28,21 @@ func (c *Conductor) Load(ctx context.Context) error {
 		r := fleet.Recalled{
 			Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
 			File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
-			LastWrite: time.Unix(0, rec.LastWrite),
+			LastWrite: time.Unix(0, rec.LastWrite), Evicted: evicted[rec.ID],
 		}
 		for _, v := range rec.Vars {
 			r.Vars = append(r.Vars, registry.Var(v))
 		}
 		r.Prefix = c.cfg.Prefix(r.Database)
+		r.Policy = c.AskPolicy(r.Database)
 		if !c.cfg.Volumes.Emptied() {
 			r.Device = uint64(rec.Flags)
 		}
 		if r.Prefix.Path == rec.Prefix {
 			var inv levels.Inventory
 			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
-				r.RetainAt, r.Unpacked = inv.NextRetention(c.cfg.Policy), inv.MaxTXID()
+				r.RetainAt, r.Unpacked = inv.NextRetention(c.levels(r.Policy)), inv.MaxTXID()
+				r.Sized, r.Size = true, replicate.SizeOf(&inv)
 			}
 			r.Known, r.Looked = c.known(rec)
 		}
@@ -102,3 +111,6 @@ func (c *Conductor) RecordAll() {
 		}
 	}
 }
+
+// RecordNew records a database of which nothing is known but that it is at the replica.
+func (c *Conductor) RecordNew(e *fleet.Entry) { c.record(e, new(replicate.State)) }

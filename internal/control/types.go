@@ -38,6 +38,14 @@ type Tenant struct {
 	Reason    string        `json:"reason,omitempty"` // of the error, in a word or two
 	ErrSince  time.Time     `json:"error_since,omitzero"`
 	Failures  int           `json:"failures,omitempty"`
+
+	LocalBytes     int64     `json:"local_bytes"`
+	ReplicaBytes   int64     `json:"replica_bytes"`
+	ReplicaObjects int64     `json:"replica_objects"`
+	ReplicaSized   bool      `json:"replica_sized"`      // else the two are not known
+	MonthlyCost    float64   `json:"monthly_cost_usd"`   // of the replica's bytes
+	ProvedAt       time.Time `json:"proved_at,omitzero"` // by a drill
+	ProvedError    string    `json:"proved_error,omitempty"`
 }
 
 // Fleet is the sum of all databases.
@@ -64,6 +72,23 @@ type Fleet struct {
 	LagP50       time.Duration    `json:"lag_p50_ns"`
 	LagP99       time.Duration    `json:"lag_p99_ns"`
 	FleetLog     *FleetLog        `json:"fleet_log,omitempty"` // nil: there is none
+
+	LocalBytes     int64   `json:"local_bytes"`
+	ReplicaBytes   int64   `json:"replica_bytes"`
+	ReplicaObjects int64   `json:"replica_objects"`
+	ReplicaUnsized int     `json:"replica_unsized,omitempty"` // databases that are not in these
+	MonthlyCost    float64 `json:"monthly_cost_usd"`
+	Drills         *Drills `json:"drills,omitempty"` // nil: there are none
+}
+
+// Drills are what drills did, and what they have proved.
+type Drills struct {
+	Done      int64     `json:"done"`
+	Failed    int64     `json:"failed"`
+	Postponed int64     `json:"postponed"`
+	Unproved  int       `json:"unproved"` // databases that none has proved
+	Failing   int       `json:"failing"`  // databases whose last one failed
+	Oldest    time.Time `json:"oldest,omitzero"`
 }
 
 // FleetLog is what a process did with its fleet log, and what that has which prefixes lack.

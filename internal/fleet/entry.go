@@ -17,13 +17,18 @@ type Entry struct {
 	reg  registry.Entry
 	item *schedule.Item[*Entry]
 
-	touched    bool    // something was seen to change while it could not be looked at
-	deferred   bool    // a change is left local on purpose, since health.dirtySince
-	poolClosed bool    // the pool has closed it, and may have left a log
-	early      uint8   // how many more changes make it due at once though it is hot
-	waiters    *waiter // callers of Sync, the last one first
-	retainAt   int64   // Unix ms when the replica has something to delete; 0: never
-	health     health
+	touched       bool // something was seen to change while it could not be looked at
+	deferred      bool // a change is left local on purpose, since health.dirtySince
+	evicted       bool // it has no local file on purpose
+	poolClosed    bool // the pool has closed it, and may have left a log
+	askPolicy     bool // it became active: the application is to be asked how to treat it
+	refusesPolicy bool // it is noted that its policy is refused
+
+	early    uint8   // how many more changes make it due at once though it is hot
+	waiters  *waiter // callers of Sync, the last one first
+	retainAt int64   // Unix ms when the replica has something to delete; 0: never
+	health   health
+	size     size
 
 	// Owned by the run in progress (one at a time), and by whoever holds the lock while
 	// there is none. Of a cold entry state is nil, and packed is what it was.
@@ -111,7 +116,11 @@ func (f *Fleet) addLocked(db registry.Database, file fsid.ID, prefix Prefix, sou
 	e := &Entry{}
 	e.reg.Identity = registry.Identify(f.reg.Schemes(), db.ID, db.Path, db.RelPath, db.Vars, prefix.Path)
 	e.item = f.schedule.Add(e)
+	f.sizes.Unknown++
 	f.reg.Add(e, file, prefix.Err, source)
+	if f.cfg.Added != nil {
+		f.cfg.Added(db.ID)
+	}
 	if err := e.reg.Refused; err != nil {
 		f.setErrLocked(e, err)
 		f.mu.Note(Event{Type: EventFailed, ID: db.ID, Path: db.Path, Op: "replicate", Err: err})
@@ -126,12 +135,15 @@ func (f *Fleet) removeLocked(e *Entry) {
 	}
 	now := f.cfg.Now()
 	f.schedule.Remove(e.item)
+	f.dropPolicyLocked(e, now)
 	if heir := f.reg.Remove(e); heir != nil {
 		f.schedule.Reset(heir.item, now)
 		f.schedule.Request(heir.item, now)
 	}
 	f.setDeferredLocked(e, false, 0)
 	f.setErrLocked(e, nil)
+	f.residentLocked(e)
+	f.dropSizesLocked(e)
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	delete(f.packed, e)
@@ -182,11 +194,16 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.absent.Remove(e.ID())
+	f.residentLocked(e)
+	f.setLocalLocked(e, int64(now.Position.Commit)*int64(now.Position.PageSize), 0)
 	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State
 		st := replicate.Restored(now)
 		e.state, e.packed = &st, ""
 		f.unknownLocked(e)
 		e.health.txid = now.Position.TXID
+		if s, ok := replicate.EncodedSize(now.Inventory); ok {
+			f.setReplicaSizeLocked(e, s)
+		}
 	}
 }
 

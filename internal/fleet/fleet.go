@@ -14,9 +14,11 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/budget"
+	"github.com/multidb-go/multidb/internal/disk"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/notify"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -30,11 +32,15 @@ type Config struct {
 	Boot   func() time.Duration // counts the time in which the machine was suspended
 	Rand   func() float64       // jitter in [0,1)
 	Limits schedule.Limits
+	// Policy is that of a database that has none of its own; its Pace is that of the Limits.
+	Policy policy.Policy
+	Asks   bool // the application is asked for others
 
 	Replicated      bool  // there is a replica
 	RestoreOnOpen   bool  // what is missing is brought back from it
 	DeferCold       bool  // a change in a cold database stays local
 	MaxTotalWALSize int64 // of all databases, in bytes; 0: no limit
+	MaxDisk         int64 // of all local files, in bytes; 0: no limit
 	// AbsentWindow is for how long what is kept of a database that went is of use.
 	AbsentWindow time.Duration
 	// Logged: what is durable may be in a fleet log, and not in the prefix. UnpackWithin is
@@ -46,10 +52,16 @@ type Config struct {
 	Reasons int
 	Reason  func(error) int
 
+	// Crowded is called when the local files are more than MaxDisk.
+	Crowded func()
 	// Due is called when something may be due earlier than it was.
 	Due func()
-	// Forget is called with each database that is removed.
-	Forget func(id string)
+	// Added is called with each database that is made known; nil: nobody asks.
+	Added func(id string)
+	// Forget is called with each database that is removed, and Resident with each evicted
+	// one that has a local file again.
+	Forget   func(id string)
+	Resident func(id string)
 	// Deliver gets the events, those of one database in their order, and may call the
 	// Fleet. AsEvent makes an event of an error that
 	// Trouble was given.
@@ -66,7 +78,9 @@ type Fleet struct {
 	life     life.Life
 	reg      *registry.Registry[Entry]
 	schedule *schedule.Schedule[*Entry]
+	policies policies
 	wals     *budget.Budget[*Entry] // the sizes of their WALs
+	disk     *disk.Disk[*Entry]     // and of all local files; nil: no limit
 	absent   *replicate.Absent      // of those whose file is gone
 
 	unread  []*Entry                     // those that scans brought, whose header is to be checked
@@ -78,10 +92,14 @@ type Fleet struct {
 	fence   error                        // why no database may be replicated; nil: each may
 	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
 	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
+	bars    map[*Entry]*Bar              // of those that nobody may open
 
-	deferred int     // entries with a change that is left local on purpose
-	failing  []int64 // entries by the kind of the error that they have now
-	totals   Totals
+	sizes     Sizes   // of all
+	deferred  int     // entries with a change that is left local on purpose
+	evictions uint64  // that have begun
+	evicted   int     // entries without a local file on purpose
+	failing   []int64 // entries by the kind of the error that they have now
+	totals    Totals
 }
 
 // Totals counts what happened since the Fleet was made.
@@ -95,19 +113,24 @@ type Totals struct {
 func New(cfg Config) *Fleet {
 	f := &Fleet{
 		cfg: cfg, epoch: cfg.Now(),
-		mu:      notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.AsEvent),
-		reg:     registry.New(func(e *Entry) *registry.Entry { return &e.reg }),
-		wals:    budget.New[*Entry](cfg.MaxTotalWALSize),
-		absent:  replicate.NewAbsent(cfg.AbsentWindow),
-		reading: map[*Entry]chan struct{}{},
-		runs:    map[*Entry]*Run{},
-		orders:  map[*Entry]*Order{},
-		backlog: map[*Entry]replicate.Backlog{},
-		strays:  map[*Entry]fsid.ID{},
-		queued:  map[*Entry]*queued{},
-		packed:  map[*Entry]packed{},
-		failing: make([]int64, cfg.Reasons),
-		totals:  Totals{Failures: make([]int64, cfg.Reasons)},
+		mu:       notify.NewLock(func(ev Event) string { return ev.ID }, cfg.Deliver, cfg.AsEvent),
+		reg:      registry.New(func(e *Entry) *registry.Entry { return &e.reg }),
+		policies: policies{table: policy.NewTable(cfg.Policy)},
+		wals:     budget.New[*Entry](cfg.MaxTotalWALSize),
+		absent:   replicate.NewAbsent(cfg.AbsentWindow),
+		reading:  map[*Entry]chan struct{}{},
+		runs:     map[*Entry]*Run{},
+		orders:   map[*Entry]*Order{},
+		backlog:  map[*Entry]replicate.Backlog{},
+		strays:   map[*Entry]fsid.ID{},
+		queued:   map[*Entry]*queued{},
+		packed:   map[*Entry]packed{},
+		bars:     map[*Entry]*Bar{},
+		failing:  make([]int64, cfg.Reasons),
+		totals:   Totals{Failures: make([]int64, cfg.Reasons)},
+	}
+	if cfg.MaxDisk > 0 {
+		f.disk = disk.New[*Entry](cfg.MaxDisk)
 	}
 	f.schedule = schedule.New(cfg.Limits, cfg.Rand, f.onTier)
 	return f
@@ -151,6 +174,15 @@ const (
 	EventFleetLogTakenOver
 	EventFleetLogFinished
 	EventFleetLogFenced
+	EventEvicted
+	EventWithdrawn
+	EventUndeleted
+	EventErased
+	EventRenamed
+	EventForked
+	EventPolicy
+	EventDrill
+	EventDrillFailed
 )
 
 // ofRun are the events that a run reports.
@@ -176,6 +208,7 @@ func (f *Fleet) onTier(it *schedule.Item[*Entry], from, to schedule.Tier) {
 		f.totals.Demotions++
 	case from == schedule.Cold:
 		f.totals.Promotions++
+		it.Value.askPolicy = f.cfg.Asks
 	}
 	f.mu.Note(Event{Type: EventTier, ID: it.Value.ID(), From: from, To: to})
 }
@@ -259,5 +292,5 @@ func (f *Fleet) Len() int {
 func (f *Fleet) Kept() (kept, absent int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays) + len(f.queued) + len(f.packed), f.absent.Len()
+	return f.reg.Kept() + len(f.reading) + len(f.runs) + len(f.orders) + len(f.backlog) + len(f.strays) + len(f.queued) + len(f.packed) + len(f.bars), f.absent.Len()
 }

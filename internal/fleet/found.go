@@ -27,6 +27,10 @@ type Listed struct {
 	Entry    *Entry // nil: it is not known
 	Confirm  bool   // the catalog had it: its volume is to be confirmed
 	NoVolume bool   // its volume is to be noted
+	// Evicted: it has no local file on purpose. If there is one now, Returned is to be called
+	// with Seq: the listing may be older than the eviction.
+	Evicted bool
+	Seq     uint64
 }
 
 // Listed takes in a file of a listing that may be known, last written at mod.
@@ -41,6 +45,9 @@ func (f *Fleet) Listed(found registry.Found, mod time.Time) (l Listed) {
 	if h := &e.health; h.txid == 0 && h.dirtySince != 0 && h.syncedAt == 0 && !e.item.Running() && !mod.IsZero() {
 		h.dirtySince = min(h.dirtySince, f.fileMoment(mod)) // the catalog may not know when it was written
 	}
+	if !found.File.IsZero() && !e.evicted {
+		f.setLocalLocked(e, found.Size, e.health.walSize)
+	}
 	if e.reg.Held == 0 { // otherwise its file may be in the making, and nobody else may open it
 		f.schedule.Seen(e.item, mod, now)
 	}
@@ -48,7 +55,7 @@ func (f *Fleet) Listed(found registry.Found, mod time.Time) (l Listed) {
 	if back {
 		f.schedule.Request(e.item, now)
 	}
-	return Listed{e, recalled, noVolume}
+	return Listed{e, recalled, noVolume, e.evicted, f.evictions}
 }
 
 // Ask says what has to be looked at to decide about a file that is not known; false:
@@ -90,6 +97,8 @@ func (f *Fleet) Decide(found registry.Found, q registry.Question[Entry], rival, 
 			f.unread = append(f.unread, e)
 		}
 		f.mu.Note(Event{Type: EventAdded, ID: e.ID(), Path: e.Path()})
+		f.setPolicyLocked(e, c.Policy, f.cfg.Now())
+		f.setLocalLocked(e, found.Size, 0)
 		// Its first copy has no precedence over the Syncs of others.
 		f.schedule.Seen(e.item, c.ModTime, f.cfg.Now())
 		out.Entry = e
@@ -107,7 +116,7 @@ func (f *Fleet) refusedLocked(id, path string, err error) {
 func (f *Fleet) Unlisted(source int, scan uint32) (gone []*Entry, refused map[string]string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.reg.Unlisted(source, scan, func(e *Entry) bool { return e.item.Pinned() })
+	return f.reg.Unlisted(source, scan, func(e *Entry) bool { return e.item.Pinned() || e.evicted })
 }
 
 // ForgetRefusals forgets files that were refused, except those for which kept is
@@ -125,7 +134,7 @@ func (f *Fleet) Remove(e *Entry, scan uint32, away bool) (removed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch {
-	case f.reg.SeenIn(e, scan) || e.item.Pinned() || e.reg.Held > 0: // found meanwhile
+	case f.reg.SeenIn(e, scan) || e.item.Pinned() || e.reg.Held > 0 || e.evicted: // found meanwhile
 		return false
 	case away:
 		if f.reg.SetAway(e) {

@@ -21,6 +21,7 @@ type Candidate struct {
 	registry.Database
 	Source int // the discoverer
 	Prefix Prefix
+	Policy Asked
 }
 
 // Held is what Hold found.
@@ -28,6 +29,7 @@ type Held struct {
 	Entry   *Entry // nil: nobody knows the ID, and there was no Candidate
 	Unread  bool   // its header is to be checked before; it is not held
 	Missing bool   // its file was missing: what is still open is a file without a name
+	Barred  *Bar   // nobody may open it until that is lifted; it is not held
 }
 
 // Hold finds a database, or makes one of a candidate that no scan has listed (nil:
@@ -39,6 +41,9 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 		return h, err
 	}
 	e := f.reg.Get(id)
+	if err := f.reg.Gone(id); err != nil && e != nil {
+		return h, err
+	}
 	if e == nil {
 		if err, refused := f.reg.Refused(id); refused || c == nil {
 			return h, err
@@ -46,7 +51,12 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 		e = f.addLocked(c.Database, fsid.ID{}, c.Prefix, c.Source)
 		f.mu.Note(Event{Type: EventAdded, ID: id, Path: e.Path()})
 		e.reg.Held++
+		f.setPolicyLocked(e, c.Policy, f.cfg.Now())
 		return Held{Entry: e}, nil
+	}
+	if b := f.bars[e]; b != nil {
+		b.wantLocked()
+		return Held{Barred: b}, b.refuse
 	}
 	if e.reg.Unread {
 		return Held{Entry: e, Unread: true}, nil
@@ -60,7 +70,10 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 func (f *Fleet) LetGo(e *Entry) (gone, touched bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e.reg.Held--; e.reg.Held == 0 && e.reg.File.IsZero() && !e.item.Pinned() {
+	if e.reg.Held--; e.reg.Held == 0 {
+		f.idleLocked(e)
+	}
+	if e.reg.Held == 0 && e.reg.File.IsZero() && !e.item.Pinned() && !e.evicted {
 		f.removeLocked(e)
 		gone = true
 	}
@@ -75,6 +88,7 @@ func (f *Fleet) Leased(e *Entry) {
 	now := f.cfg.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.touchDiskLocked(e)
 	f.schedule.Accessed(e.item, now)
 	f.schedule.Pin(e.item)
 	f.cfg.Due()

@@ -14,6 +14,7 @@ type Recalled struct {
 	registry.Database
 	File      fsid.ID
 	Prefix    Prefix
+	Policy    Asked
 	Device    uint64    // of its volume; 0: not to be taken
 	RetainAt  time.Time // when the replica has something to delete; zero: never
 	LastWrite time.Time // the Unix epoch: unknown
@@ -21,19 +22,38 @@ type Recalled struct {
 	Looked bool
 	// Unpacked is the last transaction that the prefix is known to have.
 	Unpacked ltx.TXID
+	// Sized: Size is what the prefix was known to hold.
+	Sized bool
+	Size  replicate.Size
 	// Known is what the catalog has of its State; nil: nothing that counts.
 	Known *replicate.Record
+	// Evicted: it has no local file on purpose.
+	Evicted bool
 }
 
 // Recall makes a database known that the catalog has.
 func (f *Fleet) Recall(r Recalled) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if r.Evicted {
+		r.File = fsid.ID{}
+	}
 	e := f.addLocked(r.Database, r.File, r.Prefix, registry.FromCatalog)
+	if r.Evicted {
+		e.evicted = true
+		f.evicted++
+	}
+	f.setPolicyLocked(e, r.Policy, f.cfg.Now())
 	e.retainAt = unixMilli(r.RetainAt)
+	if r.Sized {
+		f.setReplicaSizeLocked(e, r.Size)
+	}
 	f.neverShippedLocked(e, r.LastWrite)
 	if r.Device != 0 {
 		f.reg.RecallVolume(e, r.Device)
+	}
+	if r.Evicted {
+		e.health.dirtySince = 0 // all of it was at the replica
 	}
 	if r.Known == nil {
 		return
@@ -46,7 +66,7 @@ func (f *Fleet) Recall(r Recalled) {
 	}
 	// One that was not sealed was hot, and its WAL may still be there: the scan takes it
 	// for news.
-	if !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Fingerprint.IsZero()) {
+	if !r.Evicted && !r.Known.ModTime.IsZero() && (pos.Offset == 0 || !pos.Fingerprint.IsZero()) {
 		f.schedule.MarkShipped(e.item, r.Known.ModTime)
 	}
 	st := replicate.FromRecord(*r.Known)

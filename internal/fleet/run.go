@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -19,12 +20,16 @@ type Run struct {
 	Action schedule.Action
 
 	started   time.Time
-	waiters   *waiter // callers of Sync that came before it
-	order     *Order  // what else it is to do
-	failed    bool    // that it failed is noted
-	cutting   bool    // it took the note that a log may have been left
-	relieve   bool    // the fleet's logs are over their limit, and this one is to be cut
-	shippedTo int64   // how much of the log is at the replica
+	waiters   *waiter         // callers of Sync that came before it
+	order     *Order          // what else it is to do
+	ended     []chan struct{} // closed when it has ended
+	failed    bool            // that it failed is noted
+	cutting   bool            // it took the note that a log may have been left
+	vacating  bool            // its local file was about to be deleted, on purpose
+	file      fsid.ID         // which it was
+	relieve   bool            // the fleet's logs are over their limit, and this one is to be cut
+	shippedTo int64           // how much of the log is at the replica
+	policy    policy.Policy
 }
 
 // Started is when Begin was called.
@@ -53,6 +58,8 @@ func (f *Fleet) Wake() (time.Time, bool) {
 type Beginning struct {
 	Input replicate.Input  // without Caller
 	State *replicate.State // the run owns it until Finish
+	// AskPolicy: the application is to be asked how to treat it.
+	AskPolicy bool
 	// Unread: its header is to be checked first.
 	Unread bool
 	// Blocked is why it may not run, if it may not; nor will it, until somebody says
@@ -82,8 +89,14 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 		Demote: r.Action == schedule.Demote, Cold: cold, Relieve: r.relieve, Asked: asked,
 		Overdue:  e.item.Failures() > 1 && e.health.dirtySince != 0 && !e.deferred,
 		MayDefer: cold && f.mayDeferLocked(e) && !r.relieve && !asked && r.order == nil,
-		LastErr:  e.health.err, RetainAt: e.retainAt,
+		LastErr:  e.health.err, RetainAt: e.retainAt, Evicted: e.evicted,
 	}
+	if kind == replicate.OrderEvict {
+		b.Input.Demote, b.Input.MayDefer = true, false
+	}
+	r.policy = f.policyLocked(e)
+	b.Input.SetPolicy(r.policy)
+	b.AskPolicy, e.askPolicy = e.askPolicy, false
 	f.runs[e] = r
 	b.State = e.unpack()
 	r.shippedTo = b.State.Position().Offset
@@ -308,7 +321,9 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		e.early = 0
 	}
 	if rep.RetainKnown {
-		e.retainAt = unixMilli(rep.RetainAt)
+		if e.retainAt = unixMilli(rep.RetainAt); e.retainAt != 0 && r.policy.Levels != f.policyLocked(e).Levels {
+			e.retainAt = replicate.RetainUnknown // it was found out by the policy from before
+		}
 	}
 	if errors.Is(rep.Err, ship.ErrFenced) || e.reg.Removed {
 		st.Forget() // it is compacted no more
@@ -318,6 +333,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 	}
 	f.healthLocked(r, rep)
 	f.unfinishedLocked(r, rep)
+	f.endEvictLocked(r, rep.Vacated)
 	rep.Outcome.Err = rep.Err
 	if rep.Outcome.Stop {
 		rep.Outcome.Err = nil
@@ -332,7 +348,11 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		}
 	}
 	if r.order != nil && (rep.Err != nil || !rep.Outcome.More) {
-		f.endOrderLocked(e, r.order, rep.Err)
+		err := rep.Err
+		if err == nil {
+			err = rep.Unvacated
+		}
+		f.endOrderLocked(e, r.order, err)
 	} else if r.order != nil { // it goes on, with what this run has begun
 		if rep.TookOver {
 			r.order.kind = replicate.OrderCheck // the rest of it is shipping
@@ -347,6 +367,9 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 		f.schedule.Request(e.item, now)
 	}
 	f.budgetLocked(r, rep, now)
+	for _, ended := range r.ended {
+		close(ended)
+	}
 	removed, touched = e.reg.Removed, e.touched
 	e.touched = false
 	e.packLocked()
@@ -357,7 +380,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 // healthLocked takes over from a report how the database is replicated.
 func (f *Fleet) healthLocked(r *Run, rep *replicate.Report) {
 	e, h := r.Entry, &r.Entry.health
-	h.walSize = rep.WALSize
+	f.measureLocked(e, rep)
 	if rep.Captured == 0 || rep.Position.TXID > h.txid { // else more may be durable since it was asked
 		h.txid = rep.Position.TXID
 	}

@@ -29,6 +29,8 @@ type Status struct {
 	ErrSince     time.Time
 	Failures     int
 	Removed      bool
+	Evicted      bool // it has no local file on purpose
+	Size
 }
 
 // Status returns what is known of a database.
@@ -43,8 +45,9 @@ func (f *Fleet) statusLocked(e *Entry) Status {
 	s := Status{
 		Identity: e.reg.Identity, Tier: e.item.Tier(), TXID: h.txid, UnpackedTXID: f.unpackedLocked(e), SyncedAt: f.when(h.syncedAt),
 		Lag: f.lagLocked(e, f.cfg.Now()), LastWrite: e.item.LastWrite(), WALSize: h.walSize, Backlog: f.backlogLocked(e),
-		Leased: e.item.Pinned(), Err: h.err, ErrSince: f.when(h.errSince), Failures: e.item.Failures(), Removed: e.reg.Removed,
+		Leased: e.item.Pinned(), Err: h.err, ErrSince: f.when(h.errSince), Failures: e.item.Failures(), Removed: e.reg.Removed, Evicted: e.evicted,
 	}
+	s.Size = e.sizeNow()
 	if e.deferred {
 		s.PendingSince = f.when(h.dirtySince)
 	}
@@ -91,7 +94,7 @@ func (f *Fleet) lagLocked(e *Entry, now time.Time) time.Duration {
 	if r := f.runs[e]; e.item.Running() && r != nil && f.cfg.Replicated {
 		// Shipped, perhaps, and now compacted: whatever is committed meanwhile waits,
 		// and where the replica does not answer it waits long.
-		lag = max(lag, now.Sub(r.started)-f.cfg.Limits.SyncInterval)
+		lag = max(lag, now.Sub(r.started)-f.schedule.PaceOf(e.item).SyncInterval)
 	}
 	return max(lag, 0)
 }
@@ -130,11 +133,13 @@ func trimWorst(a []Status, n int) []Status {
 // Counts is how many databases there are now.
 type Counts struct {
 	All, Cold, Warm, Hot         int
+	Evicted                      int // of them, without a local file on purpose
 	Running, BackingOff, Stopped int
 	Deferred                     int     // with a change that is left local
 	Refusals                     int     // files that are no database, or a second name of one
 	Failing                      []int64 // by the kind of the error
-	Served                       bool    // Start has succeeded
+	Sizes                        Sizes
+	Served                       bool // Start has succeeded
 }
 
 // Counts returns how many databases there are now, and what happened so far. It costs
@@ -143,7 +148,8 @@ func (f *Fleet) Counts() (c Counts, t Totals) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.Cold, c.Warm, c.Hot, c.Running, c.BackingOff, c.Stopped = f.schedule.Counts()
-	c.All, c.Deferred, c.Refusals = f.reg.Len(), f.deferred, f.reg.RefusalsLen()
+	c.All, c.Evicted, c.Deferred, c.Refusals = f.reg.Len(), f.evicted, f.deferred, f.reg.RefusalsLen()
+	c.Sizes = f.sizes
 	c.Failing, c.Served = slices.Clone(f.failing), f.life.Served()
 	t = f.totals
 	t.Failures = slices.Clone(t.Failures)

@@ -44,6 +44,8 @@ func (f *Fleet) lookLocked(e *Entry, st fsid.Files, now time.Time) {
 	// scan's would be; but that of one that fails does not shorten its back-off. The
 	// first thing that a writer touches is no commit yet.
 	switch {
+	case f.schedule.PaceOf(e.item).Heat == schedule.Never: // it waits for the cold sync
+		return
 	case !f.cfg.Replicated || e.item.Failures() > 0 || !cold && e.early == 0:
 		return
 	case cold:
@@ -62,13 +64,17 @@ const earlyLooks = 4
 // Needless reports whether a write to a database is found out in time by itself: a hot
 // one is looked at every SyncInterval, and many times before it goes cold.
 func (f *Fleet) Needless(id, path string) bool {
-	if l := &f.cfg.Limits; !f.cfg.Replicated || l.SyncInterval > l.HotDuration/4 {
+	if !f.cfg.Replicated {
 		return false
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e := f.reg.Get(id)
-	return e != nil && e.Path() == path && e.item.Tier() == schedule.Hot && !e.item.Running() &&
+	if e == nil {
+		return false
+	}
+	pace := f.schedule.PaceOf(e.item)
+	return pace.SyncInterval <= pace.HotDuration/4 && e.Path() == path && e.item.Tier() == schedule.Hot && !e.item.Running() &&
 		e.item.Failures() == 0 && e.early == 0 && e.reg.Held == 0
 }
 
@@ -78,7 +84,7 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch _, stray := f.strays[e]; {
-	case e.reg.Removed:
+	case e.reg.Removed || e.evicted:
 		return false
 	case e.item.Running() || stray || f.queued[e] != nil:
 		return true // and owns what is known of it

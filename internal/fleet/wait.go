@@ -57,6 +57,8 @@ func (f *Fleet) Sync(e *Entry) <-chan Synced {
 		done <- Synced{TXID: e.health.txid, Err: f.fence}
 	case e.reg.Refused != nil:
 		done <- Synced{TXID: e.health.txid, Err: e.reg.Refused}
+	case e.evicted:
+		done <- Synced{TXID: e.health.txid}
 	default:
 		e.waiters = &waiter{done, e.waiters}
 		f.schedule.Request(e.item, f.cfg.Now())

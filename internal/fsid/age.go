@@ -10,7 +10,7 @@ import (
 // time stamps of the wall clock, and if that is set forward they look old at once: retention
 // would delete files that are minutes old. Safe for concurrent use.
 type AgeClock struct {
-	Keep time.Duration // the longest retention; must not change after the first use
+	Keep time.Duration // the longest retention; after the first use only KeepFor changes it
 
 	mu    sync.Mutex
 	last  time.Time
@@ -44,6 +44,13 @@ func (c *AgeClock) Trusted(now time.Time) time.Time {
 		total += j.by
 	}
 	return now.Add(-total)
+}
+
+// KeepFor says that there is a retention of d.
+func (c *AgeClock) KeepFor(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Keep = max(c.Keep, d)
 }
 
 // stepped notes a jump. One back cancels jumps forward before it. It does not cancel those

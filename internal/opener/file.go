@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -14,6 +15,7 @@ import (
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 	"github.com/superfly/ltx"
 )
 
@@ -28,13 +30,14 @@ const (
 // ensureFile makes a missing file: from the replica, if that is wanted and it has one, or
 // empty.
 func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
-	if done, err := o.carryOut(ctx, e); done {
-		return err
+	if done, err := o.carryOut(ctx, e); done && (err != nil || !o.fleet.Evicted(e)) {
+		return err // else there is no file yet
 	}
 	if fi, err := os.Stat(e.Path()); err == nil && !fi.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is no regular file", sqlitedb.ErrNotDatabase, e.Path())
 	} else if err == nil {
 		o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+		o.fleet.Found(e)
 		return o.refresh(ctx, e)
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -44,7 +47,8 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 	if err := o.cfg.Volumes.MayMake(e); err != nil {
 		return err
 	}
-	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen {
+	evicted := o.fleet.Evicted(e)
+	if o.fleet.BeginMaking(e) && !o.cfg.RestoreOnOpen && !evicted {
 		// It stood here when it was last looked at. Should it really be gone, the next
 		// scan says so, and then an empty one may take its place.
 		return missingError(e)
@@ -53,6 +57,12 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 	o.fleet.SetAside(e, moved)
 	if err != nil {
 		return err
+	}
+	if evicted {
+		if err := o.bringBack(ctx, e); err != nil {
+			return fmt.Errorf("bring back from the replica: %w", err)
+		}
+		return nil
 	}
 	if o.cfg.RestoreOnOpen && o.cfg.Replicated {
 		if err := o.restore(ctx, e); err != nil && !errors.Is(err, restore.ErrNoBackup) {
@@ -107,6 +117,31 @@ func (o *Opener) restore(ctx context.Context, e *fleet.Entry) error {
 	return nil
 }
 
+// bringBack makes the file of an evicted database. Unlike restore, that there is no backup is
+// an error of its own: it was there when the file was deleted.
+func (o *Opener) bringBack(ctx context.Context, e *fleet.Entry) error {
+	size := o.fleet.Size(e)
+	if o.cfg.Room != nil {
+		release, err := o.cfg.Room(ctx, size)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	err := o.restore(ctx, e)
+	if errors.Is(err, syscall.ENOSPC) && o.cfg.Full != nil {
+		if err := o.cfg.Full(ctx, size); err != nil {
+			return err
+		}
+		err = o.restore(ctx, e)
+	}
+	if err != nil {
+		return err
+	}
+	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+	return nil
+}
+
 // spoolFor is where a file that is to be linked to path is made: in the state directory,
 // where the next Start clears up what a crash leaves, if that is on the same file system;
 // "" if it is not: beside path.
@@ -152,6 +187,11 @@ func (o *Opener) mayMake(ctx context.Context, e *fleet.Entry) error {
 		o.cfg.Warn("multidb: new databases are made without knowing whether the replica has them", "id", e.ID(), "pause", askPause, "err", err)
 		asked = 0
 	case newest != 0:
+		if client, err := o.cfg.Client(e.Database()); err == nil {
+			if md, err := metadata.At(ctx, client); err == nil && md.Unusable() != nil {
+				return md.Unusable()
+			}
+		}
 		return fmt.Errorf("%w, up to transaction %s, and its file %s is missing: restore it first (WithRestoreOnOpen, or Restore), or say that new files shall replace backups (WithTakeover)", replicate.ErrBackupExists, newest, e.Path())
 	}
 	o.fleet.ReplicaHasNone(e, asked)

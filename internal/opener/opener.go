@@ -44,6 +44,11 @@ type Config struct {
 	Check     sqlitedb.Depth
 	Unchecked bool
 	SpoolDir  string // for unfinished files
+	// Room returns when the disk has room for a file of that many bytes, or all that could
+	// make some is in use; release is to be called when the file is there, or will not be.
+	// Full is called where the disk was full all the same. Nil: there is no limit.
+	Room func(ctx context.Context, size int64) (release func(), err error)
+	Full func(ctx context.Context, size int64) error
 
 	MaxOpen     int
 	IdleTimeout time.Duration
@@ -176,6 +181,13 @@ func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
 		switch {
 		case err != nil:
 			return nil, err
+		case h.Barred != nil:
+			select {
+			case <-h.Barred.Lifted():
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+			continue
 		case h.Unread:
 			if err := o.conductor.CheckHeader(ctx, h.Entry); err != nil {
 				return nil, err
@@ -191,7 +203,7 @@ func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
 		if !ok {
 			return nil, registry.ErrNotFound
 		}
-		located = &fleet.Candidate{Database: db, Source: source, Prefix: o.cfg.Prefix(db)}
+		located = &fleet.Candidate{Database: db, Source: source, Prefix: o.cfg.Prefix(db), Policy: o.conductor.AskPolicy(db)}
 		if located.Prefix.Err != nil {
 			return nil, located.Prefix.Err // it could never be replicated
 		}

@@ -47,6 +47,9 @@ type Question[V any] struct {
 // Ask returns what has to be looked at to decide about a file that is not known. ok is
 // false if there is nothing to decide.
 func (r *Registry[V]) Ask(f Found) (q Question[V], ok bool) {
+	if r.gone[f.ID] != nil {
+		return q, false
+	}
 	old, again := r.refusals[f.ID]
 	again = again && old.path == f.Path && old.sight.same(f.Sight)
 	if again {

@@ -64,6 +64,7 @@ type Registry[V any] struct {
 	schemes  Schemes
 	clashes  int // number of entries with PrefixTaken
 	refusals map[string]refusal
+	gone     map[string]error // IDs that are not to be found or made, and why
 	volumes  volumes
 	scans    uint32
 }
@@ -100,6 +101,7 @@ func New[V any](entryOf func(*V) *Entry) *Registry[V] {
 		byPrefix: table.New(func(v *V) Prefix { return entryOf(v).Prefix() },
 			func(p Prefix) uint64 { return p.hash(seed) }, Prefix.equal),
 		refusals: map[string]refusal{},
+		gone:     map[string]error{},
 	}
 }
 
@@ -120,7 +122,7 @@ func (r *Registry[V]) Len() int { return r.byID.Len() }
 
 // Kept returns how many values all tables have together. Tests use it to find a leak.
 func (r *Registry[V]) Kept() int {
-	return r.byID.Len() + r.byFile.Len() + r.byPrefix.Len() + len(r.refusals)
+	return r.byID.Len() + r.byFile.Len() + r.byPrefix.Len() + len(r.refusals) + len(r.gone)
 }
 
 // RefusalsLen returns how many files are refused.
@@ -129,6 +131,9 @@ func (r *Registry[V]) RefusalsLen() int { return len(r.refusals) }
 // WhyNot returns why there is no database with an ID: why its file was refused, or
 // ErrNotFound.
 func (r *Registry[V]) WhyNot(id string) error {
+	if err := r.gone[id]; err != nil {
+		return err
+	}
 	if f, ok := r.refusals[id]; ok {
 		return f.err
 	}
@@ -137,6 +142,9 @@ func (r *Registry[V]) WhyNot(id string) error {
 
 // Refused returns why a file with an ID was refused. ok is false if it was not.
 func (r *Registry[V]) Refused(id string) (err error, ok bool) {
+	if err := r.gone[id]; err != nil {
+		return err, true
+	}
 	f, ok := r.refusals[id]
 	return f.err, ok
 }
@@ -226,6 +234,18 @@ func (r *Registry[V]) Remove(v *V) (heir *V) {
 		}
 	}
 	return nil
+}
+
+// Gone is why an ID is neither found nor made; nil: it may be.
+func (r *Registry[V]) Gone(id string) error { return r.gone[id] }
+
+// SetGone has an ID neither found nor made, and says why; nil: it may be again.
+func (r *Registry[V]) SetGone(id string, why error) {
+	if why == nil {
+		delete(r.gone, id)
+	} else {
+		r.gone[id] = why
+	}
 }
 
 // Refuse records that a file was refused, and what it looked like then: if it changes, it

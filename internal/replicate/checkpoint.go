@@ -59,9 +59,12 @@ func (x *run) demote(ctx context.Context) error {
 		}
 		return x.trim(ctx)
 	}
-	still, err := x.seal(ctx)
-	if err != nil {
-		return err
+	still := x.in.Order == OrderEvict && x.quiet && x.r.WALSize == 0 && x.r.Files.Main == x.st.db.State.Fingerprint
+	if !still { // else it is sealed already, as one that was only read since it was brought back
+		var err error
+		if still, err = x.seal(ctx); err != nil {
+			return err
+		}
 	}
 	if !still {
 		x.r.Outcome.Moved = true // somebody is writing, so the database is not idle

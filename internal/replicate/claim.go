@@ -120,6 +120,9 @@ func (x *run) checkClaim(ctx context.Context, client litestream.ReplicaClient) e
 	if err != nil {
 		return err
 	}
+	if err := md.Unusable(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	}
 	if md.ID != "" && md.ID != x.in.ID {
 		return fmt.Errorf("%w: its metadata.json says %q", ErrConflict, md.ID)
 	}

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
-	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/superfly/ltx"
 )
 
@@ -36,7 +35,7 @@ func TestAnAnswerThatIsOldDoesNotSpareTheListing(t *testing.T) {
 	} {
 		client := &countingLister{}
 		x := &run{st: &State{emptyAt: c.vacant}, Replicator: New(Config{
-			Boot: func() time.Duration { return now }, Policy: levels.Policy{Grace: 5 * time.Minute},
+			Boot: func() time.Duration { return now }, Grace: 5 * time.Minute,
 		})}
 		for i := range 2 {
 			l, err := x.listing(t.Context(), client)

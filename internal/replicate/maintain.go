@@ -30,7 +30,7 @@ func (e *MaintenanceError) Unwrap() error { return e.error }
 // its own.
 func (x *run) maintain(ctx context.Context) (err error) {
 	st := x.st
-	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && wait > 0 && wait <= x.cfg.MaxBackoff {
+	if wait := st.maintainAt.Sub(x.r.Started); !x.in.Cold && x.in.Order != OrderUnpack && x.in.Order != OrderEvict && wait > 0 && wait <= x.cfg.MaxBackoff {
 		x.r.Maintenance = st.maintenance
 		return nil
 	}
@@ -64,7 +64,7 @@ func (x *run) maintain(ctx context.Context) (err error) {
 		return nil
 	}
 	st.maintenance = &MaintenanceError{sqlitedb.Explain(x.in.Path, err)}
-	st.maintenancePause = min(max(2*st.maintenancePause, x.cfg.SyncInterval), x.cfg.MaxBackoff)
+	st.maintenancePause = min(max(2*st.maintenancePause, x.in.SyncInterval), x.cfg.MaxBackoff)
 	st.maintainAt = x.r.Started.Add(st.maintenancePause)
 	x.r.Maintenance = st.maintenance
 	x.r.Failed = append(x.r.Failed, err)
@@ -85,7 +85,7 @@ func (x *run) mayCut() bool {
 // tidy does what a shipped database needs now and then: a checkpoint, compaction, a
 // snapshot, retention. Nobody waits for it, since Settled was called before.
 func (x *run) tidy(ctx context.Context) error {
-	if x.in.Order == OrderUnpack {
+	if x.in.Order == OrderUnpack || x.in.Order == OrderEvict {
 		if err := x.activate(ctx); err != nil { // the tail may be of a log that was taken over
 			return err
 		}
@@ -173,7 +173,7 @@ func (x *run) activate(ctx context.Context) error {
 		}
 	}
 	a.inv.Reset(inPrefix)
-	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
+	a.inv.MarkSeen(x.cfg.Now(), x.cfg.Grace)
 	// A process before may have been killed after the file of another page size was durable
 	// in a log, and before its snapshot was there.
 	anew := a.deferred != nil && st.db.State.PageSize != 0 && db.State.PageSize != 0 && db.State.PageSize != st.db.State.PageSize
@@ -191,7 +191,7 @@ func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (shi
 	st := x.st
 	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver}
 	if asked := st.emptyAt; asked != 0 {
-		if st.emptyAt = 0; l.Began-asked <= x.cfg.Policy.Grace/4 {
+		if st.emptyAt = 0; l.Began-asked <= x.cfg.Grace/4 {
 			l.Began = asked
 			return l, nil
 		}
@@ -307,7 +307,7 @@ func unpackPhase(id string, interval time.Duration) time.Duration {
 // compact merges small files into larger ones and writes a snapshot, where due. If all is
 // set, it merges whatever can be merged, before the database becomes cold.
 func (x *run) compact(ctx context.Context, all bool) error {
-	a, p := x.st.active, x.cfg.Policy
+	a, p := x.st.active, x.in.Levels
 	snapshot := a.snapshotNeeded || a.inv.SnapshotDue(p, x.cfg.Now())
 	files := a.inv.Compactable(p, all)
 	if !x.wroteLast() || !snapshot && !files {
@@ -388,7 +388,7 @@ func (x *run) retain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	inv, p := &x.st.active.inv, x.cfg.Policy
+	inv, p := &x.st.active.inv, x.in.Levels
 	if !x.wroteLast() || !inv.RetentionDue(p, x.cfg.Aged(x.cfg.Now())) {
 		return nil
 	}
@@ -411,12 +411,12 @@ func (x *run) nextRetention() time.Time {
 		return time.Time{}
 	}
 	inv := &x.st.active.inv
-	inv.MarkSeen(x.cfg.Now(), x.cfg.Policy.Grace)
-	next := inv.NextRetention(x.cfg.Policy)
+	inv.MarkSeen(x.cfg.Now(), x.cfg.Grace)
+	next := inv.NextRetention(x.in.Levels)
 	if next.IsZero() || x.st.retained.IsZero() {
 		return next
 	}
-	if gap := x.st.retained.Add(min(x.cfg.RetentionInterval, x.cfg.Policy.L0Retention)); next.Before(gap) {
+	if gap := x.st.retained.Add(min(x.cfg.RetentionInterval, x.in.Levels.L0Retention)); next.Before(gap) {
 		return gap
 	}
 	return next

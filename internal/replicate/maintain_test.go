@@ -16,11 +16,12 @@ func TestWhoDidNotWriteLastCompactsAndDeletesNothing(t *testing.T) {
 	p := New(Config{
 		Mine: func(uint32, uint32) bool { return false },
 		Now:  time.Now, Aged: func(now time.Time) time.Time { return now },
-		Policy: levels.Policy{Grace: time.Minute, L0Retention: time.Minute, Retention: time.Hour, SnapshotInterval: time.Hour},
+		Grace: time.Minute,
 	})
+	keeps := levels.Policy{Grace: time.Minute, L0Retention: time.Minute, Retention: time.Hour, SnapshotInterval: time.Hour}
 	long := time.Now().Add(-30 * 24 * time.Hour)
 	a := &active{snapshotNeeded: true}
-	x := &run{Replicator: p, st: &State{active: a, verified: true}}
+	x := &run{Replicator: p, st: &State{active: a, verified: true}, in: Input{Levels: keeps}}
 	pos := &x.st.db.State
 	for txid := ltx.TXID(1); txid <= 3; txid++ {
 		a.inv.Add(&ltx.FileInfo{MinTXID: txid, MaxTXID: txid, Size: 100, CreatedAt: long})

@@ -21,7 +21,7 @@ import (
 )
 
 // errInUse: the local file was opened or written to while its replacement was restored.
-var errInUse = errors.New("the local file is in use")
+var errInUse = localfile.ErrInUse
 
 // replaceLocal sets the local file aside and puts the replica's newest state in its place.
 // Nobody may have the file open.
@@ -52,7 +52,8 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 			return "", err
 		}
 	}
-	if err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID)}); err != nil {
+	made, err := restore.From(ctx, client, fromInventory(client, inv), restore.Options{Output: incoming, Logger: x.cfg.Logger, OtherLog: x.otherLog(x.in.ID), Serve: true})
+	if err != nil {
 		return "", fmt.Errorf("restore: %w", err)
 	}
 	if !x.mayReplace() {
@@ -72,7 +73,7 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	if err := os.Remove(incoming); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return kept, err
 	}
-	rest, err := x.afterRestore(ctx, path, client, inv, plan[len(plan)-1])
+	rest, err := x.afterRestore(ctx, path, client, inv, plan[len(plan)-1], made)
 	switch rest.EndSeen = began; {
 	case err == nil:
 		*x.st = Restored(rest)
@@ -97,18 +98,18 @@ func (x *run) mayReplace() bool {
 }
 
 // afterRestore returns the position of a file at path that was just made from the replica:
-// it is exactly the state at the end of the file last. The caller must set EndSeen to when
+// it is exactly the state at the end of the file last, whose header is in made. The caller must set EndSeen to when
 // the replica was listed, before the restore.
-func (p *Replicator) afterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo) (rest Remains, err error) {
+func (p *Replicator) afterRestore(ctx context.Context, path string, client litestream.ReplicaClient, inv *levels.Inventory, last *ltx.FileInfo, made restore.Made) (rest Remains, err error) {
 	st := &rest.Position
 	st.TXID = last.MaxTXID
-	if st.Origin, err = ship.OriginOf(ctx, client, last); err != nil {
+	if st.Origin, err = ship.OriginIn(last, made.Header, made.Sum); err != nil {
 		return rest, err
 	}
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
-	if st.Fingerprint, err = p.cfg.Ship.StableFingerprint(ctx, path); err != nil {
+	if st.Fingerprint, err = p.cfg.Ship.FingerprintSetBack(ctx, path, made.Mtime); err != nil {
 		return rest, err
 	}
 	st.Ino, st.Commit = st.Fingerprint.Ino, uint32(st.Fingerprint.Size/int64(st.PageSize))
@@ -119,7 +120,7 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 		}
 		inv.Reset(files)
 	}
-	inv.MarkSeen(p.cfg.Now(), p.cfg.Policy.Grace)
+	inv.MarkSeen(p.cfg.Now(), p.cfg.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
 }
@@ -177,7 +178,7 @@ func (p *Replicator) restoreOnce(ctx context.Context, db Missing) (now Remains, 
 	if err != nil {
 		return now, err
 	}
-	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog = db.Path, p.cfg.Logger, p.otherLog(db.ID)
+	db.Opt.Output, db.Opt.Logger, db.Opt.OtherLog, db.Opt.Serve = db.Path, p.cfg.Logger, p.otherLog(db.ID), true
 	if inv.Len() == 0 { // no backup, or one in the layout of litestream 0.3
 		return now, restore.Newest(ctx, db.Client, db.Opt)
 	}
@@ -185,10 +186,11 @@ func (p *Replicator) restoreOnce(ctx context.Context, db Missing) (now Remains, 
 	if err != nil {
 		return now, err
 	}
-	if err := restore.From(ctx, db.Client, fromInventory(db.Client, inv), db.Opt); err != nil {
+	made, err := restore.From(ctx, db.Client, fromInventory(db.Client, inv), db.Opt)
+	if err != nil {
 		return now, err
 	}
-	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1])
+	now, err = p.afterRestore(ctx, db.Path, db.Client, inv, plan[len(plan)-1], made)
 	if errors.Is(err, fs.ErrNotExist) { // unpacked meanwhile: the first run finds out where it ends
 		return Remains{}, nil
 	}

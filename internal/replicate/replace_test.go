@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,6 +13,8 @@ import (
 type willing struct{ Caller }
 
 func (willing) MayReplace() bool { return true }
+
+func (willing) MayVacate(context.Context, *State) error { return nil }
 
 // TestOnlyAnOperatorsWordReplacesAFileThatWasWrittenSince: it may have commits of its own.
 func TestOnlyAnOperatorsWordReplacesAFileThatWasWrittenSince(t *testing.T) {

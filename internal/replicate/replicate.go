@@ -19,6 +19,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/policy"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -62,9 +63,9 @@ type Config struct {
 	// PagesDir has the page hashes of databases at rest.
 	PagesDir string
 
-	Policy            levels.Policy
+	// Grace is how long every level 0 file is kept at least; see levels.Policy.
+	Grace             time.Duration
 	RetentionInterval time.Duration // between two deletions at one prefix
-	SyncInterval      time.Duration
 	MaxBackoff        time.Duration // between two attempts at maintenance
 	CheckpointPages   int           // a log of so many pages or more is checkpointed
 	MaxWALSize        int64         // in bytes; a longer log is cut even if it cannot be shipped
@@ -120,6 +121,9 @@ const (
 	OrderCut
 	// OrderUnpack: leave nothing with the client that the prefix lacks.
 	OrderUnpack
+	// OrderEvict: delete the local file, once the prefix is proved to have all of it. Nobody
+	// has it open.
+	OrderEvict
 )
 
 // Input is what a run begins with.
@@ -137,11 +141,25 @@ type Input struct {
 	Overdue bool
 	// MayDefer: a change may stay local until the database is active.
 	MayDefer bool
+	// Evicted: the database has no local file on purpose.
+	Evicted bool
 	// LastErr is why the run before failed; nil if it did not.
 	LastErr error
+	// Levels says when the prefix is compacted and what it keeps. SyncInterval is how often
+	// the database is looked at while it is hot.
+	Levels       levels.Policy
+	SyncInterval time.Duration
 	// RetainAt is the Unix time in milliseconds from which the replica has something
-	// to delete; 0: never.
+	// to delete; 0: never. RetainUnknown: the policy has changed since that was found out.
 	RetainAt int64
+}
+
+// RetainUnknown is an Input.RetainAt: the run finds out what there is to delete, and when.
+const RetainUnknown = 1
+
+// SetPolicy sets what a policy says.
+func (in *Input) SetPolicy(p policy.Policy) {
+	in.Levels, in.SyncInterval = p.Levels, p.Pace.SyncInterval
 }
 
 // Caller is what a run needs from whoever started it, and how it reports while it is in
@@ -166,6 +184,10 @@ type Caller interface {
 	// MayReplace reports whether the local file may be replaced now. If it returns true,
 	// nobody may open the file until the run has ended.
 	MayReplace() bool
+	// MayVacate returns nil if the local file may be deleted now, whose State is st. It is
+	// on disk then that the database has none on purpose, and nobody may open it until the
+	// run has ended.
+	MayVacate(ctx context.Context, st *State) error
 }
 
 // Report is what a run has found out. It is a plain value.
@@ -210,6 +232,11 @@ type Report struct {
 	Replaced bool
 	Kept     string
 
+	// Vacated: the local file is deleted, as OrderEvict says; else Unvacated is why it is not,
+	// though nothing is wrong with the database.
+	Vacated   bool
+	Unvacated error
+
 	// TookOver: OrderTakeOver is carried out, except that its changes may not be shipped
 	// yet.
 	TookOver bool
@@ -217,6 +244,10 @@ type Report struct {
 	// RetainKnown: RetainAt is when the replica has something to delete; zero: never.
 	RetainKnown bool
 	RetainAt    time.Time
+
+	// Sized: Size is what the prefix holds.
+	Sized bool
+	Size  Size
 
 	Counts Counts
 	Events []Event // in their order

@@ -37,7 +37,11 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	x.r.Started, x.r.MayDefer = p.cfg.Now(), in.MayDefer
 	st.db.Path = in.Path
 	st.settle()
-	x.do(ctx)
+	if in.Evicted {
+		x.absent(ctx)
+	} else {
+		x.do(ctx)
+	}
 	st.settle() // what was acknowledged before Settled was called, nobody else tells
 	x.r.Position, x.r.Captured = st.Position(), st.Captured()
 	r := x.r
@@ -55,7 +59,7 @@ func (x *run) do(ctx context.Context) {
 	}
 	x.ship(ctx)
 	switch x.in.Order {
-	case OrderTakeOver, OrderHandOver, OrderUnpack: // and so do these end
+	case OrderTakeOver, OrderHandOver, OrderUnpack, OrderEvict: // and so do these end
 		if x.r.Err == nil {
 			x.r.Err = x.await(ctx)
 		}
@@ -88,7 +92,8 @@ func (x *run) do(ctx context.Context) {
 		x.r.Exchanged = false // Progress has reported it, and what was shipped is the new file
 	}
 	if x.st.active != nil {
-		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold {
+		x.r.Sized, x.r.Size = true, SizeOf(&x.st.active.inv)
+		if x.r.Shipped > 0 || x.st.unrecorded || x.in.Cold || x.in.RetainAt == RetainUnknown {
 			x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
 		}
 		x.lacks()
@@ -98,6 +103,9 @@ func (x *run) do(ctx context.Context) {
 		if x.r.Err == nil && x.r.Maintenance == nil && x.st.Captured() == 0 && (x.r.Outcome.Demoted || x.in.Cold && !x.r.Outcome.More) {
 			x.deactivate()
 		}
+	}
+	if x.in.Order == OrderEvict && x.r.Err == nil && !x.r.Outcome.More {
+		x.r.Unvacated = x.vacate(ctx)
 	}
 	if x.r.Files != (fsid.Files{}) {
 		seen := x.r.Files
@@ -247,7 +255,7 @@ func (x *run) step(ctx context.Context) error {
 		if st.files == (fsid.Files{}) {
 			// This is the first run, and there is nothing to compare with. A recent write
 			// is probably what caused the run.
-			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.cfg.SyncInterval
+			x.r.Outcome.Moved = x.r.Started.Sub(x.r.Files.ModTime()) < 2*x.in.SyncInterval
 		}
 		x.r.Drained = true
 		pos.Ino = x.r.Files.Main.Ino

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -39,6 +40,9 @@ type Options struct {
 	// OtherLog is asked, before the file appears, whether it may although the client may
 	// not read the fleet log that metadata.json names; nil: it may.
 	OtherLog func(ctx context.Context, dir string) error
+	// Serve: the file is to be put into service, which metadata.json may forbid
+	// (metadata.ErrRemoved).
+	Serve bool
 }
 
 // Newest restores what opt asks for from a client of a prefix. It lists the prefix first.
@@ -51,26 +55,37 @@ func Newest(ctx context.Context, client litestream.ReplicaClient, opt Options) e
 	if err != nil {
 		return err
 	}
-	return From(ctx, client, from, opt)
+	_, err = From(ctx, client, from, opt)
+	return err
+}
+
+// Made is what a database was restored from, and when.
+type Made struct {
+	// Header and Sum are of the newest file; zero for a backup of litestream 0.3.
+	Header ltx.Header
+	Sum    ltx.Checksum
+	// Mtime is that of the database, in nanoseconds, set before it got its name. 0: it
+	// could not be set.
+	Mtime int64
 }
 
 // From is Newest with two clients: it lists and reads the LTX files with client, which may
-// answer listings from memory, and reads metadata.json with prefix.
-func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Options) (err error) {
+// answer listings from memory, and reads metadata.json with prefix, at the same time.
+func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Options) (made Made, err error) {
 	out, err := filepath.Abs(opt.Output)
 	if err != nil {
-		return err
+		return made, err
 	}
 	if err := localfile.Vacant(out); err != nil {
-		return err
+		return made, err
 	}
 	dir := filepath.Dir(out)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
+		return made, err
 	}
 	if opt.TempDir != "" && fsid.SameMount(opt.TempDir, dir) {
 		if err := localfile.MayWriteTo(dir); err != nil {
-			return err // now, and not after the download
+			return made, err // now, and not after the download
 		}
 		dir = opt.TempDir
 	}
@@ -78,45 +93,98 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	// a database, on the file system of the target.
 	tmp, err := os.MkdirTemp(dir, localfile.TempPattern)
 	if err != nil {
-		return err
+		return made, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 
-	ropt := litestream.NewRestoreOptions()
-	ropt.OutputPath = filepath.Join(tmp, "db")
-	ropt.TXID, ropt.Timestamp = opt.TXID, opt.Timestamp
+	path := filepath.Join(tmp, "db")
 	logger := opt.Logger
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	client.SetLogger(logger)
-	err = litestream.NewReplicaWithClient(nil, untrusted.Client(client)).Restore(ctx, ropt)
+	md := described{prefix: prefix}
+	defer md.stop()
+	made, err = database(ctx, untrusted.Client(client), opt, path, logger, func() { md.begin(ctx) })
 	switch {
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
-		return fmt.Errorf("%w: %w", ErrNoBackup, err)
+		return made, fmt.Errorf("%w: %w", ErrNoBackup, err)
 	case err != nil:
-		return err
+		return made, err
 	}
-	if err := check(ctx, ropt.OutputPath, opt, logger); err != nil {
-		return fmt.Errorf("the restored database: %w", err)
+	if err := check(ctx, path, opt, logger); err != nil {
+		return made, fmt.Errorf("the restored database: %w", err)
 	}
-	md, err := metadata.At(ctx, prefix)
+	is, err := md.get()
 	if err != nil && ctx.Err() != nil {
-		return err
+		return made, err
 	} else if err != nil && opt.Warn != nil {
 		opt.Warn(err.Error())
 	} else if err != nil {
 		logger.Warn("multidb: restore", "path", out, "err", err)
 	}
-	if md.FleetLog != "" && opt.OtherLog != nil {
-		if err := opt.OtherLog(ctx, md.FleetLog); err != nil {
-			return err
+	if err := is.Unusable(); err != nil && opt.Serve {
+		return made, err
+	}
+	if is.FleetLog != "" && opt.OtherLog != nil {
+		if err := opt.OtherLog(ctx, is.FleetLog); err != nil {
+			return made, err
 		}
 	}
-	if err := md.Access().Give(ropt.OutputPath); err != nil {
-		return err
+	made.Mtime = setBack(path)
+	if err := is.Access().Give(path); err != nil {
+		return made, err
 	}
-	return localfile.Publish(ropt.OutputPath, out)
+	return made, localfile.Publish(path, out)
+}
+
+// setBackBy is more than the granularity of any file system's clock.
+const setBackBy = 5 * time.Second
+
+// setBack makes a file look older than it is, so that whatever is written to it once it has
+// a name changes its mtime for certain, and nobody has to wait until the clock has gone on.
+// It returns the mtime; 0 if there is no such thing here, and then they wait.
+func setBack(path string) int64 {
+	was, err := fsid.Stat(path)
+	if err != nil {
+		return 0
+	}
+	if os.Chtimes(path, time.Time{}, time.Unix(0, was.Mtime).Add(-setBackBy)) != nil {
+		return 0
+	}
+	now, err := fsid.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return now.Mtime
+}
+
+// described reads metadata.json while the LTX files are read.
+type described struct {
+	prefix litestream.ReplicaClient
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	md     metadata.Metadata
+	err    error
+}
+
+// begin begins to read. It is called once at most.
+func (d *described) begin(ctx context.Context) {
+	ctx, d.cancel = context.WithCancel(ctx)
+	d.wg.Go(func() { d.md, d.err = metadata.At(ctx, d.prefix) })
+}
+
+// get waits for what was read.
+func (d *described) get() (metadata.Metadata, error) {
+	d.wg.Wait()
+	return d.md, d.err
+}
+
+func (d *described) stop() {
+	if d.cancel != nil {
+		d.cancel()
+	}
+	d.wg.Wait()
 }
 
 // check checks a restored file before it gets its name.

@@ -26,7 +26,7 @@ func (f *Schedule[T]) check() error {
 			if (name == "due" || name == "asked") && (e.it.is(running) || e.it.is(requested) != (name == "asked")) {
 				return fmt.Errorf("%s: entry %d is running or in the wrong queue", name, i)
 			}
-			if name == "hot" && (e.it.tier != Hot || e.key != e.it.lastWrite) || name == "warm" && (e.it.tier != Warm || e.key != -e.it.lastWrite) {
+			if name == "hot" && (e.it.tier != Hot || e.key != f.rank(e.it)) || name == "warm" && (e.it.tier != Warm || e.key != -f.rank(e.it) || f.pace(e.it).Heat == Never) {
 				return fmt.Errorf("%s: entry %d is %s, key %d, written %d", name, i, e.it.tier, e.key, e.it.lastWrite)
 			}
 			if h.slot == inTier && e.it.place[inQueue] == 0 && !e.it.is(running) {

@@ -12,6 +12,10 @@
 //
 // # Events and runs
 //
+// A database may have a Pace of its own: other intervals, a Hot place before all others
+// (Always), or none (Never). A Never item that is active is Warm whether Hot places are free
+// or not, and what happens to it is looked at within ColdSyncInterval.
+//
 // Events (Seen, Accessed, Pin, Unpin, Request, Reset) make items due. Next returns the item
 // that has waited longest, marks it running, and never returns it again before Done. The
 // run may have been too early to see what an event is about that comes while it is in

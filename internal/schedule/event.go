@@ -50,13 +50,13 @@ func (f *Schedule[T]) Seen(it *Item[T], modTime, now time.Time) {
 	case it.is(running):
 		it.flags |= changedSince
 	case it.tier == Cold && !it.is(stopped) && it.failures == 0:
-		f.dueBy(it, f.spread())
+		f.dueBy(it, f.spread(it))
 	}
 }
 
 // spread returns a random time within the next ColdSyncInterval.
-func (f *Schedule[T]) spread() int64 {
-	return f.clock + int64(f.rand()*float64(f.limits.ColdSyncInterval))
+func (f *Schedule[T]) spread(it *Item[T]) int64 {
+	return f.clock + int64(f.rand()*float64(f.pace(it).ColdSyncInterval))
 }
 
 // MarkShipped says that everything written up to modTime is shipped, as the catalog knows of an
@@ -75,7 +75,11 @@ func (f *Schedule[T]) Accessed(it *Item[T], now time.Time) {
 	if it.flags&(removed|stopped) != 0 || it.tier != Cold || f.limits.AccessCount == 0 {
 		return
 	}
-	if it.accesses == 0 || f.clock-it.firstAccess > int64(f.limits.AccessWindow) {
+	window := f.limits.AccessWindow
+	if it.pace != 0 {
+		window = f.pace(it).HotDuration
+	}
+	if it.accesses == 0 || f.clock-it.firstAccess > int64(window) {
 		it.firstAccess, it.accesses = f.clock, 0
 	}
 	if it.accesses++; int(it.accesses) >= f.limits.AccessCount {
@@ -115,11 +119,16 @@ func (f *Schedule[T]) Unpin(it *Item[T], now time.Time) {
 	}
 }
 
-// dueSoon makes an item that is not running due as the comment of Unpin says.
+// dueSoon makes an item that is not running due as the comment of Unpin says, or within
+// ColdSyncInterval where it is Never.
 func (f *Schedule[T]) dueSoon(it *Item[T]) {
-	if it.failures == 0 {
+	switch {
+	case it.failures > 0:
+	case f.pace(it).Heat == Never:
+		f.dueBy(it, f.clock+f.soon(it))
+	default:
 		it.flags |= dueByEvent
-		f.dueBy(it, max(f.clock, it.lastDue+int64(f.limits.SyncInterval)))
+		f.dueBy(it, max(f.clock, it.lastDue+f.soon(it)))
 	}
 }
 

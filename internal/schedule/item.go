@@ -43,6 +43,7 @@ type Item[T any] struct {
 	pins        int32
 	failures    uint16
 	accesses    uint16
+	pace        uint16 // its number; see Schedule.DefinePace
 	flags       flags
 	tier        Tier
 }

@@ -99,7 +99,7 @@ func (f *Schedule[T]) Done(it *Item[T], now time.Time, o Outcome) {
 		f.setFailures(it, min(it.failures, 1<<16-2)+1)
 	} else {
 		f.setFailures(it, 0)
-		if o.Demoted && it.pins == 0 && during&stayActive == 0 {
+		if o.Demoted && it.pins == 0 && during&stayActive == 0 && f.pace(it).Heat != Always {
 			f.deactivate(it)
 		}
 	}
@@ -128,7 +128,7 @@ func (f *Schedule[T]) afterRun(it *Item[T], o Outcome, during flags) {
 		}
 		f.enqueue(it, next)
 	case during&changedSince != 0 || o.Young:
-		f.enqueue(it, f.spread())
+		f.enqueue(it, f.spread(it))
 	}
 }
 

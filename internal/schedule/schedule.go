@@ -5,6 +5,7 @@ import "time"
 // Schedule is the schedule of many items. Not safe for concurrent use.
 type Schedule[T any] struct {
 	limits Limits
+	paces  []Pace // by their numbers; 0: what the limits say
 	rand   func() float64
 	onTier func(it *Item[T], from, to Tier)
 
@@ -16,6 +17,7 @@ type Schedule[T any] struct {
 	requests heap[T] // by the time of the Request
 	hot      heap[T] // least recently written first
 	warm     heap[T] // most recently written first
+	apart    int     // Warm items that are Never, and so wait for no Hot place
 
 	requestLast                      bool // the last item that Next returned was a request
 	items, running, failing, stopped int
@@ -30,6 +32,7 @@ func New[T any](l Limits, rand func() float64, onTier func(it *Item[T], from, to
 		rand = func() float64 { return 0.5 }
 	}
 	f := &Schedule[T]{limits: l.withDefaults(), rand: rand, onTier: onTier}
+	f.paces = []Pace{f.limits.pace()}
 	f.due.slot, f.requests.slot = inQueue, inQueue
 	f.hot.slot, f.warm.slot = inTier, inTier
 	return f
@@ -55,7 +58,7 @@ func (f *Schedule[T]) Remove(it *Item[T]) {
 	}
 	f.items--
 	if it.tier != Cold {
-		f.tierHeap(it.tier).remove(it)
+		f.leave(it)
 		it.tier = Cold
 		f.fillHot()
 	}
@@ -66,7 +69,7 @@ func (f *Schedule[T]) Remove(it *Item[T]) {
 // running, waiting after a failure, and stopped. A removed item counts as running until
 // its Done.
 func (f *Schedule[T]) Counts() (cold, warm, hot, running, backingOff, stopped int) {
-	warm, hot = f.warm.len(), f.hot.len()
+	warm, hot = f.warm.len()+f.apart, f.hot.len()
 	return f.items - warm - hot, warm, hot, f.running, f.failing, f.stopped
 }
 

@@ -23,10 +23,10 @@ type tenant struct {
 	news                                 bool // something happened that a run has not seen
 	newsDuring                           bool
 
-	lastBegan, lastDone, newsAt, failedAt, tierAt, activeAt, reasonAt time.Time
-	end                                                               time.Time // of the run
-	action                                                            Action
-	badUntil                                                          time.Time // its runs fail
+	lastBegan, lastDone, newsAt, failedAt, tierAt, activeAt, reasonAt, pacedAt time.Time
+	end                                                                        time.Time // of the run
+	action                                                                     Action
+	badUntil                                                                   time.Time // its runs fail
 }
 
 // world drives a Schedule through random histories and holds it to what the
@@ -72,6 +72,9 @@ func newWorld(t *testing.T, seed uint64, jumps bool) *world {
 		}
 	})
 	w.f.Next(w.now)
+	for n := range uint16(rng.IntN(4)) {
+		w.f.DefinePace(1+n, Pace{between(100*time.Millisecond, 5*time.Second), between(time.Second, time.Minute), between(time.Second, time.Minute), Heat(rng.IntN(3))})
+	}
 	for range 1 + rng.IntN(10) {
 		w.add()
 	}
@@ -162,7 +165,9 @@ func (w *world) event() {
 		w.log("%s begins to fail", v.name)
 	case k < 95:
 		w.reset(it)
-	case k < 97:
+	case k < 96:
+		w.pace(it, uint16(w.rng.IntN(len(w.f.paces))))
+	case k < 98:
 		w.log("%s removed", v.name)
 		v.removed, v.requested, v.news = true, false, false
 		w.f.Remove(it)
@@ -171,11 +176,24 @@ func (w *world) event() {
 	}
 }
 
+// pace gives a database another pace.
+func (w *world) pace(it *Item[*tenant], number uint16) {
+	v := it.Value
+	w.log("%s gets pace %d: %+v", v.name, number, w.f.paces[number])
+	was := it.Tier()
+	w.f.SetPace(it, number, w.now)
+	v.pacedAt = w.now
+	if was == Cold && it.Tier() != Cold {
+		v.reasonAt = w.now
+		w.told(v)
+	}
+}
+
 func (w *world) scan(it *Item[*tenant]) {
 	w.log("%s scanned, changed %v ago", it.Value.name, w.now.Sub(it.Value.mod))
 	v := it.Value
 	if w.now.Sub(v.mod) < w.l.RecentModify && v.mod.UnixNano() > it.modTime {
-		if it.Tier() == Cold || v.mod.After(w.now) {
+		if it.Tier() == Cold && !v.stopped || v.mod.After(w.now) {
 			v.reasonAt = w.now
 		} else if v.mod.After(v.reasonAt) {
 			v.reasonAt = v.mod
@@ -299,7 +317,7 @@ func (w *world) checkBegin(it *Item[*tenant], a Action) {
 	if w.jumps {
 		return
 	}
-	if a == Demote && w.now.Sub(v.reasonAt) < w.l.HotDuration {
+	if p := w.f.PaceOf(it); a == Demote && (w.now.Sub(v.reasonAt) < p.HotDuration || p.Heat == Always) {
 		w.fail("%s is demoted %v after a reason to stay", v.name, w.now.Sub(v.reasonAt))
 	}
 	if v.failures > 0 && !v.requested {
@@ -328,18 +346,21 @@ func (w *world) checkNothingLate() {
 			continue
 		}
 		late := func(since time.Time, bound time.Duration, what string) {
-			if v.lastDone.After(since) {
-				since = v.lastDone
+			for _, at := range []time.Time{v.lastDone, v.pacedAt} {
+				if at.After(since) {
+					since = at
+				}
 			}
 			if d := w.now.Sub(since); d > bound {
 				w.fail("%s, %s, has waited %v, more than %v: %s", v.name, it.Tier(), d, bound, what)
 			}
 		}
+		p := w.f.PaceOf(it)
 		if v.news {
-			late(v.newsAt, w.l.ColdSyncInterval, "news")
+			late(v.newsAt, p.ColdSyncInterval, "news")
 		}
 		if it.Tier() == Hot {
-			late(v.tierAt, w.l.SyncInterval, "hot")
+			late(v.tierAt, p.SyncInterval, "hot")
 		}
 		if it.Tier() == Warm {
 			// However often it changed places with a hot one.
@@ -347,7 +368,7 @@ func (w *world) checkNothingLate() {
 			if v.lastBegan.After(since) {
 				since = v.lastBegan
 			}
-			late(since, w.l.ColdSyncInterval, "warm")
+			late(since, p.ColdSyncInterval, "warm")
 		}
 	}
 	if at, ok := w.f.Wake(); ok == wake.IsZero() || !at.Equal(wake) {
@@ -361,8 +382,8 @@ func (w *world) checkRanks() {
 	if err := w.f.check(); err != nil {
 		w.fail("%v", err)
 	}
-	var oldest, newest time.Time
-	var counts [3]int
+	var oldest, newest [2]time.Time // by whether they are Always
+	var counts, always [3]int
 	var run, failing, halted int
 	for _, it := range w.items {
 		v := it.Value
@@ -382,14 +403,32 @@ func (w *world) checkRanks() {
 		if v.pins > 0 && it.Tier() == Cold && !v.stopped {
 			w.fail("%s is pinned and cold", v.name)
 		}
-		if lw := it.LastWrite(); it.Tier() == Hot && (oldest.IsZero() || lw.Before(oldest)) {
-			oldest = lw
-		} else if it.Tier() == Warm && lw.After(newest) {
-			newest = lw
+		heat, class := w.f.PaceOf(it).Heat, 0
+		switch {
+		case heat == Always:
+			class = 1
+			if it.Tier() == Cold && !v.stopped {
+				w.fail("%s is always hot and is cold", v.name)
+			}
+			always[it.Tier()]++
+		case heat == Never && it.Tier() == Hot:
+			w.fail("%s is never hot and is hot", v.name)
+		case heat == Never:
+			continue
+		}
+		if lw := it.LastWrite(); it.Tier() == Hot && (oldest[class].IsZero() || lw.Before(oldest[class])) {
+			oldest[class] = lw
+		} else if it.Tier() == Warm && lw.After(newest[class]) {
+			newest[class] = lw
 		}
 	}
-	if counts[Hot] > 0 && newest.Sub(oldest) >= w.l.SyncInterval && !oldest.IsZero() {
-		w.fail("a warm item was written %v after a hot one", newest.Sub(oldest))
+	for class := range oldest {
+		if d := newest[class].Sub(oldest[class]); d >= w.l.SyncInterval && !oldest[class].IsZero() {
+			w.fail("a warm item was written %v after a hot one", d)
+		}
+	}
+	if always[Warm] > 0 && always[Hot] < counts[Hot] {
+		w.fail("%d that are always hot are warm, and %d others are hot", always[Warm], counts[Hot]-always[Hot])
 	}
 	cold, warm, hot, r, b, s := w.f.Counts()
 	if got, want := [6]int{cold, warm, hot, r, b, s}, [6]int{counts[Cold], counts[Warm], counts[Hot], run, failing, halted}; got != want {
@@ -514,6 +553,7 @@ func (w *world) settle() {
 	w.jumps = false
 	w.finish()
 	for _, it := range w.items {
+		w.pace(it, 0)
 		for it.Value.pins > 0 {
 			w.unpin(it)
 		}

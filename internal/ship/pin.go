@@ -267,6 +267,20 @@ func (s *Shipper) StableFingerprint(ctx context.Context, path string) (fsid.Fing
 	return fsid.Fingerprint{}, nil
 }
 
+// FingerprintSetBack is StableFingerprint for a file whose mtime was set back before it got
+// its name. If it still is what it was set to, nobody has written since, and whoever does
+// changes it: nothing is waited for.
+func (s *Shipper) FingerprintSetBack(ctx context.Context, path string, mtime int64) (fsid.Fingerprint, error) {
+	p, err := s.cfg.Stat(path)
+	if err != nil {
+		return fsid.Fingerprint{}, err
+	}
+	if mtime != 0 && p.Mtime == mtime && time.Duration(p.Ctime-p.Mtime) > p.Tick() {
+		return p, nil
+	}
+	return s.StableFingerprint(ctx, path)
+}
+
 // state returns the State after prev once everything that the pin sees is shipped.
 func (p *pin) state(prev State) State {
 	st := prev

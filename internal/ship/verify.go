@@ -10,7 +10,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -331,9 +330,10 @@ type stored struct {
 	hdr ltx.Header
 }
 
-// OriginOf reads who wrote a file of the replica, and its checksum.
-func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileInfo) (Origin, error) {
-	found, err := readOrigin(ctx, &DB{Client: client}, f)
+// OriginIn is who wrote a file of the replica, of which the header and the checksum have
+// been read.
+func OriginIn(f *ltx.FileInfo, hdr ltx.Header, sum ltx.Checksum) (Origin, error) {
+	found, err := checkOrigin(f, hdr, sum, nil)
 	return found.Origin, err
 }
 

@@ -35,6 +35,34 @@ func OpenConn(ctx context.Context, path string, busy time.Duration) (*Conn, erro
 	return &Conn{db: db, c: c}, nil
 }
 
+// OpenAlone opens an existing database that no other connection of any process has read
+// from and not closed since: it has the exclusive lock until Close. Else the error is
+// ErrBusy, after busy.
+func OpenAlone(ctx context.Context, path string, busy time.Duration) (*Conn, error) {
+	db, err := open(path, "rw", []string{
+		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
+		"wal_autocheckpoint(0)",
+		// Before the first read of a database in WAL mode it takes the lock of the whole file
+		// (https://www.sqlite.org/wal.html#noshm).
+		"locking_mode(EXCLUSIVE)",
+	}, false, true)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	c, err := db.Conn(ctx)
+	if err != nil {
+		_ = db.Close()
+		return nil, Classify(err)
+	}
+	conn := &Conn{db: db, c: c}
+	if err := conn.Exec(ctx, "BEGIN EXCLUSIVE"); err != nil {
+		_ = conn.Close() // it has nothing
+		return nil, err
+	}
+	return conn, nil
+}
+
 // DropWAL lets SQLite delete the WAL and its index if this is the last
 // connection to close. Only for a WAL whose every frame is in the database.
 func (c *Conn) DropWAL() error {

@@ -243,6 +243,12 @@ func (s *Survey) found(l Listed, source int, scan uint32, last bool) (done bool)
 	}
 	f := registry.Found{ID: l.ID, Path: l.Path, Sight: l.Sight, Source: source, Scan: scan, Last: last}
 	if known := s.fleet.Listed(f, l.ModTime); known.Entry != nil {
+		if known.Evicted {
+			if file := fsid.OrZero(l.Path); !file.IsZero() {
+				s.fleet.Returned(known.Entry, file, known.Seq)
+			}
+		}
+		s.conductor.SetPolicy(known.Entry, l.Database)
 		if known.Confirm {
 			s.cfg.Volumes.Confirm(known.Entry, l.File)
 		} else if known.NoVolume {
@@ -278,7 +284,8 @@ func (s *Survey) foundNew(l Listed, f registry.Found) (e *fleet.Entry, done bool
 	if q.Twin != nil {
 		twin = fsid.OrZero(q.Twin.Path())
 	}
-	out := s.fleet.Decide(f, q, rival, twin, fleet.Candidate{Database: l.Database, Source: f.Source, Prefix: s.cfg.Prefix(l.Database)})
+	out := s.fleet.Decide(f, q, rival, twin, fleet.Candidate{Database: l.Database, Source: f.Source, Prefix: s.cfg.Prefix(l.Database),
+		Policy: s.conductor.AskPolicy(l.Database)})
 	if out.Changed {
 		s.rounds.Ask(true) // the pool made it known just now
 	}

@@ -333,7 +333,7 @@ func TestAReaderFindsInThePrefixWhatTheLogHasNoMore(t *testing.T) {
 	}
 	for i, client := range clients {
 		out := filepath.Join(t.TempDir(), "db")
-		if err := restore.From(t.Context(), client, listed[i], restore.Options{Output: out}); err != nil {
+		if _, err := restore.From(t.Context(), client, listed[i], restore.Options{Output: out}); err != nil {
 			t.Errorf("history %v: %v", i == 1, err)
 		}
 		if n := w.restored(client, 0); n != te.rows {

@@ -93,6 +93,15 @@ func (l *Log) Client(db registry.Database) (litestream.ReplicaClient, error) {
 	return l.client.Client(at.Path, dir, inner), nil
 }
 
+// Erase makes void what the logs have of a database; see client.Client.Erase.
+func (l *Log) Erase(ctx context.Context, db registry.Database) (until time.Time, err error) {
+	c, err := l.Client(db)
+	if err != nil {
+		return until, err
+	}
+	return c.(*client.Client).Erase(ctx)
+}
+
 // Hurry has the log written sooner: somebody waits.
 func (l *Log) Hurry() {
 	if l != nil {

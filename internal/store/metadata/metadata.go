@@ -41,10 +41,40 @@ type Metadata struct {
 	// may have newer transactions than the prefix. Empty: there is none.
 	FleetLog string `json:"fleet_log,omitempty"`
 
+	// RemovedAt is when the database was taken out of service, and EraseAfter when its
+	// backups go; RenamedTo is what it is called now, and Making what the prefix is being made
+	// from and does not have all of yet. Where one of these is set nothing may be put into
+	// service from here: see Unusable.
+	RemovedAt  *time.Time `json:"removed_at,omitempty"`
+	EraseAfter *time.Time `json:"erase_after,omitempty"`
+	RenamedTo  string     `json:"renamed_to,omitempty"`
+	Making     string     `json:"making,omitempty"`
+	// Origin is the database from which this one was forked, or that was renamed to it.
+	Origin string `json:"origin,omitempty"`
+
 	// Who may use the database, when the prefix was claimed.
 	Mode string `json:"mode,omitempty"` // octal
 	UID  *int   `json:"uid,omitempty"`
 	GID  *int   `json:"gid,omitempty"`
+}
+
+// ErrRemoved: the database was taken out of service, or is called something else now.
+var ErrRemoved = errors.New("the database was removed")
+
+// Unusable is why the database must not be put into service from this prefix; nil: it may.
+func (md Metadata) Unusable() error {
+	switch {
+	case md.RenamedTo != "":
+		return fmt.Errorf("%w: it was renamed to %q", ErrRemoved, md.RenamedTo)
+	case md.RemovedAt != nil && md.EraseAfter != nil:
+		return fmt.Errorf("%w on %s, and its backups go after %s: Undelete it, or Erase it before another one is made", ErrRemoved,
+			md.RemovedAt.UTC().Format(time.RFC3339), md.EraseAfter.UTC().Format(time.RFC3339))
+	case md.RemovedAt != nil:
+		return fmt.Errorf("%w on %s, and is being erased", ErrRemoved, md.RemovedAt.UTC().Format(time.RFC3339))
+	case md.Making != "":
+		return fmt.Errorf("%w: its prefix is the unfinished copy of %q", ErrRemoved, md.Making)
+	}
+	return nil
 }
 
 // Encode returns the object's bytes, in this Format.

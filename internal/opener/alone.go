@@ -1,0 +1,101 @@
+package opener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/replicate"
+)
+
+// Alone calls fn when nobody in this process has a database open, and keeps everybody from
+// opening it until fn returns. It waits for the leases and for whoever else does so; ctx
+// bounds that. Who wants to open the database meanwhile gets refuse; nil: waits.
+func (o *Opener) Alone(ctx context.Context, e *fleet.Entry, refuse error, fn func() error) error {
+	for {
+		bar, busy, err := o.fleet.Bar(e, refuse)
+		if err != nil {
+			return err
+		} else if busy != nil {
+			select {
+			case <-busy.Lifted():
+				continue
+			case <-ctx.Done():
+				return fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, context.Cause(ctx))
+			}
+		}
+		return o.alone(ctx, bar, fn)
+	}
+}
+
+func (o *Opener) alone(ctx context.Context, bar *fleet.Bar, fn func() error) error {
+	defer o.fleet.Lift(bar)
+	select {
+	case <-o.fleet.Idle(bar): // nobody is about to lease it
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := o.pool.EvictAndWait(ctx, bar.Entry()); err != nil {
+		return fmt.Errorf("%w: it is leased: %w", conduct.ErrInUse, err)
+	}
+	return fn()
+}
+
+// Vacate deletes the local file of a database once the replica is proved to have all of it;
+// see Alone.
+func (o *Opener) Vacate(ctx context.Context, e *fleet.Entry, refuse error) error {
+	return o.Alone(ctx, e, refuse, func() error { return o.VacateAlone(ctx, e) })
+}
+
+// VacateAlone is Vacate for the function that Alone calls.
+func (o *Opener) VacateAlone(ctx context.Context, e *fleet.Entry) error {
+	if o.fleet.Evicted(e) {
+		return nil
+	}
+	err := o.perform(ctx, e, replicate.OrderEvict)
+	if errors.Is(err, localfile.ErrInUse) {
+		return fmt.Errorf("%w: %w", conduct.ErrInUse, err)
+	}
+	return err
+}
+
+// perform has an order carried out, which is withdrawn where ctx ends before it touches the
+// file.
+func (o *Opener) perform(ctx context.Context, e *fleet.Entry, kind replicate.Order) error {
+	order, err := o.conductor.Perform(ctx, e, kind)
+	if err != nil && order != nil && ctx.Err() != nil && !o.fleet.Withdraw(order) {
+		return o.conductor.Await(context.WithoutCancel(ctx), order)
+	}
+	return err
+}
+
+// TryVacate is Vacate for a database that nobody has leased or waits for, and gives up as
+// soon as somebody does. false: somebody does, and nothing was begun.
+func (o *Opener) TryVacate(ctx context.Context, e *fleet.Entry) (begun bool, err error) {
+	bar := o.fleet.TryBar(e)
+	if bar == nil {
+		return false, nil
+	}
+	defer o.fleet.Lift(bar)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-bar.Wanted():
+			cancel(errWanted)
+		case <-stop:
+		}
+	}()
+	o.pool.CloseIdle(e)
+	if _, _, open := o.pool.Peek(e); open {
+		return true, errWanted
+	}
+	return true, o.VacateAlone(ctx, e)
+}
+
+var errWanted = fmt.Errorf("%w: it is wanted again", conduct.ErrInUse)

@@ -1,0 +1,84 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/restore"
+	"github.com/multidb-go/multidb/internal/ship"
+)
+
+// vacate deletes the local file, which is proved to be exactly the state at the end of the
+// prefix: everything was shipped, unpacked and sealed by this run.
+func (x *run) vacate(ctx context.Context) error {
+	st := x.st
+	switch pos := &st.db.State; {
+	case x.r.Maintenance != nil:
+		return x.r.Maintenance
+	case !x.r.Drained || !x.r.Outcome.Demoted || st.active != nil || st.Captured() != 0 || x.r.Lagging:
+		return fmt.Errorf("%w: it is being written to", errInUse)
+	case pos.TXID == 0:
+		return fmt.Errorf("%w: %s was never shipped", restore.ErrNoBackup, x.in.Path)
+	case pos.Fingerprint.IsZero():
+		return fmt.Errorf("%w: it was not at rest when it was shipped", errInUse)
+	}
+	client, err := x.in.Caller.Client()
+	if err != nil {
+		return err
+	}
+	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State, EndSeen: st.db.EndSeen}
+	if log, ok := client.(Deferred); ok {
+		if lacks := log.Lacks(); lacks != 0 {
+			return fmt.Errorf("%w: its prefix lacks transaction %s", errInUse, lacks)
+		}
+		db.Fenced = true
+	}
+	if err := x.cfg.Ship.Confirm(ctx, &db); err != nil {
+		if errors.Is(err, ship.ErrStale) {
+			x.unverify()
+		}
+		return err
+	}
+	st.db.EndSeen = db.EndSeen
+	if err := x.in.Caller.MayVacate(ctx, st); err != nil {
+		return err
+	}
+	if err := localfile.Delete(ctx, x.in.Path, st.db.State.Fingerprint); err != nil {
+		return err
+	}
+	x.r.Vacated, x.r.WALSize, x.r.Files = true, 0, fsid.Files{}
+	st.clean = false
+	x.cfg.Logs.Forget(x.in.ID)
+	if err := x.DropPages(x.in.ID); err != nil { // a file for each, of a disk that has too few
+		x.event(Event{Type: EventState, Err: err})
+	}
+	return nil
+}
+
+// absent is the run of a database that has no local file on purpose: its backups become old
+// all the same.
+func (x *run) absent(ctx context.Context) {
+	x.r.Drained = true
+	x.in.Caller.Settled(&x.r)
+	if x.in.RetainAt == 0 || x.cfg.Aged(x.r.Started).UnixMilli() < x.in.RetainAt {
+		return
+	}
+	err := x.retain(ctx)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ship.ErrMissing) {
+		// Another writer has gone on, with whom there is nothing to compare: it deletes.
+		err = nil
+	}
+	if x.st.active != nil {
+		x.r.RetainKnown, x.r.RetainAt = true, x.nextRetention()
+		x.deactivate()
+	} else if err == nil {
+		x.r.RetainKnown = true
+	}
+	if err != nil {
+		x.r.Err = &MaintenanceError{err}
+	}
+}

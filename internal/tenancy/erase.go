@@ -1,0 +1,210 @@
+package tenancy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/durable"
+	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/store/metadata"
+)
+
+// Erasure is what an erasure did.
+type Erasure struct {
+	ID, Prefix string
+	At         time.Time
+	store.ErasedPrefix
+	Local    []string  // files that were deleted
+	LogUntil time.Time // when the fleet log has nothing of it any more; zero: it has nothing
+}
+
+// Why something of an erased database may be left in a fleet log.
+var (
+	errOtherLog    = errors.New("the prefix named this fleet log, which this process does not write: erase it once more with WithFleetLog")
+	errLogVersions = errors.New("the storage keeps older versions: those of the fleet log's objects go when its rules delete them")
+)
+
+// Erase deletes everything of a database: of one that is in service after its leases are
+// gone, which ctx bounds, of one that was removed, and of one of which only the replica has
+// something. From the time that the leases are gone it goes on by itself.
+func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
+	end, err := t.begin(id)
+	if err != nil {
+		return Erasure{}, err
+	}
+	defer end()
+	n := t.noted(id)
+	switch {
+	case n != nil && n.Op == opErase:
+		return t.erase(ctx, n)
+	case n != nil && n.Op != opRemove && n.Op != opRemoved:
+		return Erasure{}, n.why()
+	case n != nil:
+		return t.eraseNoted(ctx, n.DB, t.cfg.Fleet.Get(id))
+	}
+	e, err := t.cfg.Fleet.Lookup(id)
+	if errors.Is(err, registry.ErrNotFound) {
+		c, err := t.candidate(id)
+		if err != nil {
+			return Erasure{}, err
+		}
+		return t.eraseNoted(ctx, identityOf(c.Database), nil)
+	} else if err != nil {
+		return Erasure{}, err
+	}
+	return t.eraseNoted(ctx, identityOf(e.Database()), e)
+}
+
+// eraseNoted erases what nothing is noted of, or that it was removed.
+func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (done Erasure, err error) {
+	n := &note{Op: opErase, DB: db, Since: t.cfg.Now()}
+	if e == nil {
+		if err := t.set(ctx, n); err != nil {
+			return done, err
+		}
+		return t.erase(ctx, n)
+	}
+	if err := t.cfg.Fleet.Refused(e); err != nil {
+		return done, fmt.Errorf("%w: TakeOver says that the prefix is this one's to erase", err)
+	}
+	err = t.cfg.Opener.Alone(ctx, e, nil, func() error {
+		if err := t.set(ctx, n); err != nil {
+			return err
+		}
+		if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
+			return err
+		}
+		t.cfg.Conductor.Removed(e)
+		done, err = t.erase(ctx, n)
+		return err
+	})
+	return done, err
+}
+
+// erase deletes what there is, in an order that leaves nothing that could be taken for a
+// database if it ends half-way.
+func (t *Tenancy) erase(ctx context.Context, n *note) (done Erasure, err error) {
+	done, err = t.eraseAll(ctx, n)
+	if err != nil {
+		t.later()
+		return done, fmt.Errorf("it goes on by itself: %w", err)
+	}
+	t.mu.Lock()
+	delete(t.notes, n.DB.ID)
+	t.mu.Unlock()
+	for _, id := range n.ids() {
+		t.cfg.Fleet.Withhold(id, nil)
+	}
+	ev := fleet.Event{Type: fleet.EventErased, ID: n.DB.ID, Path: n.DB.Path}
+	if len(done.Left) > 0 {
+		ev.Err = fmt.Errorf("%d things are left, the first of them %s: %w", len(done.Left), done.Left[0].Name, done.Left[0].Err)
+	}
+	t.cfg.Fleet.Emit(ev)
+	return done, nil
+}
+
+func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err error) {
+	db := n.DB.database()
+	done = Erasure{ID: db.ID, Prefix: t.cfg.Prefix(db).Path, At: n.Since}
+	if done.Local, err = deleteLocal(db.Path); err != nil {
+		return done, err
+	}
+	failpoint.Hit("life.erase.local")
+	if err := t.cfg.DropPages(db.ID); err != nil {
+		return done, err
+	}
+	client, err := t.cfg.Client(db)
+	if err != nil {
+		return done, err
+	}
+	objects, _, err := store.Size(ctx, client)
+	if err != nil {
+		return done, fmt.Errorf("list the prefix: %w", err)
+	}
+	var log string // that may have something of it
+	if objects > 0 {
+		md, err := metadata.At(ctx, client)
+		if err != nil {
+			return done, err
+		}
+		log = md.FleetLog
+		if err := t.mark(ctx, client, n.DB, erasedAt(n.Since)); err != nil {
+			return done, fmt.Errorf("write the tombstone: %w", err)
+		}
+	}
+	failpoint.Hit("life.erase.marked")
+	if t.cfg.Forget != nil {
+		if done.LogUntil, err = t.cfg.Forget(ctx, db); err != nil {
+			return done, fmt.Errorf("have the fleet log forget it: %w", err)
+		}
+	}
+	failpoint.Hit("life.erase.forgotten")
+	if done.ErasedPrefix, err = store.Erase(ctx, client); err != nil {
+		return done, fmt.Errorf("erase the prefix: %w", err)
+	}
+	if log != "" && log != t.cfg.FleetLog {
+		done.Left = append(done.Left, store.LeftObject{Name: log, Err: errOtherLog})
+	} else if !done.LogUntil.IsZero() && (done.Versions > 0 || slices.ContainsFunc(done.Left, func(l store.LeftObject) bool { return errors.Is(l.Err, store.ErrVersionsUnknown) })) {
+		done.Left = append(done.Left, store.LeftObject{Name: t.cfg.FleetLog, Err: errLogVersions})
+	}
+	failpoint.Hit("life.erase.erased")
+	if err := t.cfg.Catalog.Erase(ctx, db.ID); err != nil {
+		return done, err
+	}
+	failpoint.Hit("life.erase.ended")
+	return done, nil
+}
+
+// deleteLocal deletes the files of a database, what stands beside it, and what was set aside
+// of it. Nobody in this process has it open.
+func deleteLocal(path string) (deleted []string, err error) {
+	dir, base := filepath.Dir(path), filepath.Base(path)
+	var names []string
+	for _, suffix := range []string{"-wal", "-shm", "-journal", ""} {
+		names = append(names, path+suffix)
+	}
+	// What is set aside has a name that continues this one: see replicate.Logs, localfile.
+	for _, at := range []string{dir, filepath.Join(dir, localfile.KeptDir)} {
+		all, err := os.ReadDir(at)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, f := range all {
+			rest, ok := strings.CutPrefix(f.Name(), base)
+			kept := at != dir && (strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, ".incoming"))
+			aside := at == dir && (strings.HasPrefix(rest, ".lost-") || strings.HasPrefix(rest, ".replaced-"))
+			if ok && f.Type().IsRegular() && (kept || aside) {
+				names = append(names, filepath.Join(at, f.Name()))
+			}
+		}
+	}
+	dirs := map[string]bool{}
+	for _, name := range names {
+		err := os.Remove(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return deleted, err
+		}
+		deleted = append(deleted, name)
+		dirs[filepath.Dir(name)] = true
+	}
+	slices.Sort(deleted)
+	for at := range dirs {
+		if err := durable.SyncDir(at); err != nil {
+			return deleted, err
+		}
+	}
+	return deleted, nil
+}

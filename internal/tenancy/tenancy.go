@@ -1,0 +1,343 @@
+// Package tenancy takes databases through what is not their daily life: out of service and
+// back, to another name, into a copy, and away for good.
+//
+// What it does to a database is a note in the catalog from before the first step to after
+// the last one, so that a crash at any step leaves it begun, and Run goes on with it, or not
+// begun. Each step can be done again. As long as there is a note nobody opens or makes the
+// database. Safe for concurrent use; one operation of a database at a time.
+package tenancy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/catalog"
+	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/opener"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/store/metadata"
+)
+
+// Config is what a Tenancy works with.
+type Config struct {
+	Fleet     *fleet.Fleet
+	Conductor *conduct.Conductor
+	Opener    *opener.Opener
+	Catalog   *catalog.Catalog
+
+	// Locate is where an ID would be, and which discoverer says so; Prefix its place at the
+	// replica.
+	Locate func(id string) (db registry.Database, source int, ok bool)
+	Prefix func(registry.Database) fleet.Prefix
+	// Client returns the client of a prefix alone, and Reading one that reads the fleet log
+	// too. Forget has the fleet log forget a database, and returns when nothing is left of it
+	// there; zero: nothing is. Nil: there is no log.
+	Client  func(registry.Database) (litestream.ReplicaClient, error)
+	Reading func(registry.Database) (litestream.ReplicaClient, error)
+	Forget  func(context.Context, registry.Database) (until time.Time, err error)
+	// FleetLog is the log's directory, for metadata.json; "": there is none.
+	FleetLog string
+	// DropPages deletes the page hashes of a database.
+	DropPages func(id string) error
+
+	Retention time.Duration // of what was removed
+	Now       func() time.Time
+	Pause     time.Duration // before what failed is tried again
+}
+
+// Tenancy does it.
+type Tenancy struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu    sync.Mutex
+	notes map[string]*note    // what is done to which ID
+	busy  map[string]struct{} // the IDs that somebody works on now
+}
+
+// New returns a Tenancy that has nothing to do.
+func New(cfg Config) *Tenancy {
+	return &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]struct{}{}}
+}
+
+// noteKind is the kind of its notes in the catalog.
+const noteKind = "life"
+
+// What is done to a database.
+const (
+	opRemove  = "remove"  // it is shipped, and its local files go
+	opRemoved = "removed" // its backups stay for a while
+	opErase   = "erase"   // nothing stays
+	opCopy    = "copy"    // a rename whose new prefix lacks something: given up after a crash
+	opMove    = "move"    // a rename whose old prefix is superfluous
+	opFork    = "fork"    // its prefix is being made: given up after a crash
+)
+
+// note is what is done to a database.
+type note struct {
+	Op    string    `json:"op"`
+	DB    identity  `json:"db"`
+	Other *identity `json:"other,omitempty"` // the new name, or what is forked
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until,omitzero"` // when a removed one is erased
+}
+
+// identity is a database, whose row in the catalog may be gone.
+type identity struct {
+	ID      string         `json:"id"`
+	Path    string         `json:"path"`
+	RelPath string         `json:"rel_path,omitempty"`
+	Vars    []registry.Var `json:"vars,omitempty"`
+}
+
+func identityOf(db registry.Database) identity {
+	return identity{db.ID, db.Path, db.RelPath, db.Vars}
+}
+
+func (i identity) database() registry.Database {
+	return registry.Database{ID: i.ID, Path: i.Path, RelPath: i.RelPath, Vars: i.Vars}
+}
+
+// why is what who wants to open the database is told.
+func (n *note) why() error {
+	switch n.Op {
+	case opRemoved:
+		return metadata.Metadata{RemovedAt: &n.Since, EraseAfter: &n.Until}.Unusable()
+	case opRemove:
+		return fmt.Errorf("%w: it is being taken out of service; Undelete ends that", metadata.ErrRemoved)
+	case opErase:
+		return fmt.Errorf("%w: it is being erased", metadata.ErrRemoved)
+	case opCopy, opMove:
+		return fmt.Errorf("%w: %q is being renamed to %q", conduct.ErrInUse, n.DB.ID, n.Other.ID)
+	}
+	return fmt.Errorf("%w: it is being made of %q", conduct.ErrInUse, n.Other.ID)
+}
+
+// ids are the IDs that nobody opens or makes meanwhile.
+func (n *note) ids() []string {
+	if n.Op == opCopy || n.Op == opMove {
+		return []string{n.DB.ID, n.Other.ID}
+	}
+	return []string{n.DB.ID}
+}
+
+// set writes a note, which takes the place of the one that the database had, and withholds
+// the database.
+func (t *Tenancy) set(ctx context.Context, n *note) error {
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := t.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
+		return fmt.Errorf("note it in the state directory: %w", err)
+	}
+	t.keep(n)
+	failpoint.Hit("life." + n.Op + ".noted")
+	return nil
+}
+
+func (t *Tenancy) keep(n *note) {
+	t.mu.Lock()
+	t.notes[n.DB.ID] = n
+	t.mu.Unlock()
+	for _, id := range n.ids() {
+		t.cfg.Fleet.Withhold(id, n.why())
+	}
+}
+
+// end drops a note, writes others with it, and withholds the database no longer.
+func (t *Tenancy) end(ctx context.Context, n *note, others ...catalog.Note) error {
+	others = append(others, catalog.Note{Kind: noteKind, ID: n.DB.ID})
+	if err := t.cfg.Catalog.SetNotes(ctx, others...); err != nil {
+		return fmt.Errorf("note it in the state directory: %w", err)
+	}
+	t.mu.Lock()
+	delete(t.notes, n.DB.ID)
+	t.mu.Unlock()
+	for _, id := range n.ids() {
+		t.cfg.Fleet.Withhold(id, nil)
+	}
+	failpoint.Hit("life." + n.Op + ".ended")
+	return nil
+}
+
+func (t *Tenancy) noted(id string) *note {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.notes[id]
+}
+
+// begin takes IDs for one operation, until end is called. ErrInUse: another one has one of
+// them.
+func (t *Tenancy) begin(ids ...string) (end func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		if _, taken := t.busy[id]; taken {
+			return nil, fmt.Errorf("%w: another operation on %q is under way", conduct.ErrInUse, id)
+		}
+	}
+	for _, id := range ids {
+		t.busy[id] = struct{}{}
+	}
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for _, id := range ids {
+			delete(t.busy, id)
+		}
+	}, nil
+}
+
+// Load takes in what the process before has not finished. The databases of the catalog are
+// known, and no scan was made.
+func (t *Tenancy) Load(ctx context.Context) error {
+	for of, err := range t.cfg.Catalog.Notes(ctx, noteKind) {
+		if err != nil {
+			return err
+		}
+		n := new(note)
+		if err := json.Unmarshal(of.Value, n); err != nil {
+			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
+		}
+		t.keep(n)
+		if n.Op == opRemoved || n.Op == opErase {
+			if e := t.cfg.Fleet.Get(n.DB.ID); e != nil {
+				t.cfg.Fleet.Drop(e) // nothing runs yet
+			}
+		}
+	}
+	return nil
+}
+
+// Removed is a database that was taken out of service, or is about to be.
+type Removed struct {
+	registry.Database
+	At, EraseAfter time.Time
+}
+
+// Removed yields them, ordered by ID.
+func (t *Tenancy) Removed() iter.Seq[Removed] {
+	t.mu.Lock()
+	var all []Removed
+	for _, n := range t.notes {
+		if n.Op == opRemove || n.Op == opRemoved {
+			all = append(all, Removed{n.DB.database(), n.Since, n.Until})
+		}
+	}
+	t.mu.Unlock()
+	slices.SortFunc(all, func(a, b Removed) int { return strings.Compare(a.ID, b.ID) })
+	return slices.Values(all)
+}
+
+// longest is how long Run rests at most: a clock may be set.
+const longest = time.Hour
+
+// Run goes on with what was begun, and erases what was removed long enough ago, until ctx
+// ends.
+func (t *Tenancy) Run(ctx context.Context) {
+	for {
+		next := longest
+		for _, n := range t.pending() {
+			if left := n.Until.Sub(t.cfg.Now()); n.Op == opRemoved && left > 0 {
+				next = min(next, left)
+			} else if err := t.goOn(ctx, n); err != nil && ctx.Err() == nil {
+				next = min(next, t.cfg.Pause)
+				t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventFailed, ID: n.DB.ID, Path: n.DB.Path, Op: n.Op, Err: err})
+			}
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-timer.C:
+		case <-t.wake:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// later has Run look again.
+func (t *Tenancy) later() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Tenancy) pending() (all []*note) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, n := range t.notes {
+		if _, busy := t.busy[id]; !busy {
+			all = append(all, n)
+		}
+	}
+	return all
+}
+
+// goOn goes on with what is noted of a database.
+func (t *Tenancy) goOn(ctx context.Context, n *note) error {
+	end, err := t.begin(n.ids()...)
+	if err != nil {
+		return nil //nolint:nilerr // somebody does
+	}
+	defer end()
+	if t.noted(n.DB.ID) != n {
+		return nil
+	}
+	switch n.Op {
+	case opRemove:
+		return t.remove(ctx, n)
+	case opRemoved:
+		return t.expire(ctx, n)
+	case opErase:
+		_, err = t.erase(ctx, n)
+		return err
+	case opCopy:
+		return t.undoCopy(ctx, n, n.Other.database())
+	case opMove:
+		return t.move(ctx, n)
+	case opFork:
+		return t.undoCopy(ctx, n, n.DB.database())
+	}
+	return fmt.Errorf("the state directory notes %q of it, which this version does not know: use a newer one", n.Op)
+}
+
+// goesOn reports whether an operation that failed is to go on later: it was begun, and what
+// failed may work then.
+func goesOn(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || !errors.Is(err, conduct.ErrInUse) && !isFinal(err)
+}
+
+// candidate is a database of an ID that a pattern allows.
+func (t *Tenancy) candidate(id string) (c fleet.Candidate, err error) {
+	db, source, ok := t.cfg.Locate(id)
+	if !ok {
+		return c, fmt.Errorf("%w: no pattern makes the ID %q", registry.ErrNotFound, id)
+	}
+	c = fleet.Candidate{Database: db, Source: source, Prefix: t.cfg.Prefix(db)}
+	return c, c.Prefix.Err
+}
+
+// sleepless waits for what is closed soon, or for the end of ctx.
+func sleepless(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
