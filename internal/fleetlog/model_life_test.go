@@ -590,6 +590,9 @@ func (l *life) finish() {
 			l.finishing = l.reading()
 			l.finishing.epoch = e.Epoch
 			for _, other := range l.m.Live {
+				if !l.w.erases && other.Epoch != e.Epoch {
+					continue
+				}
 				l.finishing.tails = append(l.finishing.tails, NewTail(other.Epoch))
 			}
 			return
@@ -758,7 +761,7 @@ func (l *life) pumpReading(h *hydration) bool {
 	if open {
 		return false
 	}
-	if !h.looked && l.w.broken != "F9 finished meanwhile" {
+	if !h.looked && l.w.erases && l.w.broken != "F9 finished meanwhile" {
 		// What a log had that is finished by now is in the prefixes, unless it was void.
 		l.busy[h]++
 		h.looked = true
@@ -766,7 +769,7 @@ func (l *life) pumpReading(h *hydration) bool {
 		return false
 	}
 	for _, t := range h.tails {
-		if l.m.Find(t.epoch) < 0 && l.w.broken != "F9 finished meanwhile" {
+		if l.m.Find(t.epoch) < 0 && l.w.erases && l.w.broken != "F9 finished meanwhile" {
 			continue
 		}
 		h.logs = append(h.logs, t.Objects()...)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -25,6 +26,9 @@ type pin struct {
 func (j *Journal) Forget(ctx context.Context, prefix string, done func(Place, error)) error {
 	if err := j.join(ctx); err != nil { // the logs that are named have been read by then
 		return err
+	}
+	if n := len(j.marks()); n > format.MaxMarks {
+		return fmt.Errorf("%d former logs are not finished, more than %d: nothing can be erased before some are", n, format.MaxMarks)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

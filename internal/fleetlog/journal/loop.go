@@ -134,19 +134,27 @@ func (l *loop) begin(ctx context.Context) (wait time.Duration, closed bool) {
 	}
 }
 
+// maxForgets bounds the bytes that one footer has of prefixes that were erased.
+const maxForgets = 4 << 20
+
 // put begins one object with what is queued, as much of it as one may have: one file of
 // each tenant, the rest comes with the next.
 func (l *loop) put(ctx context.Context, now time.Time) {
 	f := &flight{pause: pauses{most: l.cfg.MaxPause}}
 	has := map[string]int{} // files of each tenant
 	full := false
-	var size int64
+	var size, forgotten int64
 	var rest []*write
+	marks := l.marks()
 	l.mu.Lock()
 	for _, w := range l.queue {
 		n := has[w.file.Prefix]
 		has[w.file.Prefix]++ // of one that is left too, or a later one would overtake it
 		large := len(f.writes) == format.MaxRecords || len(f.writes) > 0 && size+int64(len(w.file.Data)) > l.cfg.MaxObject
+		if w.forget {
+			forgotten += int64(len(w.file.Prefix) + 16 + 20*len(marks))
+			large = large || len(f.writes) > 0 && forgotten > maxForgets
+		}
 		if n > 0 || large {
 			rest = append(rest, w)
 			full = full || large || n > 1 // a second file is a matter of a moment, a third a backlog
@@ -164,7 +172,7 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	var forgets []format.Forget
 	for _, w := range f.writes {
 		if w.forget {
-			forgets = append(forgets, format.Forget{Prefix: w.file.Prefix, Below: l.marks()})
+			forgets = append(forgets, format.Forget{Prefix: w.file.Prefix, Below: marks})
 			continue
 		}
 		files = append(files, w.file)

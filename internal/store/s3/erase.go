@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -116,8 +117,6 @@ func (e *eraser) run(ctx context.Context) error {
 
 // findOut asks whether the bucket keeps older versions, and whether they can be listed.
 // unknown is why that is not known.
-//
-//lint:ignore ST1008 unknown is a finding, not a failure of this function
 func (e *eraser) findOut(ctx context.Context) (unknown, err error) {
 	c := e.p.c
 	config, err := e.a.GetBucketVersioning(ctx, &s3.GetBucketVersioningInput{Bucket: &c.cfg.Bucket})
@@ -191,6 +190,7 @@ func (e *eraser) list(ctx context.Context, name string, each func([]version) err
 func (e *eraser) listVersions(ctx context.Context, prefix string, each func([]version) error) error {
 	c := e.p.c
 	in := &s3.ListObjectVersionsInput{Bucket: &c.cfg.Bucket, Prefix: &prefix}
+	var before map[[2]string]bool // of the last page: some stores begin one with what the one before ended in
 	for {
 		out, err := e.a.ListObjectVersions(ctx, in)
 		if err != nil {
@@ -208,6 +208,13 @@ func (e *eraser) listVersions(ctx context.Context, prefix string, each func([]ve
 				return c.foreign("list the versions of", prefix)
 			}
 		}
+		seen := make(map[[2]string]bool, len(page))
+		page = slices.DeleteFunc(page, func(v version) bool {
+			at := [2]string{v.key, v.id}
+			seen[at] = true
+			return before[at]
+		})
+		before = seen
 		// As for a listing of objects (isListing, place).
 		key, id := aws.ToString(out.NextKeyMarker), aws.ToString(out.NextVersionIdMarker)
 		more := aws.ToBool(out.IsTruncated)

@@ -219,7 +219,7 @@ func (f *fakeS3) pagedVersions(t *testing.T, size int) func(w http.ResponseWrite
 				w.WriteHeader(http.StatusBadRequest)
 				return
 			}
-			items = items[i+1:]
+			items = items[i:] // with what the page before ended in, as versitygw does
 		}
 		out := struct {
 			XMLName                            xml.Name `xml:"ListVersionsResult"`
