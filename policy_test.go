@@ -252,6 +252,15 @@ func TestAPolicyThatCannotBeIsToldOnceAndTheOptionsCount(t *testing.T) {
 	}
 }
 
+func TestAPolicyCountsFromWhenADatabaseIsFoundFirst(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithPolicy(func(multidb.Database) multidb.Policy { return multidb.Policy{Hot: multidb.HotNever} }))
+	f.status(payer, "shipped", func(st multidb.Status) bool { return st.Lag == 0 && !st.SyncedAt.IsZero() })
+	if got := f.tiers(payer); got[multidb.Hot] {
+		t.Errorf("it came to be %v", got)
+	}
+}
+
 func TestAPolicyCountsForWhatTheCatalogRemembers(t *testing.T) {
 	root, rep := newTree(t, 1, 1), multidbtest.NewReplica()
 	never := multidb.WithPolicy(func(multidb.Database) multidb.Policy { return multidb.Policy{Hot: multidb.HotNever} })
