@@ -196,8 +196,8 @@ func TestAPolicyThatChangesCountsFromTheNextListingOn(t *testing.T) {
 		<-time.After(40 * time.Second)
 		tier(t, f, "as the others", multidb.Cold)
 		// It is asked when it becomes active too, and not only by the next listing.
-		f.insert(guest, "x")
 		now.Store(&multidb.Policy{Hot: multidb.HotNever})
+		f.insert(guest, "x")
 		<-time.After(2 * time.Second)
 		tier(t, f, "never hot", multidb.Warm)
 	}, multidb.WithPolicy(func(db multidb.Database) multidb.Policy {
