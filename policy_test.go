@@ -196,8 +196,8 @@ func TestAPolicyThatChangesCountsFromTheNextListingOn(t *testing.T) {
 		<-time.After(40 * time.Second)
 		tier(t, f, "as the others", multidb.Cold)
 		// It is asked when it becomes active too, and not only by the next listing.
-		f.insert(guest, "x")
 		now.Store(&multidb.Policy{Hot: multidb.HotNever})
+		f.insert(guest, "x")
 		<-time.After(2 * time.Second)
 		tier(t, f, "never hot", multidb.Warm)
 	}, multidb.WithPolicy(func(db multidb.Database) multidb.Policy {
@@ -249,6 +249,15 @@ func TestAPolicyThatCannotBeIsToldOnceAndTheOptionsCount(t *testing.T) {
 				}
 			}, multidb.WithPolicy(func(multidb.Database) multidb.Policy { return say.Load().(func() multidb.Policy)() }))
 		})
+	}
+}
+
+func TestAPolicyCountsFromWhenADatabaseIsFoundFirst(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithPolicy(func(multidb.Database) multidb.Policy { return multidb.Policy{Hot: multidb.HotNever} }))
+	f.status(payer, "shipped", func(st multidb.Status) bool { return st.Lag == 0 && !st.SyncedAt.IsZero() })
+	if got := f.tiers(payer); got[multidb.Hot] {
+		t.Errorf("it came to be %v", got)
 	}
 }
 

@@ -128,8 +128,8 @@ func TestANewPaceCountsThoughAnotherPolicyHadItsNumber(t *testing.T) {
 		t.Errorf("%v", s.Tier)
 	}
 	r.SetPolicy(e, hot(schedule.Always)) // which is known no more
-	if c, _ := r.Counts(); c.Hot != 1 {
-		t.Errorf("%+v", c)
+	if c, _ := r.Counts(); c.Hot != 1 || r.policies.table.Len() != 2 {
+		t.Errorf("%+v, and %d policies", c, r.policies.table.Len())
 	}
 }
 
@@ -190,8 +190,12 @@ func TestADatabaseWhoseFileIsInTheMakingDoesNotBecomeHotYet(t *testing.T) {
 
 func TestAWriteThatIsSeenOfADatabaseThatIsNeverHotWaitsForTheColdSync(t *testing.T) {
 	r := newAsking(t)
-	e := r.find(t, "a", fsid.ID{Dev: 1, Ino: 7})
-	r.SetPolicy(e, hot(schedule.Never))
+	f := registry.Found{ID: "a", Path: "/data/a", Sight: registry.Sight{File: fsid.ID{Dev: 1, Ino: 7}}, Scan: r.NextScan()}
+	q, _ := r.Ask(f)
+	e := r.Decide(f, q, fsid.ID{}, fsid.ID{}, Candidate{Database: registry.Database{ID: "a", Path: "/data/a"}, Policy: hot(schedule.Never)}).Entry
+	if s := r.Status(e); s.Tier != schedule.Cold {
+		t.Fatalf("%v", s.Tier)
+	}
 	r.Look(e, fsid.Files{Main: fsid.Fingerprint{Ino: 7, Size: 4096, Mtime: r.now.UnixNano()}})
 	if at, ok := r.Wake(); !ok || at.Before(r.now.Add(time.Minute)) {
 		t.Errorf("due at %v, %v", at, ok)
