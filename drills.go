@@ -45,6 +45,7 @@ type drillParts struct {
 	logger  *slog.Logger
 	replica ReplicaFactory
 	log     string // the directory of the fleet log; empty: none
+	limited bool   // there is a WithMaxDisk
 	fleet   func() *fleet.Fleet
 	catalog func() *catalog.Catalog
 }
@@ -54,7 +55,7 @@ func newDrills(opt *DrillOptions, p drillParts) *drill.Drills {
 	if opt == nil {
 		return nil
 	}
-	return drill.New(drill.Config{
+	cfg := drill.Config{
 		PerDay: opt.PerDay, MaxAge: opt.MaxAge, Now: p.now, Rand: p.rand, Logger: p.logger, Free: drill.Free,
 		Tenant: func(id string) (drill.Tenant, bool) {
 			b, ok := p.fleet().Backup(id)
@@ -86,7 +87,13 @@ func newDrills(opt *DrillOptions, p drillParts) *drill.Drills {
 			}
 			p.fleet().Emit(ev)
 		},
-	})
+	}
+	if p.limited {
+		cfg.Reserve = func(size int64) (release func(), ok bool) {
+			return func() { p.fleet().Unreserve(size) }, p.fleet().TryReserve(size, false)
+		}
+	}
+	return drill.New(cfg)
 }
 
 // loadDrills takes in what earlier drills have proved.

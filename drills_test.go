@@ -344,6 +344,40 @@ func TestARemovedDatabaseIsNotProvedWhenItComesBack(t *testing.T) {
 	}
 }
 
+func TestAnEvictedDatabaseIsProvedAndStaysEvicted(t *testing.T) {
+	drills(t, 1, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
+		if err := d.m.Evict(t.Context(), "project0/db0"); err != nil {
+			t.Fatal(err)
+		}
+		d.pass(time.Hour)
+		d.expect("an hour", "db0")
+		if s := d.status("db0"); s.Resident || s.LocalBytes != 0 || s.ProvedAt.IsZero() {
+			t.Errorf("%+v", s)
+		}
+		if s := d.m.Stats().Disk; s.Used != 0 {
+			t.Errorf("%d bytes of the disk's limit are used", s.Used)
+		}
+	}, multidb.WithMaxDisk(1<<30))
+}
+
+func TestADrillWaitsForRoomWithinTheLimitOfTheDisk(t *testing.T) {
+	drills(t, 1, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
+		h, err := d.m.Acquire(t.Context(), "project0/db0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Release()
+		if _, err := h.DB().Exec("INSERT INTO t(v) VALUES(zeroblob(700000))"); err != nil {
+			t.Fatal(err)
+		}
+		d.sync("project0/db0")
+		d.pass(2 * time.Hour)
+		if s := d.m.Stats(); s.Drills.Done != 0 || s.Drills.Postponed == 0 {
+			t.Errorf("%+v, of %+v", s.Drills, s.Disk)
+		}
+	}, multidb.WithMaxDisk(1<<20), multidb.WithHotDuration(100*time.Hour))
+}
+
 func TestDrillsReadTheFleetLog(t *testing.T) {
 	drills(t, 2, multidb.DrillOptions{PerDay: 24}, func(t *testing.T, d *drilled) {
 		d.insert("project0/db1", "in the log")

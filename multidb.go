@@ -69,7 +69,7 @@ func New(opts ...Option) (*Manager, error) {
 	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
 	m.drills = newDrills(cfg.drills, drillParts{
-		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path,
+		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path, limited: cfg.maxDisk > 0,
 		fleet: func() *fleet.Fleet { return m.fleet }, catalog: func() *catalog.Catalog { return m.catalog },
 	})
 	m.fleet = fleet.New(fleet.Config{

@@ -452,7 +452,7 @@ func WithCacheSize(n int64) Option {
 // state directory.
 //
 // One is restored at a time. None is begun where the file system of the state directory lacks
-// its size and 64 MiB. A drill costs what a restore costs: a listing and a GET for each
+// its size and 64 MiB, or WithMaxDisk its size: it is tried again after an hour. A drill costs what a restore costs: a listing and a GET for each
 // file, with a fleet log what reading that costs too. Where the replica does not answer, or
 // the disk is full, nothing is said about the backup: it is tried again after an hour.
 //

@@ -68,6 +68,30 @@ func TestSizesAreKnownWithoutAListing(t *testing.T) {
 	}
 }
 
+// TestAnEvictedDatabaseTakesNothingHereAndKeepsItsSizeAtTheReplica: after a restart too.
+func TestAnEvictedDatabaseTakesNothingHereAndKeepsItsSizeAtTheReplica(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 2)
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithPromotion(0, 0), multidb.WithMaxDisk(1 << 30)}
+	f := start(t, root, opts...)
+	f.sync("project0/db0")
+	f.sync("project0/db1")
+	if err := f.m.Evict(t.Context(), "project0/db0"); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := f.m.Status("project0/db0"); err != nil || s.Resident || s.LocalBytes != 0 || s.ReplicaBytes == 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	f = start(t, root, opts...)
+	checkSizes(t, f, rep, "after a restart")
+	if top := f.m.Largest(1, multidb.BySizeLocal); len(top) != 1 || top[0].ID != "project0/db1" {
+		t.Errorf("the largest is %v", top)
+	}
+}
+
 func TestWhatADatabaseCostsAMonthIsItsBytesTimesThePrice(t *testing.T) {
 	s := multidb.Status{ReplicaBytes: 2_500_000_000}
 	if got := s.MonthlyCost(multidb.S3StandardStorage()); math.Abs(got-0.0575) > 1e-9 {

@@ -39,6 +39,9 @@ type Config struct {
 	Client func(id string) (litestream.ReplicaClient, error)
 	// Free is how many bytes may be written to a directory; see Free.
 	Free func(dir string) (int64, error)
+	// Reserve takes room for a file of that many bytes within the limit of the local disk, until
+	// release is called; false: there is none. Nil: there is no limit.
+	Reserve func(size int64) (release func(), ok bool)
 	// Damage reports whether an error says by itself that a backup does not restore, and
 	// Passing whether it says nothing about the backup.
 	Damage, Passing func(error) bool
@@ -374,6 +377,13 @@ func (d *Drills) prove(ctx context.Context, dir, id string, t Tenant) (last ltx.
 	if need := t.Size + spare; free < need {
 		return 0, fmt.Errorf("%s has %d bytes left, and the drill needs %d", dir, free, need)
 	}
+	if d.cfg.Reserve != nil {
+		release, ok := d.cfg.Reserve(t.Size)
+		if !ok {
+			return 0, fmt.Errorf("the limit of the local disk has no room for the %d bytes that the drill needs", t.Size)
+		}
+		defer release()
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience+time.Duration(t.Size>>20)*time.Second)
 	defer cancel()
 	// What looks like damage is looked at twice: what was read may have been changed by a
@@ -420,20 +430,23 @@ func (d *Drills) restore(ctx context.Context, dir, id string) (last ltx.TXID, er
 		return 0, err
 	}
 	w := &watched{ReplicaClient: from}
-	_, err = restore.From(ctx, client, w, restore.Options{Output: filepath.Join(dir, "db"), Check: sqlitedb.Full, Warn: func(string) {}})
+	made, err := restore.From(ctx, client, w, restore.Options{Output: filepath.Join(dir, "db"), Check: sqlitedb.Full, Warn: func(string) {}})
+	last = made.Header.MaxTXID
 	var path *fs.PathError
 	var errno syscall.Errno
 	switch {
 	case err == nil:
-		return w.end(), nil
+		return last, nil
+	case ctx.Err() != nil:
+		return 0, context.Cause(ctx)
 	case d.cfg.Damage(err):
-		return w.end(), unprovedError{err}
+		return last, unprovedError{err}
 	case w.failed() != nil:
 		return 0, w.failed()
 	case w.missing() != nil:
-		return w.end(), unprovedError{fmt.Errorf("a file that is listed is not there: %w", w.missing())}
+		return last, unprovedError{fmt.Errorf("a file that is listed is not there: %w", w.missing())}
 	case d.cfg.Passing(err), errors.As(err, &path), errors.As(err, &errno):
 		return 0, err
 	}
-	return w.end(), unprovedError{err}
+	return last, unprovedError{err}
 }

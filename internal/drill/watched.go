@@ -18,15 +18,14 @@ type watched struct {
 	litestream.ReplicaClient
 
 	mu   sync.Mutex
-	last ltx.TXID // the last one of the files that were opened
-	gone error    // a file that was listed is not there
-	err  error    // a request failed otherwise
+	gone error // a file that was listed is not there
+	err  error // a request failed otherwise
 }
 
 // saw notes the error of a request.
 func (w *watched) saw(err error) error {
-	if err == nil || err == io.EOF {
-		return err
+	if err == nil || err == io.EOF || errors.Is(err, context.Canceled) || errors.Is(err, fs.ErrClosed) {
+		return err // the last two are what is left of a restore that has failed already
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,12 +51,6 @@ func (w *watched) missing() error {
 	return w.gone
 }
 
-func (w *watched) end() ltx.TXID {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last
-}
-
 func (w *watched) LTXFiles(ctx context.Context, level int, seek ltx.TXID, useMetadata bool) (ltx.FileIterator, error) {
 	itr, err := w.ReplicaClient.LTXFiles(ctx, level, seek, useMetadata)
 	if w.saw(err) != nil {
@@ -72,9 +65,6 @@ func (w *watched) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID l
 	if w.saw(err) != nil {
 		return nil, err
 	}
-	w.mu.Lock()
-	w.last = max(w.last, maxTXID)
-	w.mu.Unlock()
 	return watchedBody{rc, w}, nil
 }
 
