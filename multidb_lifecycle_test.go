@@ -51,9 +51,28 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	},
 	"HandOver": func(ctx context.Context, m *multidb.Manager) error { return m.HandOver(ctx, "project0/db0") },
 	"Unpack":   func(ctx context.Context, m *multidb.Manager) error { return m.Unpack(ctx, "project0/db0") },
+	"Remove":   func(ctx context.Context, m *multidb.Manager) error { return unknown(m.Remove(ctx, "project0/none")) },
+	"Undelete": func(ctx context.Context, m *multidb.Manager) error { return unknown(m.Undelete(ctx, "project0/none")) },
+	"Erase": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.Erase(ctx, "project0/none")
+		return err
+	},
+	"Rename": func(ctx context.Context, m *multidb.Manager) error {
+		return unknown(m.Rename(ctx, "project0/none", "project0/other"))
+	},
+	"Fork": func(ctx context.Context, m *multidb.Manager) error {
+		return unknown(m.Fork(ctx, "project0/none", "project0/other", multidb.ForkOptions{}))
+	},
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Healthy": func(_ context.Context, m *multidb.Manager) error { m.Healthy(time.Hour); return nil },
+	"Largest": func(_ context.Context, m *multidb.Manager) error { m.Largest(1, 0); return nil },
+	"Removed": func(_ context.Context, m *multidb.Manager) error {
+		for range m.Removed() {
+			break
+		}
+		return nil
+	},
 	"ScanErr": func(_ context.Context, m *multidb.Manager) error { _ = m.ScanErr(); return nil },
 	"All": func(_ context.Context, m *multidb.Manager) error {
 		for range m.All() {
@@ -63,7 +82,15 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	},
 }
 
-var always = []string{"Stats", "Healthy", "ScanErr", "All"}
+// unknown leaves out that there is no such database.
+func unknown(err error) error {
+	if errors.Is(err, multidb.ErrNotFound) || errors.Is(err, multidb.ErrNoBackup) {
+		return nil
+	}
+	return err
+}
+
+var always = []string{"Stats", "Healthy", "ScanErr", "All", "Largest", "Removed"}
 
 func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 	var missing []string
