@@ -15,6 +15,16 @@ func TestStatusAndLsTellOfSizesAndDrills(t *testing.T) {
 	f := newFleet(t, 1, 2)
 	replica := t.TempDir()
 	cfg := f.configure(t, replica)
+	// Both have a backup before drills begin: one without is passed over for an hour.
+	first := invoke(t, nil, "replicate", "-config", cfg).start()
+	for range 200 { // each asks another process
+		p := invoke(t, nil, "status", "-config", cfg).start()
+		if p.wait() == 0 && p.records()[0]["transactions"] == 2.0 {
+			break
+		}
+	}
+	first.signal(syscall.SIGTERM)
+	first.want(0)
 	text, err := os.ReadFile(cfg)
 	if err != nil {
 		t.Fatal(err)
