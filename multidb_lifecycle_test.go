@@ -51,17 +51,17 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	},
 	"HandOver": func(ctx context.Context, m *multidb.Manager) error { return m.HandOver(ctx, "project0/db0") },
 	"Unpack":   func(ctx context.Context, m *multidb.Manager) error { return m.Unpack(ctx, "project0/db0") },
-	"Remove":   func(ctx context.Context, m *multidb.Manager) error { return unknown(m.Remove(ctx, "project0/none")) },
-	"Undelete": func(ctx context.Context, m *multidb.Manager) error { return unknown(m.Undelete(ctx, "project0/none")) },
+	"Remove":   func(ctx context.Context, m *multidb.Manager) error { return noneSuch(m.Remove(ctx, "project0/none")) },
+	"Undelete": func(ctx context.Context, m *multidb.Manager) error { return noneSuch(m.Undelete(ctx, "project0/none")) },
 	"Erase": func(ctx context.Context, m *multidb.Manager) error {
 		_, err := m.Erase(ctx, "project0/none")
 		return err
 	},
 	"Rename": func(ctx context.Context, m *multidb.Manager) error {
-		return unknown(m.Rename(ctx, "project0/none", "project0/other"))
+		return noneSuch(m.Rename(ctx, "project0/none", "project0/other"))
 	},
 	"Fork": func(ctx context.Context, m *multidb.Manager) error {
-		return unknown(m.Fork(ctx, "project0/none", "project0/other", multidb.ForkOptions{}))
+		return noneSuch(m.Fork(ctx, "project0/none", "project0/other", multidb.ForkOptions{}))
 	},
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
@@ -82,8 +82,8 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	},
 }
 
-// unknown leaves out that there is no such database.
-func unknown(err error) error {
+// noneSuch leaves out that there is no such database.
+func noneSuch(err error) error {
 	if errors.Is(err, multidb.ErrNotFound) || errors.Is(err, multidb.ErrNoBackup) {
 		return nil
 	}
