@@ -164,6 +164,11 @@ func (o *Opener) Lease(ctx context.Context, id string) (Lease, error) {
 		return Lease{}, err
 	}
 	defer o.conductor.LetGo(e)
+	return o.leased(ctx, e)
+}
+
+// leased leases a database that is held.
+func (o *Opener) leased(ctx context.Context, e *fleet.Entry) (Lease, error) {
 	lease, err := o.lease(ctx, e)
 	if err != nil {
 		return Lease{}, err
