@@ -15,8 +15,8 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
-	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
+	"github.com/multidb-go/multidb/internal/store/metadata"
 )
 
 // Defaults and bounds of Options.
@@ -38,9 +38,7 @@ type Tenants struct {
 	Book    *Book
 	MaxOpen int
 	Flush   func(*os.File) error // of a WAL, to disk
-	// Resident reports whether a database is on the local disk; Evict takes it off again.
-	Resident func(*fleet.Entry) bool
-	Evict    func(ctx context.Context, id string) error
+	Evicts  bool                 // the local disk is a cache: see WithMaxDisk
 }
 
 // Options are what the public ones say.
@@ -55,9 +53,6 @@ type Options struct {
 
 // Run does fn to each database that matches. The error says that nothing was begun.
 func (t *Tenants) Run(ctx context.Context, o Options, fn func(ctx context.Context, id string, db *sql.DB) error) (r Result, err error) {
-	if err := t.Fleet.Serving(); err != nil {
-		return r, err
-	}
 	end, ok := t.Book.Begin(o.Name)
 	if !ok {
 		return r, errNameInUse
@@ -123,16 +118,17 @@ func (t *Tenants) do(ctx context.Context, name, id string, fn func(context.Conte
 	if err != nil {
 		return t.why(id, err)
 	}
-	resident := t.Resident(e)
+	evicted := t.Fleet.Evicted(e)
 	if err := t.leased(ctx, name, e, fn); err != nil {
 		return err
 	}
-	if resident || t.Fleet.IsLeased(e) { // somebody else works with it by now
+	if !evicted || !t.Evicts {
 		return nil
 	}
+	// Nobody waits for this: it is given up as soon as somebody wants the database.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), evictTimeout)
 	defer cancel()
-	if err := t.Evict(ctx, id); err != nil {
+	if _, err := t.Opener.TryVacate(ctx, e); err != nil {
 		t.Fleet.Emit(fleet.Event{Type: fleet.EventState, ID: id, Path: e.Path(), Op: "evict", Err: err})
 	}
 	return nil
@@ -180,7 +176,7 @@ func (t *Tenants) why(id string, err error) error {
 	if end := t.Fleet.Serving(); end != nil {
 		return Stop{end}
 	}
-	if _, gone := t.Fleet.Lookup(id); gone != nil || errors.Is(err, life.ErrClosed) {
+	if _, gone := t.Fleet.Lookup(id); gone != nil || errors.Is(err, metadata.ErrRemoved) {
 		return fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	return err
@@ -188,9 +184,6 @@ func (t *Tenants) why(id string, err error) error {
 
 // Forget forgets what is noted under a name.
 func (t *Tenants) Forget(ctx context.Context, name string) error {
-	if err := t.Fleet.Serving(); err != nil {
-		return err
-	}
 	end, ok := t.Book.Begin(name)
 	if !ok {
 		return errNameInUse
