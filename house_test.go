@@ -28,6 +28,7 @@ var below = map[string]string{
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"drill":          "restore sqlitedb store ctxio table varint",
+	"each":           "catalog conduct fleet opener store/metadata failpoint",
 	"discover":       "pattern watch fsid",
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",

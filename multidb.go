@@ -15,6 +15,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/drill"
+	"github.com/multidb-go/multidb/internal/each"
 	"github.com/multidb-go/multidb/internal/evict"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
@@ -43,6 +44,7 @@ type Manager struct {
 	logs    *replicate.Logs // beside them
 	lag     lag.Window      // of their commits
 	drills  *drill.Drills   // of their backups; nil: none
+	eachOf  each.Book       // which calls of Each there are
 	closing chan struct{}   // one Close at a time: whoever has put something in
 
 	// Made by Start, not changed afterwards.

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if root := os.Getenv(hydrateChild); root != "" {
 		acquireAndStall(root)
 	}
+	if root := os.Getenv(migrateChild); root != "" {
+		migrateAndStall(root)
+	}
 	goleak.VerifyTestMain(m)
 }
 

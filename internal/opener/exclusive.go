@@ -27,7 +27,7 @@ var ErrHandedOver = fmt.Errorf("%w: it is being handed over to another machine",
 // for. kept is where the local file is, if another took its place. ErrInUse: another
 // order of that kind is under way.
 func (o *Opener) WhenClosed(ctx context.Context, id string, kind replicate.Order) (kept string, err error) {
-	e, err := o.hold(ctx, id)
+	e, err := o.hold(ctx, id, o.cfg.Locate)
 	if err != nil {
 		return "", err
 	}

@@ -159,7 +159,17 @@ func (l Lease) Release() {
 
 // Lease opens a database, or shares what is open of it.
 func (o *Opener) Lease(ctx context.Context, id string) (Lease, error) {
-	e, err := o.hold(ctx, id)
+	return o.leaseOf(ctx, id, o.cfg.Locate)
+}
+
+// LeaseKnown is Lease for a database that is known: one that has gone meanwhile is not made
+// anew, it is registry.ErrNotFound.
+func (o *Opener) LeaseKnown(ctx context.Context, id string) (Lease, error) {
+	return o.leaseOf(ctx, id, func(string) (db registry.Database, source int, ok bool) { return db, 0, false })
+}
+
+func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) (registry.Database, int, bool)) (Lease, error) {
+	e, err := o.hold(ctx, id, locate)
 	if err != nil {
 		return Lease{}, err
 	}
@@ -174,7 +184,7 @@ func (o *Opener) Lease(ctx context.Context, id string) (Lease, error) {
 
 // hold finds a database, or makes one of an ID that no scan has listed, and keeps scans
 // from forgetting it until LetGo.
-func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
+func (o *Opener) hold(ctx context.Context, id string, locate func(id string) (registry.Database, int, bool)) (*fleet.Entry, error) {
 	var located *fleet.Candidate
 	for {
 		h, err := o.fleet.Hold(id, located)
@@ -199,7 +209,7 @@ func (o *Opener) hold(ctx context.Context, id string) (*fleet.Entry, error) {
 			}
 			return h.Entry, nil
 		}
-		db, source, ok := o.cfg.Locate(id)
+		db, source, ok := locate(id)
 		if !ok {
 			return nil, registry.ErrNotFound
 		}
