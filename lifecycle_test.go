@@ -406,3 +406,42 @@ func TestAFleetOfWhichNothingIsOnThisDiskIsStillOne(t *testing.T) {
 	}
 	f.wantAll("project0/db2", "0", "1", "2", "x")
 }
+
+// TestNobodyRemovesWhatAnotherMachineGoesOnWith: this one has evicted the tenant, or has it at
+// rest, and has not heard of the other.
+func TestNobodyRemovesWhatAnotherMachineGoesOnWith(t *testing.T) {
+	for name, evict := range map[string]bool{"evicted": true, "at rest": false} {
+		for what, do := range map[string]func(ctx context.Context, m *multidb.Manager) error{
+			"remove": func(ctx context.Context, m *multidb.Manager) error { return m.Remove(ctx, customer) },
+			"erase":  func(ctx context.Context, m *multidb.Manager) error { _, err := m.Erase(ctx, customer); return err },
+			"rename": func(ctx context.Context, m *multidb.Manager) error { return m.Rename(ctx, customer, "project0/other") },
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				rep := multidbtest.NewReplica()
+				opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithMaxDisk(1 << 40), multidb.WithRestoreOnOpen()}
+				f := start(t, newTree(t, 1, 1), opts...)
+				f.insert(customer, "here")
+				f.sync(customer)
+				if evict {
+					if err := f.m.Evict(t.Context(), customer); err != nil {
+						t.Fatal(err)
+					}
+				}
+				g := start(t, t.TempDir(), opts...)
+				g.insert(customer, "there")
+				g.sync(customer)
+				if err := do(t.Context(), f.m); !errors.Is(err, multidb.ErrFenced) {
+					t.Errorf("%s: %v", what, err)
+				}
+				if got := fmt.Sprint(g.restored(customer, multidb.RestoreOptions{})); got != "[0 1 2 here there]" {
+					t.Errorf("the other's has %s", got)
+				}
+				g.insert(customer, "there again")
+				g.sync(customer)
+				if evict {
+					f.wantAll(customer, "0", "1", "2", "here", "there", "there again")
+				}
+			})
+		}
+	}
+}

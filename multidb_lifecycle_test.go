@@ -63,6 +63,10 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	"Fork": func(ctx context.Context, m *multidb.Manager) error {
 		return noneSuch(m.Fork(ctx, "project0/none", "project0/other", multidb.ForkOptions{}))
 	},
+	"Each": func(ctx context.Context, m *multidb.Manager) error {
+		return m.Each(ctx, multidb.EachOptions{Pattern: "none/none"}, func(context.Context, multidb.ID, *sql.DB) error { return nil })
+	},
+	"ForgetEach": func(ctx context.Context, m *multidb.Manager) error { return m.ForgetEach(ctx, "none") },
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Healthy": func(_ context.Context, m *multidb.Manager) error { m.Healthy(time.Hour); return nil },

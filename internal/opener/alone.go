@@ -50,11 +50,9 @@ func (o *Opener) Vacate(ctx context.Context, e *fleet.Entry, refuse error) error
 	return o.Alone(ctx, e, refuse, func() error { return o.VacateAlone(ctx, e) })
 }
 
-// VacateAlone is Vacate for the function that Alone calls.
+// VacateAlone is Vacate for the function that Alone calls. Of a database that has no local
+// file it proves that nobody else has gone on with it since (ship.ErrFenced).
 func (o *Opener) VacateAlone(ctx context.Context, e *fleet.Entry) error {
-	if o.fleet.Evicted(e) {
-		return nil
-	}
 	err := o.perform(ctx, e, replicate.OrderEvict)
 	if errors.Is(err, localfile.ErrInUse) {
 		return fmt.Errorf("%w: %w", conduct.ErrInUse, err)

@@ -59,11 +59,40 @@ func (x *run) vacate(ctx context.Context) error {
 	return nil
 }
 
+// stillOurs returns ship.ErrFenced if the prefix of a database without a local file does not end
+// where it did when the file was deleted: another machine has gone on.
+func (x *run) stillOurs(ctx context.Context) error {
+	st := x.st
+	if st.db.State.TXID == 0 {
+		return nil // it was only ever at the replica
+	}
+	client, err := x.in.Caller.Client()
+	if err != nil {
+		return err
+	}
+	if _, ok := client.(Deferred); ok {
+		return nil // the seal of the log fences others
+	}
+	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State}
+	if err := x.cfg.Ship.Confirm(ctx, &db); errors.Is(err, ship.ErrStale) {
+		x.unverify()
+		return fmt.Errorf("%w: another machine has gone on since its local file was deleted: %w", ship.ErrFenced, err)
+	} else if err != nil {
+		return err
+	}
+	st.db.EndSeen = db.EndSeen
+	return nil
+}
+
 // absent is the run of a database that has no local file on purpose: its backups become old
 // all the same.
 func (x *run) absent(ctx context.Context) {
 	x.r.Drained = true
 	x.in.Caller.Settled(&x.r)
+	if x.in.Order == OrderEvict {
+		x.r.Unvacated = x.stillOurs(ctx)
+		return
+	}
 	if x.in.RetainAt == 0 || x.cfg.Aged(x.r.Started).UnixMilli() < x.in.RetainAt {
 		return
 	}

@@ -63,7 +63,7 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 		if err := t.set(ctx, n); err != nil {
 			return err
 		}
-		err := t.cfg.Opener.VacateAlone(ctx, e)
+		err := t.vacate(ctx, e)
 		if err == nil {
 			err = t.copyAll(ctx, n)
 		}

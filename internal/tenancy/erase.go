@@ -16,6 +16,8 @@ import (
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 )
@@ -79,14 +81,23 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 		return done, fmt.Errorf("%w: TakeOver says that the prefix is this one's to erase", err)
 	}
 	err = t.cfg.Opener.Alone(ctx, e, nil, func() error {
+		resident := !t.cfg.Fleet.Evicted(e)
+		// That finds out whether another machine has gone on, whose history it would be.
+		if err := t.vacate(ctx, e); err != nil && !errors.Is(err, restore.ErrNoBackup) && !replicate.IsLocal(err) {
+			return err
+		}
 		if err := t.set(ctx, n); err != nil {
 			return err
 		}
+		vacated := resident && t.cfg.Fleet.Evicted(e)
 		if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 			return err
 		}
 		t.cfg.Conductor.Removed(e)
 		done, err = t.erase(ctx, n)
+		if vacated {
+			done.Local = append(done.Local, e.Path())
+		}
 		return err
 	})
 	return done, err

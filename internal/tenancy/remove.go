@@ -72,7 +72,7 @@ func (t *Tenancy) remove(ctx context.Context, n *note) error {
 
 // removeAlone is what is left of a removal when nobody has the database open.
 func (t *Tenancy) removeAlone(ctx context.Context, n *note, e *fleet.Entry) error {
-	err := t.cfg.Opener.VacateAlone(ctx, e)
+	err := t.vacate(ctx, e)
 	if errors.Is(err, restore.ErrNoBackup) {
 		if err := deleteEmpty(e.Path()); err != nil {
 			return errors.Join(err, t.end(ctx, n))
@@ -90,6 +90,16 @@ func (t *Tenancy) removeAlone(ctx context.Context, n *note, e *fleet.Entry) erro
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	return nil
+}
+
+// vacate deletes the local file, and proves that no other machine has gone on.
+func (t *Tenancy) vacate(ctx context.Context, e *fleet.Entry) error {
+	if !t.cfg.Fleet.Evicted(e) {
+		if err := t.cfg.Opener.VacateAlone(ctx, e); err != nil {
+			return err
+		}
+	}
+	return t.cfg.Opener.VacateAlone(ctx, e)
 }
 
 // deleteEmpty deletes a file of which the replica has nothing since nothing is in it.
