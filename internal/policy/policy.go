@@ -48,7 +48,7 @@ func (p Policy) With(own Own) (Policy, error) {
 	set("L0Retention", &p.Levels.L0Retention, own.L0Retention)
 	p.Levels.Granularity = p.Levels.L0Retention
 	if own.Heat > schedule.Never {
-		errs = append(errs, fmt.Errorf("Hot is %d; want HotAuto, HotAlways or HotNever", own.Heat))
+		errs = append(errs, fmt.Errorf("%s is %d; want HotAuto, HotAlways or HotNever", "Hot", own.Heat))
 	}
 	p.Pace.Heat, p.EvictPriority = own.Heat, own.EvictPriority
 	switch pace := &p.Pace; {
