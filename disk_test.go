@@ -292,3 +292,23 @@ func TestALimitedDiskIsKeptWithinItsLimit(t *testing.T) {
 		}
 	})
 }
+
+func TestAnEvictedDatabaseComesBackBelowARootThatHasMoved(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithMaxDisk(math.MaxInt64), multidb.WithStateDir(t.TempDir())}
+	f := start(t, newTree(t, 1, 1), opts...)
+	const id = "project0/db0"
+	f.insert(id, "x")
+	if err := f.m.Evict(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	f = start(t, t.TempDir(), opts...)
+	f.wantResident(id, false)
+	if got := fmt.Sprint(f.readAll(id)); got != "[0 1 2 x]" {
+		t.Errorf("it came back with %s", got)
+	}
+	f.wantResident(id, true)
+}

@@ -44,6 +44,8 @@ type Config struct {
 	// Client returns the client of a database's prefix there, and Prefix the prefix.
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Prefix func(registry.Database) fleet.Prefix
+	// Locate is where an ID would be by now, and which discoverer says so.
+	Locate func(id string) (db registry.Database, source int, ok bool)
 
 	Now  func() time.Time
 	Stat func(path, suffix string) (fsid.Fingerprint, error)

@@ -33,6 +33,12 @@ func (c *Conductor) Load(ctx context.Context) error {
 		for _, v := range rec.Vars {
 			r.Vars = append(r.Vars, registry.Var(v))
 		}
+		if r.Evicted {
+			// No listing will tell that the root has moved.
+			if db, _, ok := c.cfg.Locate(rec.ID); ok && db.Path != rec.Path {
+				r.Database = db
+			}
+		}
 		r.Prefix = c.cfg.Prefix(r.Database)
 		r.Policy = c.AskPolicy(r.Database)
 		if !c.cfg.Volumes.Emptied() {

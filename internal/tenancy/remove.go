@@ -196,9 +196,11 @@ func (t *Tenancy) Undelete(ctx context.Context, id string) error {
 	}
 	var c fleet.Candidate
 	if n != nil {
-		db := n.DB.database()
-		_, c.Source, _ = t.cfg.Locate(id)
-		c.Database, c.Prefix = db, t.cfg.Prefix(db)
+		c.Database = n.DB.database()
+		if db, source, ok := t.cfg.Locate(id); ok { // the root may have moved
+			c.Database, c.Source = db, source
+		}
+		c.Prefix = t.cfg.Prefix(c.Database)
 	} else if t.cfg.Fleet.Has(id) {
 		return fmt.Errorf("%w: it is in service", conduct.ErrInUse)
 	} else if c, err = t.candidate(id); err != nil {
