@@ -10,7 +10,7 @@ import (
 // define lists every metric. A field of Stats that is in none fails a test.
 func (c *collector) define() []metric {
 	var all []metric
-	for _, group := range [][]metric{databases(), shipping(), pool(), fleetLog(), c.replica(), c.sizes(), drills()} {
+	for _, group := range [][]metric{databases(), shipping(), pool(), disk(), fleetLog(), c.replica(), c.sizes(), drills()} {
 		all = append(all, group...)
 	}
 	return all
@@ -84,6 +84,21 @@ func pool() []metric {
 			func(s multidb.Stats) int64 { return s.Pool.Hits }),
 		counter("pool_evictions_total", "Databases closed by the pool to make place or for being idle.",
 			func(s multidb.Stats) int64 { return s.Pool.Evictions }),
+	}
+}
+
+func disk() []metric {
+	return []metric{
+		gauge("evicted_databases", "Databases without a local file on purpose now.",
+			func(s multidb.Stats) int { return s.Evicted }),
+		gauge("disk_limit_bytes", "How large all local files may be together; 0: no limit.",
+			func(s multidb.Stats) int { return int(s.Disk.Limit) }),
+		gauge("disk_used_bytes", "How large all local files are now, with those that are being brought back; 0 without a limit.",
+			func(s multidb.Stats) int { return int(s.Disk.Used) }),
+		counter("disk_evictions_total", "Local files that were deleted for want of room.",
+			func(s multidb.Stats) int64 { return s.Disk.Evictions }),
+		counter("disk_eviction_failures_total", "Deletions of local files that were given up.",
+			func(s multidb.Stats) int64 { return s.Disk.Failures }),
 	}
 }
 
