@@ -36,13 +36,14 @@ type EachOptions struct {
 	Timeout time.Duration
 	// Again does what is done already under Name as well.
 	Again bool
-	// OnProgress is called after each database, from the goroutine of Each: what takes
-	// long there holds everything up. It is not called for those that are left, and not
-	// for those that were done before, which the first Skipped has. Nil: nobody is told.
+	// OnProgress is called once before the first database, with an empty ID, and after each,
+	// from the goroutine of Each: what takes long there holds everything up. It is not
+	// called for those that were done before, which the first Skipped has, nor for those
+	// that are left. Nil: nobody is told.
 	OnProgress func(EachProgress)
 }
 
-// EachProgress says how far an Each is, after the database with this ID.
+// EachProgress says how far an Each is, after the database with this ID; empty: at its begin.
 type EachProgress struct {
 	ID  ID
 	Err error // nil: it is done, or has gone and was skipped

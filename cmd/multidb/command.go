@@ -31,6 +31,7 @@ func commands() []*command {
 		replicateCommand(), lsCommand(), statusCommand(), snapshotsCommand(),
 		restoreCommand(), restoreAllCommand(), verifyCommand(), unpackCommand(),
 		takeoverCommand(), adoptCommand(), handoverCommand(),
+		evictCommand(), removeCommand(), undeleteCommand(), eraseCommand(), renameCommand(), forkCommand(), eachCommand(),
 		configCheckCommand(), versionCommand(), completionCommand(),
 	}
 }

@@ -37,6 +37,16 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"takeover":                                    "-all",
 		"adopt -all a/b":                              "-all",
 		"handover -all -dry-run":                      "-dry-run",
+		"evict":                                       "an ID is missing",
+		"rename a":                                    "an argument is missing",
+		"undelete -dry-run a":                         "-dry-run",
+		"fork a b -txid 0":                            "-txid",
+		"fork a b -txid 1 -timestamp 1h":              "exclude each other",
+		"each -sql f":                                 "-name NAME is missing",
+		"each -name n":                                "-sql FILE is missing",
+		"each -name n -sql f -parallel 0":             "-parallel",
+		"each -name n -sql f -forget":                 "exclude each other",
+		"erase a":                                     "-yes",
 		"help nothing":                                "no command",
 	} {
 		t.Run(line, func(t *testing.T) {
@@ -182,6 +192,8 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		"multidb takeo":                  "takeover",
 		"multidb adopt -dry":             "-dry-run",
 		"multidb handover -a":            "-all",
+		"multidb era":                    "erase",
+		"multidb each -canar":            "-canary",
 		"multidb status -max-lag 1s -of": "-offline",
 	} {
 		list := strings.Split(words, " ")

@@ -23,7 +23,11 @@ project7/*. Quote it for the shell.
 Where a replicate of the configuration runs, it says what it knows of each;
 otherwise, and with -offline, -bucket or -dir, it is what the replica holds.
 -sizes is for the first. The cost is that of its bytes in S3 Standard (0.023 USD
-for a GB and month); requests are not in it.`,
+for a GB and month); requests are not in it.
+
+"evicted" is a database that the replica has all of, and this disk nothing. -removed
+lists instead what a remove took out of service and is not erased yet, which the
+running replicate knows.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addRunning(fs)
@@ -31,9 +35,13 @@ for a GB and month); requests are not in it.`,
 			quiet := addQuiet(fs)
 			var sizes sizeFlag
 			fs.Var(&sizes, "sizes", "list sizes and what they cost, the largest on this disk first; -sizes=replica: there")
+			removed := fs.Bool("removed", false, "list what was removed and is not erased yet")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
 					return err
+				}
+				if *removed && sizes != "" {
+					return usagef("-removed and -sizes exclude each other")
 				}
 				pattern := strings.Join(args, "")
 				match, err := selects(pattern)
@@ -46,7 +54,13 @@ for a GB and month); requests are not in it.`,
 				}
 				if running != nil {
 					defer running.Close()
+					if *removed {
+						return lsRemoved(ctx, e, running, match, asJSON.use(e.stdout))
+					}
 					return lsRunning(ctx, e, running, pattern, match, sizes, asJSON.use(e.stdout))
+				}
+				if *removed {
+					return usagef("-removed is for a replicate that runs, which none does here; leave it out")
 				}
 				if sizes != "" {
 					return usagef("-sizes is for a replicate that runs, which none does here; leave it out")
@@ -95,6 +109,23 @@ func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, m
 	return out.end()
 }
 
+// lsRemoved lists what is out of service.
+func lsRemoved(ctx context.Context, e *env, c *control.Client, match func(multidb.ID) bool, asJSON bool) error {
+	out := newRows(e.stdout, asJSON, "ID", "REMOVED", "ERASED AFTER", "PATH")
+	for r, err := range c.Removed(ctx) {
+		if err != nil {
+			return err
+		}
+		if !match(multidb.ID(r.ID)) {
+			continue
+		}
+		if err := out.add(r, show(r.ID), showTime(r.RemovedAt), showTime(r.EraseAfter), show(r.Path)); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
 func dash(s string) string {
 	if s == "" {
 		return "-"
@@ -108,6 +139,8 @@ func state(t control.Tenant) string {
 		return show(t.Error)
 	case !t.Pending.IsZero():
 		return "pending since " + showTime(t.Pending)
+	case t.Evicted:
+		return "ok, evicted"
 	}
 	return "ok"
 }

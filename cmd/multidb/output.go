@@ -46,13 +46,17 @@ func (f *jsonFlag) use(w io.Writer) bool {
 	return !isTerminal(w)
 }
 
-func isTerminal(w io.Writer) bool {
+func isTerminal(w any) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
 	}
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && f.Name() != os.DevNull
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull) // a device, too, by whatever name it was opened
+	return err != nil || !os.SameFile(info, null)
 }
 
 // rows is a result of many lines: a table, or JSON as it comes.

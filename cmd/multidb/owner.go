@@ -108,16 +108,22 @@ func (s *sourceFlags) dialRunning(ctx context.Context, e *env) (*control.Client,
 	}
 	client, err := control.Dial(ctx, dir)
 	if errors.Is(err, control.ErrNotRunning) {
-		return nil, fmt.Errorf("%w: start it and try again; only the process that replicates a database can change whose history of it counts "+
-			"(a program that has multidb as a library calls Manager.TakeOver, Adopt or HandOver)", err)
+		return nil, fmt.Errorf("%w: start it and try again; only the process that replicates a database can do this "+
+			"(a program that has multidb as a library calls the Manager's method)", err)
 	}
 	return client, err
 }
 
 func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, asJSON bool) error {
-	out := newRows(e.stdout, asJSON, "ID", "RESULT", "KEPT", "WHY")
+	owner := o.Verb == control.TakeOver || o.Verb == control.Adopt || o.Verb == control.HandOver
+	header := []string{"ID", "RESULT"}
+	if owner {
+		header = append(header, "KEPT", "WHY")
+	}
+	out := newRows(e.stdout, asJSON, header...)
 	var done, failed int
 	var last error
+	left := false // of what was to be erased
 	for one, err := range c.Act(ctx, o) {
 		if err != nil {
 			return errors.Join(out.end(), err)
@@ -129,8 +135,16 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 		} else {
 			done++
 		}
-		if err := out.add(one, show(one.ID), show(result(one)), show(dash(one.Kept)), show(dash(one.Why))); err != nil {
+		cells := []string{show(one.ID), show(result(one))}
+		if owner {
+			cells = append(cells, show(dash(one.Kept)), show(dash(one.Why)))
+		}
+		if err := out.add(one, cells...); err != nil {
 			return err
+		}
+		if one.Erased != nil && len(one.Erased.Left) > 0 {
+			left = true
+			e.notErased(one)
 		}
 		if asJSON { // as it comes
 			if err := out.end(); err != nil {
@@ -148,7 +162,7 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 		e.note("no database is fenced: there is nothing to do")
 	case failed > 0 && done == 0:
 		return fmt.Errorf("%s: failed for all of %d", o.Verb, failed)
-	case failed > 0:
+	case failed > 0 || left:
 		return errPartly
 	}
 	return nil
@@ -180,8 +194,10 @@ func result(o control.Outcome) string {
 		return "taken over, transaction " + o.TXID
 	case o.Verb == control.Adopt:
 		return "adopted, transaction " + o.TXID
+	case o.Verb == control.HandOver:
+		return "handed over, transaction " + o.TXID
 	}
-	return "handed over, transaction " + o.TXID
+	return lifeResult(o)
 }
 
 // Chosen lists what -all means.
@@ -197,18 +213,24 @@ func (s *served) Chosen(verb string) []string {
 
 // Act carries out an operator's order.
 func (s *served) Act(ctx context.Context, o control.Order, id string) control.Outcome {
-	out := control.Outcome{ID: id, Verb: o.Verb, DryRun: o.DryRun}
+	out := control.Outcome{ID: id, Verb: o.Verb, DryRun: o.DryRun, To: o.To}
 	fail := func(err error) control.Outcome {
 		out.Error, out.NotFound = strings.TrimPrefix(err.Error(), "multidb: "), errors.Is(err, multidb.ErrNotFound)
 		return out
 	}
 	st, err := s.m.Status(multidb.ID(id))
-	if err != nil {
+	if err != nil && !mayBeUnknown(o.Verb) {
 		return fail(err)
 	}
 	out.Path = st.Path
 	if out.Fenced = errors.Is(st.Err, multidb.ErrFenced); out.Fenced {
 		out.Why = strings.TrimPrefix(st.Err.Error(), "multidb: ")
+	}
+	if isLife(o.Verb) {
+		if err := s.live(ctx, o, st, &out); err != nil {
+			return fail(err)
+		}
+		return out
 	}
 	if o.DryRun {
 		out.Would = would(o.Verb, st, out.Fenced)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -144,5 +145,29 @@ func TestLongWorkShowsABarOnATerminalAndLeavesNothingOfIt(t *testing.T) {
 	said := term.hangUp()
 	if rest := said[strings.LastIndex(said, "\r"):]; strings.Contains(rest, "[") {
 		t.Errorf("a bar stays: %q", said)
+	}
+}
+
+func TestATerminalIsAskedToTypeWhatIsErased(t *testing.T) {
+	f := newFleet(t, 1, 2)
+	cfg := f.running(t, "")
+	id := string(f.ids[0])
+	for _, typed := range []string{"yes", "", id} {
+		term := newTerminal(t)
+		p := invoke(t, nil, "erase", id, "-config", cfg)
+		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = term.slave, term.slave, term.slave
+		p.start()
+		term.await("type " + id)
+		if _, err := io.WriteString(term.master, typed+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		code := 1
+		if typed == id {
+			code = 0
+		}
+		p.want(code)
+		if said := term.hangUp(); exists(f.path(f.ids[0])) != (code != 0) || (code == 0) != strings.Contains(said, "erased: ") {
+			t.Errorf("%q: it says %q", typed, said)
+		}
 	}
 }

@@ -28,11 +28,11 @@ then, which it names: the next start goes on with it. A second signal ends it
 at once.
 
 It holds the state directory against a second one and serves a socket there,
-for status, ls, takeover, adopt and handover. A state directory that others can write to is refused.`,
+for status, ls and what changes something. A state directory that others can write to is refused.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
-			socket := fs.Bool("socket", true, "serve status, ls, takeover, adopt and handover on a socket in the state directory")
+			socket := fs.Bool("socket", true, "serve status, ls and what changes something on a socket in the state directory")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 0); err != nil {
@@ -119,7 +119,7 @@ func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, replica: c.Replica, place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
 }
 
 // check reports at once that a replica cannot be reached; replication keeps trying.
@@ -139,6 +139,7 @@ func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), 
 // served is a Manager on the control socket.
 type served struct {
 	m       *multidb.Manager
+	replica func() (multidb.ReplicaFactory, error)
 	place   string
 	drills  bool
 	log     string // the directory of the fleet log; empty: none
@@ -221,7 +222,7 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		SyncedAt: s.SyncedAt, LastWrite: s.LastWrite, Lag: s.Lag, LagBytes: s.LagBytes, Pending: s.PendingSince, WALSize: s.WALSize, WALPos: s.WALPos,
 		ErrSince: s.ErrSince, Failures: s.Failures, FleetLog: v.log != "",
 		LocalBytes: s.LocalBytes, ReplicaBytes: s.ReplicaBytes, ReplicaObjects: s.ReplicaObjects, ReplicaSized: s.ReplicaSized,
-		MonthlyCost: s.MonthlyCost(multidb.S3StandardStorage()), ProvedAt: s.ProvedAt,
+		MonthlyCost: s.MonthlyCost(multidb.S3StandardStorage()), ProvedAt: s.ProvedAt, Evicted: !s.Resident,
 	}
 	if s.ProvedErr != nil {
 		t.ProvedError = s.ProvedErr.Error()

@@ -10,6 +10,7 @@ import (
 	"iter"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,7 +20,18 @@ const (
 	TakeOver = "takeover" // the local file wins
 	Adopt    = "adopt"    // the replica wins
 	HandOver = "handover" // ship what is left and let go
+	Evict    = "evict"    // off the local disk
+	Remove   = "remove"   // out of service
+	Undelete = "undelete" // and back
+	Erase    = "erase"    // for good
+	Rename   = "rename"   // to the ID in To
+	Fork     = "fork"     // a copy with the ID in To
 )
+
+// verbs are all of them. Those whose All means something come first.
+var verbs = []string{TakeOver, Adopt, HandOver, Evict, Remove, Undelete, Erase, Rename, Fork}
+
+const withAll = 3
 
 // Order is what an operator wants done with some databases.
 type Order struct {
@@ -29,15 +41,27 @@ type Order struct {
 	All bool `json:"all,omitempty"`
 	// DryRun only reports what would be done.
 	DryRun bool `json:"dry_run,omitempty"`
+	// To is the new ID, and TXID or Timestamp the state that is forked; neither: the newest.
+	To        string    `json:"to,omitempty"`
+	TXID      uint64    `json:"txid,omitempty"`
+	Timestamp time.Time `json:"timestamp,omitzero"`
 }
 
 // check returns what is wrong with an order.
 func (o Order) check() error {
+	verb := slices.Index(verbs, o.Verb)
+	two := o.Verb == Rename || o.Verb == Fork
 	switch {
-	case o.Verb != TakeOver && o.Verb != Adopt && o.Verb != HandOver:
-		return fmt.Errorf("no verb %q; there are %s, %s and %s", o.Verb, TakeOver, Adopt, HandOver)
+	case verb < 0:
+		return fmt.Errorf("no verb %q; there are %s", o.Verb, strings.Join(verbs, ", "))
 	case o.All == (len(o.IDs) > 0):
 		return errors.New("want ids, or all")
+	case o.All && verb >= withAll:
+		return fmt.Errorf("%s wants ids: it is not done to all", o.Verb)
+	case two != (o.To != ""), two && len(o.IDs) != 1:
+		return fmt.Errorf("want one id and a new one for %s or %s, and no new one for others", Rename, Fork)
+	case o.Verb != Fork && (o.TXID != 0 || !o.Timestamp.IsZero()):
+		return fmt.Errorf("a state of the past is for %s alone", Fork)
 	}
 	return nil
 }
@@ -59,7 +83,29 @@ type Outcome struct {
 	TXID   string `json:"txid,omitempty"` // that the replica has now
 	Error  string `json:"error,omitempty"`
 	// NotFound says that the process does not know the database.
-	NotFound bool `json:"not_found,omitempty"`
+	NotFound bool   `json:"not_found,omitempty"`
+	To       string `json:"to,omitempty"` // the new ID
+	// Erased is what an erasure deleted, or would.
+	Erased *Erased `json:"erased,omitempty"`
+}
+
+// Erased is what an erasure did.
+type Erased struct {
+	Prefix   string    `json:"prefix"`
+	At       time.Time `json:"at,omitzero"`
+	Objects  int64     `json:"objects"`
+	Versions int64     `json:"versions"`
+	Bytes    int64     `json:"bytes"`
+	Local    []string  `json:"local,omitempty"`
+	LogUntil time.Time `json:"log_until,omitzero"` // until when the fleet log has something of it
+	Complete bool      `json:"complete"`
+	Left     []Left    `json:"left,omitempty"`
+}
+
+// Left is something that could not be erased.
+type Left struct {
+	What string `json:"what,omitempty"`
+	Why  string `json:"why"`
 }
 
 // Actor is an optional interface of a Source: it carries out orders. Safe for
@@ -84,24 +130,7 @@ const maxOrder = 16 << 20
 func act(a Actor) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var o Order
-		// The server notices that the client has gone only when the body was read.
-		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
-		if err == nil {
-			err = json.Unmarshal(body, &o)
-		}
-		if err != nil {
-			fail(w, http.StatusBadRequest, fmt.Errorf("the order: %w", err))
-			return
-		}
-		if err := o.check(); err != nil {
-			fail(w, http.StatusBadRequest, err)
-			return
-		}
-		// A whole database may have to be shipped or restored, so the server's time
-		// limits for queries do not apply: the client decides how long it waits.
-		conn := http.NewResponseController(w)
-		if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
-			fail(w, http.StatusInternalServerError, err)
+		if !readOrder(w, r, &o) {
 			return
 		}
 		ids := o.IDs
@@ -109,15 +138,45 @@ func act(a Actor) http.HandlerFunc {
 			ids = a.Chosen(o.Verb)
 		}
 		o.IDs = nil
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusOK)
-		if conn.Flush() != nil {
-			return // the client has gone
+		tell, ok := stream(w)
+		if !ok {
+			return
 		}
-		carryOut(r.Context(), a, o, ids, func(out Outcome) error {
-			return errors.Join(json.NewEncoder(w).Encode(out), conn.Flush())
-		})
+		carryOut(r.Context(), a, o, ids, func(out Outcome) error { return tell(out) })
 	}
+}
+
+// readOrder reads and checks an order. Where it returns false it has answered.
+func readOrder(w http.ResponseWriter, r *http.Request, o interface{ check() error }) bool {
+	// The server notices that the client has gone only when the body was read.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOrder))
+	if err == nil {
+		err = json.Unmarshal(body, o)
+	}
+	if err != nil {
+		err = fmt.Errorf("the order: %w", err)
+	} else {
+		err = o.check()
+	}
+	if err != nil {
+		fail(w, http.StatusBadRequest, err)
+	}
+	return err == nil
+}
+
+// stream begins an answer of any number of lines, and returns what writes one. Where it
+// returns false it has answered, or the client has gone.
+func stream(w http.ResponseWriter) (tell func(any) error, ok bool) {
+	// A whole database may have to be shipped or restored, so the server's time
+	// limits for queries do not apply: the client decides how long it waits.
+	conn := http.NewResponseController(w)
+	if err := errors.Join(conn.SetReadDeadline(time.Time{}), conn.SetWriteDeadline(time.Time{})); err != nil {
+		fail(w, http.StatusInternalServerError, err)
+		return nil, false
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	return func(v any) error { return errors.Join(json.NewEncoder(w).Encode(v), conn.Flush()) }, conn.Flush() == nil
 }
 
 // carryOut acts on the databases, several at a time, and reports each. It ends early
@@ -158,39 +217,44 @@ func carryOut(ctx context.Context, a Actor, o Order, ids []string, tell func(Out
 func (c *Client) Act(ctx context.Context, o Order) iter.Seq2[Outcome, error] {
 	return func(yield func(Outcome, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
-		defer cancel() // when the caller stops, nothing more is begun
-		res, err := c.order(ctx, o)
+		defer cancel()                                              // when the caller stops, nothing more is begun
+		o.IDs = slices.Compact(slices.Sorted(slices.Values(o.IDs))) // a repeated ID would be refused
+		res, err := c.order(ctx, "act", o)
 		if err != nil {
 			yield(Outcome{}, err)
 			return
 		}
 		defer func() { _ = res.Body.Close() }() // only read from
-		for dec := json.NewDecoder(res.Body); ; {
-			var out Outcome
-			if err := dec.Decode(&out); errors.Is(err, io.EOF) {
-				return
-			} else if err != nil {
-				if ctx.Err() != nil {
-					err = context.Cause(ctx)
-				}
-				yield(Outcome{}, fmt.Errorf("control socket: %w", err))
-				return
+		lines(ctx, res.Body, yield)
+	}
+}
+
+// lines yields what is on each line of an answer.
+func lines[T any](ctx context.Context, body io.Reader, yield func(T, error) bool) {
+	for dec := json.NewDecoder(body); ; {
+		var v, zero T
+		if err := dec.Decode(&v); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
 			}
-			if !yield(out, nil) {
-				return
-			}
+			yield(zero, fmt.Errorf("control socket: %w", err))
+			return
+		}
+		if !yield(v, nil) {
+			return
 		}
 	}
 }
 
-// order sends an order and returns the answer, which is 200.
-func (c *Client) order(ctx context.Context, o Order) (*http.Response, error) {
-	o.IDs = slices.Compact(slices.Sorted(slices.Values(o.IDs))) // a repeated ID would be refused
+// order sends an order to a place and returns the answer, which is 200.
+func (c *Client) order(ctx context.Context, place string, o any) (*http.Response, error) {
 	body, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://multidb/v1/act", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://multidb/v1/"+place, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

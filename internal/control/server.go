@@ -123,6 +123,11 @@ func handler(source Source) http.Handler {
 	if a, ok := source.(Actor); ok {
 		mux.HandleFunc("POST /v1/act", act(a))
 	}
+	if l, ok := source.(Lifer); ok {
+		mux.HandleFunc("GET /v1/removed", removed(l))
+		mux.HandleFunc("POST /v1/each", eachOf(l))
+		mux.HandleFunc("POST /v1/each/forget", forgetEach(l))
+	}
 	return mux
 }
 

@@ -38,6 +38,7 @@ type Tenant struct {
 	Reason    string        `json:"reason,omitempty"` // of the error, in a word or two
 	ErrSince  time.Time     `json:"error_since,omitzero"`
 	Failures  int           `json:"failures,omitempty"`
+	Evicted   bool          `json:"evicted,omitempty"` // it has no local file now, on purpose
 
 	LocalBytes     int64     `json:"local_bytes"`
 	ReplicaBytes   int64     `json:"replica_bytes"`

@@ -46,7 +46,8 @@ type Config struct {
 	// Hung is told of a call that is no longer waited for, and the function that it
 	// returns when that returns after all.
 	Hung func(id string) (returned func())
-	// Progress is called after each database, by the caller of Run; nil: nobody is told.
+	// Progress is called before the first database, without an ID, and after each, by the
+	// caller of Run; nil: nobody is told.
 	Progress func(Progress)
 }
 
@@ -100,6 +101,7 @@ func Run(ctx context.Context, cfg Config) Result {
 			<-r.ended
 		}
 	}()
+	r.tell("", nil)
 	for good := 0; good < cfg.Canary && r.mayBegin(ctx, 1); {
 		r.begin(ctx)
 		done := r.result.Done
@@ -226,9 +228,13 @@ func (r *run) settle(o outcome) {
 		}
 	}
 	r.result.Left--
+	r.tell(o.id, o.err)
+}
+
+func (r *run) tell(id string, err error) {
 	if r.cfg.Progress != nil {
 		r.cfg.Progress(Progress{
-			ID: o.id, Err: o.err,
+			ID: id, Err: err,
 			Done: r.result.Done, Failed: len(r.result.Failed), Skipped: r.result.Skipped, Left: r.result.Left,
 		})
 	}

@@ -177,11 +177,10 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	return done, nil
 }
 
-// deleteLocal deletes the files of a database, what stands beside it, and what was set aside
-// of it. Nobody in this process has it open.
-func deleteLocal(path string) (deleted []string, err error) {
+// LocalFiles are the names that the files of a database may have, what stands beside it, and
+// what was set aside of it.
+func LocalFiles(path string) (names []string, err error) {
 	dir, base := filepath.Dir(path), filepath.Base(path)
-	var names []string
 	for _, suffix := range []string{"-wal", "-shm", "-journal", ""} {
 		names = append(names, path+suffix)
 	}
@@ -199,6 +198,15 @@ func deleteLocal(path string) (deleted []string, err error) {
 				names = append(names, filepath.Join(at, f.Name()))
 			}
 		}
+	}
+	return names, nil
+}
+
+// deleteLocal deletes the LocalFiles of a database that nobody in this process has open.
+func deleteLocal(path string) (deleted []string, err error) {
+	names, err := LocalFiles(path)
+	if err != nil {
+		return nil, err
 	}
 	dirs := map[string]bool{}
 	for _, name := range names {

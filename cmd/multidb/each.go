@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/control"
+)
+
+func eachCommand() *command {
+	return &command{
+		name:  "each",
+		args:  "[flags] -name NAME -sql FILE",
+		short: "execute SQL in every database, as to migrate a schema",
+		long: `
+FILE is executed in one transaction of each database, which it must not begin or
+end itself. The first -canary databases are done one after another; if one fails,
+nothing more is begun. What is done is remembered under NAME: the same command goes
+on with what failed and what is left, after Ctrl-C or a crash too.
+
+After a crash what was done in the last second is executed again. With
+-user-version N it is not: FILE is executed only where PRAGMA user_version is below
+N, and it is N afterwards, in the same transaction.
+
+It is carried out by the running replicate. Ends with 3 if it failed for some
+databases, or some are left. -forget forgets what was done under NAME.`,
+		flags: func(fs *flag.FlagSet) action {
+			var s sourceFlags
+			s.addConfig(fs)
+			fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+			asJSON := addJSON(fs)
+			quiet := addQuiet(fs)
+			var o control.EachOrder
+			fs.StringVar(&o.Name, "name", "", "`NAME` under which what is done is remembered; required")
+			file := fs.String("sql", "", "`FILE` of SQL statements; required")
+			version := fs.Int("user-version", 0, "execute it where user_version is below `N`, and set that")
+			fs.StringVar(&o.Pattern, "pattern", "", "only databases whose IDs match `PATTERN`, as in ls")
+			fs.IntVar(&o.Parallel, "parallel", 4, "do `N` at once; at most half of max-open")
+			fs.IntVar(&o.Canary, "canary", 1, "do the first `N` one after another; -1: none")
+			fs.IntVar(&o.MaxErrors, "max-errors", 10, "begin nothing more after `N` failures; -1: however many there are")
+			fs.DurationVar(&o.Timeout, "timeout", 0, "how long one database may take; 0: however long")
+			fs.BoolVar(&o.Again, "again", false, "do those that are done as well")
+			forget := fs.Bool("forget", false, "forget what was done under NAME, and do nothing else")
+			return func(ctx context.Context, e *env, args []string) error {
+				if err := operands(args, 0, 0); err != nil {
+					return err
+				}
+				_, err := selects(o.Pattern)
+				switch {
+				case err != nil:
+					return err
+				case o.Name == "":
+					return usagef("-name NAME is missing")
+				case *forget && *file != "":
+					return usagef("-forget and -sql exclude each other")
+				case !*forget && *file == "":
+					return usagef("-sql FILE is missing")
+				case o.Parallel < 1:
+					return usagef("-parallel is %d; want 1 or more", o.Parallel)
+				case o.Timeout < 0:
+					return usagef("-timeout is %v; want 0 or more", o.Timeout)
+				case *version < 0 || *version > 1<<31-1:
+					return usagef("-user-version is %d; want 1 to 2147483647", *version)
+				}
+				o.UserVersion = int32(*version)
+				if !*forget {
+					b, err := os.ReadFile(*file)
+					if err != nil {
+						return err
+					}
+					if o.SQL = string(b); o.SQL == "" {
+						return fmt.Errorf("%s is empty", *file)
+					}
+				}
+				running, err := s.dialRunning(ctx, e)
+				if err != nil {
+					return err
+				}
+				defer running.Close()
+				if *forget {
+					return running.ForgetEach(ctx, o.Name)
+				}
+				return each(ctx, e, running, o, *quiet, asJSON.use(e.stdout))
+			}
+		},
+	}
+}
+
+func each(ctx context.Context, e *env, c *control.Client, o control.EachOrder, quiet, asJSON bool) error {
+	p := newProgress(e.stderr, quiet, "done", nil)
+	out := newRows(e.stdout, asJSON)
+	last, err := eachOutcomes(ctx, c, o, p, func(one control.EachOutcome) error {
+		if !asJSON {
+			return nil
+		}
+		if err := out.add(one); err != nil {
+			return err
+		}
+		return out.end()
+	})
+	p.end()
+	if err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: run the same command to go on", context.Cause(ctx))
+		}
+		return err
+	}
+	w := e.stdout
+	if asJSON {
+		w = e.stderr
+	}
+	_, err = fmt.Fprintf(w, "%d done, %d were done or have gone, %d failed, %d left\n", last.DoneAll, last.Skipped, last.Failed, last.Left)
+	if last.Stopped != "" {
+		e.note("stopped: %s", show(last.Stopped))
+	}
+	switch {
+	case last.Failed+last.Left > 0 && last.DoneAll+last.Skipped == 0:
+		return errors.New("each: it was done to no database")
+	case last.Failed+last.Left > 0:
+		return errPartly
+	}
+	return err
+}
+
+// eachOutcomes shows what becomes of the databases, and returns how it ended.
+func eachOutcomes(ctx context.Context, c *control.Client, o control.EachOrder, p *progress, tell func(control.EachOutcome) error) (last control.EachOutcome, err error) {
+	ended := false
+	for one, err := range c.Each(ctx, o) {
+		if err != nil {
+			return last, err
+		}
+		p.total.Store(int64(one.DoneAll + one.Failed + one.Skipped + one.Left))
+		p.done.Store(int64(one.DoneAll + one.Failed + one.Skipped))
+		if last = one; one.ID == "" {
+			ended = true
+			if one.Error != "" {
+				return last, errors.New(one.Error)
+			}
+		} else if one.Error != "" {
+			p.say("multidb: %s: %s", show(one.ID), show(one.Error))
+		}
+		if err := tell(one); err != nil {
+			return last, err
+		}
+	}
+	if !ended {
+		return last, errors.New("the running replicate has ended meanwhile: run the same command to go on")
+	}
+	return last, nil
+}
+
+// Each executes an operator's SQL.
+func (s *served) Each(ctx context.Context, o control.EachOrder, tell func(control.EachOutcome) error) {
+	var last control.EachOutcome
+	err := s.m.Each(ctx, multidb.EachOptions{
+		Name: o.Name, Pattern: o.Pattern, Parallel: o.Parallel, Canary: o.Canary, MaxErrors: o.MaxErrors,
+		Timeout: o.Timeout, Again: o.Again,
+		OnProgress: func(p multidb.EachProgress) {
+			last = control.EachOutcome{ID: string(p.ID), Done: p.Err == nil, DoneAll: p.Done, Failed: p.Failed, Skipped: p.Skipped, Left: p.Left}
+			if p.Err != nil {
+				last.Error = cause(p.Err)
+			}
+			if p.ID != "" { // before the first
+				_ = tell(last) // it has ended ctx
+			}
+		},
+	}, func(ctx context.Context, _ multidb.ID, db *sql.DB) error {
+		return execute(ctx, db, o.SQL, o.UserVersion)
+	})
+	s.logger.Info("each by command", "name", o.Name, "pattern", o.Pattern, "done", last.DoneAll, "failed", last.Failed, "left", last.Left, "err", err)
+	last.ID, last.Error, last.Done = "", "", err == nil
+	var some *multidb.EachError
+	switch {
+	case errors.As(err, &some):
+		last.DoneAll, last.Failed, last.Skipped, last.Left = some.Done, len(some.Failed), some.Skipped, some.Left
+		if some.Stopped != nil {
+			last.Stopped = some.Stopped.Error()
+		}
+	case err != nil:
+		last.Error = cause(err)
+	}
+	_ = tell(last) // to nobody, if ctx has ended
+}
+
+// ForgetEach forgets what is done under a name.
+func (s *served) ForgetEach(ctx context.Context, name string) error {
+	err := s.m.ForgetEach(ctx, name)
+	s.logger.Info("each -forget by command", "name", name, "err", err)
+	return err
+}
+
+// execute executes SQL in one transaction. version: only where user_version is below it, and
+// sets it; 0: in any case.
+func execute(ctx context.Context, db *sql.DB, statements string, version int32) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // unless it was committed
+	if version > 0 {
+		var now int32
+		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&now); err != nil || now >= version {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, statements); err != nil {
+		return err
+	}
+	if version > 0 {
+		if _, err := tx.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", version)); err != nil {
+			return err
+		}
+	}
+	return tx.Commit()
+}
+
+// cause is an error of one database without what the outcome says already.
+func cause(err error) string {
+	var of *multidb.Error
+	if errors.As(err, &of) {
+		err = of.Err
+	}
+	return err.Error()
+}
