@@ -126,7 +126,7 @@ func (b *bench) one(ctx context.Context, sc scenario, n, run int, stock bool) (f
 			}
 		}
 	}()
-	sp := spec{Scenario: sc.name, Stock: stock, Short: b.short, N: n, Run: run}
+	sp := spec{Scenario: sc.name, Stock: stock, Short: b.short, N: n, Run: run, Load: b.load, Verbose: b.verbose}
 	if b.profile != "" && !stock {
 		sp.Profile = filepath.Join(b.profile, fmt.Sprintf("%s-%d-%d.pprof", sc.name, n, run))
 	}

@@ -14,6 +14,7 @@
 //	                  or 1 with -short
 //	-scenario REGEXP  only the scenarios whose name matches
 //	-n N              so many databases, whatever the scenarios say
+//	-d DURATION       so long a load of random tenants, whatever the scenario says
 //	-list             name the scenarios and do nothing else
 //	-dir DIR          where the databases are made, in a directory of its own
 //	                  that is removed at the end. Default: the system's
@@ -38,6 +39,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -65,6 +67,7 @@ type settings struct {
 	verbose bool
 	runs    int
 	n       int
+	load    time.Duration
 	only    *regexp.Regexp
 	dir     string
 	out     string
@@ -80,6 +83,7 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	fs.BoolVar(&s.verbose, "v", false, "tell every figure of every run on stderr")
 	fs.IntVar(&s.runs, "runs", 0, "repetitions of each scenario (default 3, or 1 with -short)")
 	fs.IntVar(&s.n, "n", 0, "so many databases, whatever the scenarios say")
+	fs.DurationVar(&s.load, "d", 0, "so long a load of random tenants, whatever the scenario says")
 	fs.StringVar(&s.dir, "dir", os.TempDir(), "where the databases are made")
 	fs.StringVar(&s.out, "o", "", "write the table between the markers of this Markdown file")
 	fs.StringVar(&s.profile, "cpuprofile", "", "write a CPU profile of every scenario into this directory")
@@ -92,6 +96,9 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	}
 	if s.n < 0 {
 		return s, fmt.Errorf("-n %d: want at least 1", s.n)
+	}
+	if s.load < 0 {
+		return s, fmt.Errorf("-d %v: want more than 0", s.load)
 	}
 	if s.runs < 0 {
 		return s, fmt.Errorf("-runs %d: want at least 1", s.runs)

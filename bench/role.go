@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"runtime/pprof"
 	"sync"
+	"time"
 )
 
 // roleFlag, as the first argument, makes this program one of its helpers.
@@ -28,12 +29,21 @@ type spec struct {
 	Scenario string
 	Stock    bool
 	Short    bool
-	N        int    // databases
-	Run      int    // repetitions before this one
-	Dir      string // of its own, or the world's
-	RAM      string // a directory of its own in memory, if the machine has that
-	S3       string // URL of the server; empty: none
-	Profile  string // where to write a CPU profile; empty: nowhere
+	N        int           // databases
+	Run      int           // repetitions before this one
+	Dir      string        // of its own, or the world's
+	RAM      string        // a directory of its own in memory, if the machine has that
+	S3       string        // URL of the server; empty: none
+	Profile  string        // where to write a CPU profile; empty: nowhere
+	Load     time.Duration // how long a load lasts; 0: as long as its scenario says
+	Verbose  bool          // it says on stderr how far it is
+}
+
+// say tells how far a long scenario is, if that is asked for. Nobody may be listening.
+func (sp *spec) say(format string, args ...any) {
+	if sp.Verbose {
+		_, _ = fmt.Fprintf(os.Stderr, format, args...)
+	}
 }
 
 // outcome is what it answers, on its standard output.
@@ -157,6 +167,9 @@ func runChild(ctx context.Context, sp spec) (figures, error) {
 	cmd := exec.CommandContext(ctx, exe, roleFlag, roleScenario, string(arg))
 	var said bytes.Buffer // the AWS SDK of stock warns there, of nothing
 	cmd.Stderr = &said
+	if sp.Verbose {
+		cmd.Stderr = io.MultiWriter(&said, os.Stderr)
+	}
 	b, err := cmd.Output()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, bytes.TrimSpace(said.Bytes()))

@@ -101,6 +101,7 @@ func scenarios(short bool) []scenario {
 		throughputScenario(short),
 		acquireScenario(short),
 		evictedScenario(short),
+		diskScenario(short),
 		tiersScenario(short),
 		syncScenario(short),
 		closeScenario(short),
