@@ -169,7 +169,7 @@ func (r *run) one(ctx context.Context, id string) outcome {
 	r.hung.Add(1)
 	done := r.cfg.Hung(id)
 	go func() {
-		<-returned
+		_ = <-returned // it is told already that it hangs
 		r.hung.Add(-1)
 		done()
 	}()
