@@ -113,6 +113,7 @@ func (v *Evictor) Room(ctx context.Context, size int64) (release func(), err err
 	}
 	release = func() {
 		v.cfg.Fleet.Unreserve(size)
+		v.grant(false)
 		v.Poke() // what was made counts now
 	}
 	w := &waiter{size: size, done: make(chan struct{})}
@@ -126,12 +127,19 @@ func (v *Evictor) Room(ctx context.Context, size int64) (release func(), err err
 	select {
 	case <-w.done:
 		return release, nil
+	default:
+		v.Poke()
+	}
+	select {
+	case <-w.done:
+		return release, nil
 	case <-ctx.Done():
 	}
 	if !v.leave(&v.queue, w) {
 		release() // it was granted at the last moment
+	} else {
+		v.grant(false) // whoever is behind may fit
 	}
-	v.Poke() // whoever is behind may fit
 	return nil, context.Cause(ctx)
 }
 
