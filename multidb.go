@@ -280,7 +280,7 @@ func (m *Manager) build(ctx context.Context) error {
 		Room: m.evictor.Room, Full: m.evictor.Full,
 	})
 	m.conductor.SetPool(m.opener)
-	m.evictor.SetVacate(m.opener.TryVacate)
+	m.evictor.SetPool(m.opener.TryVacate, func() int { return m.opener.Stats().Open })
 	m.tenancy = m.newTenancy(replicator)
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
 	return nil

@@ -38,15 +38,23 @@ func (f *Fleet) Unreserve(size int64) {
 	f.disk.Release(size)
 }
 
+// indexSize is what the index of a log (-shm) takes as long as a database is open, of up to
+// 4,062 frames: as long as one is kept by the defaults.
+const indexSize = 32 << 10
+
 // DiskOver is by how many bytes the local files are too large together, if size more are to
-// be had; and how large they are, with what is reserved. Both are zero without a limit.
-func (f *Fleet) DiskOver(size int64) (over, used int64) {
+// be had; and how large they are, with what is reserved. The indexes of the logs are among
+// them: of those that are open, or of the hot ones, if they are more. Both are zero without
+// a limit.
+func (f *Fleet) DiskOver(size int64, open int) (over, used int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk == nil {
 		return 0, 0
 	}
-	return f.disk.Over(size), f.disk.Used()
+	_, _, hot, _, _, _ := f.schedule.Counts()
+	indexes := int64(max(open, hot)) * indexSize
+	return f.disk.Over(size) + indexes, f.disk.Used() + indexes
 }
 
 // victimTries bounds how many databases are looked at for one that may be evicted.
@@ -63,8 +71,9 @@ func (f *Fleet) Victims(n int) (victims []*Entry, sizes []int64) {
 			e.health.err == nil && e.health.txid != 0 && f.bars[e] == nil && f.policyLocked(e).Pace.Heat != schedule.Always
 	}
 	victims = f.disk.First(n, victimTries, func(e *Entry) bool { return may(e) && e.item.Tier() == schedule.Cold })
-	if len(victims) == 0 {
-		victims = f.disk.First(n, victimTries, may)
+	if len(victims) < n {
+		rest := func(e *Entry) bool { return may(e) && e.item.Tier() != schedule.Cold }
+		victims = append(victims, f.disk.First(n-len(victims), victimTries, rest)...)
 	}
 	for _, e := range victims {
 		sizes = append(sizes, f.disk.Size(e))
