@@ -255,6 +255,25 @@ func TestADatabaseThatIsRemovedMeanwhileIsSkippedAndNotMadeAnew(t *testing.T) {
 	f.wantNoFiles("project0/db2")
 }
 
+func TestADatabaseWhoseRemovalGoesOnIsSkipped(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	f := start(t, newTree(t, 1, 3), multidb.WithReplica(rep))
+	for _, id := range f.ids() {
+		f.sync(id)
+	}
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: multidbtest.ErrInjected})
+	f.insert("project0/db1", "the replica lacks it")
+	if err := f.m.Remove(t.Context(), "project0/db1"); !errors.Is(err, multidbtest.ErrInjected) {
+		t.Fatal(err)
+	}
+	var last multidb.EachProgress
+	err := f.m.Each(t.Context(), multidb.EachOptions{OnProgress: func(p multidb.EachProgress) { last = p }},
+		func(context.Context, multidb.ID, *sql.DB) error { return nil })
+	if err != nil || last.Done != 2 || last.Skipped != 1 {
+		t.Errorf("%v, %+v", err, last)
+	}
+}
+
 func TestAnEvictedDatabaseIsBroughtInAndLetGoOfAgain(t *testing.T) {
 	withAndWithoutLog(t, func(t *testing.T, opts ...multidb.Option) {
 		f := start(t, newTree(t, 1, 4), append(opts, multidb.WithReplica(multidbtest.NewReplica()), multidb.WithMaxDisk(math.MaxInt64))...)

@@ -14,8 +14,9 @@
 // needs no more than the name of a bucket and credentials, from the AWS SDK's usual
 // sources (AWS_ACCESS_KEY_ID, …).
 //
-// takeover, adopt and handover are carried out by the running replicate, over the
-// same socket, without a restart; if none runs they fail.
+// What changes something (takeover, adopt, handover, evict, remove, undelete, erase,
+// rename, fork, each) is carried out by the running replicate, over the same socket,
+// without a restart; if none runs it fails.
 //
 // # Output
 //

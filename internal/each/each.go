@@ -169,12 +169,14 @@ func (r *run) one(ctx context.Context, id string) outcome {
 	r.hung.Add(1)
 	done := r.cfg.Hung(id)
 	go func() {
-		_ = <-returned // it is told already that it hangs
-		r.hung.Add(-1)
+		r.late(<-returned)
 		done()
 	}()
 	return outcome{id: id, hung: true, err: fmt.Errorf("it has not returned %v after its context ended, and keeps the database leased until it does: %w", r.cfg.Patience, bounded.Err())}
 }
+
+// late ends a call that hung. What it returned nobody waits for: that it hangs is told already.
+func (r *run) late(error) { r.hung.Add(-1) }
 
 // outcome is that of a call that has returned.
 func (r *run) outcome(ctx, bounded context.Context, id string, err error) outcome {

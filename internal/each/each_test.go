@@ -230,6 +230,32 @@ func TestItEndsWhenEveryPlaceIsTakenByWhatDoesNotReturn(t *testing.T) {
 	})
 }
 
+func TestAPlaceIsFreeAgainWhenWhatHungReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := Run(t.Context(), Config{
+			IDs: ids(10), Parallel: 2, Timeout: time.Minute, Patience: 5 * time.Second,
+			Hung: func(string) func() { return func() {} },
+			Do: func(_ context.Context, id string) error {
+				switch id {
+				case "t0000": // it is no longer waited for, and then returns
+					<-time.After(70 * time.Second)
+				case "t0001":
+					<-time.After(55 * time.Second)
+				case "t0002":
+					<-time.After(30 * time.Second)
+				case "t0003":
+					<-time.After(time.Hour)
+				}
+				return nil
+			},
+		})
+		if len(r.Failed) != 2 || r.Done != 8 || r.Stopped != nil {
+			t.Errorf("%+v", r)
+		}
+		<-time.After(2 * time.Hour)
+	})
+}
+
 func TestATimeoutIsTheFailureOfItsDatabaseAndAnEndOfTheContextIsNot(t *testing.T) {
 	wait := func(ctx context.Context, _ string) error { <-ctx.Done(); return errBad }
 	synctest.Test(t, func(t *testing.T) {

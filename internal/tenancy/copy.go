@@ -32,14 +32,20 @@ const planTries = 3
 // an error or a crash leaves the database as it was; from then on the renaming goes on by
 // itself. resident: it had a local file, which the next one who opens it brings back.
 func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, err error) {
-	end, err := t.begin(from, to)
+	end, err := t.begin(ctx, from, to)
 	if err != nil {
 		return false, err
 	}
 	defer end()
-	if n := t.noted(from); n != nil && n.Op == opMove && n.Other.ID == to {
+	switch n := t.noted(from); {
+	case n == nil:
+	case n.Op == opMove && n.Other.ID == to:
 		return false, t.move(ctx, n)
-	} else if n != nil {
+	case n.Op == opCopy: // of a life before, which is given up
+		if err := t.undoCopy(ctx, n, n.Other.database()); err != nil {
+			return false, err
+		}
+	default:
 		return false, n.why()
 	}
 	e, err := t.cfg.Fleet.Lookup(from)
@@ -327,12 +333,16 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 // neither, of all that was committed before the call. Its first user brings it to this
 // disk. ctx bounds all of it; an error or a crash leaves nothing.
 func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at time.Time) error {
-	end, err := t.begin(to)
+	end, err := t.begin(ctx, to)
 	if err != nil {
 		return err
 	}
 	defer end()
-	if n := t.noted(to); n != nil {
+	if n := t.noted(to); n != nil && n.Op == opFork { // of a life before, which is given up
+		if err := t.undoCopy(ctx, n, n.DB.database()); err != nil {
+			return err
+		}
+	} else if n != nil {
 		return n.why()
 	}
 	src, err := t.forked(ctx, from, txid == 0 && at.IsZero())

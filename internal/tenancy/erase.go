@@ -41,7 +41,7 @@ var (
 // gone, which ctx bounds, of one that was removed, and of one of which only the replica has
 // something. From the time that the leases are gone it goes on by itself.
 func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
-	end, err := t.begin(id)
+	end, err := t.begin(ctx, id)
 	if err != nil {
 		return Erasure{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 )
 
@@ -30,7 +31,7 @@ func isFinal(err error) bool {
 // what is left, deletes the local files, and leaves a tombstone at the prefix. From the
 // time that the leases are gone it goes on by itself, whatever becomes of ctx or the process.
 func (t *Tenancy) Remove(ctx context.Context, id string) error {
-	end, err := t.begin(id)
+	end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
@@ -41,8 +42,13 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 			return nil
 		case opRemove:
 			return t.remove(ctx, n)
+		case opBack: // to its end, from where it is removed again
+			if err := t.back(ctx, n); err != nil {
+				return err
+			}
+		default:
+			return n.why()
 		}
-		return n.why()
 	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if err != nil {
@@ -64,10 +70,31 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 // remove goes on with a removal.
 func (t *Tenancy) remove(ctx context.Context, n *note) error {
 	e := t.cfg.Fleet.Get(n.DB.ID)
-	if e == nil { // the catalog's row was lost
-		return t.entomb(ctx, n, nil)
+	if e == nil { // the crash came before its row was in the catalog, or the row was lost
+		return t.removeUnknown(ctx, n)
 	}
 	return t.cfg.Opener.Alone(ctx, e, nil, func() error { return t.removeAlone(ctx, n, e) })
+}
+
+// removeUnknown is remove for a database that is known by its note alone. If it has a local
+// file nobody can say whether all of that was shipped: then the removal has not begun, and
+// the next scan finds the database.
+func (t *Tenancy) removeUnknown(ctx context.Context, n *note) error {
+	if _, err := os.Lstat(n.DB.Path); err == nil {
+		return t.end(ctx, n)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	client, err := t.cfg.Client(n.DB.database())
+	if err != nil {
+		return err
+	}
+	if objects, _, err := store.Size(ctx, client); err != nil {
+		return fmt.Errorf("list the prefix: %w", err)
+	} else if objects == 0 {
+		return t.end(ctx, n) // there is nothing to keep
+	}
+	return t.entomb(ctx, n, nil)
 }
 
 // removeAlone is what is left of a removal when nobody has the database open.
@@ -185,26 +212,36 @@ func (t *Tenancy) mark(ctx context.Context, client litestream.ReplicaClient, db 
 // which the next one who opens it brings back. Also one that another process has removed,
 // whose tombstone is at the prefix.
 func (t *Tenancy) Undelete(ctx context.Context, id string) error {
-	end, err := t.begin(id)
+	end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer end()
 	n := t.noted(id)
-	if n != nil && n.Op != opRemove && n.Op != opRemoved {
-		return n.why()
-	}
-	var c fleet.Candidate
-	if n != nil {
-		c.Database = n.DB.database()
-		if db, source, ok := t.cfg.Locate(id); ok { // the root may have moved
-			c.Database, c.Source = db, source
-		}
-		c.Prefix = t.cfg.Prefix(c.Database)
-	} else if t.cfg.Fleet.Has(id) {
+	switch {
+	case n == nil && t.cfg.Fleet.Has(id):
 		return fmt.Errorf("%w: it is in service", conduct.ErrInUse)
-	} else if c, err = t.candidate(id); err != nil {
+	case n == nil:
+		return t.undelete(ctx, id, nil)
+	case n.Op == opBack:
+		return t.back(ctx, n)
+	case n.Op == opRemove || n.Op == opRemoved:
+		return t.undelete(ctx, id, n)
+	}
+	return n.why()
+}
+
+// back goes on with what Undelete has begun.
+func (t *Tenancy) back(ctx context.Context, n *note) error { return t.undelete(ctx, n.DB.ID, n) }
+
+// undelete is Undelete of a database of which something is noted; nil: nothing.
+func (t *Tenancy) undelete(ctx context.Context, id string, n *note) error {
+	c, err := t.candidate(id) // also of a noted one: the root may have moved
+	if err != nil && n == nil {
 		return err
+	} else if err != nil {
+		c = fleet.Candidate{Database: n.DB.database()}
+		c.Prefix = t.cfg.Prefix(c.Database)
 	}
 	client, err := t.cfg.Client(c.Database)
 	if err != nil {
@@ -215,23 +252,31 @@ func (t *Tenancy) Undelete(ctx context.Context, id string) error {
 	case err != nil:
 		return err
 	case md.RenamedTo != "" || md.RemovedAt != nil && md.EraseAfter == nil || md.Making != "":
+		if n != nil && n.Op == opBack { // another process is doing that now
+			return errors.Join(md.Unusable(), t.end(ctx, n))
+		}
 		return md.Unusable()
 	case n == nil && md.RemovedAt == nil:
 		return fmt.Errorf("%w: it was not removed, and nothing of it is here", registry.ErrNotFound)
 	}
-	if n == nil { // so that a crash leaves it removed, or in service
-		n = &note{Op: opRemoved, DB: identityOf(c.Database), Since: *md.RemovedAt, Until: *md.EraseAfter}
-		if err := t.set(ctx, n); err != nil {
+	if n == nil || n.Op == opRemoved {
+		// From here on it goes on by itself: without its tombstone it must not stay noted as
+		// removed, which nobody else would know. A removal that has not ended goes on instead.
+		of := note{Op: opBack, DB: identityOf(c.Database), Since: t.cfg.Now()}
+		if err := t.set(ctx, &of); err != nil {
 			return err
 		}
+		n = &of
 	}
 	if md.RemovedAt != nil {
 		if err := t.mark(ctx, client, n.DB, func(md *metadata.Metadata) { md.RemovedAt, md.EraseAfter = nil, nil }); err != nil {
-			return fmt.Errorf("take the tombstone away: %w", err)
+			t.later()
+			return fmt.Errorf("take the tombstone away: it goes on by itself: %w", err)
 		}
 	}
 	failpoint.Hit("life.undelete.unmarked")
 	if err := t.revive(ctx, n, c); err != nil {
+		t.later()
 		return err
 	}
 	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventUndeleted, ID: id, Path: n.DB.Path})

@@ -62,13 +62,13 @@ type Tenancy struct {
 	wake chan struct{}
 
 	mu    sync.Mutex
-	notes map[string]*note    // what is done to which ID
-	busy  map[string]struct{} // the IDs that somebody works on now
+	notes map[string]*note         // what is done to which ID
+	busy  map[string]chan struct{} // the IDs that somebody works on now; closed when not any more
 }
 
 // New returns a Tenancy that has nothing to do.
 func New(cfg Config) *Tenancy {
-	return &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]struct{}{}}
+	return &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]chan struct{}{}}
 }
 
 // noteKind is the kind of its notes in the catalog.
@@ -79,6 +79,7 @@ const (
 	opRemove  = "remove"  // it is shipped, and its local files go
 	opRemoved = "removed" // its backups stay for a while
 	opErase   = "erase"   // nothing stays
+	opBack    = "back"    // a removed one whose tombstone goes: its way back into service
 	opCopy    = "copy"    // a rename whose new prefix lacks something: given up after a crash
 	opMove    = "move"    // a rename whose old prefix is superfluous
 	opFork    = "fork"    // its prefix is being made: given up after a crash
@@ -118,6 +119,8 @@ func (n *note) why() error {
 		return fmt.Errorf("%w: it is being taken out of service; Undelete ends that", metadata.ErrRemoved)
 	case opErase:
 		return fmt.Errorf("%w: it is being erased", metadata.ErrRemoved)
+	case opBack:
+		return fmt.Errorf("%w: it is being put into service again", conduct.ErrInUse)
 	case opCopy, opMove:
 		return fmt.Errorf("%w: %q is being renamed to %q", conduct.ErrInUse, n.DB.ID, n.Other.ID)
 	}
@@ -178,18 +181,35 @@ func (t *Tenancy) noted(id string) *note {
 	return t.notes[id]
 }
 
-// begin takes IDs for one operation, until end is called. ErrInUse: another one has one of
-// them.
-func (t *Tenancy) begin(ids ...string) (end func(), err error) {
+// begin takes IDs for one operation, until end is called. It waits until nothing else is
+// done to them, also by Run, which ctx bounds.
+func (t *Tenancy) begin(ctx context.Context, ids ...string) (end func(), err error) {
+	for {
+		end, busy := t.tryBegin(ids...)
+		if busy == nil {
+			return func() {
+				end()
+				t.laterNoted(ids) // Run may have passed them over meanwhile
+			}, nil
+		}
+		if err := sleepless(ctx, busy); err != nil {
+			return nil, fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, err)
+		}
+	}
+}
+
+// tryBegin is begin for who does not wait; busy is closed when what is in the way has ended.
+func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range ids {
-		if _, taken := t.busy[id]; taken {
-			return nil, fmt.Errorf("%w: another operation on %q is under way", conduct.ErrInUse, id)
+		if other, taken := t.busy[id]; taken {
+			return nil, other
 		}
 	}
+	over := make(chan struct{})
 	for _, id := range ids {
-		t.busy[id] = struct{}{}
+		t.busy[id] = over
 	}
 	return func() {
 		t.mu.Lock()
@@ -197,6 +217,7 @@ func (t *Tenancy) begin(ids ...string) (end func(), err error) {
 		for _, id := range ids {
 			delete(t.busy, id)
 		}
+		close(over)
 	}, nil
 }
 
@@ -212,7 +233,7 @@ func (t *Tenancy) Load(ctx context.Context) error {
 			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
 		}
 		t.keep(n)
-		if n.Op == opRemoved || n.Op == opErase {
+		if n.Op == opRemoved || n.Op == opErase || n.Op == opBack {
 			if e := t.cfg.Fleet.Get(n.DB.ID); e != nil {
 				t.cfg.Fleet.Drop(e) // nothing runs yet
 			}
@@ -281,6 +302,15 @@ func (t *Tenancy) later() {
 	}
 }
 
+// laterNoted has Run look again if something is noted of these.
+func (t *Tenancy) laterNoted(ids []string) {
+	for _, id := range ids {
+		if t.noted(id) != nil {
+			t.later()
+		}
+	}
+}
+
 func (t *Tenancy) pending() (all []*note) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -294,9 +324,9 @@ func (t *Tenancy) pending() (all []*note) {
 
 // goOn goes on with what is noted of a database.
 func (t *Tenancy) goOn(ctx context.Context, n *note) error {
-	end, err := t.begin(n.ids()...)
-	if err != nil {
-		return nil //nolint:nilerr // somebody does
+	end, busy := t.tryBegin(n.ids()...)
+	if busy != nil {
+		return nil // somebody does
 	}
 	defer end()
 	if t.noted(n.DB.ID) != n {
@@ -308,8 +338,10 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	case opRemoved:
 		return t.expire(ctx, n)
 	case opErase:
-		_, err = t.erase(ctx, n)
+		_, err := t.erase(ctx, n)
 		return err
+	case opBack:
+		return t.back(ctx, n)
 	case opCopy:
 		return t.undoCopy(ctx, n, n.Other.database())
 	case opMove:

@@ -112,7 +112,7 @@ func lifeStep(ctx context.Context, m *multidb.Manager, cfg lifeConfig, what stri
 			if _, serr := m.Status(id); serr == nil {
 				over = true
 			}
-		case "rename": // it was done in the life before
+		case "rename", "remove": // it was done in the life before; of what was never shipped nothing is left
 			over = over || errors.Is(err, multidb.ErrNotFound)
 		case "fork":
 			over = over || errors.Is(err, multidb.ErrExists)

@@ -70,7 +70,7 @@ var lifeVerbs = []lifeVerb{
 		lost: func(l *tenantLife) { l.backInService("a") },
 	},
 	{
-		name: "remove an empty one", before: []string{"create a", "acquire a"}, do: "remove a",
+		name: "remove an empty one", before: []string{"create a"}, do: "remove a",
 		points: slices.Concat(notePoints, []string{"life.remove.noted", "life.remove.ended"}),
 		after: func(l *tenantLife) {
 			err := l.m.Remove(l.ctx, "a")
@@ -83,7 +83,7 @@ var lifeVerbs = []lifeVerb{
 	},
 	{
 		name: "undelete", before: append(slices.Clone(written), "remove a"), do: "undelete a",
-		points: slices.Concat(notePoints, []string{"life.undelete.unmarked", "life.removed.ended", "file.publish.before@1", "catalog.commit.before", "catalog.commit.after"}),
+		points: slices.Concat(notePoints, []string{"life.undelete.unmarked", "life.back.noted", "life.back.ended", "file.publish.before@1", "catalog.commit.before", "catalog.commit.after"}),
 		after: func(l *tenantLife) {
 			if l.oneOf("a") {
 				// Whoever removes it now has it removed, for everybody.
@@ -225,6 +225,9 @@ func lifeAndDeath(t *testing.T, bin string, log bool, v lifeVerb, point string) 
 		return kills
 	}
 
+	if testing.Short() || strings.HasPrefix(point, "file.") || strings.HasPrefix(point, "catalog.") {
+		return kills // the other steps lie between the same ones
+	}
 	twice := newTenantLife(t, bin, log)
 	twice.run("", v.before...)
 	if twice.run(point, v.do) && twice.run(point, v.do) {
@@ -371,9 +374,15 @@ func (l *tenantLife) inService(id multidb.ID) {
 	}
 }
 
-// oneOf reports whether a database is removed; if not it is in service.
+// oneOf reports whether a database is removed; if not it is in service, perhaps soon.
 func (l *tenantLife) oneOf(id multidb.ID) (removed bool) {
 	l.t.Helper()
+	eventually(l.t, 15*time.Second, func() string {
+		if _, err := l.m.Status(id); errors.Is(err, multidb.ErrInUse) {
+			return err.Error()
+		}
+		return ""
+	})
 	for r := range l.m.Removed() {
 		removed = removed || r.ID == id
 	}
@@ -449,10 +458,10 @@ func (l *tenantLife) canRestore(id multidb.ID) bool {
 }
 
 // wholeOrNot is a database that has everything, or is refused, or is made anew where the
-// replica has nothing of it.
+// replica has no transaction of it.
 func (l *tenantLife) wholeOrNot(id multidb.ID) {
 	l.t.Helper()
-	empty := len(l.objects(id)) == 0
+	empty := !slices.ContainsFunc(l.objects(id), func(name string) bool { return filepath.Ext(name) == ".ltx" })
 	switch n, err := l.read(id); {
 	case err == nil && n == lifeRows:
 	case err == nil && n == 0 && empty:
@@ -462,11 +471,15 @@ func (l *tenantLife) wholeOrNot(id multidb.ID) {
 	}
 }
 
-// ended waits until nothing is done to a database any more.
+// ended waits until nothing is done to a database any more. It makes none.
 func (l *tenantLife) ended(id multidb.ID) {
 	l.t.Helper()
 	eventually(l.t, 15*time.Second, func() string {
-		if _, err := l.m.Status(id); err != nil && !errors.Is(err, multidb.ErrNotFound) {
+		_, err := l.m.Status(id)
+		if err == nil {
+			err = l.m.Do(l.ctx, id, func(*sql.DB) error { return nil })
+		}
+		if err != nil && !errors.Is(err, multidb.ErrNotFound) {
 			return fmt.Sprint(err)
 		}
 		return ""

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/untrusted"
 )
@@ -142,6 +143,11 @@ func (md Metadata) Access() (a fsid.Access) {
 // the file if the metadata cannot be read; missing metadata is not an error. Of a newer
 // format the known fields are read.
 func At(ctx context.Context, client any) (md Metadata, err error) {
+	if log, ok := client.(interface {
+		Prefix() litestream.ReplicaClient
+	}); ok { // a fleet log has none of its own
+		client = log.Prefix()
+	}
 	store, ok := client.(Store)
 	if !ok {
 		return Metadata{}, nil
