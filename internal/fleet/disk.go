@@ -6,16 +6,31 @@ import "github.com/multidb-go/multidb/internal/schedule"
 func (f *Fleet) diskLocked(e *Entry, size int64) {
 	if f.disk != nil {
 		f.disk.Set(e, size, f.policyLocked(e).EvictPriority)
-		if f.disk.Over(0) > 0 && f.cfg.Crowded != nil {
-			f.cfg.Crowded()
-		}
+		f.crowdedLocked(0)
 	}
+}
+
+// opening is how many may have been opened since DiskOver was last told.
+const opening = 16
+
+// crowdedLocked tells if the local files are too large together, with so many more indexes.
+func (f *Fleet) crowdedLocked(more int64) {
+	if f.disk.Over(more*indexSize)+f.indexesLocked() > 0 && f.cfg.Crowded != nil {
+		f.cfg.Crowded()
+	}
+}
+
+// indexesLocked is what the indexes of the logs take of those that are open. A hot one is not
+// counted for that: it may be without a file.
+func (f *Fleet) indexesLocked() int64 {
+	return int64(f.open) * indexSize
 }
 
 // touchDiskLocked notes that a database is used now.
 func (f *Fleet) touchDiskLocked(e *Entry) {
 	if f.disk != nil {
 		f.disk.Touch(e)
+		f.crowdedLocked(opening)
 	}
 }
 
@@ -44,16 +59,15 @@ const indexSize = 32 << 10
 
 // DiskOver is by how many bytes the local files are too large together, if size more are to
 // be had; and how large they are, with what is reserved. The indexes of the logs are among
-// them: of those that are open, or of the hot ones, if they are more. Both are zero without
-// a limit.
+// them, of so many databases that are open. Both are zero without a limit.
 func (f *Fleet) DiskOver(size int64, open int) (over, used int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.disk == nil {
 		return 0, 0
 	}
-	_, _, hot, _, _, _ := f.schedule.Counts()
-	indexes := int64(max(open, hot)) * indexSize
+	f.open = open
+	indexes := f.indexesLocked()
 	return f.disk.Over(size) + indexes, f.disk.Used() + indexes
 }
 
@@ -85,5 +99,7 @@ func (f *Fleet) Victims(n int) (victims []*Entry, sizes []int64) {
 func (f *Fleet) Spare(e *Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.touchDiskLocked(e)
+	if f.disk != nil {
+		f.disk.Touch(e)
+	}
 }

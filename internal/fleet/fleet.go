@@ -81,6 +81,7 @@ type Fleet struct {
 	policies policies
 	wals     *budget.Budget[*Entry] // the sizes of their WALs
 	disk     *disk.Disk[*Entry]     // and of all local files; nil: no limit
+	open     int                    // databases that are open, when DiskOver was last asked
 	absent   *replicate.Absent      // of those whose file is gone
 
 	unread  []*Entry                     // those that scans brought, whose header is to be checked
