@@ -81,8 +81,9 @@ func (v *Evictor) Stats() Stats {
 // to wait.
 func (v *Evictor) reserve() int64 { return v.cfg.MaxDisk / 20 }
 
-// slack is how much of that is given to nobody: logs grow before anybody looks at them.
-func (v *Evictor) slack() int64 { return v.cfg.MaxDisk / 100 }
+// slack is how much of that is given to nobody: logs grow before anybody looks at them, and
+// whoever seals a database has an index too.
+func (v *Evictor) slack() int64 { return min(v.cfg.MaxDisk/100+512<<10, v.reserve()/2) }
 
 // over is by how many bytes all is too large if size more are to be had, and how large it is.
 func (v *Evictor) over(size int64) (over, used int64) {
