@@ -312,7 +312,8 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 			return fmt.Errorf("have the fleet log forget the old name: %w", err)
 		}
 	}
-	if _, err := store.Erase(ctx, src); err != nil {
+	erased, err := store.Erase(ctx, src)
+	if err != nil {
 		return fmt.Errorf("erase the old prefix: %w", err)
 	}
 	failpoint.Hit("life.rename.erased")
@@ -325,7 +326,13 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 	for _, id := range n.ids() {
 		t.cfg.Fleet.Withhold(id, nil)
 	}
-	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path})
+	ev := fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path}
+	for _, l := range erased.Left { // its tombstone stays beside it
+		if ev.Err == nil && !errors.Is(l.Err, store.ErrVersionsUnknown) {
+			ev.Err = fmt.Errorf("the old prefix still has %s: %w", l.Name, l.Err)
+		}
+	}
+	t.cfg.Fleet.Emit(ev)
 	return nil
 }
 
