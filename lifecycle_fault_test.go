@@ -243,7 +243,7 @@ func lifeBetween(f *fleet, rep *multidbtest.Replica) {
 func TestAnOldStateDirectoryMovesNoDatabaseAnotherTime(t *testing.T) {
 	rep := multidbtest.NewReplica()
 	root := newTree(t, 1, 1)
-	opts := []multidb.Option{multidb.WithReplica(rep), withTable(), multidb.WithRestoreOnOpen(), multidb.WithTakeover(multidb.TakeoverUnknown)}
+	opts := []multidb.Option{multidb.WithReplica(rep), withTable(), multidb.WithRestoreOnOpen(), multidb.WithTakeover(multidb.TakeoverUnknown), multidb.WithMaxDisk(1 << 30)}
 	f := start(t, root, opts...)
 	f.insert(customer, "first")
 	f.insert(customer, "second")
@@ -260,6 +260,7 @@ func TestAnOldStateDirectoryMovesNoDatabaseAnotherTime(t *testing.T) {
 	f.want(f.m.Rename(t.Context(), customer, renamed))
 	f.want(f.m.Rename(t.Context(), renamed, customer))
 	f.wantAll(customer, whole...)
+	f.want(f.m.Evict(t.Context(), customer))
 	f.want(f.close())
 
 	f.want(os.RemoveAll(state))
