@@ -40,7 +40,7 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 	switch n := t.noted(from); {
 	case n == nil:
 	case n.Op == opMove && n.Other.ID == to:
-		return false, t.move(ctx, n)
+		return false, t.moveOn(ctx, n)
 	case n.Op == opCopy: // of a life before, which is given up
 		if err := t.undoCopy(ctx, n, n.Other.database()); err != nil {
 			return false, err
@@ -266,6 +266,38 @@ func (t *Tenancy) undoCopy(ctx context.Context, n *note, dst registry.Database) 
 	return t.end(ctx, n)
 }
 
+// moveOn goes on with the rest of a renaming, if the new prefix still has what the old one
+// has: an old copy of the state directory may have been put back since, and the database be
+// called by its old name again.
+func (t *Tenancy) moveOn(ctx context.Context, n *note) error {
+	src, dst, err := t.clients(n.DB.database(), n.Other.database())
+	if err != nil {
+		return err
+	}
+	was, err := newestOf(ctx, src)
+	if err != nil {
+		return fmt.Errorf("list the old prefix: %w", err)
+	}
+	is, err := newestOf(ctx, dst)
+	if err != nil {
+		return fmt.Errorf("list the new prefix: %w", err)
+	}
+	if is == 0 || is < was {
+		err := fmt.Errorf("%w: it was being renamed to %q, whose prefix ends at transaction %s, and its own one at %s: both are left as they are", registry.ErrConflict, n.Other.ID, is, was)
+		return errors.Join(err, t.end(ctx, n))
+	}
+	return t.move(ctx, n)
+}
+
+// newestOf is the last transaction of a prefix; 0: there is none.
+func newestOf(ctx context.Context, client litestream.ReplicaClient) (newest ltx.TXID, err error) {
+	files, err := store.Files(ctx, client, false)
+	for _, f := range files {
+		newest = max(newest, f.MaxTXID)
+	}
+	return newest, err
+}
+
 // move is the rest of a renaming whose new prefix has everything.
 func (t *Tenancy) move(ctx context.Context, n *note) error {
 	from, to := n.DB.database(), n.Other.database()
@@ -312,7 +344,8 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 			return fmt.Errorf("have the fleet log forget the old name: %w", err)
 		}
 	}
-	if _, err := store.Erase(ctx, src); err != nil {
+	erased, err := store.Erase(ctx, src)
+	if err != nil {
 		return fmt.Errorf("erase the old prefix: %w", err)
 	}
 	failpoint.Hit("life.rename.erased")
@@ -325,7 +358,13 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 	for _, id := range n.ids() {
 		t.cfg.Fleet.Withhold(id, nil)
 	}
-	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path})
+	ev := fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path}
+	for _, l := range erased.Left { // its tombstone stays beside it
+		if ev.Err == nil && !errors.Is(l.Err, store.ErrVersionsUnknown) {
+			ev.Err = fmt.Errorf("the old prefix still has %s: %w", l.Name, l.Err)
+		}
+	}
+	t.cfg.Fleet.Emit(ev)
 	return nil
 }
 

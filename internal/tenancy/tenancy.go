@@ -345,7 +345,7 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	case opCopy:
 		return t.undoCopy(ctx, n, n.Other.database())
 	case opMove:
-		return t.move(ctx, n)
+		return t.moveOn(ctx, n)
 	case opFork:
 		return t.undoCopy(ctx, n, n.DB.database())
 	}
