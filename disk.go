@@ -2,13 +2,13 @@ package multidb
 
 import "context"
 
-// WithMaxDisk makes the local disk a cache of the replica: where all local files, databases
-// and WALs, are larger than bytes together, those of the databases that were not used for
-// longest are deleted, and the next Acquire brings each of them back. A file is deleted only
-// after everything that was committed is at the replica, in the database's own prefix, and
-// that was looked at; and where no other program has it open. All, Status and Stats go on
-// knowing the database (Status.Resident is false), and no scan forgets it, nor does a
-// restart. Default 0: no limit, nothing is deleted.
+// WithMaxDisk makes the local disk a cache of the replica: where all local files, databases,
+// WALs and the indexes of open ones, are larger than bytes together, those of the databases
+// that were not used for longest are deleted, and the next Acquire brings each of them back.
+// A file is deleted only after everything that was committed is at the replica, in the
+// database's own prefix, and that was looked at; and where no other program has it open. All,
+// Status and Stats go on knowing the database (Status.Resident is false), and no scan forgets
+// it, nor does a restart. Default 0: no limit, nothing is deleted.
 //
 // The limit is kept by making whoever needs a file wait until there is room for it. What is
 // leased, fails, is fenced, or is not at the replica stays, whatever the limit: a database

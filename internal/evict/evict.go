@@ -228,11 +228,12 @@ func (v *Evictor) grant(force bool) {
 		default:
 			v.queue = slices.Insert(v.queue, 0, w)
 		}
+		again := gone || granted || v.stopped // it has stopped meanwhile: nobody comes back here
 		v.mu.Unlock()
 		if gone && granted {
 			v.cfg.Fleet.Unreserve(w.size)
 		}
-		if !gone && !granted {
+		if !again {
 			return
 		}
 	}
