@@ -43,6 +43,8 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 			return t.remove(ctx, n)
 		}
 		return n.why()
+	} else if err := t.withheld(id); err != nil {
+		return err
 	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if err != nil {
@@ -64,8 +66,20 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 // remove goes on with a removal.
 func (t *Tenancy) remove(ctx context.Context, n *note) error {
 	e := t.cfg.Fleet.Get(n.DB.ID)
-	if e == nil { // the catalog's row was lost
-		return t.entomb(ctx, n, nil)
+	if e == nil { // the catalog has no row: it was never written, or is lost
+		db := n.DB.database()
+		if _, err := os.Lstat(db.Path); errors.Is(err, fs.ErrNotExist) {
+			return t.entomb(ctx, n, nil)
+		} else if err != nil {
+			return err
+		}
+		// Scans pass over it. Its next run finds the file, which may have what nobody shipped.
+		c := fleet.Candidate{Database: db, Prefix: t.cfg.Prefix(db)}
+		_, c.Source, _ = t.cfg.Locate(db.ID)
+		var err error
+		if e, err = t.cfg.Fleet.AddEvicted(c); err != nil {
+			return err
+		}
 	}
 	return t.cfg.Opener.Alone(ctx, e, nil, func() error { return t.removeAlone(ctx, n, e) })
 }
@@ -81,12 +95,10 @@ func (t *Tenancy) removeAlone(ctx context.Context, n *note, e *fleet.Entry) erro
 	} else if err != nil && !goesOn(ctx, err) {
 		return errors.Join(err, t.end(ctx, n))
 	} else if err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	failpoint.Hit("life.remove.vacated")
 	if err := t.entomb(ctx, n, e); err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	return nil

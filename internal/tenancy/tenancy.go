@@ -139,7 +139,8 @@ func (t *Tenancy) set(ctx context.Context, n *note) error {
 	if err != nil {
 		return err
 	}
-	if err := t.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
+	// Whoever stops waiting is told that nothing was begun, and then nothing may be noted.
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.keep(n)
@@ -159,7 +160,7 @@ func (t *Tenancy) keep(n *note) {
 // end drops a note, writes others with it, and withholds the database no longer.
 func (t *Tenancy) end(ctx context.Context, n *note, others ...catalog.Note) error {
 	others = append(others, catalog.Note{Kind: noteKind, ID: n.DB.ID})
-	if err := t.cfg.Catalog.SetNotes(ctx, others...); err != nil {
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), others...); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.mu.Lock()
@@ -178,9 +179,22 @@ func (t *Tenancy) noted(id string) *note {
 	return t.notes[id]
 }
 
-// begin takes IDs for one operation, until end is called. ErrInUse: another one has one of
-// them.
+// begin takes IDs for what somebody asks for, until end is called; what is noted then Run
+// goes on with. ErrInUse: another operation has one of them.
 func (t *Tenancy) begin(ids ...string) (end func(), err error) {
+	done, err := t.take(ids...)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		done()
+		if slices.ContainsFunc(ids, func(id string) bool { return t.noted(id) != nil }) {
+			t.later() // not before: Run passes over what somebody is at
+		}
+	}, nil
+}
+
+func (t *Tenancy) take(ids ...string) (end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, id := range ids {
@@ -200,6 +214,15 @@ func (t *Tenancy) begin(ids ...string) (end func(), err error) {
 	}, nil
 }
 
+// withheld is why nothing can be begun with a database that something is noted of under
+// another ID: it is the new name of one that is being renamed.
+func (t *Tenancy) withheld(id string) error {
+	if err := t.cfg.Fleet.Withheld(id); err != nil {
+		return fmt.Errorf("%q: %w", id, err)
+	}
+	return nil
+}
+
 // Load takes in what the process before has not finished. The databases of the catalog are
 // known, and no scan was made.
 func (t *Tenancy) Load(ctx context.Context) error {
@@ -212,9 +235,18 @@ func (t *Tenancy) Load(ctx context.Context) error {
 			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
 		}
 		t.keep(n)
-		if n.Op == opRemoved || n.Op == opErase {
-			if e := t.cfg.Fleet.Get(n.DB.ID); e != nil {
-				t.cfg.Fleet.Drop(e) // nothing runs yet
+		// Nothing runs yet. What was renamed is gone by its old name, and what is being made
+		// is made known when all of it is there.
+		var gone []string
+		switch n.Op {
+		case opRemoved, opErase, opFork:
+			gone = []string{n.DB.ID}
+		case opMove:
+			gone = n.ids()
+		}
+		for _, id := range gone {
+			if e := t.cfg.Fleet.Get(id); e != nil {
+				t.cfg.Fleet.Drop(e)
 			}
 		}
 	}
@@ -294,9 +326,9 @@ func (t *Tenancy) pending() (all []*note) {
 
 // goOn goes on with what is noted of a database.
 func (t *Tenancy) goOn(ctx context.Context, n *note) error {
-	end, err := t.begin(n.ids()...)
+	end, err := t.take(n.ids()...)
 	if err != nil {
-		return nil //nolint:nilerr // somebody does
+		return nil //nolint:nilerr // somebody does, whose end wakes Run
 	}
 	defer end()
 	if t.noted(n.DB.ID) != n {
