@@ -48,6 +48,9 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 	default:
 		return false, n.why()
 	}
+	if err := t.withheld(from); err != nil {
+		return false, err
+	}
 	e, err := t.cfg.Fleet.Lookup(from)
 	if err != nil {
 		return false, err
@@ -69,7 +72,10 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 		if err := t.set(ctx, n); err != nil {
 			return err
 		}
-		err := t.vacate(ctx, e)
+		err := t.stillVacant(to)
+		if err == nil {
+			err = t.vacate(ctx, e)
+		}
 		if err == nil {
 			err = t.copyAll(ctx, n)
 		}
@@ -82,7 +88,6 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 			return t.giveUp(ctx, n, c.Database, err)
 		}
 		if err := t.move(ctx, &of); err != nil {
-			t.later()
 			return fmt.Errorf("it goes on by itself: %w", err)
 		}
 		return nil
@@ -116,6 +121,15 @@ func (t *Tenancy) vacant(ctx context.Context, id string) (c fleet.Candidate, err
 		return c, fmt.Errorf("%w: the replica has something of %q: restore it, or Erase it", localfile.ErrExists, id)
 	}
 	return c, nil
+}
+
+// stillVacant reports whether nobody has made a database since vacant. From now on nobody
+// does: its ID is withheld.
+func (t *Tenancy) stillVacant(id string) error {
+	if t.cfg.Fleet.Has(id) {
+		return fmt.Errorf("%w: somebody has made %q meanwhile", localfile.ErrExists, id)
+	}
+	return nil
 }
 
 // copyAll copies a whole prefix to another one.
@@ -216,7 +230,6 @@ func (t *Tenancy) giveUp(ctx context.Context, n *note, dst registry.Database, wh
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	if err := t.undoCopy(ctx, n, dst); err != nil {
-		t.later()
 		return fmt.Errorf("%w (what was begun is undone later: %w)", why, err)
 	}
 	return why
@@ -400,7 +413,10 @@ func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at t
 	if err := t.set(ctx, n); err != nil {
 		return err
 	}
-	if err := t.copyState(ctx, n, txid, at); err != nil {
+	if err = t.stillVacant(to); err == nil {
+		err = t.copyState(ctx, n, txid, at)
+	}
+	if err != nil {
 		return t.giveUp(ctx, n, c.Database, err)
 	}
 	if err := t.revive(ctx, n, c); err != nil {
@@ -414,9 +430,12 @@ func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at t
 func (t *Tenancy) forked(ctx context.Context, id string, newest bool) (registry.Database, error) {
 	e, err := t.cfg.Fleet.Lookup(id)
 	if errors.Is(err, metadata.ErrRemoved) {
-		if n := t.noted(id); n != nil {
+		n := t.noted(id)
+		if n != nil && n.Op == opRemoved {
 			return n.DB.database(), nil
 		}
+	} else if err == nil {
+		err = t.withheld(id) // the replica may lack something of it, or have nothing
 	}
 	if errors.Is(err, registry.ErrNotFound) {
 		c, err := t.candidate(id) // the replica may have it

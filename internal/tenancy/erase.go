@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -55,6 +56,9 @@ func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
 	case n != nil:
 		return t.eraseNoted(ctx, n.DB, t.cfg.Fleet.Get(id))
 	}
+	if err := t.withheld(id); err != nil {
+		return Erasure{}, err
+	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if errors.Is(err, registry.ErrNotFound) {
 		c, err := t.candidate(id)
@@ -74,6 +78,9 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 	if e == nil {
 		if err := t.set(ctx, n); err != nil {
 			return done, err
+		}
+		if t.cfg.Fleet.Has(db.ID) {
+			return done, errors.Join(fmt.Errorf("%w: somebody has made it meanwhile", conduct.ErrInUse), t.end(ctx, n))
 		}
 		return t.erase(ctx, n)
 	}
@@ -108,7 +115,6 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 func (t *Tenancy) erase(ctx context.Context, n *note) (done Erasure, err error) {
 	done, err = t.eraseAll(ctx, n)
 	if err != nil {
-		t.later()
 		return done, fmt.Errorf("it goes on by itself: %w", err)
 	}
 	t.mu.Lock()

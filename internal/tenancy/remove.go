@@ -49,6 +49,8 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 		default:
 			return n.why()
 		}
+	} else if err := t.withheld(id); err != nil {
+		return err
 	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if err != nil {
@@ -108,12 +110,10 @@ func (t *Tenancy) removeAlone(ctx context.Context, n *note, e *fleet.Entry) erro
 	} else if err != nil && !goesOn(ctx, err) {
 		return errors.Join(err, t.end(ctx, n))
 	} else if err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	failpoint.Hit("life.remove.vacated")
 	if err := t.entomb(ctx, n, e); err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	return nil

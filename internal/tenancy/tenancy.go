@@ -142,7 +142,8 @@ func (t *Tenancy) set(ctx context.Context, n *note) error {
 	if err != nil {
 		return err
 	}
-	if err := t.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
+	// Whoever stops waiting is told that nothing was begun, and then nothing may be noted.
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.keep(n)
@@ -162,7 +163,7 @@ func (t *Tenancy) keep(n *note) {
 // end drops a note, writes others with it, and withholds the database no longer.
 func (t *Tenancy) end(ctx context.Context, n *note, others ...catalog.Note) error {
 	others = append(others, catalog.Note{Kind: noteKind, ID: n.DB.ID})
-	if err := t.cfg.Catalog.SetNotes(ctx, others...); err != nil {
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), others...); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.mu.Lock()
@@ -221,6 +222,15 @@ func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}) {
 	}, nil
 }
 
+// withheld is why nothing can be begun with a database that something is noted of under
+// another ID: it is the new name of one that is being renamed.
+func (t *Tenancy) withheld(id string) error {
+	if err := t.cfg.Fleet.Withheld(id); err != nil {
+		return fmt.Errorf("%q: %w", id, err)
+	}
+	return nil
+}
+
 // Load takes in what the process before has not finished. The databases of the catalog are
 // known, and no scan was made.
 func (t *Tenancy) Load(ctx context.Context) error {
@@ -233,9 +243,18 @@ func (t *Tenancy) Load(ctx context.Context) error {
 			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
 		}
 		t.keep(n)
-		if n.Op == opRemoved || n.Op == opErase || n.Op == opBack {
-			if e := t.cfg.Fleet.Get(n.DB.ID); e != nil {
-				t.cfg.Fleet.Drop(e) // nothing runs yet
+		// Nothing runs yet. What was renamed is gone by its old name, and what is being made
+		// is made known when all of it is there.
+		var gone []string
+		switch n.Op {
+		case opRemoved, opErase, opBack, opFork:
+			gone = []string{n.DB.ID}
+		case opMove:
+			gone = n.ids()
+		}
+		for _, id := range gone {
+			if e := t.cfg.Fleet.Get(id); e != nil {
+				t.cfg.Fleet.Drop(e)
 			}
 		}
 	}
