@@ -270,13 +270,11 @@ func (t *Tenancy) undelete(ctx context.Context, id string, n *note) error {
 	}
 	if md.RemovedAt != nil {
 		if err := t.mark(ctx, client, n.DB, func(md *metadata.Metadata) { md.RemovedAt, md.EraseAfter = nil, nil }); err != nil {
-			t.later()
 			return fmt.Errorf("take the tombstone away: it goes on by itself: %w", err)
 		}
 	}
 	failpoint.Hit("life.undelete.unmarked")
 	if err := t.revive(ctx, n, c); err != nil {
-		t.later()
 		return err
 	}
 	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventUndeleted, ID: id, Path: n.DB.Path})
