@@ -277,3 +277,17 @@ func TestAnOldStateDirectoryMovesNoDatabaseAnotherTime(t *testing.T) {
 		return
 	}
 }
+
+func TestATombstoneIsSeenWithAFleetLogToo(t *testing.T) {
+	withAndWithoutLog(t, func(t *testing.T, opts ...multidb.Option) {
+		rep := multidbtest.NewReplica()
+		opts = append(opts, multidb.WithReplica(rep), withTable(), multidb.WithRestoreOnOpen())
+		f := start(t, newTree(t, 1, 1), opts...)
+		f.insert(customer, "first")
+		f.want(f.m.Remove(t.Context(), customer))
+		f.want(f.close())
+		f = start(t, t.TempDir(), opts...)
+		f.wantRefused(customer, multidb.ErrRemoved)
+		f.wantNoFiles(customer)
+	})
+}
