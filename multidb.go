@@ -277,7 +277,7 @@ func (m *Manager) build(ctx context.Context) error {
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
-		Room: m.evictor.Room, Full: m.evictor.Full,
+		Room: m.evictor.Room, Full: m.evictor.Full, DropEmptyLogs: c.maxDisk > 0,
 	})
 	m.conductor.SetPool(m.opener)
 	m.evictor.SetPool(m.opener.TryVacate, func() int { return m.opener.Stats().Open })

@@ -135,6 +135,7 @@ func (f *Fleet) residentLocked(e *Entry) {
 	if e.evicted {
 		e.evicted = false
 		f.evicted--
+		f.reg.Saw(e) // else the scan in progress forgets what had no file when it listed
 		f.cfg.Resident(e.ID())
 	}
 }

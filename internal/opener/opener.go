@@ -38,6 +38,9 @@ type Config struct {
 
 	Replicated    bool // there is a replica
 	RestoreOnOpen bool // what is missing or lags is brought back from it
+	// DropEmptyLogs: a log in which nothing is goes with its index when a database is closed,
+	// as 100,000 of them take room.
+	DropEmptyLogs bool
 	// TakeOverUnknown: a new file may take the place of a backup.
 	TakeOverUnknown bool
 	// Check, Unchecked: how what is brought back is checked.
@@ -324,7 +327,11 @@ func (o *Opener) hook(ctx context.Context, e *fleet.Entry, db *sql.DB) error {
 
 // close closes a database for the pool.
 func (o *Opener) close(e *fleet.Entry, t *tenant) error {
-	err := sqlitedb.Classify(t.db.Close())
+	shut := t.db.Close
+	if st, err := fsid.StatFiles(e.Path(), o.cfg.Stat); o.cfg.DropEmptyLogs && err == nil && st.WAL.Size == 0 {
+		shut = func() error { return sqlitedb.CloseAndDropWAL(t.db) }
+	}
+	err := sqlitedb.Classify(shut())
 	o.mu.Lock()
 	ordered := o.exclusive[e] != nil // whose run cuts the log; the one after that would ask the replica again
 	o.mu.Unlock()

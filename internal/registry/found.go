@@ -137,6 +137,10 @@ func (r *Registry[V]) Unlisted(source int, scan uint32, busy func(*V) bool) (gon
 // SeenIn reports whether a scan has listed the database.
 func (r *Registry[V]) SeenIn(v *V, scan uint32) bool { return r.entryOf(v).seen == scan }
 
+// Saw notes that the file of a database was made just now: a scan that began before may
+// have listed its directory earlier than that.
+func (r *Registry[V]) Saw(v *V) { r.entryOf(v).seen = r.scans }
+
 // ForgetRefusals forgets that files of a discoverer were refused, unless the scan has listed
 // them meanwhile.
 func (r *Registry[V]) ForgetRefusals(ids map[string]string, source int, scan uint32) {

@@ -99,6 +99,25 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
+// dropWait bounds how long CloseAndDropWAL waits for a connection that somebody has not given
+// back.
+const dropWait = 100 * time.Millisecond
+
+// CloseAndDropWAL closes a database, and lets SQLite delete the WAL and its index if no other
+// connection is open, of any process. Only for a WAL in which nothing is: what somebody else
+// commits meanwhile may go into the file, of which the whole is shipped then.
+func CloseAndDropWAL(db *sql.DB) error {
+	ctx, cancel := context.WithTimeout(context.Background(), dropWait)
+	defer cancel()
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return db.Close()
+	}
+	err = c.Raw(func(dc any) error { return persistWAL(dc, false) })
+	// It closes after all others, and so finds itself the last.
+	return errors.Join(err, db.Close(), c.Close())
+}
+
 func persistWAL(conn any, on bool) error {
 	fc, ok := conn.(sqlite.FileControl)
 	if !ok {
