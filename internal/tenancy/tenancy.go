@@ -24,6 +24,7 @@ import (
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/store/metadata"
@@ -61,14 +62,22 @@ type Tenancy struct {
 	cfg  Config
 	wake chan struct{}
 
-	mu    sync.Mutex
-	notes map[string]*note    // what is done to which ID
-	busy  map[string]struct{} // the IDs that somebody works on now
+	closing context.Context // ends when Close is called
+	close   context.CancelFunc
+
+	mu     sync.Mutex
+	notes  map[string]*note    // what is done to which ID
+	busy   map[string]struct{} // the IDs that somebody works on now
+	rested chan struct{}       // closed when one of them is let go
 }
 
 // New returns a Tenancy that has nothing to do.
 func New(cfg Config) *Tenancy {
-	return &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]struct{}{}}
+	t := &Tenancy{
+		cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]struct{}{}, rested: make(chan struct{}),
+	}
+	t.closing, t.close = context.WithCancel(context.Background())
+	return t
 }
 
 // noteKind is the kind of its notes in the catalog.
@@ -179,14 +188,22 @@ func (t *Tenancy) noted(id string) *note {
 	return t.notes[id]
 }
 
-// begin takes IDs for what somebody asks for, until end is called; what is noted then Run
-// goes on with. ErrInUse: another operation has one of them.
-func (t *Tenancy) begin(ids ...string) (end func(), err error) {
+// begin takes IDs for what somebody asks for, until end is called with what came of it; what
+// is noted then Run goes on with. Close ends the context. ErrInUse: another operation has one of
+// them.
+func (t *Tenancy) begin(ctx context.Context, ids ...string) (_ context.Context, end func(*error), err error) {
 	done, err := t.take(ids...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return func() {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.closing, func() { cancel(life.ErrClosed) })
+	return ctx, func(err *error) {
+		if *err != nil && errors.Is(context.Cause(ctx), life.ErrClosed) && !errors.Is(*err, life.ErrClosed) {
+			*err = fmt.Errorf("%w: %w", life.ErrClosed, *err)
+		}
+		stop()
+		cancel(nil)
 		done()
 		if slices.ContainsFunc(ids, func(id string) bool { return t.noted(id) != nil }) {
 			t.later() // not before: Run passes over what somebody is at
@@ -194,9 +211,30 @@ func (t *Tenancy) begin(ids ...string) (end func(), err error) {
 	}, nil
 }
 
+// Close interrupts what somebody asked for, and returns when nothing of it goes on: another
+// process may be the next one to go on with it. ctx bounds the waiting; then it may be called
+// again.
+func (t *Tenancy) Close(ctx context.Context) error {
+	t.close()
+	for {
+		t.mu.Lock()
+		left, rested := len(t.busy), t.rested
+		t.mu.Unlock()
+		if left == 0 {
+			return nil
+		}
+		if err := sleepless(ctx, rested); err != nil {
+			return err
+		}
+	}
+}
+
 func (t *Tenancy) take(ids ...string) (end func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closing.Err() != nil {
+		return nil, life.ErrClosed
+	}
 	for _, id := range ids {
 		if _, taken := t.busy[id]; taken {
 			return nil, fmt.Errorf("%w: another operation on %q is under way", conduct.ErrInUse, id)
@@ -211,6 +249,8 @@ func (t *Tenancy) take(ids ...string) (end func(), err error) {
 		for _, id := range ids {
 			delete(t.busy, id)
 		}
+		close(t.rested)
+		t.rested = make(chan struct{})
 	}, nil
 }
 
