@@ -32,11 +32,11 @@ const planTries = 3
 // an error or a crash leaves the database as it was; from then on the renaming goes on by
 // itself. resident: it had a local file, which the next one who opens it brings back.
 func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, err error) {
-	end, err := t.begin(ctx, from, to)
+	ctx, end, err := t.begin(ctx, from, to)
 	if err != nil {
 		return false, err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	switch n := t.noted(from); {
 	case n == nil:
 	case n.Op == opMove && n.Other.ID == to:
@@ -384,12 +384,12 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 // Fork makes a database of what another one was after a transaction, or before a time; with
 // neither, of all that was committed before the call. Its first user brings it to this
 // disk. ctx bounds all of it; an error or a crash leaves nothing.
-func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at time.Time) error {
-	end, err := t.begin(ctx, to)
+func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at time.Time) (err error) {
+	ctx, end, err := t.begin(ctx, to)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	if n := t.noted(to); n != nil && n.Op == opFork { // of a life before, which is given up
 		if err := t.undoCopy(ctx, n, n.DB.database()); err != nil {
 			return err

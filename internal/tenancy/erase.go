@@ -41,12 +41,12 @@ var (
 // Erase deletes everything of a database: of one that is in service after its leases are
 // gone, which ctx bounds, of one that was removed, and of one of which only the replica has
 // something. From the time that the leases are gone it goes on by itself.
-func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Erase(ctx context.Context, id string) (done Erasure, err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
-		return Erasure{}, err
+		return done, err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	n := t.noted(id)
 	switch {
 	case n != nil && n.Op == opErase:

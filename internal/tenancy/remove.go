@@ -30,12 +30,12 @@ func isFinal(err error) bool {
 // Remove takes a database out of service: it waits for the leases, which ctx bounds, ships
 // what is left, deletes the local files, and leaves a tombstone at the prefix. From the
 // time that the leases are gone it goes on by itself, whatever becomes of ctx or the process.
-func (t *Tenancy) Remove(ctx context.Context, id string) error {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Remove(ctx context.Context, id string) (err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	if n := t.noted(id); n != nil {
 		switch n.Op {
 		case opRemoved:
@@ -211,12 +211,12 @@ func (t *Tenancy) mark(ctx context.Context, client litestream.ReplicaClient, db 
 // Undelete puts a removed database into service again, as it was: without a local file,
 // which the next one who opens it brings back. Also one that another process has removed,
 // whose tombstone is at the prefix.
-func (t *Tenancy) Undelete(ctx context.Context, id string) error {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Undelete(ctx context.Context, id string) (err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	n := t.noted(id)
 	switch {
 	case n == nil && t.cfg.Fleet.Has(id):
