@@ -103,6 +103,10 @@ func (w *childWriter) run() error {
 		if errors.Is(err, multidb.ErrRemoved) || errors.Is(err, multidb.ErrInUse) {
 			err = w.back() // from where the life before has left it
 		}
+		if e := (*multidb.Error)(nil); errors.As(err, &e) && e.Op == "acquire" && !errors.Is(err, multidb.ErrFenced) && !errors.Is(err, multidb.ErrConflict) {
+			w.say("# acquire %s: %v", w.id, err) // it has no local file, and the store does not answer
+			err = nil
+		}
 		if err == nil && w.rng.IntN(8) == 0 {
 			err = w.live()
 		}
