@@ -174,3 +174,27 @@ func TestAFilePutBackAtAnEvictedDatabaseIsShippedBeforeItIsRenamed(t *testing.T)
 	f.wantNoFiles(customer)
 	f.wantAll(to, "0", "1", "2", "x", "by hand")
 }
+
+func TestAForkThatWasOnlyReadIsNotTakenForAnothersAfterARestart(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root := newTree(t, 1, 1)
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithMaxDisk(1 << 40)}
+	f := start(t, root, opts...)
+	f.insert(customer, "x")
+	f.sync(customer)
+	const fork = multidb.ID("project0/fork")
+	if err := f.m.Fork(t.Context(), customer, fork, multidb.ForkOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	f.wantAll(fork, "0", "1", "2", "x")
+	if err := f.m.Evict(t.Context(), fork); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	f = start(t, root, opts...)
+	if err := f.m.Remove(t.Context(), fork); err != nil {
+		t.Error(err)
+	}
+}

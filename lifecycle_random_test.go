@@ -57,7 +57,7 @@ func TestNoVerbLosesWhatWasSynced(t *testing.T) {
 const (
 	townIDs     = 20
 	townWorkers = 8
-	townSteps   = 60 // of each worker
+	townSteps   = 35 // of each worker
 	townPatient = time.Minute
 )
 
