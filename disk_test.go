@@ -40,9 +40,17 @@ func (f *fleet) wantResident(id multidb.ID, want bool) multidb.Status {
 	return st
 }
 
-func (f *fleet) readAll(id multidb.ID) (out []string) {
+func (f *fleet) readAll(id multidb.ID) []string {
 	f.t.Helper()
-	err := f.m.Do(f.t.Context(), id, func(db *sql.DB) error {
+	out, err := f.tryReadAll(id)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return out
+}
+
+func (f *fleet) tryReadAll(id multidb.ID) (out []string, err error) {
+	err = f.m.Do(f.t.Context(), id, func(db *sql.DB) error {
 		rs, err := db.Query("SELECT v FROM t ORDER BY k")
 		if err != nil {
 			return err
@@ -57,10 +65,7 @@ func (f *fleet) readAll(id multidb.ID) (out []string) {
 		}
 		return rs.Err()
 	})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return out
+	return out, err
 }
 
 func TestAnEvictedDatabaseComesBackWithAllThatWasCommittedAndIsNotForgotten(t *testing.T) {

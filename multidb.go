@@ -393,6 +393,9 @@ func (m *Manager) close(ctx context.Context) error {
 		if err := m.survey.Wait(ctx); err != nil {
 			return late(notDurable(m.conductor.Undrained(err)))
 		}
+		if err := m.tenancy.Close(ctx); err != nil {
+			return late(notDurable(m.conductor.Undrained(err)))
+		}
 		if err := m.drills.Wait(ctx); err != nil {
 			return late(notDurable(m.conductor.Undrained(err)))
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/replicate"
 )
@@ -53,6 +54,10 @@ func (o *Opener) Vacate(ctx context.Context, e *fleet.Entry, refuse error) error
 // VacateAlone is Vacate for the function that Alone calls. Of a database that has no local
 // file it proves that nobody else has gone on with it since (ship.ErrFenced).
 func (o *Opener) VacateAlone(ctx context.Context, e *fleet.Entry) error {
+	if file := fsid.OrZero(e.Path()); !file.IsZero() && o.fleet.Evicted(e) {
+		o.fleet.NoteFile(e, file) // somebody has put it there: the run takes a bar for its maker's
+		o.fleet.Found(e)
+	}
 	err := o.perform(ctx, e, replicate.OrderEvict)
 	if errors.Is(err, localfile.ErrInUse) {
 		return fmt.Errorf("%w: %w", conduct.ErrInUse, err)

@@ -10,6 +10,8 @@ import (
 	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/store"
+	"github.com/superfly/ltx"
 )
 
 // vacate deletes the local file, which is proved to be exactly the state at the end of the
@@ -75,6 +77,18 @@ func (x *run) stillOurs(ctx context.Context) error {
 	}
 	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State}
 	if err := x.cfg.Ship.Confirm(ctx, &db); errors.Is(err, ship.ErrStale) {
+		// A fork may have its end at a higher level only.
+		files, listErr := store.Files(ctx, client, false)
+		if listErr != nil {
+			return listErr
+		}
+		var newest ltx.TXID
+		for _, f := range files {
+			newest = max(newest, f.MaxTXID)
+		}
+		if newest == st.db.State.TXID {
+			return nil
+		}
 		x.unverify()
 		return fmt.Errorf("%w: another machine has gone on since its local file was deleted: %w", ship.ErrFenced, err)
 	} else if err != nil {

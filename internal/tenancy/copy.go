@@ -32,21 +32,24 @@ const planTries = 3
 // an error or a crash leaves the database as it was; from then on the renaming goes on by
 // itself. resident: it had a local file, which the next one who opens it brings back.
 func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, err error) {
-	end, err := t.begin(ctx, from, to)
+	ctx, end, err := t.begin(ctx, from, to)
 	if err != nil {
 		return false, err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	switch n := t.noted(from); {
 	case n == nil:
 	case n.Op == opMove && n.Other.ID == to:
-		return false, t.move(ctx, n)
+		return false, t.moveOn(ctx, n)
 	case n.Op == opCopy: // of a life before, which is given up
 		if err := t.undoCopy(ctx, n, n.Other.database()); err != nil {
 			return false, err
 		}
 	default:
 		return false, n.why()
+	}
+	if err := t.withheld(from); err != nil {
+		return false, err
 	}
 	e, err := t.cfg.Fleet.Lookup(from)
 	if err != nil {
@@ -69,7 +72,10 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 		if err := t.set(ctx, n); err != nil {
 			return err
 		}
-		err := t.vacate(ctx, e)
+		err := t.stillVacant(to)
+		if err == nil {
+			err = t.vacate(ctx, e)
+		}
 		if err == nil {
 			err = t.copyAll(ctx, n)
 		}
@@ -82,7 +88,6 @@ func (t *Tenancy) Rename(ctx context.Context, from, to string) (resident bool, e
 			return t.giveUp(ctx, n, c.Database, err)
 		}
 		if err := t.move(ctx, &of); err != nil {
-			t.later()
 			return fmt.Errorf("it goes on by itself: %w", err)
 		}
 		return nil
@@ -116,6 +121,15 @@ func (t *Tenancy) vacant(ctx context.Context, id string) (c fleet.Candidate, err
 		return c, fmt.Errorf("%w: the replica has something of %q: restore it, or Erase it", localfile.ErrExists, id)
 	}
 	return c, nil
+}
+
+// stillVacant reports whether nobody has made a database since vacant. From now on nobody
+// does: its ID is withheld.
+func (t *Tenancy) stillVacant(id string) error {
+	if t.cfg.Fleet.Has(id) {
+		return fmt.Errorf("%w: somebody has made %q meanwhile", localfile.ErrExists, id)
+	}
+	return nil
 }
 
 // copyAll copies a whole prefix to another one.
@@ -216,7 +230,6 @@ func (t *Tenancy) giveUp(ctx context.Context, n *note, dst registry.Database, wh
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
 	if err := t.undoCopy(ctx, n, dst); err != nil {
-		t.later()
 		return fmt.Errorf("%w (what was begun is undone later: %w)", why, err)
 	}
 	return why
@@ -266,6 +279,38 @@ func (t *Tenancy) undoCopy(ctx context.Context, n *note, dst registry.Database) 
 	return t.end(ctx, n)
 }
 
+// moveOn goes on with the rest of a renaming, if the new prefix still has what the old one
+// has: an old copy of the state directory may have been put back since, and the database be
+// called by its old name again.
+func (t *Tenancy) moveOn(ctx context.Context, n *note) error {
+	src, dst, err := t.clients(n.DB.database(), n.Other.database())
+	if err != nil {
+		return err
+	}
+	was, err := newestOf(ctx, src)
+	if err != nil {
+		return fmt.Errorf("list the old prefix: %w", err)
+	}
+	is, err := newestOf(ctx, dst)
+	if err != nil {
+		return fmt.Errorf("list the new prefix: %w", err)
+	}
+	if is == 0 || is < was {
+		err := fmt.Errorf("%w: it was being renamed to %q, whose prefix ends at transaction %s, and its own one at %s: both are left as they are", registry.ErrConflict, n.Other.ID, is, was)
+		return errors.Join(err, t.end(ctx, n))
+	}
+	return t.move(ctx, n)
+}
+
+// newestOf is the last transaction of a prefix; 0: there is none.
+func newestOf(ctx context.Context, client litestream.ReplicaClient) (newest ltx.TXID, err error) {
+	files, err := store.Files(ctx, client, false)
+	for _, f := range files {
+		newest = max(newest, f.MaxTXID)
+	}
+	return newest, err
+}
+
 // move is the rest of a renaming whose new prefix has everything.
 func (t *Tenancy) move(ctx context.Context, n *note) error {
 	from, to := n.DB.database(), n.Other.database()
@@ -312,7 +357,8 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 			return fmt.Errorf("have the fleet log forget the old name: %w", err)
 		}
 	}
-	if _, err := store.Erase(ctx, src); err != nil {
+	erased, err := store.Erase(ctx, src)
+	if err != nil {
 		return fmt.Errorf("erase the old prefix: %w", err)
 	}
 	failpoint.Hit("life.rename.erased")
@@ -325,19 +371,25 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 	for _, id := range n.ids() {
 		t.cfg.Fleet.Withhold(id, nil)
 	}
-	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path})
+	ev := fleet.Event{Type: fleet.EventRenamed, ID: to.ID, Path: to.Path}
+	for _, l := range erased.Left { // its tombstone stays beside it
+		if ev.Err == nil && !errors.Is(l.Err, store.ErrVersionsUnknown) {
+			ev.Err = fmt.Errorf("the old prefix still has %s: %w", l.Name, l.Err)
+		}
+	}
+	t.cfg.Fleet.Emit(ev)
 	return nil
 }
 
 // Fork makes a database of what another one was after a transaction, or before a time; with
 // neither, of all that was committed before the call. Its first user brings it to this
 // disk. ctx bounds all of it; an error or a crash leaves nothing.
-func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at time.Time) error {
-	end, err := t.begin(ctx, to)
+func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at time.Time) (err error) {
+	ctx, end, err := t.begin(ctx, to)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	if n := t.noted(to); n != nil && n.Op == opFork { // of a life before, which is given up
 		if err := t.undoCopy(ctx, n, n.DB.database()); err != nil {
 			return err
@@ -361,7 +413,10 @@ func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at t
 	if err := t.set(ctx, n); err != nil {
 		return err
 	}
-	if err := t.copyState(ctx, n, txid, at); err != nil {
+	if err = t.stillVacant(to); err == nil {
+		err = t.copyState(ctx, n, txid, at)
+	}
+	if err != nil {
 		return t.giveUp(ctx, n, c.Database, err)
 	}
 	if err := t.revive(ctx, n, c); err != nil {
@@ -375,9 +430,12 @@ func (t *Tenancy) Fork(ctx context.Context, from, to string, txid ltx.TXID, at t
 func (t *Tenancy) forked(ctx context.Context, id string, newest bool) (registry.Database, error) {
 	e, err := t.cfg.Fleet.Lookup(id)
 	if errors.Is(err, metadata.ErrRemoved) {
-		if n := t.noted(id); n != nil {
+		n := t.noted(id)
+		if n != nil && n.Op == opRemoved {
 			return n.DB.database(), nil
 		}
+	} else if err == nil {
+		err = t.withheld(id) // the replica may lack something of it, or have nothing
 	}
 	if errors.Is(err, registry.ErrNotFound) {
 		c, err := t.candidate(id) // the replica may have it

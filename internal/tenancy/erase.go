@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/durable"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
@@ -40,12 +41,12 @@ var (
 // Erase deletes everything of a database: of one that is in service after its leases are
 // gone, which ctx bounds, of one that was removed, and of one of which only the replica has
 // something. From the time that the leases are gone it goes on by itself.
-func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Erase(ctx context.Context, id string) (done Erasure, err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
-		return Erasure{}, err
+		return done, err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	n := t.noted(id)
 	switch {
 	case n != nil && n.Op == opErase:
@@ -54,6 +55,9 @@ func (t *Tenancy) Erase(ctx context.Context, id string) (Erasure, error) {
 		return Erasure{}, n.why()
 	case n != nil:
 		return t.eraseNoted(ctx, n.DB, t.cfg.Fleet.Get(id))
+	}
+	if err := t.withheld(id); err != nil {
+		return Erasure{}, err
 	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if errors.Is(err, registry.ErrNotFound) {
@@ -74,6 +78,9 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 	if e == nil {
 		if err := t.set(ctx, n); err != nil {
 			return done, err
+		}
+		if t.cfg.Fleet.Has(db.ID) {
+			return done, errors.Join(fmt.Errorf("%w: somebody has made it meanwhile", conduct.ErrInUse), t.end(ctx, n))
 		}
 		return t.erase(ctx, n)
 	}
@@ -108,7 +115,6 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 func (t *Tenancy) erase(ctx context.Context, n *note) (done Erasure, err error) {
 	done, err = t.eraseAll(ctx, n)
 	if err != nil {
-		t.later()
 		return done, fmt.Errorf("it goes on by itself: %w", err)
 	}
 	t.mu.Lock()

@@ -30,12 +30,12 @@ func isFinal(err error) bool {
 // Remove takes a database out of service: it waits for the leases, which ctx bounds, ships
 // what is left, deletes the local files, and leaves a tombstone at the prefix. From the
 // time that the leases are gone it goes on by itself, whatever becomes of ctx or the process.
-func (t *Tenancy) Remove(ctx context.Context, id string) error {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Remove(ctx context.Context, id string) (err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	if n := t.noted(id); n != nil {
 		switch n.Op {
 		case opRemoved:
@@ -49,6 +49,8 @@ func (t *Tenancy) Remove(ctx context.Context, id string) error {
 		default:
 			return n.why()
 		}
+	} else if err := t.withheld(id); err != nil {
+		return err
 	}
 	e, err := t.cfg.Fleet.Lookup(id)
 	if err != nil {
@@ -108,12 +110,10 @@ func (t *Tenancy) removeAlone(ctx context.Context, n *note, e *fleet.Entry) erro
 	} else if err != nil && !goesOn(ctx, err) {
 		return errors.Join(err, t.end(ctx, n))
 	} else if err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	failpoint.Hit("life.remove.vacated")
 	if err := t.entomb(ctx, n, e); err != nil {
-		t.later()
 		return fmt.Errorf("it goes on by itself: %w", err)
 	}
 	return nil
@@ -211,12 +211,12 @@ func (t *Tenancy) mark(ctx context.Context, client litestream.ReplicaClient, db 
 // Undelete puts a removed database into service again, as it was: without a local file,
 // which the next one who opens it brings back. Also one that another process has removed,
 // whose tombstone is at the prefix.
-func (t *Tenancy) Undelete(ctx context.Context, id string) error {
-	end, err := t.begin(ctx, id)
+func (t *Tenancy) Undelete(ctx context.Context, id string) (err error) {
+	ctx, end, err := t.begin(ctx, id)
 	if err != nil {
 		return err
 	}
-	defer end()
+	defer func() { end(&err) }()
 	n := t.noted(id)
 	switch {
 	case n == nil && t.cfg.Fleet.Has(id):
@@ -270,13 +270,11 @@ func (t *Tenancy) undelete(ctx context.Context, id string, n *note) error {
 	}
 	if md.RemovedAt != nil {
 		if err := t.mark(ctx, client, n.DB, func(md *metadata.Metadata) { md.RemovedAt, md.EraseAfter = nil, nil }); err != nil {
-			t.later()
 			return fmt.Errorf("take the tombstone away: it goes on by itself: %w", err)
 		}
 	}
 	failpoint.Hit("life.undelete.unmarked")
 	if err := t.revive(ctx, n, c); err != nil {
-		t.later()
 		return err
 	}
 	t.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventUndeleted, ID: id, Path: n.DB.Path})

@@ -24,6 +24,7 @@ import (
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/store/metadata"
@@ -61,6 +62,9 @@ type Tenancy struct {
 	cfg  Config
 	wake chan struct{}
 
+	closing context.Context // ends when Close is called
+	close   context.CancelFunc
+
 	mu    sync.Mutex
 	notes map[string]*note         // what is done to which ID
 	busy  map[string]chan struct{} // the IDs that somebody works on now; closed when not any more
@@ -68,7 +72,9 @@ type Tenancy struct {
 
 // New returns a Tenancy that has nothing to do.
 func New(cfg Config) *Tenancy {
-	return &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]chan struct{}{}}
+	t := &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]chan struct{}{}}
+	t.closing, t.close = context.WithCancel(context.Background())
+	return t
 }
 
 // noteKind is the kind of its notes in the catalog.
@@ -142,7 +148,8 @@ func (t *Tenancy) set(ctx context.Context, n *note) error {
 	if err != nil {
 		return err
 	}
-	if err := t.cfg.Catalog.SetNotes(ctx, catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
+	// Whoever stops waiting is told that nothing was begun, and then nothing may be noted.
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), catalog.Note{Kind: noteKind, ID: n.DB.ID, Value: b}); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.keep(n)
@@ -162,7 +169,7 @@ func (t *Tenancy) keep(n *note) {
 // end drops a note, writes others with it, and withholds the database no longer.
 func (t *Tenancy) end(ctx context.Context, n *note, others ...catalog.Note) error {
 	others = append(others, catalog.Note{Kind: noteKind, ID: n.DB.ID})
-	if err := t.cfg.Catalog.SetNotes(ctx, others...); err != nil {
+	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), others...); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
 	t.mu.Lock()
@@ -181,30 +188,69 @@ func (t *Tenancy) noted(id string) *note {
 	return t.notes[id]
 }
 
-// begin takes IDs for one operation, until end is called. It waits until nothing else is
-// done to them, also by Run, which ctx bounds.
-func (t *Tenancy) begin(ctx context.Context, ids ...string) (end func(), err error) {
+// begin takes IDs for what somebody asks for, until end is called with what came of it; what
+// is noted then Run goes on with. It waits until nothing else is done to them, also by Run,
+// which ctx bounds. Close ends the context that it returns.
+func (t *Tenancy) begin(ctx context.Context, ids ...string) (_ context.Context, end func(*error), err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.closing, func() { cancel(life.ErrClosed) })
 	for {
-		end, busy := t.tryBegin(ids...)
-		if busy == nil {
-			return func() {
-				end()
+		done, busy, err := t.tryBegin(ids...)
+		switch {
+		case err != nil:
+		case busy == nil:
+			return ctx, func(err *error) {
+				if *err != nil && errors.Is(context.Cause(ctx), life.ErrClosed) && !errors.Is(*err, life.ErrClosed) {
+					*err = fmt.Errorf("%w: %w", life.ErrClosed, *err)
+				}
+				stop()
+				cancel(nil)
+				done()
 				t.laterNoted(ids) // Run may have passed them over meanwhile
 			}, nil
+		default:
+			if err = sleepless(ctx, busy); err == nil {
+				continue
+			}
+			err = fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, err)
+		}
+		stop()
+		cancel(nil)
+		return nil, nil, err
+	}
+}
+
+// Close interrupts what somebody asked for, and returns when nothing of it goes on: another
+// process may be the next one to go on with it. ctx bounds the waiting; then it may be called
+// again.
+func (t *Tenancy) Close(ctx context.Context) error {
+	t.close()
+	for {
+		var busy <-chan struct{}
+		t.mu.Lock()
+		for _, busy = range t.busy {
+			break
+		}
+		t.mu.Unlock()
+		if busy == nil {
+			return nil
 		}
 		if err := sleepless(ctx, busy); err != nil {
-			return nil, fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, err)
+			return err
 		}
 	}
 }
 
 // tryBegin is begin for who does not wait; busy is closed when what is in the way has ended.
-func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}) {
+func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closing.Err() != nil {
+		return nil, nil, life.ErrClosed
+	}
 	for _, id := range ids {
 		if other, taken := t.busy[id]; taken {
-			return nil, other
+			return nil, other, nil
 		}
 	}
 	over := make(chan struct{})
@@ -218,7 +264,16 @@ func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}) {
 			delete(t.busy, id)
 		}
 		close(over)
-	}, nil
+	}, nil, nil
+}
+
+// withheld is why nothing can be begun with a database that something is noted of under
+// another ID: it is the new name of one that is being renamed.
+func (t *Tenancy) withheld(id string) error {
+	if err := t.cfg.Fleet.Withheld(id); err != nil {
+		return fmt.Errorf("%q: %w", id, err)
+	}
+	return nil
 }
 
 // Load takes in what the process before has not finished. The databases of the catalog are
@@ -233,9 +288,18 @@ func (t *Tenancy) Load(ctx context.Context) error {
 			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
 		}
 		t.keep(n)
-		if n.Op == opRemoved || n.Op == opErase || n.Op == opBack {
-			if e := t.cfg.Fleet.Get(n.DB.ID); e != nil {
-				t.cfg.Fleet.Drop(e) // nothing runs yet
+		// Nothing runs yet. What was renamed is gone by its old name, and what is being made
+		// is made known when all of it is there.
+		var gone []string
+		switch n.Op {
+		case opRemoved, opErase, opBack, opFork:
+			gone = []string{n.DB.ID}
+		case opMove:
+			gone = n.ids()
+		}
+		for _, id := range gone {
+			if e := t.cfg.Fleet.Get(id); e != nil {
+				t.cfg.Fleet.Drop(e)
 			}
 		}
 	}
@@ -324,9 +388,9 @@ func (t *Tenancy) pending() (all []*note) {
 
 // goOn goes on with what is noted of a database.
 func (t *Tenancy) goOn(ctx context.Context, n *note) error {
-	end, busy := t.tryBegin(n.ids()...)
-	if busy != nil {
-		return nil // somebody does
+	end, busy, err := t.tryBegin(n.ids()...)
+	if err != nil || busy != nil {
+		return nil //nolint:nilerr // somebody does, whose end wakes Run; or nobody will
 	}
 	defer end()
 	if t.noted(n.DB.ID) != n {
@@ -345,7 +409,7 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	case opCopy:
 		return t.undoCopy(ctx, n, n.Other.database())
 	case opMove:
-		return t.move(ctx, n)
+		return t.moveOn(ctx, n)
 	case opFork:
 		return t.undoCopy(ctx, n, n.DB.database())
 	}

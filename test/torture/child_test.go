@@ -60,7 +60,8 @@ func runChild(job string) error {
 			say("# %s %s %v", ev.Type, ev.ID, ev.Err)
 		}
 	})...), multidb.WithMaxWALSize(cfg.MaxWAL), multidb.WithRetention(cfg.Retain),
-		multidb.WithL0Retention(cfg.Retain/2), multidb.WithRetentionInterval(100*time.Millisecond))
+		multidb.WithL0Retention(cfg.Retain/2), multidb.WithRetentionInterval(100*time.Millisecond),
+		multidb.WithMaxDisk(1), multidb.WithRestoreOnOpen()) // whatever is not leased goes
 	m, err := multidb.New(opts...)
 	if err != nil {
 		return err
@@ -98,12 +99,84 @@ type childWriter struct {
 
 func (w *childWriter) run() error {
 	for {
-		if err := w.m.Do(context.Background(), w.id, w.session); err != nil {
+		err := w.m.Do(context.Background(), w.id, w.session)
+		if errors.Is(err, multidb.ErrRemoved) || errors.Is(err, multidb.ErrInUse) {
+			err = w.back() // from where the life before has left it
+		}
+		if e := (*multidb.Error)(nil); errors.As(err, &e) && e.Op == "acquire" && !errors.Is(err, multidb.ErrFenced) && !errors.Is(err, multidb.ErrConflict) {
+			w.say("# acquire %s: %v", w.id, err) // it has no local file, and the store does not answer
+			err = nil
+		}
+		if err == nil && w.rng.IntN(8) == 0 {
+			err = w.live()
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", w.id, err)
 		}
 		// Long enough, now and then, to go cold.
 		pause(time.Duration(w.rng.IntN(w.rng.IntN(400)+1)) * time.Millisecond)
 	}
+}
+
+// live does to the database what is not its daily life. That the store does not answer is
+// no failure.
+func (w *childWriter) live() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	what := pick(w.rng, "evict", "remove", "fork")
+	var err error
+	switch what {
+	case "evict":
+		err = w.m.Evict(ctx, w.id)
+	case "remove":
+		if err = w.m.Remove(ctx, w.id); err == nil {
+			if rerr := w.m.Do(ctx, w.id, func(*sql.DB) error { return nil }); !errors.Is(rerr, multidb.ErrRemoved) {
+				return fmt.Errorf("removed, and leased: %w", rerr)
+			}
+		}
+		if berr := w.back(); berr != nil {
+			return berr
+		}
+	case "fork":
+		err = w.fork(ctx)
+	}
+	w.say("# %s %s: %v", what, w.id, err)
+	return nil
+}
+
+// back puts the database into service again.
+func (w *childWriter) back() error {
+	for {
+		err := w.m.Undelete(context.Background(), w.id)
+		if _, serr := w.m.Status(w.id); serr == nil || errors.Is(err, multidb.ErrNotFound) {
+			return nil
+		}
+		w.say("# undelete %s: %v", w.id, err)
+		pause(20 * time.Millisecond)
+	}
+}
+
+// fork makes a copy, which must be what the database is, and erases it.
+func (w *childWriter) fork(ctx context.Context) error {
+	to := w.id + "-fork"
+	if _, err := w.m.Erase(ctx, to); err != nil { // what a life before has left
+		return err
+	}
+	var want, got int
+	if err := w.m.Do(ctx, w.id, func(db *sql.DB) (err error) { want, err = w.l.last(ctx, db); return err }); err != nil {
+		return err
+	}
+	if err := w.m.Fork(ctx, w.id, to, multidb.ForkOptions{}); err != nil {
+		return err
+	}
+	if err := w.m.Do(ctx, to, func(db *sql.DB) (err error) { got, err = w.l.verify(ctx, db); return err }); err != nil {
+		return err
+	}
+	if got != want {
+		w.say("F %s %d %d", w.id, got, want)
+	}
+	_, err := w.m.Erase(ctx, to)
+	return err
 }
 
 func pause(d time.Duration) { <-time.After(d) }

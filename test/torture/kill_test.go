@@ -32,6 +32,9 @@ var killPoints = []string{
 	"restore.link.before", "restore.link.after",
 	"file.publish.before", "file.link.after", "file.delete.after",
 	"relieve.truncate.before", "relieve.truncate.after",
+	"evict.delete.before", "evict.delete-wal.after", "evict.delete.after", "catalog.notes.before", "catalog.notes.after",
+	"life.remove.noted", "life.remove.vacated", "life.remove.entombed", "life.undelete.unmarked",
+	"life.fork.begun", "life.fork.copied", "life.fork.served", "life.erase.marked", "life.erase.erased",
 }
 
 // logPoints are those of a fleet log.
@@ -255,6 +258,9 @@ func (a *arena) meanwhile() {
 		}
 	case 3:
 		name := pick(a.rng, a.names()...)
+		if _, err := os.Stat(a.path(name)); err != nil {
+			return // it is not here
+		}
 		db := foreignDB(a.t, a.path(name))
 		defer db.Close()
 		l := ledger{a.cfg.Ledgers[name]}
@@ -308,6 +314,7 @@ func (a *arena) checkLocal() map[string]int {
 	local := map[string]int{}
 	for _, name := range a.names() {
 		if _, err := os.Stat(a.path(name)); errors.Is(err, os.ErrNotExist) {
+			local[name] = evicted
 			continue
 		}
 		n, err := ledger{a.cfg.Ledgers[name]}.verifyCopy(a.t, a.path(name))
@@ -321,6 +328,9 @@ func (a *arena) checkLocal() map[string]int {
 	}
 	return local
 }
+
+// evicted is how far a database is that has no local file: the replica has all of it.
+const evicted = -1
 
 // newest restores the newest state; 0 if the prefix is empty.
 func (a *arena) newest(name string) (int, error) {
@@ -354,7 +364,9 @@ func (a *arena) checkNewest(name string, local int) {
 		a.t.Errorf("%s: %v", name, err)
 	case n < a.synced[name]:
 		a.t.Errorf("%s: the replica ends at %d, Sync had returned for %d", name, n, a.synced[name])
-	case n > local:
+	case local == evicted && n < a.committed[name]:
+		a.t.Errorf("%s: it has no local file, and the replica ends at %d of %d that were acknowledged", name, n, a.committed[name])
+	case local != evicted && n > local:
 		a.t.Errorf("%s: the replica has %d, the source only %d", name, n, local)
 	}
 }
@@ -373,7 +385,7 @@ func (a *arena) recovers(p *process, local map[string]int) {
 			if err != nil {
 				return fmt.Sprintf("%s: %v", name, err) // retention may delete under a restore
 			}
-			if n != local[name] {
+			if want := local[name]; want != evicted && n != want || want == evicted && n < a.committed[name] {
 				return fmt.Sprintf("%s: the replica is at %d, the source at %d", name, n, local[name])
 			}
 			left = left[1:]
@@ -476,6 +488,11 @@ func (a *arena) readLog() {
 			a.synced[name] = max(a.synced[name], n)
 			a.floors[name][txid] = max(a.floors[name][txid], n)
 			a.sum.syncs++
+		} else if verb, ok := strings.CutSuffix(line, ": <nil>\n"); ok && strings.HasPrefix(verb, "# ") {
+			verb, _, _ = strings.Cut(verb[2:], " ")
+			a.sum.at["("+verb+")"]++
+		} else if strings.HasPrefix(line, "F ") {
+			a.t.Errorf("a fork is not what it was made of: %s", line)
 		}
 	}
 }

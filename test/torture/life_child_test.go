@@ -109,7 +109,7 @@ func lifeStep(ctx context.Context, m *multidb.Manager, cfg lifeConfig, what stri
 		over := err == nil
 		switch f[0] {
 		case "undelete": // it is in service
-			if _, serr := m.Status(id); serr == nil {
+			if _, serr := m.Status(id); serr == nil && errors.Is(err, multidb.ErrInUse) {
 				over = true
 			}
 		case "rename", "remove": // it was done in the life before; of what was never shipped nothing is left
