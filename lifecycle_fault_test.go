@@ -291,3 +291,41 @@ func TestATombstoneIsSeenWithAFleetLogToo(t *testing.T) {
 		f.wantNoFiles(customer)
 	})
 }
+
+// TestAnOldStateDirectoryErasesNobodyWhoWasMadeSince: a state directory that notes an erasure
+// which has ended since is put back.
+func TestAnOldStateDirectoryErasesNobodyWhoWasMadeSince(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	root, state := newTree(t, 1, 1), t.TempDir()
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithStateDir(state), withTable()}
+	f := start(t, root, opts...)
+	f.insert(customer, "x")
+	f.sync(customer)
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpDelete, Err: multidbtest.ErrInjected})
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpDeleteAll, Err: multidbtest.ErrInjected})
+	if _, err := f.m.Erase(t.Context(), customer); !errors.Is(err, multidbtest.ErrInjected) {
+		t.Fatalf("the store refuses: %v", err)
+	}
+	_ = f.close()
+	old := t.TempDir()
+	if err := os.CopyFS(old, os.DirFS(state)); err != nil {
+		t.Fatal(err)
+	}
+	rep.ClearFaults()
+	f = start(t, root, opts...)
+	if _, err := f.m.Erase(t.Context(), customer); err != nil {
+		t.Fatal(err)
+	}
+	f.insert(customer, "another one")
+	f.sync(customer)
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	opts[1] = multidb.WithStateDir(old)
+	f = start(t, root, opts...)
+	f.events.wait(t, "found again", func(multidb.Event) bool { _, err := f.m.Status(customer); return err == nil })
+	f.wantAll(customer, "another one")
+	if got := fmt.Sprint(f.restored(customer, multidb.RestoreOptions{})); got != "[another one]" {
+		t.Errorf("the replica has %s", got)
+	}
+}

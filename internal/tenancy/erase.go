@@ -110,6 +110,17 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 	return done, err
 }
 
+// madeAnew reports whether the prefix of a database whose erasure goes on was claimed since it
+// began: the state directory is an old one that was put back, and another database has the ID.
+func (t *Tenancy) madeAnew(ctx context.Context, n *note) (bool, error) {
+	client, err := t.cfg.Client(n.DB.database())
+	if err != nil {
+		return false, err
+	}
+	md, err := metadata.At(ctx, client)
+	return err == nil && md.RemovedAt == nil && md.CreatedAt.After(n.Since), err
+}
+
 // erase deletes what there is, in an order that leaves nothing that could be taken for a
 // database if it ends half-way.
 func (t *Tenancy) erase(ctx context.Context, n *note) (done Erasure, err error) {

@@ -79,11 +79,17 @@ func (t *Tenancy) remove(ctx context.Context, n *note) error {
 }
 
 // removeUnknown is remove for a database that is known by its note alone. If it has a local
-// file nobody can say whether all of that was shipped: then the removal has not begun, and
-// the next scan finds the database.
+// file nobody can say whether all of that was shipped: its next run finds the file, and ships it.
 func (t *Tenancy) removeUnknown(ctx context.Context, n *note) error {
 	if _, err := os.Lstat(n.DB.Path); err == nil {
-		return t.end(ctx, n)
+		c := fleet.Candidate{Database: n.DB.database()}
+		c.Prefix = t.cfg.Prefix(c.Database)
+		_, c.Source, _ = t.cfg.Locate(n.DB.ID)
+		e, err := t.cfg.Fleet.AddEvicted(c)
+		if err != nil {
+			return err
+		}
+		return t.cfg.Opener.Alone(ctx, e, nil, func() error { return t.removeAlone(ctx, n, e) })
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

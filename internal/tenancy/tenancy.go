@@ -402,6 +402,11 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	case opRemoved:
 		return t.expire(ctx, n)
 	case opErase:
+		if anew, err := t.madeAnew(ctx, n); err != nil {
+			return err
+		} else if anew {
+			return t.end(ctx, n)
+		}
 		_, err := t.erase(ctx, n)
 		return err
 	case opBack:

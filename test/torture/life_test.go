@@ -230,7 +230,8 @@ func lifeAndDeath(t *testing.T, bin string, log bool, v lifeVerb, point string) 
 	}
 	twice := newTenantLife(t, bin, log)
 	twice.run("", v.before...)
-	if twice.run(point, v.do) && twice.run(point, v.do) {
+	killed := twice.run(point, v.do)
+	if killed && twice.run(point, v.do) { // and once more, where the next process goes on
 		kills++
 		twice.start()
 		defer twice.stop()
