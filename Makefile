@@ -32,12 +32,12 @@ test: ## run the tests; needs nothing but Go
 
 .PHONY: attack
 attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
-	$(PROGRAMS) $(GO) -C test test -count=1 ./torture
+	$(PROGRAMS) $(GO) -C test test -count=1 -timeout 15m ./torture
 
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler
-	$(GO) test -race -short ./...
-	$(GO) -C test test -race -short ./torture
+	$(GO) test -race -short -timeout 25m ./...
+	$(GO) -C test test -race -short -skip '^TestATenantsLife' -timeout 25m ./torture # whose processes are killed: attack has them
 
 .PHONY: bench
 bench: ## measure beside stock litestream, into docs/PERFORMANCE.md; half an hour

@@ -145,6 +145,9 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 				t.Run(v.name+" "+how, func(t *testing.T) {
 					t.Parallel()
 					first, stride := 1+rand.Int64N(3), int64(3)
+					if testing.Short() {
+						stride = 9
+					}
 					if os.Getenv("MULTIDB_LIFECYCLE_TIME") != "" {
 						first, stride = 1, 1
 					}

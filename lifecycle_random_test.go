@@ -61,6 +61,14 @@ const (
 	townPatient = time.Minute
 )
 
+// steps is townSteps, and fewer where the race detector makes them slow.
+func steps() int {
+	if testing.Short() {
+		return townSteps / 3
+	}
+	return townSteps
+}
+
 // dweller is what is known of an ID.
 type dweller struct {
 	verb sync.RWMutex // held for what changes what the ID is; for reading by who uses it
@@ -145,7 +153,7 @@ func (w *town) live() {
 	for i := range townWorkers {
 		rng := rand.New(rand.NewPCG(w.rng.Uint64(), uint64(i)))
 		wg.Go(func() {
-			for n := range townSteps {
+			for n := range steps() {
 				w.step(rng, fmt.Sprintf("%d.%d", i, n))
 			}
 		})

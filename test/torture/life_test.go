@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -192,6 +193,9 @@ func TestATenantsLifeGoesOnAfterAKillAtAnyStep(t *testing.T) {
 	}
 }
 
+// drawn has one of n steps go through what takes long, and all where there is time.
+func drawn(n int) bool { return os.Getenv(timeEnv) != "" || rand.IntN(n) == 0 }
+
 // lifeAndDeath returns how many processes have died at the point.
 func lifeAndDeath(t *testing.T, bin string, log bool, v lifeVerb, point string) (kills int) {
 	once := newTenantLife(t, bin, log)
@@ -212,20 +216,21 @@ func lifeAndDeath(t *testing.T, bin string, log bool, v lifeVerb, point string) 
 		return kills
 	}
 
-	if err := os.RemoveAll(filepath.Join(copied.root, ".multidb")); err != nil {
-		t.Fatal(err)
+	if drawn(2) {
+		if err := os.RemoveAll(filepath.Join(copied.root, ".multidb")); err != nil {
+			t.Fatal(err)
+		}
+		func() {
+			copied.start()
+			defer copied.stop()
+			v.lost(copied)
+		}()
+		if t.Failed() {
+			t.Log("after one kill and the loss of the state directory")
+			return kills
+		}
 	}
-	func() {
-		copied.start()
-		defer copied.stop()
-		v.lost(copied)
-	}()
-	if t.Failed() {
-		t.Log("after one kill and the loss of the state directory")
-		return kills
-	}
-
-	if testing.Short() || strings.HasPrefix(point, "file.") || strings.HasPrefix(point, "catalog.") {
+	if testing.Short() || !drawn(4) || strings.HasPrefix(point, "file.") || strings.HasPrefix(point, "catalog.") {
 		return kills // the other steps lie between the same ones
 	}
 	twice := newTenantLife(t, bin, log)
