@@ -266,7 +266,9 @@ func TestAnOldStateDirectoryMovesNoDatabaseAnotherTime(t *testing.T) {
 
 	rep.ClearFaults()
 	f = start(t, root, opts...)
-	f.want(f.m.Rename(t.Context(), customer, renamed))
+	if err := f.m.Rename(t.Context(), customer, renamed); !errors.Is(err, multidb.ErrNotFound) { // it may have gone on by itself
+		f.want(err)
+	}
 	f.want(f.m.Rename(t.Context(), renamed, customer))
 	f.wantAll(customer, whole...)
 	f.want(f.m.Evict(t.Context(), customer))
