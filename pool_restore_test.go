@@ -247,3 +247,45 @@ func TestAReplicaThatDoesNotAnswerFailsTheOpenAndMakesNoEmptyFile(t *testing.T) 
 	}
 	fault.Clear()
 }
+
+// TestWhoBroughtADatabaseBackAndWasKilledGoesOnWithIt: the restore ended with a compacted file,
+// which does not say who wrote last, and what was committed since was not shipped.
+func TestWhoBroughtADatabaseBackAndWasKilledGoesOnWithIt(t *testing.T) {
+	rep := multidbtest.NewReplica()
+	opts := []multidb.Option{multidb.WithReplica(rep), multidb.WithMaxDisk(1 << 40)}
+	const id = "project0/db0"
+	f := start(t, newTree(t, 1, 1), opts...)
+	for i := range 5 {
+		f.insert(id, fmt.Sprint("v", i))
+		f.sync(id)
+	}
+	if err := f.m.Evict(t.Context(), id); err != nil { // which compacts all of it
+		t.Fatal(err)
+	}
+	compacted := 0
+	for _, file := range rep.Files(id) {
+		if file.Level > 0 {
+			compacted++
+		}
+	}
+	if compacted == 0 {
+		t.Fatal("nothing is compacted")
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	// Another machine goes on, cannot ship what it commits, and is killed.
+	root := t.TempDir()
+	g := start(t, root, append(opts, multidb.WithRestoreOnOpen(), multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour))...)
+	g.readAll(id)
+	g.sync(id)
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: multidbtest.ErrInjected})
+	g.insert(id, "not shipped")
+	_ = g.close()
+	rep.ClearFaults()
+	g = start(t, root, append(opts, multidb.WithRestoreOnOpen())...)
+	g.sync(id)
+	if got := fmt.Sprint(g.restored(id, multidb.RestoreOptions{})); got != "[0 1 2 v0 v1 v2 v3 v4 not shipped]" {
+		t.Errorf("restored %s", got)
+	}
+}

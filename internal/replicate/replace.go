@@ -106,6 +106,13 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	if st.Origin, err = ship.OriginIn(last, made.Header, made.Sum); err != nil {
 		return rest, err
 	}
+	// A restore ends with a compacted file where it can, but what says who wrote last is the
+	// file of the lowest level: ship.Verify will compare with that one.
+	if first := lowest(inv, last); first != nil {
+		if st.Origin, err = ship.OriginOf(ctx, client, first); err != nil {
+			return rest, err
+		}
+	}
 	if st.PageSize, err = sqlitedb.PageSize(ctx, path); err != nil {
 		return rest, err
 	}
@@ -123,6 +130,19 @@ func (p *Replicator) afterRestore(ctx context.Context, path string, client lites
 	inv.MarkSeen(p.cfg.Now(), p.cfg.Grace)
 	rest.Inventory, err = inv.AppendBinary(nil)
 	return rest, err
+}
+
+// lowest returns the file of a lower level that ends with the same transaction; nil: there is
+// none.
+func lowest(inv *levels.Inventory, last *ltx.FileInfo) *ltx.FileInfo {
+	for level := range last.Level {
+		for f := range inv.Files(level) {
+			if f.MaxTXID == last.MaxTXID {
+				return f
+			}
+		}
+	}
+	return nil
 }
 
 // otherLog is restore.Options.OtherLog.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/untrusted"
@@ -328,6 +329,12 @@ func (p *Pages) applyFile(ctx context.Context, db *DB, f *ltx.FileInfo) error {
 type stored struct {
 	Origin
 	hdr ltx.Header
+}
+
+// OriginOf reads who wrote a file.
+func OriginOf(ctx context.Context, client litestream.ReplicaClient, f *ltx.FileInfo) (Origin, error) {
+	found, err := readOrigin(ctx, &DB{Client: client}, f)
+	return found.Origin, err
 }
 
 // OriginIn is who wrote a file of the replica, of which the header and the checksum have
