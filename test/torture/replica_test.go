@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,10 +58,7 @@ const logDir = "fleet"
 // reader is a factory that reads what the prefixes and the fleet log have now.
 func (p place) reader(t testing.TB) multidb.ReplicaFactory {
 	t.Helper()
-	f := p.factory(t)
-	if idle, ok := f.(interface{ CloseIdleConnections() }); ok {
-		t.Cleanup(idle.CloseIdleConnections)
-	}
+	f := p.shared(t)
 	if !p.log {
 		return f
 	}
@@ -69,6 +67,34 @@ func (p place) reader(t testing.TB) multidb.ReplicaFactory {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// readers are the factories of tests that look at a place again and again: each of its own
+// would keep its connections for a while, and there are thousands.
+var readers sync.Map // of reading to multidb.ReplicaFactory
+
+type reading struct {
+	test string
+	at   place
+}
+
+func (p place) shared(t testing.TB) multidb.ReplicaFactory {
+	t.Helper()
+	key := reading{t.Name(), p}
+	if f, ok := readers.Load(key); ok {
+		return f.(multidb.ReplicaFactory)
+	}
+	f := p.factory(t)
+	if other, there := readers.LoadOrStore(key, f); there {
+		return other.(multidb.ReplicaFactory)
+	}
+	t.Cleanup(func() {
+		readers.Delete(key)
+		if idle, ok := f.(interface{ CloseIdleConnections() }); ok {
+			idle.CloseIdleConnections()
+		}
+	})
+	return f
 }
 
 // logged are the options of a Manager over the place, by which all that concerns a fleet
