@@ -206,9 +206,5 @@ func (o *Opener) newestBackup(ctx context.Context, e *fleet.Entry) (newest ltx.T
 	if err != nil {
 		return 0, err
 	}
-	files, err := store.Files(ctx, client, false)
-	for _, f := range files {
-		newest = max(newest, f.MaxTXID)
-	}
-	return newest, err
+	return store.Newest(ctx, client)
 }

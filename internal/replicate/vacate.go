@@ -11,7 +11,6 @@ import (
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store"
-	"github.com/superfly/ltx"
 )
 
 // vacate deletes the local file, which is proved to be exactly the state at the end of the
@@ -78,13 +77,9 @@ func (x *run) stillOurs(ctx context.Context) error {
 	db := ship.DB{Path: x.in.Path, Client: client, State: st.db.State}
 	if err := x.cfg.Ship.Confirm(ctx, &db); errors.Is(err, ship.ErrStale) {
 		// A fork may have its end at a higher level only.
-		files, listErr := store.Files(ctx, client, false)
+		newest, listErr := store.Newest(ctx, client)
 		if listErr != nil {
 			return listErr
-		}
-		var newest ltx.TXID
-		for _, f := range files {
-			newest = max(newest, f.MaxTXID)
 		}
 		if newest == st.db.State.TXID {
 			return nil

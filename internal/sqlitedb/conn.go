@@ -19,10 +19,14 @@ type Conn struct {
 // it is the last connection to close, SQLite checkpoints, but the WAL file
 // stays with its frames; see DropWAL.
 func OpenConn(ctx context.Context, path string, busy time.Duration) (*Conn, error) {
-	db, err := open(path, "rw", []string{
+	return openConn(ctx, path, busy)
+}
+
+func openConn(ctx context.Context, path string, busy time.Duration, pragmas ...string) (*Conn, error) {
+	db, err := open(path, "rw", append([]string{
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		"wal_autocheckpoint(0)",
-	}, false, true)
+	}, pragmas...), false, true)
 	if err != nil {
 		return nil, err
 	}
@@ -39,23 +43,12 @@ func OpenConn(ctx context.Context, path string, busy time.Duration) (*Conn, erro
 // from and not closed since: it has the exclusive lock until Close. Else the error is
 // ErrBusy, after busy.
 func OpenAlone(ctx context.Context, path string, busy time.Duration) (*Conn, error) {
-	db, err := open(path, "rw", []string{
-		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
-		"wal_autocheckpoint(0)",
-		// Before the first read of a database in WAL mode it takes the lock of the whole file
-		// (https://www.sqlite.org/wal.html#noshm).
-		"locking_mode(EXCLUSIVE)",
-	}, false, true)
+	// With it the first read of a database in WAL mode takes the lock of the whole file
+	// (https://www.sqlite.org/wal.html#noshm).
+	conn, err := openConn(ctx, path, busy, "locking_mode(EXCLUSIVE)")
 	if err != nil {
 		return nil, err
 	}
-	db.SetMaxOpenConns(1)
-	c, err := db.Conn(ctx)
-	if err != nil {
-		_ = db.Close()
-		return nil, Classify(err)
-	}
-	conn := &Conn{db: db, c: c}
 	if err := conn.Exec(ctx, "BEGIN EXCLUSIVE"); err != nil {
 		_ = conn.Close() // it has nothing
 		return nil, err

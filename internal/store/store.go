@@ -28,6 +28,15 @@ type restoreClienter interface {
 	RestoreClient(ctx context.Context, exactTimes bool) (litestream.ReplicaClient, error)
 }
 
+// Newest returns the last transaction that a prefix has, of whatever level; 0: it has none.
+func Newest(ctx context.Context, client litestream.ReplicaClient) (newest ltx.TXID, err error) {
+	files, err := Files(ctx, client, false)
+	for _, f := range files {
+		newest = max(newest, f.MaxTXID)
+	}
+	return newest, err
+}
+
 // Files returns every LTX file of a prefix, in one listing where the client is a
 // FileLister, level by level otherwise.
 func Files(ctx context.Context, client litestream.ReplicaClient, exactTimes bool) ([]*ltx.FileInfo, error) {

@@ -287,11 +287,11 @@ func (t *Tenancy) moveOn(ctx context.Context, n *note) error {
 	if err != nil {
 		return err
 	}
-	was, err := newestOf(ctx, src)
+	was, err := store.Newest(ctx, src)
 	if err != nil {
 		return fmt.Errorf("list the old prefix: %w", err)
 	}
-	is, err := newestOf(ctx, dst)
+	is, err := store.Newest(ctx, dst)
 	if err != nil {
 		return fmt.Errorf("list the new prefix: %w", err)
 	}
@@ -300,15 +300,6 @@ func (t *Tenancy) moveOn(ctx context.Context, n *note) error {
 		return errors.Join(err, t.end(ctx, n))
 	}
 	return t.move(ctx, n)
-}
-
-// newestOf is the last transaction of a prefix; 0: there is none.
-func newestOf(ctx context.Context, client litestream.ReplicaClient) (newest ltx.TXID, err error) {
-	files, err := store.Files(ctx, client, false)
-	for _, f := range files {
-		newest = max(newest, f.MaxTXID)
-	}
-	return newest, err
 }
 
 // move is the rest of a renaming whose new prefix has everything.
@@ -346,7 +337,7 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 		return err
 	}
 	if e := t.cfg.Fleet.Get(from.ID); e != nil {
-		if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
+		if err := waitFor(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 			return err
 		}
 		t.cfg.Conductor.Removed(e)

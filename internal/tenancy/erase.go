@@ -32,11 +32,8 @@ type Erasure struct {
 	LogUntil time.Time // when the fleet log has nothing of it any more; zero: it has nothing
 }
 
-// Why something of an erased database may be left in a fleet log.
-var (
-	errOtherLog    = errors.New("the prefix named this fleet log, which this process does not write: erase it once more with WithFleetLog")
-	errLogVersions = errors.New("the storage keeps older versions: those of the fleet log's objects go when its rules delete them")
-)
+// errOtherLog is why something of an erased database may be left in a fleet log.
+var errOtherLog = errors.New("the prefix named this fleet log, which this process does not write: erase it once more with WithFleetLog")
 
 // Erase deletes everything of a database: of one that is in service after its leases are
 // gone, which ctx bounds, of one that was removed, and of one of which only the replica has
@@ -97,7 +94,7 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 			return err
 		}
 		vacated := resident && t.cfg.Fleet.Evicted(e)
-		if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
+		if err := waitFor(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 			return err
 		}
 		t.cfg.Conductor.Removed(e)
@@ -183,8 +180,8 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	}
 	if log != "" && log != t.cfg.FleetLog {
 		done.Left = append(done.Left, store.LeftObject{Name: log, Err: errOtherLog})
-	} else if !done.LogUntil.IsZero() && (done.Versions > 0 || slices.ContainsFunc(done.Left, func(l store.LeftObject) bool { return errors.Is(l.Err, store.ErrVersionsUnknown) })) {
-		done.Left = append(done.Left, store.LeftObject{Name: t.cfg.FleetLog, Err: errLogVersions})
+	} else if !done.LogUntil.IsZero() && done.Versioned {
+		done.Left = append(done.Left, store.LeftObject{Name: t.cfg.FleetLog, Err: store.ErrLogVersions})
 	}
 	failpoint.Hit("life.erase.erased")
 	if err := t.cfg.Catalog.Erase(ctx, db.ID); err != nil {

@@ -151,7 +151,7 @@ func deleteEmpty(path string) error {
 
 // forget ends a removal of what was never at the replica.
 func (t *Tenancy) forget(ctx context.Context, n *note, e *fleet.Entry) error {
-	if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
+	if err := waitFor(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 		return err
 	}
 	t.cfg.Conductor.Removed(e)
@@ -174,7 +174,7 @@ func (t *Tenancy) entomb(ctx context.Context, n *note, e *fleet.Entry) error {
 		return err
 	}
 	if e != nil {
-		if err := sleepless(ctx, t.cfg.Fleet.Drop(e)); err != nil {
+		if err := waitFor(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 			return err
 		}
 		t.cfg.Conductor.Removed(e)

@@ -209,7 +209,7 @@ func (t *Tenancy) begin(ctx context.Context, ids ...string) (_ context.Context, 
 				t.laterNoted(ids) // Run may have passed them over meanwhile
 			}, nil
 		default:
-			if err = sleepless(ctx, busy); err == nil {
+			if err = waitFor(ctx, busy); err == nil {
 				continue
 			}
 			err = fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, err)
@@ -235,7 +235,7 @@ func (t *Tenancy) Close(ctx context.Context) error {
 		if busy == nil {
 			return nil
 		}
-		if err := sleepless(ctx, busy); err != nil {
+		if err := waitFor(ctx, busy); err != nil {
 			return err
 		}
 	}
@@ -437,8 +437,8 @@ func (t *Tenancy) candidate(id string) (c fleet.Candidate, err error) {
 	return c, c.Prefix.Err
 }
 
-// sleepless waits for what is closed soon, or for the end of ctx.
-func sleepless(ctx context.Context, done <-chan struct{}) error {
+// waitFor waits for what is closed when something has ended, or for the end of ctx.
+func waitFor(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
 		return nil
