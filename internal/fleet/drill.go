@@ -22,7 +22,9 @@ func (f *Fleet) Backup(id string) (b Backup, ok bool) {
 		return b, false
 	}
 	b = Backup{Database: e.Database(), TXID: e.health.txid, Size: e.size.file()}
-	if !e.item.Running() { // what is not on this disk has a size too
+	if e.item.Running() { // its position is the run's: what the log has may be in the file soon
+		b.Size += e.health.walSize
+	} else { // what is not on this disk has a size too
 		pos := e.peekLocked().Position()
 		b.Size = max(b.Size, int64(pos.Commit)*int64(pos.PageSize))
 	}
