@@ -33,6 +33,7 @@ var below = map[string]string{
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",
 	"policy":         "levels schedule",
+	"pragma":         "nearest",
 	"registry":       "fsid replicate table",
 	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
 	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
@@ -63,7 +64,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "pragma", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	// The cache of go test sees only what the test itself looks at.

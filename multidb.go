@@ -270,12 +270,14 @@ func (m *Manager) build(ctx context.Context) error {
 	if c.maxDisk > 0 {
 		m.evictor = evict.New(evict.Config{Fleet: m.fleet, MaxDisk: c.maxDisk, Workers: min(evictWorkers, c.uploadConcurrency)})
 	}
+	statements, connHook := c.prepare()
 	m.opener = opener.New(opener.Config{
 		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		Check: c.integrity.depth(), Unchecked: c.integrity == IntegrityNone, SpoolDir: spool,
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
+		Statements: statements, ConnHook: connHook,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
 		Room: m.evictor.Room, Full: m.evictor.Full, DropEmptyLogs: c.maxDisk > 0,
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/pragma"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -51,6 +52,8 @@ type config struct {
 	takeover    TakeoverPolicy
 	integrity   IntegrityCheck // of restoreOpen
 	openHook    func(context.Context, Database, *sql.DB) error
+	pragmas     []pragma.Pragma // of the pool's connections, each name once
+	connHook    func(context.Context, Database, *sql.Conn) error
 
 	fleetLog          *FleetLogConfig // nil: every tenant writes to its own prefix
 	uploadConcurrency int
@@ -329,7 +332,10 @@ func WithBusyTimeout(d time.Duration) Option {
 // WithOpenHook is called once each time the pool opens a database, before
 // anybody gets it: for the schema, or to check its version. An error fails the
 // Acquire, and so does a panic, with its stack. Its context ends when the Manager closes. Pragmas that belong to a
-// connection must not be set here, since a database has several.
+// connection must not be set here, since a database has several: see WithPragma.
+//
+// It is called again at each opening, also of a database whose making was interrupted by a
+// crash. A new database whose hook fails is not made: its file goes, with what the hook wrote.
 func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error) Option {
 	return func(c *config) error {
 		if fn == nil {

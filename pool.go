@@ -3,9 +3,76 @@ package multidb
 import (
 	"context"
 	"database/sql"
+	"slices"
 
 	"github.com/multidb-go/multidb/internal/opener"
+	"github.com/multidb-go/multidb/internal/pragma"
+	"github.com/multidb-go/multidb/internal/registry"
 )
+
+// WithPragma sets a pragma on every connection of the pool when it is made, before
+// WithConnHook and WithOpenHook, and on none of multidb's own. The last one of a name counts.
+//
+// It takes those that are of one connection: analysis_limit, automatic_index, cache_size,
+// cache_spill, cell_size_check, foreign_keys, fullfsync, ignore_check_constraints,
+// legacy_alter_table, max_page_count, query_only, recursive_triggers,
+// reverse_unordered_selects, secure_delete, synchronous (normal, full or extra), temp_store,
+// threads and trusted_schema. New refuses all others, and values that SQLite would take for
+// something else, and says why: those that are kept in the file, such as user_version, belong
+// in WithOpenHook; the journal and its checkpoints are multidb's.
+//
+// Without it the connections are as SQLite makes them, but for synchronous, which is normal,
+// and the busy timeout. So foreign_keys is off, as it is with the library that the databases
+// may come from: multidb opens fleets that exist, and a statement that has worked on them is
+// not to fail from now on. WithPragma("foreign_keys", "on") enforces them.
+func WithPragma(name, value string) Option {
+	return func(c *config) error {
+		p, err := pragma.Parse(name, value)
+		if err != nil {
+			return invalid("WithPragma", "%v", err)
+		}
+		c.pragmas = slices.DeleteFunc(slices.Clone(c.pragmas), func(q pragma.Pragma) bool { return q.Name == p.Name })
+		c.pragmas = append(c.pragmas, p)
+		return nil
+	}
+}
+
+// WithConnHook is called once with every new connection of the pool, after WithPragma and
+// before anybody uses it: for what is of one connection and not of the database, such as
+// temporary views, limits (sqlite.Limit) or an authorizer (conn.Raw). It is not called for
+// multidb's own connections.
+//
+// ctx is that of whoever needs the connection: of the opening for the first one, of the
+// statement for others. An error fails that, and so does a panic, with its stack. The hook
+// leaves no transaction and no Rows open, and conn is not used after it has returned.
+//
+// Functions and collations are registered with the driver instead, before Start, for the whole
+// process: sqlite.RegisterFunction, sqlite.RegisterCollationUtf8 (modernc.org/sqlite). No
+// restore needs them. The check of a restored database runs no code of the application: it
+// proves the structure of all of the file, and says in a warning (EventIntegrity,
+// RestoreOptions.Warn) which table's content it could not compare with its indexes.
+func WithConnHook(fn func(ctx context.Context, db Database, conn *sql.Conn) error) Option {
+	return func(c *config) error {
+		if fn == nil {
+			return invalid("WithConnHook", "nil function")
+		}
+		c.connHook = fn
+		return nil
+	}
+}
+
+// prepare is what the pool's connections are made with, as the inner packages take it.
+func (c *config) prepare() (statements []string, hook func(context.Context, registry.Database, *sql.Conn) error) {
+	for _, p := range c.pragmas {
+		statements = append(statements, p.SQL())
+	}
+	if c.connHook != nil {
+		hook = func(ctx context.Context, db registry.Database, conn *sql.Conn) error {
+			return c.connHook(ctx, databaseOf(db), conn)
+		}
+	}
+	return statements, hook
+}
 
 // Handle is the right to use one open database until Release. It is a small
 // value; copies are the same handle. The zero Handle is a released one. Safe

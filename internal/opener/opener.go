@@ -63,10 +63,13 @@ type Config struct {
 	Prefix func(registry.Database) fleet.Prefix
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Hook   func(context.Context, registry.Database, *sql.DB) error // nil: none
-	Now    func() time.Time
-	Boot   func() time.Duration
-	Stat   func(path, suffix string) (fsid.Fingerprint, error)
-	Warn   func(msg string, args ...any) // logs
+	// Statements are run on every new connection, then ConnHook is called with it; nil: none.
+	Statements []string
+	ConnHook   func(context.Context, registry.Database, *sql.Conn) error
+	Now        func() time.Time
+	Boot       func() time.Duration
+	Stat       func(path, suffix string) (fsid.Fingerprint, error)
+	Warn       func(msg string, args ...any) // logs
 }
 
 // Opener opens the databases of a Fleet.
@@ -291,6 +294,8 @@ func (o *Opener) open(ctx context.Context, e *fleet.Entry) (*tenant, error) {
 		BusyTimeout: o.cfg.BusyTimeout,
 		MaxConns:    o.cfg.MaxConns,
 		DropWAL:     !o.cfg.Replicated, // which nobody ships
+		Statements:  o.cfg.Statements,
+		Hook:        o.connHook(e),
 	})
 	if err != nil {
 		return nil, sqlitedb.Explain(e.Path(), err)
@@ -323,6 +328,15 @@ func (o *Opener) hook(ctx context.Context, e *fleet.Entry, db *sql.DB) error {
 	err := o.cfg.Hook(ctx, e.Database(), db)
 	returned = true
 	return err
+}
+
+// connHook is the application's function for new connections of a database; nil: none.
+func (o *Opener) connHook(e *fleet.Entry) func(context.Context, *sql.Conn) error {
+	if o.cfg.ConnHook == nil {
+		return nil
+	}
+	db := e.Database()
+	return func(ctx context.Context, conn *sql.Conn) error { return o.cfg.ConnHook(ctx, db, conn) }
 }
 
 // close closes a database for the pool.
