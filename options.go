@@ -150,6 +150,19 @@ func (c *config) hook() func(context.Context, registry.Database, *sql.DB) error 
 	}
 }
 
+// prepare is what the pool's connections are made with, as the inner packages take it.
+func (c *config) prepare() (statements []string, hook func(context.Context, registry.Database, *sql.Conn) error) {
+	for _, p := range c.pragmas {
+		statements = append(statements, p.SQL())
+	}
+	if c.connHook != nil {
+		hook = func(ctx context.Context, db registry.Database, conn *sql.Conn) error {
+			return c.connHook(ctx, databaseOf(db), conn)
+		}
+	}
+	return statements, hook
+}
+
 func invalid(option, format string, args ...any) error {
 	return fmt.Errorf("multidb: %s: %w: %s", option, ErrInvalidOption, fmt.Sprintf(format, args...))
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/pragma"
-	"github.com/multidb-go/multidb/internal/registry"
 )
 
 // WithPragma sets a pragma on every connection of the pool when it is made, before
@@ -59,19 +58,6 @@ func WithConnHook(fn func(ctx context.Context, db Database, conn *sql.Conn) erro
 		c.connHook = fn
 		return nil
 	}
-}
-
-// prepare is what the pool's connections are made with, as the inner packages take it.
-func (c *config) prepare() (statements []string, hook func(context.Context, registry.Database, *sql.Conn) error) {
-	for _, p := range c.pragmas {
-		statements = append(statements, p.SQL())
-	}
-	if c.connHook != nil {
-		hook = func(ctx context.Context, db registry.Database, conn *sql.Conn) error {
-			return c.connHook(ctx, databaseOf(db), conn)
-		}
-	}
-	return statements, hook
 }
 
 // Handle is the right to use one open database until Release. It is a small
