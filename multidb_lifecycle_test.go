@@ -31,6 +31,15 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		h.Release()
 		return err
 	},
+	"AcquireExisting": func(ctx context.Context, m *multidb.Manager) error {
+		h, err := m.AcquireExisting(ctx, "project0/db0")
+		h.Release()
+		return err
+	},
+	"Exists": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.Exists(ctx, "project0/none")
+		return err
+	},
 	"Do": func(ctx context.Context, m *multidb.Manager) error {
 		return m.Do(ctx, "project0/db0", func(*sql.DB) error { return nil })
 	},

@@ -79,7 +79,8 @@ func (h Handle) Release() { h.lease.Release() }
 
 // Acquire opens a database, or shares it if it is open, and pins it: it is not
 // closed before Release. One that no discoverer has listed yet is opened, and
-// created if need be, where a pattern allows its ID.
+// created if need be, where a pattern allows its ID; see AcquireExisting. If that fails, as by
+// an error of the open hook, nothing of it stays, and nothing of it was shipped.
 //
 // An application in the same process must open its databases here, or with the
 // same driver (modernc.org/sqlite): two SQLite libraries in one process drop
@@ -121,6 +122,45 @@ func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
 	}
 	lease, err := m.opener.Lease(ctx, string(id))
 	return Handle{lease}, err
+}
+
+// AcquireExisting is Acquire for a database that exists: it never makes one, so that a
+// mistyped name is ErrNotFound, without a file, a row or a backup of that name. A database
+// that is known here is opened as Acquire opens it, and brought back if it was evicted. Of
+// another ID the replica is asked, as Exists does: with WithRestoreOnOpen its backup is
+// brought back; without it ErrBackupExists says that there is one.
+//
+// If the replica cannot be asked, the error is the replica's, and not ErrNotFound: whether
+// there is such a database is not known then.
+func (m *Manager) AcquireExisting(ctx context.Context, id ID) (Handle, error) {
+	err := m.fleet.Serving()
+	var h Handle
+	if err == nil {
+		h.lease, err = m.opener.LeaseExisting(ctx, string(id))
+	}
+	return h, opError("acquire", id, err)
+}
+
+// Exists reports whether there is a database with an ID, here or at the replica. It opens
+// and makes nothing.
+//
+// A database that is known here, or whose file is there, costs no request, and neither does an
+// ID that no pattern makes. Others cost the replica one listing, and one more request if it
+// has something; callers who want to know the same at once share them. The answer is
+// remembered for 30 s, for 4,096 IDs, and is dropped when the database is made here: so what
+// another machine makes, removes or erases may show that much later.
+//
+// A removed database does not exist, nor does a renamed one by its old ID. One that is being
+// removed, renamed or forked right now may be ErrInUse. A file that is no database is
+// ErrNotDatabase, a missing volume ErrRootMissing. If the replica does not answer within 5 s,
+// the error is the replica's. ctx bounds the waiting. Errors are *Error.
+func (m *Manager) Exists(ctx context.Context, id ID) (bool, error) {
+	err := m.fleet.Serving()
+	exists := false
+	if err == nil {
+		exists, err = m.opener.Exists(ctx, string(id))
+	}
+	return exists, opError("look up", id, err)
 }
 
 // Do acquires a database, calls fn with it and releases it. The errors are

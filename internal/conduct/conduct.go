@@ -141,6 +141,10 @@ func (c *Conductor) RunOnce(ctx context.Context, e *fleet.Entry) bool {
 func (j *job) run(ctx context.Context) {
 	c := j.c
 	b := c.fleet.Begin(&j.Run)
+	if b.Making {
+		j.end(&replicate.Report{Started: j.Started(), Position: b.State.Position(), Drained: true})
+		return
+	}
 	b.Input.Caller = j
 	if b.Input.Evicted {
 		seq := c.fleet.Evictions()
@@ -166,8 +170,6 @@ func (j *job) run(ctx context.Context) {
 		r = c.cfg.Replicator.Run(ctx, b.State, b.Input)
 	}
 	j.finish(b.State, &r)
-	*j = job{c: c, do: j.do}
-	c.jobs.Put(j)
 }
 
 // blocked is the report of a run that could not be. stop: it is not tried again.
@@ -192,6 +194,12 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 		c.cfg.Lag.Observe(r.Acked.Sub(r.Files.ModTime()), now)
 	}
 	c.fleet.Report(&j.Run, r)
+	j.end(r)
+}
+
+// end ends the run, and the use of the job.
+func (j *job) end(r *replicate.Report) {
+	c, e := j.c, j.Entry
 	removed, touched := c.fleet.Finish(&j.Run, r)
 	if removed { // and this run may have noted its log, and written its page hashes, since
 		c.cfg.Logs.Forget(e.ID())
@@ -200,6 +208,8 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 	if touched {
 		c.Look(e)
 	}
+	*j = job{c: c, do: j.do}
+	c.jobs.Put(j)
 }
 
 // Client returns the client of the database's prefix.
