@@ -158,7 +158,8 @@ func TestOneDatabaseIsRestoredAsItWas(t *testing.T) {
 		}
 		invoke(t, nil, args...).start().want(1, "already exists")
 	}
-	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-timestamp", "1000h").start().want(1, "no backup")
+	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-timestamp", "1000h").start().want(1, "no backup found before ", ": the oldest is transaction "+txid+", of 20", "give a time after it")
+	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-txid", "99").start().want(1, "no backup found of transaction 0000000000000099: the newest is transaction ")
 	s := invoke(t, nil, "status", string(id), "-dir", replica).start().want(0).records()
 	if len(s) != 1 || s[0]["id"] != string(id) || s[0]["txid"] == "" {
 		t.Errorf("status: %v", s)
