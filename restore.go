@@ -48,7 +48,8 @@ type RestoreOptions struct {
 // do that, the owner; where the replica does not know them, those of a new file.
 //
 // It may run at any time after Start, beside replication. ctx bounds all of it.
-// Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
+// Errors: ErrExists, ErrNoBackup, which says what the oldest and the newest moment is where
+// the one that was asked for is not there, ErrNotFound, ErrNoReplica, as *Error.
 func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error {
 	return opError("restore", id, m.restore(ctx, id, opt))
 }

@@ -207,6 +207,11 @@ func statusReplica(ctx context.Context, e *env, src *source, args []string, asJS
 		if len(all) == 0 && len(errs) > 0 {
 			return errors.Join(errs...)
 		}
+		if len(all) == 0 {
+			if err := src.nothing(e); err != nil {
+				return err
+			}
+		}
 		v := struct {
 			Running   bool   `json:"running"`
 			Replica   string `json:"replica"`

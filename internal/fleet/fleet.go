@@ -146,6 +146,8 @@ type Event struct {
 	Epoch    uint64 // of a fleet log
 	Op       string // what Err is the error of, where it is one of the database
 	Err      error
+	Why      string // a resync was needed
+	Bytes    int64  // that it has written
 }
 
 // EventType says what happened.

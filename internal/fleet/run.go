@@ -301,7 +301,7 @@ func (f *Fleet) reportedLocked(e *Entry, rep *replicate.Report) {
 
 // event is what a run reports as an event of the fleet.
 func (e *Entry) event(ev replicate.Event) Event {
-	out := Event{Type: ofRun[ev.Type], ID: e.ID(), Path: ev.Path, TXID: ev.TXID, Err: ev.Err}
+	out := Event{Type: ofRun[ev.Type], ID: e.ID(), Path: ev.Path, TXID: ev.TXID, Err: ev.Err, Why: ev.Why, Bytes: ev.Bytes}
 	if out.Path == "" && out.Type != EventState {
 		out.Path = e.Path()
 	}
