@@ -24,7 +24,7 @@ var below = map[string]string{
 	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
 	"opener":         "conduct fleet volume registry replicate pool restore store store/metadata life fsid localfile ship sqlitedb",
 	"tenancy":        "catalog conduct durable failpoint fleet fsid levels life localfile opener registry replicate restore ship store store/metadata",
-	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
+	"survey":         "conduct fleet volume registry discover rounds fsid ctxio watch",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"drill":          "restore sqlitedb store ctxio table varint",
