@@ -37,6 +37,7 @@
 //	max-connections          WithMaxConns, of one database
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
+//	lease-traces             true or false, WithLeaseTraces
 //	restore-on-open          true or false, WithRestoreOnOpen
 //	integrity-check          full (the default), quick or none, WithIntegrityCheck
 //	takeover                 never (the default) or unknown, WithTakeover
