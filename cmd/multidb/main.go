@@ -49,7 +49,12 @@ func (e *env) note(format string, args ...any) {
 // signalError is why the context of an interrupted command has ended.
 type signalError struct{ sig syscall.Signal }
 
-func (e signalError) Error() string { return "interrupted by " + e.sig.String() }
+func (e signalError) Error() string {
+	if e.sig == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "interrupted by " + e.sig.String()
+}
 
 // interruptible returns a context that the first SIGINT or SIGTERM ends. The
 // second one ends the process.
