@@ -34,7 +34,8 @@
 // # What is promised
 //
 // A commit is durable once [Manager.Sync] has returned for it, and not before;
-// without Sync that is usually one sync interval after the commit. Every state
+// without Sync that is usually one sync interval after the commit. [Manager.SyncAll]
+// is that for all databases. Every state
 // that the replica can restore is one that the source had at a commit. What
 // cannot be proved to continue the replica's history is shipped as a whole
 // state instead. Nothing is overwritten: not a local file by [Manager.Restore],
@@ -52,7 +53,7 @@
 // # Shutdown
 //
 // [Manager.Close] stops admitting, waits for handles, ships what is left, and
-// names what is not durable. A process that is killed loses nothing that was
+// names what is not durable, and whose handles were not released ([WithLeaseTraces]). A process that is killed loses nothing that was
 // committed: the next Start goes on from the files.
 //
 // # Limits

@@ -25,7 +25,7 @@ var below = map[string]string{
 	"opener":         "conduct failpoint fleet volume registry replicate pool restore store store/metadata inquiry life fsid localfile ship sqlitedb",
 	"inquiry":        "ctxio",
 	"tenancy":        "catalog conduct durable failpoint fleet fsid levels life localfile opener registry replicate restore ship store store/metadata",
-	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
+	"survey":         "conduct fleet volume registry discover rounds fsid ctxio watch",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"drill":          "restore sqlitedb store ctxio table varint",

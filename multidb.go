@@ -275,7 +275,7 @@ func (m *Manager) build(ctx context.Context) error {
 		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		Check: c.integrity.depth(), Unchecked: c.integrity == IntegrityNone, SpoolDir: spool,
-		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
+		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns, LeaseTraces: c.leaseTraces,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Statements: statements, ConnHook: connHook,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
@@ -351,7 +351,9 @@ const catalogInterval = time.Second
 //
 // It returns nil only if every commit of every database is at the replica.
 // If ctx ends first the error says which are not (ErrNotDurable), and Close may
-// be called again to go on where it was. If the replica refuses, Close gives up on
+// be called again to go on where it was. If it ends while handles are not released, the
+// error wraps ErrInUse and names the databases, the first ten by ID, and how many handles
+// there are; WithLeaseTraces adds where they were taken. If the replica refuses, Close gives up on
 // those databases after a few attempts, finishes, and names them, as each later
 // call does: their files are whole, and the next Start ships them.
 func (m *Manager) Close(ctx context.Context) error {

@@ -43,7 +43,12 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 	"Do": func(ctx context.Context, m *multidb.Manager) error {
 		return m.Do(ctx, "project0/db0", func(*sql.DB) error { return nil })
 	},
-	"Sync": func(ctx context.Context, m *multidb.Manager) error { _, err := m.Sync(ctx, "project0/db0"); return err },
+	"Sync":    func(ctx context.Context, m *multidb.Manager) error { _, err := m.Sync(ctx, "project0/db0"); return err },
+	"SyncAll": func(ctx context.Context, m *multidb.Manager) error { return m.SyncAll(ctx) },
+	"RestoreAll": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.RestoreAll(ctx, multidb.RestoreAllOptions{Dir: filepath.Join(os.TempDir(), "none"), DryRun: true, Pattern: "none/none"})
+		return noneSuch(err)
+	},
 	"Restore": func(ctx context.Context, m *multidb.Manager) error {
 		err := m.Restore(ctx, "project0/db0", multidb.RestoreOptions{OutputPath: filepath.Join(os.TempDir(), "no", "such", "\x00")})
 		if errors.Is(err, multidb.ErrClosed) || errors.Is(err, multidb.ErrNotStarted) {

@@ -48,6 +48,7 @@ type config struct {
 	idleTimeout time.Duration
 	maxConns    int
 	busyTimeout time.Duration
+	leaseTraces bool
 	restoreOpen bool
 	takeover    TakeoverPolicy
 	integrity   IntegrityCheck // of restoreOpen

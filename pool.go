@@ -163,6 +163,17 @@ func (m *Manager) Exists(ctx context.Context, id ID) (bool, error) {
 	return exists, opError("look up", id, err)
 }
 
+// WithLeaseTraces notes where each handle was taken, so that a Close that waits for it in
+// vain says so: file and line of whoever called Acquire or Do, outside of this package. It
+// costs about a microsecond and 200 bytes for each handle that is out; false costs nothing.
+// Default false. For tests, and for a service that does not come down.
+func WithLeaseTraces(on bool) Option {
+	return func(c *config) error {
+		c.leaseTraces = on
+		return nil
+	}
+}
+
 // Do acquires a database, calls fn with it and releases it. The errors are
 // those of Acquire, and fn's as it is.
 func (m *Manager) Do(ctx context.Context, id ID, fn func(*sql.DB) error) error {

@@ -38,6 +38,7 @@
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
 //	pragmas                  mapping of SQLite's names to values, WithPragma, as foreign_keys: on
+//	lease-traces             true or false, WithLeaseTraces
 //	restore-on-open          true or false, WithRestoreOnOpen
 //	integrity-check          full (the default), quick or none, WithIntegrityCheck
 //	takeover                 never (the default) or unknown, WithTakeover

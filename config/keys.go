@@ -101,6 +101,7 @@ func (s *settings) multiKeys() []key {
 		{name: "idle-timeout", sets: "WithIdleTimeout", read: duration(0, func(t time.Duration) { s.add(multidb.WithIdleTimeout(t)) })},
 		s.durationKey("busy-timeout", "WithBusyTimeout", multidb.WithBusyTimeout),
 		{name: "pragmas", sets: "WithPragma", read: s.readPragmas},
+		{name: "lease-traces", sets: "WithLeaseTraces", read: boolean(func(on bool) { s.add(multidb.WithLeaseTraces(on)) })},
 		{name: "restore-on-open", sets: "WithRestoreOnOpen", read: boolean(func(on bool) {
 			if on {
 				s.add(multidb.WithRestoreOnOpen())

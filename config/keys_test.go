@@ -209,6 +209,7 @@ func TestEachKeyReachesTheManager(t *testing.T) {
 		{"max-connections", "77", "maxConns", "77"},
 		{"idle-timeout", "77s", "idleTimeout", "1m17s"},
 		{"busy-timeout", "77s", "busyTimeout", "1m17s"},
+		{"lease-traces", "true", "leaseTraces", "true"},
 		{"restore-on-open", "true", "restoreOpen", "true"},
 		{"integrity-check", "none", "integrity", "2"},
 		{"takeover", "unknown", "takeover", "1"},

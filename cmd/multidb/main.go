@@ -52,7 +52,7 @@ type signalError struct{ sig syscall.Signal }
 func (e signalError) Error() string {
 	switch e.sig {
 	case syscall.SIGINT:
-		return "interrupted by Ctrl-C"
+		return "interrupted"
 	case syscall.SIGTERM:
 		return "interrupted by SIGTERM"
 	}

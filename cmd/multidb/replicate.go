@@ -27,12 +27,17 @@ ship what is left and end with 0; with 1 if something is not at the replica by
 then, which it names: the next start goes on with it. A second signal ends it
 at once.
 
+-once ships what is not at the replica yet, prints one line about it and ends with 0, or
+with 1 if something could not be shipped or listed: for cron, and for a container that
+is about to go.
+
 It holds the state directory against a second one and serves a socket there,
 for status, ls and what changes something. A state directory that others can write to is refused.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
 			socket := fs.Bool("socket", true, "serve status, ls and what changes something on a socket in the state directory")
+			once := fs.Bool("once", false, "ship what is not at the replica yet, and end; no socket is served")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 0); err != nil {
@@ -41,13 +46,13 @@ for status, ls and what changes something. A state directory that others can wri
 				if *patience <= 0 {
 					return usagef("-shutdown-timeout is %v; want a duration above zero", *patience)
 				}
-				return replicate(ctx, e, &s, *socket, *patience)
+				return replicate(ctx, e, &s, *socket && !*once, *once, *patience)
 			}
 		},
 	}
 }
 
-func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patience time.Duration) error {
+func replicate(ctx context.Context, e *env, s *sourceFlags, socket, once bool, patience time.Duration) error {
 	c, err := s.read(e)
 	if err != nil {
 		return err
@@ -73,6 +78,9 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, dir), dir)
 	} else if err != nil {
 		return err
+	}
+	if once {
+		return shipOnce(ctx, e, m, logger, patience)
 	}
 	server, err := serve(socket, dir, c, m, logger)
 	if err == nil {

@@ -18,6 +18,7 @@ type Entry struct {
 	item *schedule.Item[*Entry]
 
 	touched       bool // something was seen to change while it could not be looked at
+	shipped       bool // something of it was shipped by this process
 	deferred      bool // a change is left local on purpose, since health.dirtySince
 	evicted       bool // it has no local file on purpose
 	making        bool // its file is new, and the application does not have it yet

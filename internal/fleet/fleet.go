@@ -106,6 +106,7 @@ type Fleet struct {
 // Totals counts what happened since the Fleet was made.
 type Totals struct {
 	Promotions, Demotions int64
+	Shipped               int64 // databases of which something was shipped
 	replicate.Counts
 	Failures []int64 // by the kind of the error
 }

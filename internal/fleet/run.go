@@ -287,6 +287,10 @@ func (f *Fleet) reportedLocked(e *Entry, rep *replicate.Report) {
 	for _, ev := range rep.Events {
 		f.mu.Note(e.event(ev))
 	}
+	if !e.shipped && rep.Counts.Transactions+rep.Counts.Resyncs > 0 {
+		e.shipped = true
+		f.totals.Shipped++
+	}
 	c := &f.totals.Counts
 	c.Transactions += rep.Counts.Transactions
 	c.Bytes += rep.Counts.Bytes

@@ -57,7 +57,8 @@ type Config struct {
 	MaxOpen     int
 	IdleTimeout time.Duration
 	BusyTimeout time.Duration
-	MaxConns    int // to one database
+	MaxConns    int  // to one database
+	LeaseTraces bool // it is noted where each lease was taken
 
 	// Locate asks the discoverers where an ID would be, and which of them says so.
 	Locate func(id string) (db registry.Database, source int, ok bool)
@@ -80,6 +81,7 @@ type Opener struct {
 	conductor *conduct.Conductor
 	pool      *pool.Pool[*fleet.Entry, *tenant]
 	inquiry   *inquiry.Inquiry[backup] // of IDs that are not known here
+	traces    *traces // of the leases; nil: none
 
 	mu        sync.Mutex
 	silent    time.Time                   // when the replica last did not say whether it has a backup
@@ -97,6 +99,9 @@ type tenant struct {
 func New(cfg Config) *Opener {
 	o := &Opener{cfg: cfg, fleet: cfg.Fleet, conductor: cfg.Conductor, exclusive: map[*fleet.Entry]*exclusive{}, wanted: map[*fleet.Entry]int{}}
 	o.inquiry = o.newInquiry()
+	if cfg.LeaseTraces {
+		o.traces = &traces{of: map[*trace]struct{}{}}
+	}
 	o.pool = pool.New(pool.Config[*fleet.Entry, *tenant]{
 		Max:         cfg.MaxOpen,
 		IdleTimeout: cfg.IdleTimeout,
@@ -113,9 +118,14 @@ func New(cfg Config) *Opener {
 func (o *Opener) Stats() pool.Stats { return o.pool.Stats() }
 
 // Close waits until everything is released, and closes it. What is asked for after that
-// is refused. ctx bounds the waiting; then Close may be called again.
+// is refused. ctx bounds the waiting; then the error names what is still leased, and Close
+// may be called again.
 func (o *Opener) Close(ctx context.Context) error {
-	return errors.Join(o.pool.Close(ctx), o.inquiry.Close(ctx))
+	err := o.pool.Close(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(o.unreleased(), err)
+	}
+	return errors.Join(err, o.inquiry.Close(ctx))
 }
 
 // Waiting is of how many databases something is kept beside what is open.
@@ -144,6 +154,7 @@ type Lease struct {
 	entry *fleet.Entry
 	lease pool.Lease[*fleet.Entry, *tenant]
 	file  fsid.ID // that is leased
+	trace *trace  // nil: it is not noted where it was taken
 }
 
 // DB is the database. It panics after Release.
@@ -165,6 +176,7 @@ func (l Lease) Release() {
 	at, err := fsid.At(l.entry.Path())
 	stray := err == nil && at != l.file || errors.Is(err, fs.ErrNotExist)
 	if l.lease.Release() {
+		l.o.traces.drop(l.trace)
 		l.o.fleet.Released(l.entry, l.file, stray)
 	}
 }
@@ -202,7 +214,7 @@ func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) 
 		o.inquiry.Forget(id)
 	}
 	o.fleet.Leased(e)
-	return Lease{o: o, entry: e, lease: lease, file: lease.Value().file}, nil
+	return Lease{o: o, entry: e, lease: lease, file: lease.Value().file, trace: o.traces.take(e)}, nil
 }
 
 // hold finds a database, or makes one of an ID that no scan has listed, and keeps scans
