@@ -2,6 +2,7 @@ package s3
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"path"
@@ -34,15 +35,16 @@ type span struct {
 }
 
 // begin tells the tracer of an attempt; nil if there is none.
-func (t *transport) begin(req *http.Request, following *call) *span {
+func (t *transport) begin(req *http.Request) *span {
 	tracer := t.tracer.Load()
 	if tracer == nil {
 		return nil
 	}
 	ctx := req.Context()
 	r := trace.Request{Operation: middleware.GetOperationName(ctx), Bucket: t.bucket, Attempt: 1, Bytes: req.ContentLength}
-	if following != nil {
-		r.Attempt = following.attempts
+	// The SDK says it in a header: attempt=2; max=5.
+	if _, err := fmt.Sscanf(req.Header.Get("Amz-Sdk-Request"), "attempt=%d", &r.Attempt); err != nil {
+		r.Attempt = 1
 	}
 	r.Key = strings.TrimPrefix(req.URL.Path, "/")
 	if t.pathStyle || !strings.HasPrefix(req.URL.Host, t.bucket+".") {

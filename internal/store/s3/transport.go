@@ -69,7 +69,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}
 	t.stats.request(caller, req.Method)
 
-	span := t.begin(req, following)
+	span := t.begin(req)
 	ctx, cancel := context.WithCancel(caller)
 	w := &watchdog{timeout: t.timeout, cancel: cancel}
 	req = req.WithContext(ctx)
