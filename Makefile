@@ -9,7 +9,7 @@ BIN     := $(CURDIR)/bin
 TAGS    := interop,sqlite3cli,versitygw
 # test, bench and tools are modules of their own, so that what only attacks need (other
 # SQLite libraries, faulty networks) is nobody's dependency.
-MODULES := . test bench tools
+MODULES := . test bench tools multidbotel
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream

@@ -19,7 +19,7 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb trace",
 	"evict":          "ctxio fleet",
 	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
 	"opener":         "conduct failpoint fleet volume registry replicate pool restore store store/metadata inquiry life fsid localfile ship sqlitedb",
@@ -43,7 +43,7 @@ var below = map[string]string{
 	"store/file":     "store ctxio durable failpoint untrusted",
 	"store/identity": "durable",
 	"store/metadata": "fsid untrusted",
-	"store/s3":       "store untrusted",
+	"store/s3":       "store trace untrusted",
 	"store/tree":     "fleetlog/format store/metadata untrusted",
 	"store/url":      "store ctxio",
 

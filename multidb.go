@@ -69,6 +69,7 @@ func New(opts ...Option) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.traceRequests()
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
 	m.drills = newDrills(cfg.drills, drillParts{
 		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path, limited: cfg.maxDisk > 0,
@@ -262,7 +263,7 @@ func (m *Manager) build(ctx context.Context) error {
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
 		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Locate: m.survey.Locate, Hurry: m.fleetLog.Hurry,
-		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(),
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(), Traced: c.tracer != nil,
 	})
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)

@@ -72,6 +72,7 @@ type config struct {
 
 	logger   *slog.Logger
 	observer func(Event)
+	tracer   Tracer // nil: none
 	now      func() time.Time
 	boot     func() time.Duration // counts the time in which the machine was suspended
 	grace    time.Duration        // for how long every level 0 file stays at least

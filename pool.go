@@ -111,8 +111,10 @@ func (h Handle) Release() { h.lease.Release() }
 // again meanwhile; ErrConflict for another name of a known file, or the new one of a
 // file that was renamed without its log and is leased; that of the open hook, or that
 // of ctx; all as *Error.
-func (m *Manager) Acquire(ctx context.Context, id ID) (Handle, error) {
-	h, err := m.acquire(ctx, id)
+func (m *Manager) Acquire(ctx context.Context, id ID) (h Handle, err error) {
+	ctx, end := m.cfg.span(ctx, "acquire", id)
+	defer func() { end(SpanEnd{Err: err}) }()
+	h, err = m.acquire(ctx, id)
 	return h, opError("acquire", id, err)
 }
 

@@ -13,7 +13,9 @@ import (
 //
 // ctx bounds the waiting; the upload goes on. A failing replica is tried once,
 // whatever its back-off; the error says why it failed.
-func (m *Manager) Sync(ctx context.Context, id ID) (Pos, error) {
+func (m *Manager) Sync(ctx context.Context, id ID) (at Pos, err error) {
+	ctx, end := m.cfg.span(ctx, "sync", id)
+	defer func() { end(SpanEnd{TXID: at.TXID, Err: err}) }()
 	e, err := m.replicated(id)
 	if err != nil {
 		return Pos{}, opError("sync", id, err)

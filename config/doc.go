@@ -95,7 +95,7 @@
 // multidb.NewFileReplica. For type url: url, required, see multidb.NewURLReplica;
 // the program imports the client of its scheme.
 //
-// Options that take a function (WithOpenHook, WithObserver) have no key: add
+// Options that take a function or code of yours (WithOpenHook, WithObserver, WithTracer) have no key: add
 // them to what Options returns. Where an option is given twice, the last one
 // counts.
 //

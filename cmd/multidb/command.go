@@ -204,7 +204,7 @@ Where the databases' backups are is said by one of
 
 On a terminal the output is a table, elsewhere JSON, one object a line (-json).
 Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
-(some databases), 130 interrupted by Ctrl-C, 143 by SIGTERM.
+(some databases), 130 interrupted, 143 by SIGTERM.
 ` + "`multidb help COMMAND`" + ` explains a command.
 `)
 	_, err := io.WriteString(w, b.String())

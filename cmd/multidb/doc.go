@@ -31,7 +31,7 @@
 //	2    the command line or the configuration is wrong: a flag or a file of it that
 //	     is not there, cannot be read or is empty
 //	3    partly failed: some databases failed, or have a problem now
-//	130  interrupted by Ctrl-C; 143: by SIGTERM
+//	130  interrupted; 143: by SIGTERM
 //
 // A reader that closes the pipe (| head) does not count as a failure, except of
 // restore -o -, which writes a database there.

@@ -101,7 +101,7 @@ func TestAConfigurationOfWhichNothingIsReplicatedYetIsNoFailure(t *testing.T) {
 func TestAnInterruptedCommandSaysWhatInterruptedIt(t *testing.T) {
 	f, s := newFleet(t, 1, 2), newStore(t)
 	f.ship(t, s.replica(t))
-	for sig, says := range map[syscall.Signal]string{syscall.SIGINT: "interrupted by Ctrl-C", syscall.SIGTERM: "interrupted by SIGTERM"} {
+	for sig, says := range map[syscall.Signal]string{syscall.SIGINT: "interrupted", syscall.SIGTERM: "interrupted by SIGTERM"} {
 		asked, free := make(chan struct{}), make(chan struct{})
 		var once sync.Once
 		s.setHold(func(_ http.ResponseWriter, r *http.Request) bool {

@@ -31,6 +31,11 @@ at once.
 with 1 if something could not be shipped or listed: for cron, and for a container that
 is about to go.
 
+SIGHUP makes it read the configuration again: all of it, also patterns and policies.
+It ships what is left, stops, and starts with the new one. A configuration that is
+wrong, or does not start, changes nothing: the log says where it is wrong, and the
+former one goes on.
+
 It holds the state directory against a second one and serves a socket there,
 for status, ls and what changes something. A state directory that others can write to is refused.`,
 		flags: func(fs *flag.FlagSet) action {
@@ -53,54 +58,96 @@ for status, ls and what changes something. A state directory that others can wri
 }
 
 func replicate(ctx context.Context, e *env, s *sourceFlags, socket, once bool, patience time.Duration) error {
-	c, err := s.read(e)
-	if err != nil {
-		return err
-	}
-	opts, err := c.Options()
-	if err != nil {
-		return err
-	}
+	hangups := reloadSignals()
 	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
-	// First, so that what the configuration says of the log counts.
-	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
+	next := func() (*service, error) {
+		c, err := s.read(e)
+		if err != nil {
+			return nil, err
+		}
+		return newService(c, socket, logger)
+	}
+	r, err := next()
 	if err != nil {
 		return err
 	}
-	dir, err := stateDirOf(c)
-	if err != nil {
-		return err
-	}
-	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w, or give -socket=false", err)
-	}
-	if err := m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
-		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, dir), dir)
-	} else if err != nil {
+	logger.Info("starting", "config", r.config)
+	if err := r.start(ctx); err != nil {
 		return err
 	}
 	if once {
-		return shipOnce(ctx, e, m, logger, patience)
+		return shipOnce(ctx, e, r.m, logger, patience)
 	}
-	server, err := serve(socket, dir, c, m, logger)
-	if err == nil {
-		logger.Info("replicating", "config", c, "databases", m.Stats().Databases, "state", dir)
-		check(ctx, c.Replica, logger)
-		<-ctx.Done()
+	logger.Info("replicating", "config", r.config, "databases", r.m.Stats().Databases, "state", r.dir)
+	check(ctx, r.config.Replica, logger)
+	r, left := reloads(ctx, r, hangups, next)
+	if r != nil { // else everything is closed
 		logger.Info("stopping: shipping what is left", "reason", context.Cause(ctx))
+		// The first signal has ended ctx; from here on another one kills.
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		left = r.close(bounded)
 	}
-	// The first signal has ended ctx; from here on another one kills.
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	err = errors.Join(err, m.Close(bounded))
-	if server != nil {
-		err = errors.Join(err, server.Close(bounded))
-	}
-	if err != nil {
-		return stopped{err}
+	if left != nil {
+		return stopped{left}
 	}
 	logger.Info("stopped: everything is at the replica")
 	return nil
+}
+
+// service is a Manager that replicates what a configuration says, with its socket.
+type service struct {
+	config *config.Config
+	dir    string // of its state
+	socket bool
+	logger *slog.Logger
+	m      *multidb.Manager
+	server *control.Server // nil: none
+}
+
+// newService makes one. It says everything that is wrong with the configuration by itself.
+func newService(c *config.Config, socket bool, logger *slog.Logger) (*service, error) {
+	opts, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	// First, so that what the configuration says of the log counts.
+	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := stateDirOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w, or give -socket=false", err)
+	}
+	return &service{config: c, dir: dir, socket: socket, logger: logger, m: m}, nil
+}
+
+// start starts it. If that fails, nothing of it runs.
+func (r *service) start(ctx context.Context) (err error) {
+	if err := r.m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
+		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, r.dir), r.dir)
+	} else if err != nil {
+		return err
+	}
+	if r.server, err = serve(r.socket, r.dir, r.config, r.m, r.logger); err != nil {
+		return errors.Join(err, r.m.Close(ctx))
+	}
+	return nil
+}
+
+// close ships what is left, while the socket still answers, and ends both.
+func (r *service) close(ctx context.Context) error { return errors.Join(r.m.Close(ctx), r.hangUp(ctx)) }
+
+// hangUp ends the socket.
+func (r *service) hangUp(ctx context.Context) error {
+	if r.server == nil {
+		return nil
+	}
+	return r.server.Close(ctx)
 }
 
 // stopped is a failure of replicate while it stops. The signal that stopped it is not

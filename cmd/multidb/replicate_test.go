@@ -52,7 +52,8 @@ func TestReplicateShipsWhatOtherProcessesWrite(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.stateDir(), control.Socket)); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
-	invoke(t, nil, "status", "-config", cfg).start().want(0, "no multidb replicate is running")
+	invoke(t, nil, "status", "-config", cfg).start().want(1, "no multidb replicate is running", "-offline")
+	invoke(t, nil, "status", "-offline", "-config", cfg).start().want(0)
 	dir := t.TempDir()
 	invoke(t, nil, "restore-all", "-config", cfg, "-o", dir).start().want(0, "6 restored")
 	f.equals(t, dir)

@@ -172,32 +172,37 @@ func stateDirOf(c *config.Config) (string, error) {
 
 // dial connects to the running replicate; nil means that the replica is to be read.
 func (s *sourceFlags) dial(ctx context.Context, e *env) (*control.Client, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	if s.stateDir != "" {
-		if s.offline || s.byFlags() {
-			return nil, usagef("-state-dir excludes -offline, -bucket and -dir")
-		}
-		return control.Dial(ctx, s.stateDir)
-	}
-	if s.offline || s.byFlags() {
-		return nil, nil
-	}
-	c, err := s.read(e)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := stateDirOf(c)
-	if err != nil {
+	dir, err := s.runningDir(e)
+	if dir == "" || err != nil {
 		return nil, err
 	}
 	client, err := control.Dial(ctx, dir)
-	if errors.Is(err, control.ErrNotRunning) {
+	if errors.Is(err, control.ErrNotRunning) && s.stateDir == "" {
 		e.note("%v: asking the replica", err)
 		return nil, nil
 	}
 	return client, err
+}
+
+// runningDir is the state directory of the replicate to ask; empty: the replica is to be read.
+func (s *sourceFlags) runningDir(e *env) (string, error) {
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	if s.stateDir != "" {
+		if s.offline || s.byFlags() {
+			return "", usagef("-state-dir excludes -offline, -bucket and -dir")
+		}
+		return s.stateDir, nil
+	}
+	if s.offline || s.byFlags() {
+		return "", nil
+	}
+	c, err := s.read(e)
+	if err != nil {
+		return "", err
+	}
+	return stateDirOf(c)
 }
 
 // close ends the connections.

@@ -23,6 +23,7 @@ import (
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/trace"
 	"github.com/multidb-go/multidb/internal/volume"
 	"github.com/multidb-go/multidb/internal/worker"
 	"github.com/superfly/ltx"
@@ -57,6 +58,7 @@ type Config struct {
 	Policy  func(registry.Database) (policy.Policy, error)
 	Lag     *lag.Window     // of what is shipped
 	Stopped <-chan struct{} // closed when nothing runs any more
+	Traced  bool            // the contexts of runs say of which database they are
 }
 
 // Pool is what the application has open.
@@ -154,6 +156,9 @@ func (j *job) run(ctx context.Context) {
 	}
 	if b.AskPolicy {
 		b.Input.SetPolicy(c.fleet.SetPolicy(j.Entry, c.AskPolicy(j.Entry.Database())))
+	}
+	if c.cfg.Traced {
+		ctx = trace.WithID(ctx, j.Entry.ID())
 	}
 	var unread error
 	if b.Unread {

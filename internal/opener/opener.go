@@ -81,7 +81,7 @@ type Opener struct {
 	conductor *conduct.Conductor
 	pool      *pool.Pool[*fleet.Entry, *tenant]
 	inquiry   *inquiry.Inquiry[backup] // of IDs that are not known here
-	traces    *traces // of the leases; nil: none
+	traces    *traces                  // of the leases; nil: none
 
 	mu        sync.Mutex
 	silent    time.Time                   // when the replica last did not say whether it has a backup
