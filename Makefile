@@ -151,7 +151,10 @@ snapshot: $(GORELEASER) ## build what a release of this commit would have into d
 
 .PHONY: release
 release: $(GORELEASER) ## make a draft release of the tag checked out; only the workflow does this
-	$(GORELEASER) release --clean $(if $(IMAGE),,--skip=docker)
+	@git describe --tags --exact-match --match 'v[0-9]*'
+	sed -n '/^## \['"$$(git describe --tags --exact-match | sed 's/^v//; s/[.]/[.]/g')"'\] - 2/,/^## \[/{/^## \[/d;/^\[.*\]: /d;p;}' CHANGELOG.md > $(BIN)/notes.md
+	@grep -q . $(BIN)/notes.md || { echo 'CHANGELOG.md has no section with a date for this tag: see docs/RELEASING.md' >&2; exit 1; }
+	$(GORELEASER) release --clean --release-notes $(BIN)/notes.md $(if $(IMAGE),,--skip=docker)
 
 .PHONY: interop
 interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3
