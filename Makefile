@@ -133,6 +133,7 @@ manual: ## write the manual page and the completions into bin/manual
 	$(GO) build -o $(BIN)/manual/ ./cmd/multidb
 	cd $(BIN)/manual && ./multidb man > multidb.1 && \
 		for s in bash zsh fish; do ./multidb completion $$s > multidb.$$s; done
+	if command -v mandoc > /dev/null; then mandoc -T lint -W warning $(BIN)/manual/multidb.1; fi
 
 CONTAINER ?= docker
 IMAGE_ARCH ?= $(shell $(GO) env GOARCH)

@@ -44,7 +44,7 @@ func run(repo string) (err error) {
 		return err
 	}
 	if tag == "" {
-		fmt.Println("There is no release yet to compare the public API with.")
+		fmt.Println("No release before this commit is known here (git fetch --tags), so that there is nothing to compare the public API with.")
 		return nil
 	}
 	temp, err := os.MkdirTemp("", "multidb-apidiff-")
