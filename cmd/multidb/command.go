@@ -32,7 +32,7 @@ func commands() []*command {
 		restoreCommand(), restoreAllCommand(), verifyCommand(), unpackCommand(),
 		takeoverCommand(), adoptCommand(), handoverCommand(),
 		evictCommand(), removeCommand(), undeleteCommand(), eraseCommand(), renameCommand(), forkCommand(), eachCommand(),
-		configCheckCommand(), versionCommand(), completionCommand(),
+		configCheckCommand(), versionCommand(), completionCommand(), manCommand(),
 	}
 }
 
@@ -159,16 +159,32 @@ func (c *command) help(w io.Writer) error {
 			b.WriteString("\nflags:\n")
 			first = false
 		}
-		name, text := flag.UnquoteUsage(f)
-		fmt.Fprintf(&b, "  -%s\n        %s", strings.TrimSpace(f.Name+" "+name), strings.ReplaceAll(text, "\n", "\n        "))
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "auto" {
-			fmt.Fprintf(&b, " (default %s)", f.DefValue)
-		}
-		b.WriteByte('\n')
+		value, text := explain(f)
+		fmt.Fprintf(&b, "  -%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), strings.ReplaceAll(text, "\n", "\n        "))
 	})
 	_, err := io.WriteString(w, b.String())
 	return err
 }
+
+// explain returns the name of a flag's value, or "", and what the flag does.
+func explain(f *flag.Flag) (value, text string) {
+	value, text = flag.UnquoteUsage(f)
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "auto" {
+		text += fmt.Sprintf(" (default %s)", f.DefValue)
+	}
+	return value, text
+}
+
+// notes is what goes for all commands.
+const notes = `Where the databases' backups are is said by one of
+  -config FILE                 a configuration; else $MULTIDB_CONFIG, else ./multidb.yaml
+  -bucket NAME [-path P] …     a bucket, with the credentials of the environment
+  -dir DIR [-path P]           a directory
+
+On a terminal the output is a table, elsewhere JSON, one object a line (-json).
+Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
+(some databases), 130 interrupted, 143 by SIGTERM.
+`
 
 // help explains what args name, or lists the commands.
 func help(w io.Writer, args []string) error {
@@ -196,17 +212,7 @@ commands:
 		_, _ = fmt.Fprintf(tw, "  %s\t%s\n", c.usage(), c.short) // a Builder takes everything
 	}
 	_ = tw.Flush()
-	b.WriteString(`
-Where the databases' backups are is said by one of
-  -config FILE                 a configuration; else $MULTIDB_CONFIG, else ./multidb.yaml
-  -bucket NAME [-path P] …     a bucket, with the credentials of the environment
-  -dir DIR [-path P]           a directory
-
-On a terminal the output is a table, elsewhere JSON, one object a line (-json).
-Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
-(some databases), 130 interrupted, 143 by SIGTERM.
-` + "`multidb help COMMAND`" + ` explains a command.
-`)
+	b.WriteString("\n" + notes + "`multidb help COMMAND` explains a command.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
