@@ -18,6 +18,7 @@ var ui embed.FS
 var assetTypes = map[string]string{
 	"page.css": "text/css; charset=utf-8",
 	"page.js":  "text/javascript; charset=utf-8",
+	"icon.svg": "image/svg+xml",
 }
 
 // shell is what the frame around every page needs.
@@ -110,7 +111,7 @@ func tag(text []byte) string {
 // words are the functions of the templates: how values are written.
 var words = template.FuncMap{
 	"number": number[int64], "count": number[int], "size": size, "span": span, "dollars": dollars,
-	"ago": ago, "exact": exact, "stamp": stamp, "clock": clock, "name": name,
+	"ago": ago, "exact": exact, "stamp": stamp, "clock": clock, "short": short, "name": name,
 	"plural": plural, "percent": percent, "verb": verbWords, "state": stateOf, "title": titleOf,
 	"history": chartOf, "line": lineOf, "tiers": tiersOf, "lower": strings.ToLower,
 	"tierNames": func() []string { return []string{"hot", "warm", "cold"} },

@@ -85,6 +85,7 @@ type tenantRow struct {
 	TXID     string // hex; empty: nothing is durable
 	Lag      time.Duration
 	LagBytes int64
+	Behind   bool // Lag is above Options.MaxLag
 	SyncedAt time.Time
 	Local    int64
 	Replica  int64

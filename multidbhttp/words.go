@@ -113,6 +113,9 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // clock is the time of day, as the axes of charts have it.
 func clock(t time.Time) string { return t.UTC().Format("15:04") }
 
+// short is a moment to the minute, for the ends of a line of time.
+func short(t time.Time) string { return t.UTC().Format("2 Jan 15:04") }
+
 // dollars writes US dollars to the cent, or says that it is less than one.
 func dollars(usd float64) string {
 	cents := math.Round(usd * 100)
@@ -160,6 +163,8 @@ func stateOf(r tenantRow) condition {
 		return condition{"bad", "Failing"}
 	case r.TXID == "":
 		return condition{"warn", "Nothing durable yet"}
+	case r.Behind:
+		return condition{"warn", "Behind"}
 	case !r.Resident:
 		return condition{"good", "Well, evicted"}
 	}

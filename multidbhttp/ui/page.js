@@ -35,13 +35,18 @@
   };
 
   const refresh = async () => {
-    const answer = await fetch(location.href, { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(15000) });
+    const url = new URL(location.href);
+    url.searchParams.delete("points"); // each time they are asked for costs a request to the replica
+    url.searchParams.delete("done");
+    const answer = await fetch(url, { cache: "no-store", redirect: "error", signal: AbortSignal.timeout(15000) });
     if (!answer.ok) throw new Error("the answer was " + answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     if (paused) return;
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
-      if (fresh && fresh.innerHTML !== old.innerHTML) replace(old, document.importNode(fresh, true));
+      if (!fresh || fresh.innerHTML === old.innerHTML) continue;
+      if (fresh.dataset.say !== old.dataset.say) said.textContent = fresh.dataset.say; // for who listens to the page
+      replace(old, document.importNode(fresh, true));
     }
     document.title = page.title;
   };
