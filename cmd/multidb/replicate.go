@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
+	"github.com/multidb-go/multidb/multidbhttp"
 )
 
 func replicateCommand() *command {
@@ -28,10 +29,16 @@ then, which it names: the next start goes on with it. A second signal ends it
 at once.
 
 It holds the state directory against a second one and serves a socket there,
-for status, ls and what changes something. A state directory that others can write to is refused.`,
+for status, ls and what changes something. A state directory that others can write to is refused.
+
+With -listen, or listen: in the configuration, it also serves a page for people, metrics
+for Prometheus, /healthz, /readyz and an API, and does by them what -listen-verbs allows.
+An address that other machines can reach needs a token.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
+			var listen listenFlags
+			listen.add(fs)
 			socket := fs.Bool("socket", true, "serve status, ls and what changes something on a socket in the state directory")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -41,13 +48,13 @@ for status, ls and what changes something. A state directory that others can wri
 				if *patience <= 0 {
 					return usagef("-shutdown-timeout is %v; want a duration above zero", *patience)
 				}
-				return replicate(ctx, e, &s, *socket, *patience)
+				return replicate(ctx, e, &s, &listen, *socket, *patience)
 			}
 		},
 	}
 }
 
-func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patience time.Duration) error {
+func replicate(ctx context.Context, e *env, s *sourceFlags, listen *listenFlags, socket bool, patience time.Duration) error {
 	c, err := s.read(e)
 	if err != nil {
 		return err
@@ -56,7 +63,15 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 	if err != nil {
 		return err
 	}
+	where, err := listen.over(c.Listen())
+	if err != nil {
+		return err
+	}
 	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
+	events := &multidbhttp.Events{}
+	if where != nil {
+		opts = append(opts, multidb.WithObserver(events.Observe))
+	}
 	// First, so that what the configuration says of the log counts.
 	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
 	if err != nil {
@@ -69,6 +84,21 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w, or give -socket=false", err)
 	}
+	if where == nil {
+		return follow(ctx, m, c, dir, socket, patience, logger)
+	}
+	page, err := openPort(ctx, where, m, events, logger)
+	if err != nil {
+		return err
+	}
+	page.serve(logger)
+	err = follow(ctx, m, c, dir, socket, patience, logger)
+	// Last, since /readyz says that it stops. If it failed before, that was logged then.
+	return errors.Join(err, page.close())
+}
+
+// follow starts a Manager, and closes it when ctx ends.
+func follow(ctx context.Context, m *multidb.Manager, c *config.Config, dir string, socket bool, patience time.Duration, logger *slog.Logger) error {
 	if err := m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
 		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, dir), dir)
 	} else if err != nil {
