@@ -106,7 +106,7 @@ func (s *Server) find(ctx context.Context, q listQuery) (found, error) {
 	var f found
 	first := make(lastOnTop, 0, min(q.Limit, maxLimit)+1)
 	matches := q.matcher()
-	for st := range s.m.All() {
+	for st := range s.all {
 		f.known++
 		if !matches(&st) {
 			continue

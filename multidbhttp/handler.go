@@ -2,6 +2,7 @@ package multidbhttp
 
 import (
 	"errors"
+	"iter"
 	"net/http"
 	"time"
 
@@ -15,6 +16,7 @@ type Server struct {
 	m       *multidb.Manager
 	opt     Options
 	handler http.Handler
+	all     iter.Seq[multidb.Status] // Manager.All
 
 	history  history
 	health   health
@@ -37,7 +39,7 @@ func Handler(m *multidb.Manager, opt Options) (*Server, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{m: m, opt: opt, sampling: make(chan struct{}, 1), scanning: make(chan struct{}, maxScans)}
+	s := &Server{m: m, opt: opt, all: m.All(), sampling: make(chan struct{}, 1), scanning: make(chan struct{}, maxScans)}
 	s.points.init()
 	s.actions.init()
 	s.handler = http.StripPrefix(opt.Base, s.guarded(s.routes()))

@@ -180,7 +180,7 @@ func exists(t *testing.T, path string) bool {
 // rowsIn counts the rows of a restored file.
 func rowsIn(t *testing.T, path string) (n int) {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	db, err := sql.Open("sqlite", "file:"+path+"?immutable=1") // reading leaves nothing beside it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,4 +189,14 @@ func rowsIn(t *testing.T, path string) (n int) {
 		t.Fatal(fmt.Errorf("%s: %w", path, err))
 	}
 	return n
+}
+
+// ask asks a Server without a listener.
+func ask(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+	r.Host = "localhost"
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
 }

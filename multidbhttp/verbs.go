@@ -102,7 +102,7 @@ func (s *Server) do(ctx context.Context, a action, from string) (r result, err e
 	if err != nil {
 		s.opt.Logger.Warn("multidbhttp: not done", append(args, "err", s.cleanErr(err))...)
 	} else {
-		s.opt.Logger.Info("multidbhttp: done", append(args, "txid", r.txid, "path", r.path, "kept", r.kept)...)
+		s.opt.Logger.Info("multidbhttp: "+r.text(a), args...)
 	}
 	s.actions.note(outcome{Key: rand.Text(), Verb: a.verb, ID: string(a.id), At: began, Took: r.took, Text: r.text(a), Err: s.cleanErr(err)})
 	return r, err
