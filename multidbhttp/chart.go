@@ -19,7 +19,7 @@ type chart struct {
 	Rows     []heatRow // the longest lags first
 	Height   int
 	Shades   [5]string // a path for each shade, the lightest first
-	Unknown  string    // path of the columns without samples, over the whole height
+	Unknown  string    // path of the columns without samples, as high as the highest chart
 	Requests bars
 	Failing  bars
 	Marks    []time.Time // on the axis of time, evenly spaced from its begin to its end
@@ -73,7 +73,7 @@ func chartOf(h historyView) chart {
 	var unknown strings.Builder
 	for x, col := range h.Columns {
 		if !col.Known {
-			fmt.Fprintf(&unknown, "M%d 0h1v%dh-1z", x, c.Height)
+			fmt.Fprintf(&unknown, "M%d 0h1v100h-1z", x)
 			continue
 		}
 		c.Any = c.Any || col.Commits > 0

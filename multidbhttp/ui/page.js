@@ -17,6 +17,9 @@
     line.hidden = false;
   };
 
+  // What the server last said of each part: the document differs from it by folds that were opened.
+  const last = new Map([...document.querySelectorAll("[data-live]")].map(e => [e.id, e.outerHTML]));
+
   // A fold that is open stays open, and the focus stays where it was.
   const replace = (old, fresh) => {
     for (const d of old.querySelectorAll("details[id][open]")) fresh.querySelector("#" + d.id)?.setAttribute("open", "");
@@ -44,7 +47,8 @@
     if (paused) return;
     for (const old of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(old.id);
-      if (!fresh || fresh.innerHTML === old.innerHTML) continue;
+      if (!fresh || fresh.outerHTML === last.get(old.id)) continue;
+      last.set(old.id, fresh.outerHTML);
       if (fresh.dataset.say !== old.dataset.say) said.textContent = fresh.dataset.say; // for who listens to the page
       replace(old, document.importNode(fresh, true));
     }
