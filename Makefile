@@ -6,7 +6,7 @@ include tools/versions.env
 GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
-TAGS    := interop,sqlite3cli,versitygw
+TAGS    := interop,sqlite3cli,versitygw,browser
 # test, bench and tools are modules of their own, so that what only attacks need (other
 # SQLite libraries, faulty networks) is nobody's dependency.
 MODULES := . test bench tools multidbotel
@@ -171,6 +171,11 @@ interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestr
 		$(GO) test -count=1 -tags versitygw -run Versitygw ./internal/store/s3; \
 	MULTIDB_TEST_S3_ENDPOINT=$$LITESTREAM_S3_ENDPOINT \
 		$(GO) test -count=1 -tags versitygw -run '(WhoMayWrite|ThereAndBackOver)/^versitygw$$' .
+
+.PHONY: browser
+browser: ## look at the page of multidbhttp with Chromium; pictures into MULTIDB_SCREENSHOTS, if set
+	@command -v chromium > /dev/null || { echo 'make browser needs chromium: apt-get install chromium' >&2; exit 1; }
+	$(GO) -C test test -count=1 -timeout 9m -tags browser ./browser
 
 # Each test for TORTURE_TIME, from TORTURE_SEED on (random if empty). A failure
 # prints how to replay it, the end of a run the seed to go on from.

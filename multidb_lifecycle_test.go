@@ -56,6 +56,11 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		}
 		return nil
 	},
+	"ReplicaFiles": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.ReplicaFiles(ctx, "project0/db0", false)
+		return err
+	},
+	"Serving":  func(_ context.Context, m *multidb.Manager) error { return m.Serving() },
 	"Status":   func(_ context.Context, m *multidb.Manager) error { _, err := m.Status("project0/db0"); return err },
 	"Evict":    func(ctx context.Context, m *multidb.Manager) error { return m.Evict(ctx, "project0/db0") },
 	"TakeOver": func(ctx context.Context, m *multidb.Manager) error { return m.TakeOver(ctx, "project0/db0") },
@@ -228,6 +233,36 @@ func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 			all(t, m, multidb.ErrClosed)
 		}
 	})
+}
+
+func TestWhatIsKnownMayBeAskedForWhileTheManagerStarts(t *testing.T) {
+	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(pattern(newTree(t, 1, 1)))),
+		multidb.WithReplica(multidbtest.NewReplica()), multidb.WithMaxDisk(1<<40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			m.Stats()
+			m.Healthy(time.Hour)
+			for range m.All() {
+				break
+			}
+			select {
+			case <-started:
+				return
+			default:
+			}
+		}
+	})
+	err = m.Start(t.Context())
+	close(started)
+	wg.Wait()
+	if err := errors.Join(err, m.Serving(), m.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // slowDiscoverer lists nothing until it is told to, or its context ends.

@@ -99,8 +99,8 @@ func (m *Manager) Stats() Stats {
 	}
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
-	s.Disk = DiskStats(m.evictor.Stats())
-	if now.Served {
+	if now.Served { // what Start makes
+		s.Disk = DiskStats(m.evictor.Stats())
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}

@@ -23,6 +23,7 @@ type settings struct {
 	fleetLog  *multidb.FleetLogConfig // with its default path
 	rules     []rule
 	drills    *multidb.DrillOptions
+	listen    *Listen
 	log       *logging
 }
 
@@ -126,6 +127,7 @@ func (s *settings) multiKeys() []key {
 		{name: "policies", sets: "WithPolicy", read: s.readPolicies},
 		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
 		{name: "drills", sets: "WithDrills", read: s.readDrills},
+		{name: "listen", read: s.readListen},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}
 }

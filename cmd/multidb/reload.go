@@ -60,7 +60,7 @@ func (r *service) replace(ctx context.Context, to *service) (*service, error) {
 	if ctx.Err() != nil {
 		return nil, failed
 	}
-	again, err := newService(r.config, r.socket, r.logger) // a Manager starts once
+	again, err := newService(r.config, r.on, r.logger) // a Manager starts once
 	if err == nil {
 		err = again.start(ctx)
 	}

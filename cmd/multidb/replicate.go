@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
+	"github.com/multidb-go/multidb/multidbhttp"
 )
 
 func replicateCommand() *command {
@@ -37,10 +38,16 @@ wrong, or does not start, changes nothing: the log says where it is wrong, and t
 former one goes on.
 
 It holds the state directory against a second one and serves a socket there,
-for status, ls and what changes something. A state directory that others can write to is refused.`,
+for status, ls and what changes something. A state directory that others can write to is refused.
+
+With -listen, or listen: in the configuration, it also serves a page for people, metrics
+for Prometheus, /healthz, /readyz and an API, and does by them what -listen-verbs allows.
+An address that other machines can reach needs a token.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
+			var listen listenFlags
+			listen.add(fs)
 			socket := fs.Bool("socket", true, "serve status, ls and what changes something on a socket in the state directory")
 			once := fs.Bool("once", false, "ship what is not at the replica yet, and end; no socket is served")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
@@ -51,13 +58,16 @@ for status, ls and what changes something. A state directory that others can wri
 				if *patience <= 0 {
 					return usagef("-shutdown-timeout is %v; want a duration above zero", *patience)
 				}
-				return replicate(ctx, e, &s, *socket && !*once, *once, *patience)
+				if *once && listen != (listenFlags{}) {
+					return usagef("-once and -listen do not go together: -once ends when everything is shipped")
+				}
+				return replicate(ctx, e, &s, serving{socket: *socket && !*once, port: !*once, listen: listen}, *once, *patience)
 			}
 		},
 	}
 }
 
-func replicate(ctx context.Context, e *env, s *sourceFlags, socket, once bool, patience time.Duration) error {
+func replicate(ctx context.Context, e *env, s *sourceFlags, on serving, once bool, patience time.Duration) error {
 	hangups := reloadSignals()
 	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
 	next := func() (*service, error) {
@@ -65,7 +75,7 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket, once bool, p
 		if err != nil {
 			return nil, err
 		}
-		return newService(c, socket, logger)
+		return newService(c, on, logger)
 	}
 	r, err := next()
 	if err != nil {
@@ -95,59 +105,92 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket, once bool, p
 	return nil
 }
 
-// service is a Manager that replicates what a configuration says, with its socket.
+// serving is where replicate answers.
+type serving struct {
+	socket bool // in the state directory
+	port   bool // at the address that listen or the configuration says, if one does
+	listen listenFlags
+}
+
+// service is a Manager that replicates what a configuration says, with its socket and its port.
 type service struct {
 	config *config.Config
 	dir    string // of its state
-	socket bool
+	on     serving
 	logger *slog.Logger
 	m      *multidb.Manager
 	server *control.Server // nil: none
+
+	where  *config.Listen // nil: there is no port
+	events *multidbhttp.Events
+	port   *port // nil: it is not open
 }
 
 // newService makes one. It says everything that is wrong with the configuration by itself.
-func newService(c *config.Config, socket bool, logger *slog.Logger) (*service, error) {
+func newService(c *config.Config, on serving, logger *slog.Logger) (*service, error) {
+	r := &service{config: c, on: on, logger: logger, events: &multidbhttp.Events{}}
 	opts, err := c.Options()
 	if err != nil {
 		return nil, err
 	}
+	if on.port {
+		if r.where, err = on.listen.over(c.Listen()); err != nil {
+			return nil, err
+		}
+	}
+	if r.where != nil {
+		opts = append(opts, multidb.WithObserver(r.events.Observe))
+	}
 	// First, so that what the configuration says of the log counts.
-	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
-	if err != nil {
+	if r.m, err = multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...); err != nil {
 		return nil, err
 	}
-	dir, err := stateDirOf(c)
-	if err != nil {
+	if r.dir, err = stateDirOf(c); err != nil {
 		return nil, err
 	}
-	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := control.CheckDir(r.dir); on.socket && err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%w, or give -socket=false", err)
 	}
-	return &service{config: c, dir: dir, socket: socket, logger: logger, m: m}, nil
+	return r, nil
 }
 
-// start starts it. If that fails, nothing of it runs.
+// start starts it. If that fails, nothing of it runs. The port answers first: /readyz says
+// that the Manager starts.
 func (r *service) start(ctx context.Context) (err error) {
+	if r.where != nil {
+		if r.port, err = openPort(ctx, r.where, r.m, r.events, r.logger); err != nil {
+			return err
+		}
+		r.port.serve(r.logger)
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, r.port.close())
+			}
+		}()
+	}
 	if err := r.m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
 		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, r.dir), r.dir)
 	} else if err != nil {
 		return err
 	}
-	if r.server, err = serve(r.socket, r.dir, r.config, r.m, r.logger); err != nil {
+	if r.server, err = serve(r.on.socket, r.dir, r.config, r.m, r.logger); err != nil {
 		return errors.Join(err, r.m.Close(ctx))
 	}
 	return nil
 }
 
-// close ships what is left, while the socket still answers, and ends both.
+// close ships what is left, while the socket and the port still answer, and ends them.
 func (r *service) close(ctx context.Context) error { return errors.Join(r.m.Close(ctx), r.hangUp(ctx)) }
 
-// hangUp ends the socket.
-func (r *service) hangUp(ctx context.Context) error {
-	if r.server == nil {
-		return nil
+// hangUp ends the socket, and last the port, where /readyz says that it stops.
+func (r *service) hangUp(ctx context.Context) (err error) {
+	if r.server != nil {
+		err = r.server.Close(ctx)
 	}
-	return r.server.Close(ctx)
+	if r.port != nil { // if it failed before, that was logged then
+		err = errors.Join(err, r.port.close())
+	}
+	return err
 }
 
 // stopped is a failure of replicate while it stops. The signal that stopped it is not
