@@ -7,6 +7,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/pragma"
+	"github.com/multidb-go/multidb/internal/trace"
 )
 
 // WithPragma sets a pragma on every connection of the pool when it is made, before
@@ -112,7 +113,7 @@ func (h Handle) Release() { h.lease.Release() }
 // file that was renamed without its log and is leased; that of the open hook, or that
 // of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (h Handle, err error) {
-	ctx, end := m.cfg.span(ctx, "acquire", id)
+	ctx, end := trace.Begin(ctx, m.cfg.tracer, "acquire", string(id))
 	defer func() { end(SpanEnd{Err: err}) }()
 	h, err = m.acquire(ctx, id)
 	return h, opError("acquire", id, err)

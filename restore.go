@@ -13,6 +13,7 @@ import (
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/trace"
 	"github.com/superfly/ltx"
 )
 
@@ -51,7 +52,7 @@ type RestoreOptions struct {
 // Errors: ErrExists, ErrNoBackup, which says what the oldest and the newest moment is where
 // the one that was asked for is not there, ErrNotFound, ErrNoReplica, as *Error.
 func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) (err error) {
-	ctx, end := m.cfg.span(ctx, "restore", id)
+	ctx, end := trace.Begin(ctx, m.cfg.tracer, "restore", string(id))
 	defer func() { end(SpanEnd{TXID: opt.TXID, Err: err}) }()
 	return opError("restore", id, m.restore(ctx, id, opt))
 }

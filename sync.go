@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/trace"
 )
 
 // Sync returns when every commit made before the call is at the replica: they
@@ -14,7 +15,7 @@ import (
 // ctx bounds the waiting; the upload goes on. A failing replica is tried once,
 // whatever its back-off; the error says why it failed.
 func (m *Manager) Sync(ctx context.Context, id ID) (at Pos, err error) {
-	ctx, end := m.cfg.span(ctx, "sync", id)
+	ctx, end := trace.Begin(ctx, m.cfg.tracer, "sync", string(id))
 	defer func() { end(SpanEnd{TXID: at.TXID, Err: err}) }()
 	e, err := m.replicated(id)
 	if err != nil {

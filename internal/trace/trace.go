@@ -51,3 +51,16 @@ func ID(ctx context.Context) string {
 	id, _ := ctx.Value(idKey{}).(string)
 	return id
 }
+
+// Begin begins the span of an operation on a database, if there is a tracer. What it returns
+// is called at its end.
+func Begin(ctx context.Context, t Tracer, name, id string) (context.Context, func(End)) {
+	if t == nil {
+		return ctx, nobody
+	}
+	ctx, end := t.Start(ctx, Span{Name: name, ID: id})
+	return WithID(ctx, id), end
+}
+
+// nobody is told.
+func nobody(End) {}
