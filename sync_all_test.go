@@ -112,7 +112,7 @@ func TestSyncAllThatIsEndedSaysWhatIsLeft(t *testing.T) {
 	<-done
 	var all *multidb.AllError
 	if !errors.Is(err, told) || !errors.As(err, &all) || all.Count == 0 || all.Count > 2 {
-		t.Errorf("%v", err)
+		t.Fatalf("%v", err)
 	}
 	for _, e := range all.Failed {
 		if e.ID == "project0/db9" {
