@@ -82,16 +82,7 @@ func (e *EachError) Error() string {
 }
 
 // Unwrap returns the errors of the databases, and Stopped.
-func (e *EachError) Unwrap() []error {
-	var errs []error
-	for _, f := range e.Failed {
-		errs = append(errs, f)
-	}
-	if e.Stopped != nil {
-		errs = append(errs, e.Stopped)
-	}
-	return errs
-}
+func (e *EachError) Unwrap() []error { return unwrapAll(e.Failed, e.Stopped) }
 
 // Each calls fn with every database that is known now, a few at a time, in the order of
 // their IDs: to migrate the schema of a whole fleet. What fn gets is as with Do. Databases
@@ -174,21 +165,28 @@ func (m *Manager) eachTenants() (*each.Tenants, error) {
 
 // check returns what is wrong with the options.
 func (o EachOptions) check(fn bool) error {
-	_, err := path.Match(o.Pattern, "")
 	switch {
 	case !fn:
 		return invalid("Each", "nil function")
-	case err != nil:
-		return invalid("EachOptions.Pattern", "%q: %v; write * for anything but a slash, and \\ before what is meant as it is", o.Pattern, err)
 	case o.Parallel < 0:
 		return invalid("EachOptions.Parallel", "%d; want how many at once, or 0 for the default", o.Parallel)
 	case o.Timeout < 0:
 		return invalid("EachOptions.Timeout", "%v; want a duration, or 0 for none", o.Timeout)
 	}
+	return checkIDs("EachOptions.Pattern", o.Pattern)
+}
+
+func (o EachOptions) matches(id string) bool { return matchesID(o.Pattern, id) }
+
+// checkIDs returns what is wrong with a pattern of IDs, and matchesID applies a right one.
+func checkIDs(option, pattern string) error {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return invalid(option, "%q: %v; write * for anything but a slash, and \\ before what is meant as it is", pattern, err)
+	}
 	return nil
 }
 
-func (o EachOptions) matches(id string) bool {
-	ok, _ := path.Match(o.Pattern, id) // check has tried it
-	return ok || o.Pattern == "" || o.Pattern == id
+func matchesID(pattern, id string) bool {
+	ok, _ := path.Match(pattern, id)
+	return ok || pattern == "" || pattern == id
 }

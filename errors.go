@@ -157,9 +157,14 @@ type AllError struct {
 }
 
 func (e *AllError) add(id ID, err error) {
-	if e.Count++; len(e.Failed) < maxAllErrors {
-		e.Failed = append(e.Failed, &Error{Op: e.Op, ID: id, Err: err})
+	if e.Count++; len(e.Failed) == maxAllErrors {
+		return
 	}
+	var of *Error
+	if !errors.As(err, &of) || of.ID != id {
+		of = &Error{Op: e.Op, ID: id, Err: err}
+	}
+	e.Failed = append(e.Failed, of)
 }
 
 // orNil is the error, if there is anything to say.
@@ -187,13 +192,15 @@ func (e *AllError) Error() string {
 }
 
 // Unwrap returns the errors of the databases, and Stopped.
-func (e *AllError) Unwrap() []error {
-	var errs []error
-	for _, f := range e.Failed {
+func (e *AllError) Unwrap() []error { return unwrapAll(e.Failed, e.Stopped) }
+
+// unwrapAll returns the errors of some databases, and why nothing more was done; nil: all was.
+func unwrapAll(failed []*Error, stopped error) (errs []error) {
+	for _, f := range failed {
 		errs = append(errs, f)
 	}
-	if e.Stopped != nil {
-		errs = append(errs, e.Stopped)
+	if stopped != nil {
+		errs = append(errs, stopped)
 	}
 	return errs
 }

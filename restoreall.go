@@ -1,11 +1,11 @@
 package multidb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
-	"path"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/reading"
@@ -50,10 +50,10 @@ type RestoreStatus string
 
 // The statuses.
 const (
-	RestoreDone    RestoreStatus = "restored"
-	RestoreExists  RestoreStatus = "exists"  // it was there before, and was left alone
-	RestorePlanned RestoreStatus = "planned" // of a dry run: it would be restored
-	RestoreFailed  RestoreStatus = "failed"
+	RestoreDone    = RestoreStatus(restoreall.Restored)
+	RestoreExists  = RestoreStatus(restoreall.Exists)  // it was there before, and was left alone
+	RestorePlanned = RestoreStatus(restoreall.Planned) // of a dry run: it would be restored
+	RestoreFailed  = RestoreStatus(restoreall.Failed)
 )
 
 // RestoreAllProgress says what became of one database, and how far all of it is.
@@ -133,30 +133,19 @@ func RestoreAllFrom(ctx context.Context, factory ReplicaFactory, opt RestoreAllO
 	}
 	var ids []string
 	src := opt.source(ctx, factory, &ids)
-	err = restoreall.Run(ctx, src, restoreall.Options{Dir: opt.Dir, Plan: plan, Parallel: opt.parallel(), DryRun: opt.DryRun},
-		func(n int) {
-			todo, begun = n, true
+	err = restoreall.Run(ctx, src, restoreall.Options{Dir: opt.Dir, Plan: plan, Parallel: cmp.Or(opt.Parallel, 16), DryRun: opt.DryRun},
+		func(n int, so restoreall.Result) {
+			todo, begun, r = n, true, RestoreAllResult(so)
 			tell(RestoreAllProgress{})
 		},
-		func(o restoreall.Outcome[Database]) {
-			p := RestoreAllProgress{Database: o.DB, Path: o.Path, Warnings: o.Warnings, Bytes: o.Size}
-			p.Database.ID = ID(o.ID)
-			switch o.Status {
-			case restoreall.Restored:
-				p.Status = RestoreDone
-				r.Restored++
-			case restoreall.Exists:
-				p.Status = RestoreExists
-				r.Existed++
-			case restoreall.Planned:
-				p.Status = RestorePlanned
-				r.Planned++
-			case restoreall.Failed:
-				p.Status, p.Err = RestoreFailed, opError("restore", ID(o.ID), o.Err)
-				r.Failed++
-				all.add(ID(o.ID), o.Err)
+		func(o restoreall.Outcome[Database], so restoreall.Result) {
+			r = RestoreAllResult(so)
+			o.DB.ID = ID(o.ID)
+			if o.Err != nil {
+				all.add(o.DB.ID, o.Err)
 			}
-			tell(p)
+			tell(RestoreAllProgress{Database: o.DB, Path: o.Path, Status: RestoreStatus(o.Status), Err: opError("restore", o.DB.ID, o.Err),
+				Warnings: o.Warnings, Bytes: o.Size})
 		})
 	switch {
 	case errors.Is(err, restoreall.ErrNone):
@@ -194,11 +183,8 @@ func (o *RestoreAllOptions) source(ctx context.Context, factory ReplicaFactory, 
 			}
 			return ""
 		},
-		ID: func(db Database) string { return string(db.ID) },
-		Match: func(id string) bool {
-			ok, _ := path.Match(o.Pattern, id) // check has tried it
-			return ok || o.Pattern == "" || o.Pattern == id
-		},
+		ID:    func(db Database) string { return string(db.ID) },
+		Match: func(id string) bool { return matchesID(o.Pattern, id) },
 		Twice: func(db Database) error {
 			at := "another"
 			if p, ok := factory.(ReplicaPrefixer); ok {
@@ -234,21 +220,11 @@ func noMatch(pattern, place string, ids []string) string {
 	return s
 }
 
-func (o *RestoreAllOptions) parallel() int {
-	if o.Parallel == 0 {
-		return 16
-	}
-	return o.Parallel
-}
-
 // check returns what is wrong with the options.
 func (o *RestoreAllOptions) check() error {
-	_, err := path.Match(o.Pattern, "")
 	switch {
 	case o.Dir == "":
 		return invalid("RestoreAllOptions.Dir", "it is empty; name a directory to restore into")
-	case err != nil:
-		return invalid("RestoreAllOptions.Pattern", "%q: %v; write * for anything but a slash, and \\ before what is meant as it is", o.Pattern, err)
 	case o.Parallel < 0 || o.Parallel > 1000:
 		return invalid("RestoreAllOptions.Parallel", "%d; want 1 to 1000, or 0 for 16", o.Parallel)
 	case o.Ago < 0:
@@ -258,5 +234,5 @@ func (o *RestoreAllOptions) check() error {
 	case !o.IntegrityCheck.valid():
 		return invalid("RestoreAllOptions.IntegrityCheck", "%d", int(o.IntegrityCheck))
 	}
-	return nil
+	return checkIDs("RestoreAllOptions.Pattern", o.Pattern)
 }

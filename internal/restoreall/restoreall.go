@@ -51,15 +51,31 @@ type Options struct {
 }
 
 // Status is what became of a database.
-type Status uint8
+type Status string
 
 // The statuses.
 const (
-	Restored Status = iota
-	Exists
-	Planned // it would be restored
-	Failed
+	Restored Status = "restored"
+	Exists   Status = "exists"
+	Planned  Status = "planned" // it would be restored
+	Failed   Status = "failed"
 )
+
+// Result counts the databases by what became of them.
+type Result struct{ Restored, Existed, Planned, Failed int }
+
+func (r *Result) count(s Status) {
+	switch s {
+	case Restored:
+		r.Restored++
+	case Exists:
+		r.Existed++
+	case Planned:
+		r.Planned++
+	case Failed:
+		r.Failed++
+	}
+}
 
 // Outcome is what became of one database.
 type Outcome[D any] struct {
@@ -81,9 +97,9 @@ var (
 )
 
 // Run restores what there is. It calls listed once, with how many are to be restored, and
-// tell with each outcome, one at a time, in between. An error means that it could not
-// begin, or why it ended: that of ctx, or a full disk.
-func Run[D any](ctx context.Context, src Source[D], opt Options, listed func(todo int), tell func(Outcome[D])) (err error) {
+// tell with each outcome, one at a time, and with what became of all so far. An error means
+// that it could not begin, or why it ended: that of ctx, or a full disk.
+func Run[D any](ctx context.Context, src Source[D], opt Options, listed func(todo int, r Result), tell func(Outcome[D], Result)) (err error) {
 	r := &run[D]{Source: src, Options: opt, report: tell}
 	if r.Dir, err = filepath.Abs(opt.Dir); err != nil {
 		return err
@@ -105,7 +121,7 @@ func Run[D any](ctx context.Context, src Source[D], opt Options, listed func(tod
 	r.Plan, r.temp = work.plan, work.path
 	err = r.all(ctx, listed)
 	// After a failure the next run continues with the same plan.
-	return errors.Join(err, work.close(err == nil && r.failed == 0))
+	return errors.Join(err, work.close(err == nil && r.result.Failed == 0))
 }
 
 // run is one run.
@@ -114,10 +130,10 @@ type run[D any] struct {
 	Options
 	temp   string
 	before time.Time
-	report func(Outcome[D])
+	report func(Outcome[D], Result)
 
 	mu     sync.Mutex // guards report, and what follows
-	failed int
+	result Result
 	ended  error // why nothing more is begun
 }
 
@@ -127,7 +143,7 @@ type job[D any] struct {
 	out string
 }
 
-func (r *run[D]) all(ctx context.Context, listed func(int)) (err error) {
+func (r *run[D]) all(ctx context.Context, listed func(int, Result)) (err error) {
 	if at := r.Plan.Timestamp; at != "" {
 		if r.before, err = time.Parse(time.RFC3339Nano, at); err != nil {
 			return fmt.Errorf("the plan in %s: %w", filepath.Join(r.Dir, WorkName), err)
@@ -137,7 +153,7 @@ func (r *run[D]) all(ctx context.Context, listed func(int)) (err error) {
 	if err != nil {
 		return err
 	}
-	listed(len(jobs))
+	listed(len(jobs), r.result)
 	r.work(ctx, jobs)
 	if r.ended == nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -172,7 +188,7 @@ func (r *run[D]) list(ctx context.Context) (jobs []job[D], err error) {
 			r.tell(Outcome[D]{ID: id, Status: Failed, Err: err})
 		}
 	}
-	if len(found) == 0 && r.failed == 0 {
+	if len(found) == 0 && r.result.Failed == 0 {
 		return nil, ErrNoMatch
 	}
 	slices.SortStableFunc(found, func(a, b D) int { return strings.Compare(r.ID(a), r.ID(b)) })
@@ -227,6 +243,9 @@ func (r *run[D]) work(ctx context.Context, jobs []job[D]) {
 
 // one does a job, and reports whether others are worth a try.
 func (r *run[D]) one(ctx context.Context, j job[D]) bool {
+	if ctx.Err() != nil {
+		return true // it was handed out as ctx ended
+	}
 	o := Outcome[D]{DB: j.db, ID: r.ID(j.db), Path: j.out, Status: Restored}
 	if r.DryRun {
 		o.Status = Planned
@@ -255,8 +274,6 @@ func (r *run[D]) one(ctx context.Context, j job[D]) bool {
 func (r *run[D]) tell(o Outcome[D]) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if o.Status == Failed {
-		r.failed++
-	}
-	r.report(o)
+	r.result.count(o.Status)
+	r.report(o, r.result)
 }

@@ -32,5 +32,5 @@ func virtual() bool {
 	if err := unix.ClockGettime(unix.CLOCK_REALTIME, &ts); err != nil {
 		return false
 	}
-	return time.Unix(ts.Unix()).Sub(time.Now()).Abs() > virtualBy
+	return time.Until(time.Unix(ts.Unix())).Abs() > virtualBy
 }
