@@ -108,6 +108,8 @@ type Totals struct {
 	Promotions, Demotions int64
 	replicate.Counts
 	Failures []int64 // by the kind of the error
+
+	TakeOvers, Adoptions, HandOvers int64 // orders that were carried out
 }
 
 // New returns a Fleet without databases.
