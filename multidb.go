@@ -69,7 +69,7 @@ func New(opts ...Option) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.traceRequests()
+	traceRequests(cfg.replica, cfg.tracer)
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
 	m.drills = newDrills(cfg.drills, drillParts{
 		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path, limited: cfg.maxDisk > 0,

@@ -58,7 +58,7 @@ func (h Handle) Release() { h.lease.Release() }
 // file that was renamed without its log and is leased; that of the open hook, or that
 // of ctx; all as *Error.
 func (m *Manager) Acquire(ctx context.Context, id ID) (h Handle, err error) {
-	ctx, end := m.cfg.span(ctx, "acquire", id)
+	ctx, end := span(ctx, m.cfg.tracer, "acquire", id)
 	defer func() { end(SpanEnd{Err: err}) }()
 	h, err = m.acquire(ctx, id)
 	return h, opError("acquire", id, err)

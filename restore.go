@@ -50,7 +50,7 @@ type RestoreOptions struct {
 // It may run at any time after Start, beside replication. ctx bounds all of it.
 // Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
 func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) (err error) {
-	ctx, end := m.cfg.span(ctx, "restore", id)
+	ctx, end := span(ctx, m.cfg.tracer, "restore", id)
 	defer func() { end(SpanEnd{TXID: opt.TXID, Err: err}) }()
 	return opError("restore", id, m.restore(ctx, id, opt))
 }

@@ -11,7 +11,7 @@ import (
 // ctx bounds the waiting; the upload goes on. A failing replica is tried once,
 // whatever its back-off; the error says why it failed.
 func (m *Manager) Sync(ctx context.Context, id ID) (at Pos, err error) {
-	ctx, end := m.cfg.span(ctx, "sync", id)
+	ctx, end := span(ctx, m.cfg.tracer, "sync", id)
 	defer func() { end(SpanEnd{TXID: at.TXID, Err: err}) }()
 	e, err := m.replicated(id)
 	if err != nil {

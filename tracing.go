@@ -39,25 +39,12 @@ type ReplicaTracer interface {
 	SetTracer(t Tracer)
 }
 
-// WithTracer sets what is told of Acquire, Sync, Restore and each request to the store, if the
-// replica is a ReplicaTracer, as one of S3 is. It is set in the replica by New, so a replica that
-// Managers share has that of the last one. Default: none, which costs a comparison with nil.
-func WithTracer(t Tracer) Option {
-	return func(c *config) error {
-		if t == nil {
-			return invalid("WithTracer", "nil tracer; leave the option out for none")
-		}
-		c.tracer = t
-		return nil
-	}
-}
-
 // span begins the span of a call. What it returns is called at its end.
-func (c *config) span(ctx context.Context, name string, id ID) (context.Context, func(SpanEnd)) {
-	if c.tracer == nil {
+func span(ctx context.Context, t Tracer, name string, id ID) (context.Context, func(SpanEnd)) {
+	if t == nil {
 		return ctx, untraced
 	}
-	ctx, end := c.tracer.Start(ctx, Span{Name: name, ID: string(id)})
+	ctx, end := t.Start(ctx, Span{Name: name, ID: string(id)})
 	return trace.WithID(ctx, string(id)), end
 }
 
@@ -65,9 +52,9 @@ func (c *config) span(ctx context.Context, name string, id ID) (context.Context,
 func untraced(SpanEnd) {}
 
 // traceRequests has the replica tell the tracer of its requests.
-func (c *config) traceRequests() {
-	if r, ok := c.replica.(ReplicaTracer); ok && c.tracer != nil {
-		r.SetTracer(c.tracer)
+func traceRequests(f ReplicaFactory, t Tracer) {
+	if r, ok := f.(ReplicaTracer); ok && t != nil {
+		r.SetTracer(t)
 	}
 }
 
