@@ -56,6 +56,13 @@
 // names what is not durable, and whose handles were not released ([WithLeaseTraces]). A process that is killed loses nothing that was
 // committed: the next Start goes on from the files.
 //
+// # What it does, to watch
+//
+// [Manager.Healthy] and [Manager.Status] say which databases are not well and why,
+// [Manager.Stats] how much was done; multidbprom exports that. [WithLogger] and
+// [WithObserver] tell of each change of state. [WithTracer] follows single calls and
+// requests; multidbotel has one for OpenTelemetry.
+//
 // # Limits
 //
 // One Manager owns a replica prefix and a state directory at a time. An

@@ -21,6 +21,9 @@ type Stats struct {
 	// FailingScans is how many discoverers have failed at their last listing, and in
 	// how many discovery roots another volume is mounted, now: what ScanErr joins.
 	FailingScans int
+	// Scanning is for how long the listing has been going on that does so now; zero: none does.
+	// One that hangs, as on a network file system, finds no new databases.
+	Scanning time.Duration
 
 	// LocalBytes, ReplicaBytes and ReplicaObjects are the sums of those of all databases now,
 	// see Status. ReplicaUnsized is how many databases are not in the sums of the replica,
@@ -29,6 +32,7 @@ type Stats struct {
 	ReplicaBytes   int64
 	ReplicaObjects int64
 	ReplicaUnsized int
+	WALBytes       int64 // of LocalBytes, in WALs: what WithMaxTotalWALSize bounds
 
 	// Unwell is how many databases have an error now (Status.Err), by reason:
 	// those that are failing and those that are stopped.
@@ -41,6 +45,9 @@ type Stats struct {
 	Resyncs               int64 // whole states shipped where a continuation was not provable
 	Compactions           int64
 	Snapshots             int64
+	WALGaps               int64 // WALs that were cut unshipped, past WithMaxWALSize or WithMaxTotalWALSize: gaps in the history
+	TakeOvers             int64 // of Manager.TakeOver, carried out; those of the next two are of the methods of that name
+	Adoptions, HandOvers  int64
 	Failures              int64    // runs that failed
 	FailuresBy            ByReason // the same by reason
 
@@ -48,7 +55,10 @@ type Stats struct {
 	// two minutes; zero if nothing was shipped. They are rounded up by an eighth
 	// at most.
 	LagP50, LagP99 time.Duration
-	Lag            LagHistogram // the same, all of it
+	// LagMax is the longest Status.Lag of all databases now: it grows where the others say
+	// nothing, since nothing is shipped.
+	LagMax time.Duration
+	Lag    LagHistogram // the same, all of it
 
 	Pool     PoolStats
 	Disk     DiskStats     // zero without WithMaxDisk
@@ -81,23 +91,26 @@ type PoolStats struct {
 	Evictions          int64
 }
 
-// Stats returns the totals. It costs the same however many databases there are.
+// Stats returns the totals. It costs the same however many databases there are, but for
+// LagMax, for which it looks at each: some milliseconds for 100,000.
 func (m *Manager) Stats() Stats {
 	now, total := m.fleet.Counts()
 	scanErrs, _ := m.scanErrs()
 	s := Stats{
 		Databases: now.All, Evicted: now.Evicted, Cold: now.Cold, Warm: now.Warm, Hot: now.Hot,
 		Running: now.Running, Failing: now.BackingOff, Stopped: now.Stopped,
-		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs),
+		Pending: now.Deferred, Ignored: now.Refusals, FailingScans: len(scanErrs), Scanning: m.survey.Listing(),
 		Unwell:     ByReason(now.Failing),
-		LocalBytes: now.Sizes.Local, ReplicaBytes: now.Sizes.Replica, ReplicaObjects: now.Sizes.Objects, ReplicaUnsized: now.Sizes.Unknown,
+		LocalBytes: now.Sizes.Local, ReplicaBytes: now.Sizes.Replica, ReplicaObjects: now.Sizes.Objects, ReplicaUnsized: now.Sizes.Unknown, WALBytes: now.Sizes.WAL,
 		Promotions: total.Promotions, Demotions: total.Demotions,
 		Shipped: total.Shipped, Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
 		Compactions: total.Compactions, Snapshots: total.Snapshots,
+		WALGaps: total.Gaps, TakeOvers: total.TakeOvers, Adoptions: total.Adoptions, HandOvers: total.HandOvers,
 		FailuresBy: ByReason(total.Failures),
 		Lag:        LagHistogram(m.lag.Histogram()),
 	}
 	s.Failures = s.FailuresBy.Total()
+	s.LagMax = m.fleet.WorstLag()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
 	if now.Served { // what Start makes
 		s.Disk = DiskStats(m.evictor.Stats())

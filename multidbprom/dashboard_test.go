@@ -124,7 +124,7 @@ func TestTheDashboardAsksOnlyForWhatIsExported(t *testing.T) {
 				switch {
 				case types[word] != "":
 					used[word] = true
-				case slices.Contains([]string{"sum", "max", "min", "rate", "increase", "by", "label_values", "job", "instance", "kind", "tier", "direction", "reason", "outcome", "le", "histogram_quantile"}, word):
+				case slices.Contains([]string{"sum", "max", "min", "rate", "increase", "by", "label_values", "job", "instance", "kind", "tier", "direction", "reason", "outcome", "verb", "version", "le", "histogram_quantile"}, word):
 				default:
 					t.Errorf("%s: %s is neither a metric of the collector nor a function: %s", panel, word, expr)
 				}

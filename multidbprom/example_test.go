@@ -30,7 +30,7 @@ func ExampleNew() {
 		fmt.Println(f.GetName(), f.GetType())
 	}
 	// Output:
+	// multidb_build_info GAUGE
 	// multidb_compactions_total COUNTER
 	// multidb_databases GAUGE
-	// multidb_demotions_total COUNTER
 }

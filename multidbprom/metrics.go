@@ -10,7 +10,7 @@ import (
 // define lists every metric. A field of Stats that is in none fails a test.
 func (c *collector) define() []metric {
 	var all []metric
-	for _, group := range [][]metric{databases(), shipping(), pool(), disk(), fleetLog(), c.replica(), c.sizes(), drills()} {
+	for _, group := range [][]metric{databases(), shipping(), pool(), disk(), ownership(), build(), fleetLog(), c.replica(), c.sizes(), drills()} {
 		all = append(all, group...)
 	}
 	return all
@@ -36,6 +36,8 @@ func databases() []metric {
 			func(s multidb.Stats) int { return s.Ignored }),
 		gauge("failing_scans", "Discoverers that failed at their last listing, and discovery roots in whose place another volume stands, now: databases that are not listed are not replicated.",
 			func(s multidb.Stats) int { return s.FailingScans }),
+		seconds("scan_running_seconds", "For how long the listing of databases has been going on that does so now; 0 if none does.",
+			func(s multidb.Stats) time.Duration { return s.Scanning }),
 		byReason(prometheus.GaugeValue, "unwell_databases", "Databases that are failing or stopped now, by reason.",
 			func(s multidb.Stats) multidb.ByReason { return s.Unwell }),
 		counter("promotions_total", "Databases that became hot or warm.",
@@ -53,6 +55,8 @@ func shipping() []metric {
 			func(s multidb.Stats) time.Duration { return s.LagP50 }),
 		seconds("replication_lag_p99_seconds", "99th percentile of the time from commit to acknowledgement by the replica, of the last one to two minutes, rounded up by an eighth at most; 0 if nothing was shipped.",
 			func(s multidb.Stats) time.Duration { return s.LagP99 }),
+		seconds("replication_lag_max_seconds", "Longest time now that a database has had something which the replica lacks, or has waited for its turn.",
+			func(s multidb.Stats) time.Duration { return s.LagMax }),
 		counter("shipped_transactions_total", "Transactions shipped to the replica.",
 			func(s multidb.Stats) int64 { return s.Transactions }),
 		counter("shipped_bytes_total", "Bytes of LTX written to the replica by shipping, compactions and snapshots not included.",
@@ -63,6 +67,8 @@ func shipping() []metric {
 			func(s multidb.Stats) int64 { return s.Compactions }),
 		counter("snapshots_total", "Snapshots written to the replica.",
 			func(s multidb.Stats) int64 { return s.Snapshots }),
+		counter("wal_gaps_total", "WALs that were cut although the replica did not have them, for their size: gaps in the history.",
+			func(s multidb.Stats) int64 { return s.WALGaps }),
 		byReason(prometheus.CounterValue, "failures_total", "Runs over a database that failed, by reason.",
 			func(s multidb.Stats) multidb.ByReason { return s.FailuresBy }),
 	}
@@ -99,6 +105,15 @@ func disk() []metric {
 			func(s multidb.Stats) int64 { return s.Disk.Evictions }),
 		counter("disk_eviction_failures_total", "Deletions of local files that were given up.",
 			func(s multidb.Stats) int64 { return s.Disk.Failures }),
+	}
+}
+
+func ownership() []metric {
+	return []metric{
+		labelled(prometheus.CounterValue, "ownership_changes_total", "Databases whose owner was decided by an operator: takeover (the local file wins), adopt (the replica wins), handover (to another machine).",
+			"verb", []string{"takeover", "adopt", "handover"}, func(s multidb.Stats) []float64 {
+				return []float64{float64(s.TakeOvers), float64(s.Adoptions), float64(s.HandOvers)}
+			}),
 	}
 }
 
@@ -171,6 +186,8 @@ func (c *collector) sizes() []metric {
 	return []metric{
 		amount("local_bytes", "Bytes of the files and WALs of all databases on this disk now.",
 			func(s multidb.Stats) float64 { return float64(s.LocalBytes) }),
+		amount("wal_bytes", "Bytes of the WALs of all databases on this disk now.",
+			func(s multidb.Stats) float64 { return float64(s.WALBytes) }),
 		amount("replica_bytes", "Bytes of the LTX files in the prefixes of all databases now, as far as they are known; without a fleet log's, and without old versions.",
 			func(s multidb.Stats) float64 { return float64(s.ReplicaBytes) }),
 		amount("replica_objects", "Objects in the prefixes of all databases now, as far as they are known; without a fleet log's, and without old versions.",

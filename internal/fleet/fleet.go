@@ -109,6 +109,8 @@ type Totals struct {
 	Shipped               int64 // databases of which something was shipped
 	replicate.Counts
 	Failures []int64 // by the kind of the error
+
+	TakeOvers, Adoptions, HandOvers int64 // orders that were carried out
 }
 
 // New returns a Fleet without databases.

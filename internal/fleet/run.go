@@ -297,6 +297,7 @@ func (f *Fleet) reportedLocked(e *Entry, rep *replicate.Report) {
 	c.Resyncs += rep.Counts.Resyncs
 	c.Compactions += rep.Counts.Compactions
 	c.Snapshots += rep.Counts.Snapshots
+	c.Gaps += rep.Counts.Gaps
 	for _, err := range rep.Failed {
 		f.countLocked(err)
 	}

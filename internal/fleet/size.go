@@ -36,7 +36,8 @@ type Size struct {
 // Sizes are the sums of all databases.
 type Sizes struct {
 	Local, Replica, Objects int64
-	Unknown                 int // databases of which it is not known what the replica holds
+	WAL                     int64 // of Local, in logs
+	Unknown                 int   // databases of which it is not known what the replica holds
 }
 
 func (e *Entry) sizeNow() Size {
@@ -52,6 +53,7 @@ func (f *Fleet) setLocalLocked(e *Entry, file, wal int64) {
 	units := min((uint64(max(file, 0))+sizeUnit-1)/sizeUnit, mostUnits)
 	f.sizes.Local -= e.size.file() + e.health.walSize
 	e.size.rest = units<<objectBits | e.size.rest&mostObjects
+	f.sizes.WAL += wal - e.health.walSize
 	e.health.walSize = wal
 	f.sizes.Local += e.size.file() + wal
 	f.diskLocked(e, e.size.file()+wal)

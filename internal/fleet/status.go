@@ -117,6 +117,17 @@ func (f *Fleet) Worst(maxLag time.Duration, n int) (worst []Status) {
 	return trimWorst(worst, n)
 }
 
+// WorstLag returns the longest lag of all databases. It looks at each.
+func (f *Fleet) WorstLag() (worst time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := f.cfg.Now()
+	for e := range f.reg.All() {
+		worst = max(worst, f.lagLocked(e, now))
+	}
+	return worst
+}
+
 func trimWorst(a []Status, n int) []Status {
 	slices.SortFunc(a, func(x, y Status) int {
 		if (x.Err != nil) != (y.Err != nil) {

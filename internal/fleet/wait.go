@@ -122,8 +122,23 @@ func (f *Fleet) Give(e *Entry, o *Order) (before *Order, err error) {
 func (f *Fleet) endOrderLocked(e *Entry, o *Order, err error) {
 	if o != nil {
 		o.err = err
+		if err == nil {
+			f.totals.carriedOut(o.kind)
+		}
 		delete(f.orders, e)
 		close(o.done)
+	}
+}
+
+// carriedOut counts an order of an operator.
+func (t *Totals) carriedOut(kind replicate.Order) {
+	switch kind {
+	case replicate.OrderTakeOver:
+		t.TakeOvers++
+	case replicate.OrderAdopt:
+		t.Adoptions++
+	case replicate.OrderHandOver:
+		t.HandOvers++
 	}
 }
 

@@ -262,6 +262,7 @@ type Backlog struct {
 // Counts are what a run did.
 type Counts struct {
 	Transactions, Bytes, Resyncs, Compactions, Snapshots int64
+	Gaps                                                 int64 // logs that were cut although they were not shipped
 }
 
 // Event is something that happened in a run.

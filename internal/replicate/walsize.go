@@ -26,6 +26,7 @@ func (x *run) limitWAL(ctx context.Context, cause error) error {
 	if err != nil {
 		return errors.Join(cause, err)
 	}
+	x.r.Counts.Gaps++
 	x.event(Event{Type: EventWALLimit, Err: cause})
 	return cause
 }

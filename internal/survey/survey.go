@@ -78,6 +78,7 @@ type Survey struct {
 	running sync.WaitGroup          // the watchers and the scanner
 
 	mu       sync.Mutex
+	began    time.Time       // when the listing began that goes on; zero: none does
 	troubles map[int]trouble // of the last listing, by discoverer
 }
 
@@ -149,6 +150,8 @@ func (s *Survey) Errs() (errs []error, since time.Time) {
 
 // Scan lists every discoverer once. Only what a listing has covered is removed.
 func (s *Survey) Scan(ctx context.Context) error {
+	s.lists(s.cfg.Now())
+	defer s.lists(time.Time{})
 	scan := s.fleet.NextScan()
 	var extents []*Extent
 	type other struct {
@@ -191,6 +194,23 @@ func (s *Survey) Scan(ctx context.Context) error {
 	s.fleet.ExpireRemains()
 	s.conductor.Due()
 	return nil
+}
+
+// lists notes when the listing began that goes on; zero: it has ended.
+func (s *Survey) lists(began time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.began = began
+}
+
+// Listing returns for how long a listing has been going on; zero: none is.
+func (s *Survey) Listing() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.began.IsZero() {
+		return 0
+	}
+	return max(s.cfg.Now().Sub(s.began), 0)
 }
 
 // scanned notes a discoverer's trouble, and delivers it once, until it changes.
