@@ -119,7 +119,15 @@ func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, replica: c.Replica, place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, replica: c.Replica, locate: locator(c), place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+}
+
+// locator is how the patterns of a configuration make a database of an ID.
+func locator(c *config.Config) func(multidb.ID) (multidb.Database, bool) {
+	if l, ok := c.Discoverer().(multidb.DiscovererLocator); ok {
+		return l.Locate
+	}
+	return func(multidb.ID) (multidb.Database, bool) { return multidb.Database{}, false }
 }
 
 // check reports at once that a replica cannot be reached; replication keeps trying.
@@ -140,6 +148,7 @@ func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), 
 type served struct {
 	m       *multidb.Manager
 	replica func() (multidb.ReplicaFactory, error)
+	locate  func(multidb.ID) (multidb.Database, bool) // where a database of an ID would be
 	place   string
 	drills  bool
 	log     string // the directory of the fleet log; empty: none
