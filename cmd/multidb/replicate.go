@@ -187,6 +187,9 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	if err := s.m.ScanErr(); err != nil {
 		f.Healthy, f.ScanError = false, err.Error()
 	}
+	if !f.Healthy {
+		f.NotWell = s.notWell(maxLag, worst)
+	}
 	for i, w := range worst {
 		switch {
 		case w.ID != "":
