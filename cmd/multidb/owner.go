@@ -215,7 +215,7 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 	known := false
 	fail := func(err error) control.Outcome {
 		// What is not found may also be the new ID of a rename.
-		out.Error, out.NotFound = strings.TrimPrefix(cause(err), "multidb: "), errors.Is(err, multidb.ErrNotFound) && !known
+		out.Error, out.NotFound = words(strings.TrimPrefix(cause(err), "multidb: ")), errors.Is(err, multidb.ErrNotFound) && !known
 		return out
 	}
 	st, err := s.m.Status(multidb.ID(id))
@@ -224,7 +224,7 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 	}
 	known, out.Path = st.ID != "", st.Path
 	if out.Fenced = errors.Is(st.Err, multidb.ErrFenced); out.Fenced {
-		out.Why = strings.TrimPrefix(st.Err.Error(), "multidb: ")
+		out.Why = words(strings.TrimPrefix(st.Err.Error(), "multidb: "))
 	}
 	if isLife(o.Verb) {
 		if err := s.live(ctx, o, st, &out); err != nil {

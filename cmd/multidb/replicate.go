@@ -56,7 +56,7 @@ func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patienc
 	if err != nil {
 		return err
 	}
-	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
+	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{ReplaceAttr: config.LogWords}))
 	// First, so that what the configuration says of the log counts.
 	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
 	if err := s.m.ScanErr(); err != nil {
-		f.Healthy, f.ScanError = false, err.Error()
+		f.Healthy, f.ScanError = false, words(err.Error())
 	}
 	if !f.Healthy {
 		f.NotWell = s.notWell(maxLag, worst)
@@ -195,7 +195,7 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 		case w.ID != "":
 			f.Worst = append(f.Worst, s.tenant(w))
 		case f.FleetLog != nil && (i > 0 || f.ScanError == ""): // that of the listing comes before that of the log
-			f.FleetLog.Error = w.Err.Error()
+			f.FleetLog.Error = words(w.Err.Error())
 		}
 	}
 	return f
@@ -237,7 +237,7 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		MonthlyCost: s.MonthlyCost(multidb.S3StandardStorage()), ProvedAt: s.ProvedAt, Evicted: !s.Resident,
 	}
 	if s.ProvedErr != nil {
-		t.ProvedError = s.ProvedErr.Error()
+		t.ProvedError = words(s.ProvedErr.Error())
 	}
 	if s.TXID != 0 {
 		t.TXID = s.TXID.String()
@@ -246,7 +246,7 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		t.Unpacked = s.UnpackedTXID.String()
 	}
 	if s.Err != nil {
-		t.Error, t.Reason = s.Err.Error(), multidb.ReasonOf(s.Err).String()
+		t.Error, t.Reason = words(s.Err.Error()), multidb.ReasonOf(s.Err).String()
 	}
 	return t
 }
