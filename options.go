@@ -535,19 +535,6 @@ func WithObserver(fn func(Event)) Option {
 	}
 }
 
-// WithTracer sets what is told of Acquire, Sync, Restore and each request to the store, if the
-// replica is a ReplicaTracer, as one of S3 is. It is set in the replica by New, so a replica that
-// Managers share has that of the last one. Default: none, which costs a comparison with nil.
-func WithTracer(t Tracer) Option {
-	return func(c *config) error {
-		if t == nil {
-			return invalid("WithTracer", "nil tracer; leave the option out for none")
-		}
-		c.tracer = t
-		return nil
-	}
-}
-
 // withClock sets the clock, for tests.
 func withClock(now func() time.Time) Option {
 	return func(c *config) error { c.now = now; return nil }

@@ -41,7 +41,7 @@ type logging struct {
 }
 
 func (l *logging) logger() *slog.Logger {
-	o := &slog.HandlerOptions{Level: l.level}
+	o := &slog.HandlerOptions{Level: l.level, ReplaceAttr: LogWords}
 	if l.json {
 		return slog.New(slog.NewJSONHandler(os.Stderr, o))
 	}

@@ -26,7 +26,7 @@ func evictCommand() *command {
 The local file is deleted once everything in it is at the replica, and looked at.
 It waits until nobody has the database open in the running replicate. Without
 max-disk in the configuration only the log is shipped and cut.`,
-	}, true, nil)
+	}, nil)
 }
 
 func removeCommand() *command {
@@ -37,7 +37,7 @@ func removeCommand() *command {
 What is left is shipped, the local files are deleted, and the prefix says that the
 database was removed. Its backups stay for removed-retention of the configuration,
 then they are erased. ls -removed lists what was removed.`,
-	}, true, nil)
+	}, nil)
 }
 
 func undeleteCommand() *command {
@@ -47,7 +47,7 @@ func undeleteCommand() *command {
 		long: `
 They have no local file until they are used, or restored: the running replicate
 brings each back where restore-on-open is set, or max-disk.`,
-	}, false, nil)
+	}, nil)
 }
 
 func eraseCommand() *command {
@@ -62,7 +62,7 @@ would be deleted; older versions are not in it.
 
 The answer is a record of what was deleted, and of what is left and why: then it
 ends with 3. A second erase proves that nothing is left.`,
-	}, true, nil)
+	}, nil)
 }
 
 func renameCommand() *command {
@@ -72,7 +72,7 @@ func renameCommand() *command {
 		long: `
 A pattern of the configuration must make NEW, which nothing may have yet. Its
 history goes along; the storage copies it where it can.`,
-	}, true, func(fs *flag.FlagSet, o *control.Order) func(args []string) error {
+	}, func(fs *flag.FlagSet, o *control.Order) func(args []string) error {
 		return func(args []string) error { return twoIDs(args, o) }
 	})
 }
@@ -85,7 +85,7 @@ func forkCommand() *command {
 A pattern of the configuration must make DST, which nothing may have yet. Without
 -txid and -timestamp it is the newest state. SRC may be a removed database. DST has
 no local file until it is used.`,
-	}, false, func(fs *flag.FlagSet, o *control.Order) func(args []string) error {
+	}, func(fs *flag.FlagSet, o *control.Order) func(args []string) error {
 		txid := fs.String("txid", "", "fork the state at this transaction, in hexadecimal as snapshots\nshows it")
 		var at timeFlag
 		at.add(fs)
@@ -116,7 +116,7 @@ func twoIDs(args []string, o *control.Order) error {
 
 // lifeCommand adds what the verbs have in common. more adds flags, and returns what reads the
 // operands; nil: they are IDs.
-func lifeCommand(c *command, dryRun bool, more func(*flag.FlagSet, *control.Order) func(args []string) error) *command {
+func lifeCommand(c *command, more func(*flag.FlagSet, *control.Order) func(args []string) error) *command {
 	verb := c.name
 	c.long += `
 
@@ -128,9 +128,7 @@ the waiting; what was begun goes on or is given up, as docs/OPERATIONS.md says.`
 		fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
 		asJSON := addJSON(fs)
 		o := control.Order{Verb: verb}
-		if dryRun {
-			fs.BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
-		}
+		fs.BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
 		yes := true
 		if verb == control.Erase {
 			fs.BoolVar(&yes, "yes", false, "do not ask")
@@ -290,33 +288,6 @@ func erased(e multidb.Erasure) *control.Erased {
 		x.Left = append(x.Left, control.Left(l))
 	}
 	return x
-}
-
-// wouldLive says what an order would do.
-func (s *served) wouldLive(ctx context.Context, o control.Order, st multidb.Status, out *control.Outcome) error {
-	known := st.ID != ""
-	if o.Verb == control.Erase {
-		return s.wouldErase(ctx, st, out)
-	}
-	if !known {
-		_, err := s.m.Status(multidb.ID(out.ID))
-		return err
-	}
-	switch o.Verb {
-	case control.Evict:
-		out.Would = fmt.Sprintf("would ship what is left and delete %s (%s)", st.Path, showBytes(st.LocalBytes))
-		if !st.Resident {
-			out.Would = "has no local file; there is nothing to do"
-		}
-	case control.Remove:
-		out.Would = fmt.Sprintf("would ship what is left, delete %s (%s), and keep the backups at %s for undelete", st.Path, showBytes(st.LocalBytes), st.Prefix)
-	case control.Rename:
-		if other, err := s.m.Status(multidb.ID(o.To)); err == nil {
-			return fmt.Errorf("%w: %s has the ID %s", multidb.ErrExists, other.Path, o.To)
-		}
-		out.Would = fmt.Sprintf("would move %s and the backups at %s to where %s is", st.Path, st.Prefix, o.To)
-	}
-	return nil
 }
 
 // wouldErase counts what an erasure would delete, of one that is in service or was removed.

@@ -25,6 +25,9 @@ otherwise, and with -offline, -bucket or -dir, it is what the replica holds.
 -sizes is for the first. The cost is that of its bytes in S3 Standard (0.023 USD
 for a GB and month); requests are not in it.
 
+-watch lists them again every 2 seconds, or as in -watch=10s, in the same place on
+a terminal. Elsewhere the lists follow each other, with -json one document each.
+
 "evicted" is a database that the replica has all of, and this disk nothing. -removed
 lists instead what a remove took out of service and is not erased yet, which the
 running replicate knows.`,
@@ -35,6 +38,8 @@ running replicate knows.`,
 			quiet := addQuiet(fs)
 			var sizes sizeFlag
 			fs.Var(&sizes, "sizes", "list sizes and what they cost, the largest on this disk first; -sizes=replica: there")
+			var watch watchFlag
+			fs.Var(&watch, "watch", "list again every 2s, until Ctrl-C; -watch=10s: every 10 seconds")
 			removed := fs.Bool("removed", false, "list what was removed and is not erased yet")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
@@ -54,10 +59,18 @@ running replicate knows.`,
 				}
 				if running != nil {
 					defer running.Close()
+					inJSON := asJSON.use(e.stdout)
+					list := func(e *env) error { return lsRunning(ctx, e, running, pattern, match, sizes, inJSON) }
 					if *removed {
-						return lsRemoved(ctx, e, running, match, asJSON.use(e.stdout))
+						list = func(e *env) error { return lsRemoved(ctx, e, running, match, inJSON) }
 					}
-					return lsRunning(ctx, e, running, pattern, match, sizes, asJSON.use(e.stdout))
+					if watch > 0 {
+						return watch.repeat(ctx, e, inJSON, list)
+					}
+					return list(e)
+				}
+				if watch > 0 {
+					return usagef("-watch is for a replicate that runs, which none does here: each list of the replica costs requests")
 				}
 				if *removed {
 					return usagef("-removed is for a replicate that runs, which none does here; leave it out")

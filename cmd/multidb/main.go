@@ -128,7 +128,7 @@ func (e *env) exit(ctx context.Context, err error) int {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
 	}
-	e.note("%s", strings.TrimPrefix(err.Error(), "multidb: "))
+	e.note("%s", words(strings.TrimPrefix(err.Error(), "multidb: ")))
 	if errors.As(err, &usage) || errors.As(err, new(*config.Error)) {
 		return exitUsage
 	}

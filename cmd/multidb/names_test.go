@@ -62,7 +62,7 @@ func TestProgressTellsRateAndTimeLeft(t *testing.T) {
 	p := &progress{what: "restored", begin: time.Unix(100, 0), bytes: func() int64 { return 30 << 20 }}
 	p.total.Store(400)
 	p.done.Store(100)
-	if got, want := p.line(time.Unix(110, 0)), "restored: 100 of 400 (25%), 10.0/s, 3.0 MiB/s, 30s left"; got != want {
+	if got, want := p.line(time.Unix(110, 0), 200), "restored: 100 of 400 (25%), 10.0/s, 3.0 MiB/s, 30s left"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -71,11 +71,11 @@ func TestProgressOnATerminalHasABar(t *testing.T) {
 	p := &progress{what: "restored", begin: time.Unix(100, 0), tty: true}
 	p.total.Store(400)
 	p.done.Store(100)
-	if got, want := p.line(time.Unix(110, 0)), "restored: [###---------] 100 of 400, 10.0/s, 30s left"; got != want {
+	if got, want := p.line(time.Unix(110, 0), 200), "restored: [###---------] 100 of 400, 10.0/s, 30s left"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	p = &progress{what: "restoring a", begin: time.Unix(100, 0), tty: true, size: 40 << 20, bytes: func() int64 { return 50 << 20 }}
-	if got, want := p.line(time.Unix(110, 0)), "restoring a: [############] 40.0 MiB of 40.0 MiB, 5.0 MiB/s"; got != want {
+	if got, want := p.line(time.Unix(110, 0), 200), "restoring a: [############] 40.0 MiB of 40.0 MiB, 5.0 MiB/s"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -94,7 +94,36 @@ func TestTheProgressOfOneRestoreCountsWhatItReads(t *testing.T) {
 		}
 	}
 	p := &progress{what: "restoring a", begin: time.Unix(100, 0), size: 40 << 20, bytes: func() int64 { return 10 << 20 }}
-	if got, want := p.line(time.Unix(110, 0)), "restoring a: 10.0 MiB of 40.0 MiB (25%), 1.0 MiB/s, 30s left"; got != want {
+	if got, want := p.line(time.Unix(110, 0), 200), "restoring a: 10.0 MiB of 40.0 MiB (25%), 1.0 MiB/s, 30s left"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestTheProgressIsNeverLongerThanTheTerminalIsWide(t *testing.T) {
+	many := &progress{what: "listing the databases", begin: time.Unix(100, 0), tty: true, bytes: func() int64 { return 1 << 40 }}
+	many.done.Store(99_999)
+	many.total.Store(100_000)
+	wide := &progress{what: "restoring 会社/データベース", begin: time.Unix(100, 0), tty: true, size: 40 << 20, bytes: func() int64 { return 10 << 20 }}
+	for _, p := range []*progress{many, wide, {what: "databases", begin: time.Unix(100, 0), tty: true}} {
+		for most := range 120 {
+			line := p.line(time.Unix(110, 0), most)
+			if cells(line) > most {
+				t.Errorf("%d columns: %q takes %d", most, line, cells(line))
+			}
+			if short, _, _ := p.state(time.Unix(110, 0)); most >= 25 && !strings.Contains(line, short) {
+				t.Errorf("%d columns: %q does not say %s", most, line, short)
+			}
+		}
+	}
+	for most, want := range map[int]string{
+		39: "listing the databases: 99999 of 100000",
+		60: "listing the databases: [###########-] 99999 of 100000",
+		30: "listing the …: 99999 of 100000",
+		16: "99999 of 100000",
+		6:  "99999…",
+	} {
+		if got := many.line(time.Unix(110, 0), most); got != want {
+			t.Errorf("%d columns: %q, want %q", most, got, want)
+		}
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"github.com/multidb-go/multidb"
@@ -74,9 +73,8 @@ was begun goes on. Ends with 3 if it was done to some databases only.`
 		which := "every database that is fenced"
 		if verb == control.HandOver {
 			which = "every database"
-		} else {
-			fs.BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
 		}
+		fs.BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
 		fs.BoolVar(&o.All, "all", false, which)
 		return func(ctx context.Context, e *env, args []string) error {
 			if o.All == (len(args) > 0) {
@@ -214,17 +212,19 @@ func (s *served) Chosen(verb string) []string {
 // Act carries out an operator's order.
 func (s *served) Act(ctx context.Context, o control.Order, id string) control.Outcome {
 	out := control.Outcome{ID: id, Verb: o.Verb, DryRun: o.DryRun, To: o.To}
+	known := false
 	fail := func(err error) control.Outcome {
-		out.Error, out.NotFound = strings.TrimPrefix(err.Error(), "multidb: "), errors.Is(err, multidb.ErrNotFound)
+		// What is not found may also be the new ID of a rename.
+		out.Error, out.NotFound = words(strings.TrimPrefix(cause(err), "multidb: ")), errors.Is(err, multidb.ErrNotFound) && !known
 		return out
 	}
 	st, err := s.m.Status(multidb.ID(id))
 	if err != nil && !mayBeUnknown(o.Verb) {
 		return fail(err)
 	}
-	out.Path = st.Path
+	known, out.Path = st.ID != "", st.Path
 	if out.Fenced = errors.Is(st.Err, multidb.ErrFenced); out.Fenced {
-		out.Why = strings.TrimPrefix(st.Err.Error(), "multidb: ")
+		out.Why = words(strings.TrimPrefix(st.Err.Error(), "multidb: "))
 	}
 	if isLife(o.Verb) {
 		if err := s.live(ctx, o, st, &out); err != nil {
@@ -233,7 +233,7 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 		return out
 	}
 	if o.DryRun {
-		out.Would = would(o.Verb, st, out.Fenced)
+		out.Would = wouldOwn(o.Verb, st, out.Fenced)
 		return out
 	}
 	switch o.Verb {
@@ -254,17 +254,4 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 		out.TXID = st.TXID.String()
 	}
 	return out
-}
-
-// would says what an order does to a database.
-func would(verb string, s multidb.Status, fenced bool) string {
-	switch {
-	case verb == control.TakeOver && fenced:
-		return "would make the local file " + s.Path + " the newest state"
-	case verb == control.TakeOver:
-		return "is not fenced; would make sure that its local file is the newest state"
-	case fenced:
-		return "would set " + s.Path + " aside in " + filepath.Join(filepath.Dir(s.Path), ".multidb-kept") + " and restore the newest state there"
-	}
-	return "is not fenced, and would all the same set " + s.Path + " aside and restore the newest state there"
 }

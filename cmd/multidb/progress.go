@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func showProgress(p *progress, quiet bool) *progress {
 		for {
 			select {
 			case <-tick.C:
-				p.show(p.line(time.Now()))
+				p.show(p.line(time.Now(), p.most()))
 			case <-p.ended:
 				return
 			}
@@ -77,44 +78,64 @@ func (p *progress) rates(now time.Time) (each, bytes float64) {
 	return each, bytes
 }
 
-func (p *progress) line(now time.Time) string {
-	if p.size > 0 && p.bytes != nil {
-		return p.sizeLine(now)
+// line says how far it is, in so many columns at most. What is least worth goes first.
+func (p *progress) line(now time.Time, most int) string {
+	short, bar, rest := p.state(now)
+	for ; ; rest = rest[1:] {
+		if s := p.what + ": " + bar + strings.Join(append([]string{short}, rest...), ", "); cells(s) <= most {
+			return s
+		} else if len(rest) == 0 {
+			break
+		}
 	}
-	done, total := p.done.Load(), p.total.Load()
-	each, bytes := p.rates(now)
-	s := fmt.Sprintf("%s: %d", p.what, done)
-	if total > 0 {
-		s = fmt.Sprintf("%s: %s", p.what, p.part(strconv.FormatInt(done, 10), strconv.FormatInt(total, 10), done, total))
+	s := ": " + short
+	if room := most - cells(s); room > 0 {
+		return cut(p.what, room) + s
 	}
-	s += fmt.Sprintf(", %.1f/s", each)
-	if p.bytes != nil {
-		s += fmt.Sprintf(", %s/s", showBytes(int64(bytes)))
-	}
-	if total > done && each > 0 {
-		s += ", " + time.Duration(float64(total-done)/each*float64(time.Second)).Round(time.Second).String() + " left"
-	}
-	return s
+	return cut(short, most)
 }
 
-func (p *progress) sizeLine(now time.Time) string {
-	_, rate := p.rates(now)
-	read := min(p.bytes(), p.size)
-	s := fmt.Sprintf("%s: %s, %s/s", p.what, p.part(showBytes(read), showBytes(p.size), read, p.size), showBytes(int64(rate)))
-	if read < p.size && rate > 0 {
-		s += ", " + time.Duration(float64(p.size-read)/rate*float64(time.Second)).Round(time.Second).String() + " left"
+// state is how far it is: in a few words, as a bar on a terminal, and what else there is to
+// say of it, the least first.
+func (p *progress) state(now time.Time) (short, bar string, rest []string) {
+	each, bytes := p.rates(now)
+	n, of, rate := p.done.Load(), p.total.Load(), each
+	short = strconv.FormatInt(n, 10)
+	if p.size > 0 && p.bytes != nil {
+		n, of, rate = min(p.bytes(), p.size), p.size, bytes
+		short, bar = p.part(showBytes(n), showBytes(of), n, of)
+	} else {
+		if of > 0 {
+			short, bar = p.part(short, strconv.FormatInt(of, 10), n, of)
+		}
+		rest = append(rest, fmt.Sprintf("%.1f/s", each))
 	}
-	return s
+	if p.bytes != nil {
+		rest = append(rest, showBytes(int64(bytes))+"/s")
+	}
+	if of > n && rate > 0 {
+		rest = append(rest, time.Duration(float64(of-n)/rate*float64(time.Second)).Round(time.Second).String()+" left")
+	}
+	return short, bar, rest
 }
 
 // part says how much of all is done: with a bar on a terminal.
-func (p *progress) part(done, total string, n, of int64) string {
+func (p *progress) part(done, total string, n, of int64) (short, bar string) {
 	if !p.tty {
-		return fmt.Sprintf("%s of %s (%d%%)", done, total, 100*n/of)
+		return fmt.Sprintf("%s of %s (%d%%)", done, total, 100*n/of), ""
 	}
 	const width = 12
 	full := int(width * min(n, of) / of)
-	return fmt.Sprintf("[%s%s] %s of %s", strings.Repeat("#", full), strings.Repeat("-", width-full), done, total)
+	return done + " of " + total, "[" + strings.Repeat("#", full) + strings.Repeat("-", width-full) + "] "
+}
+
+// most is how long the line may be: one column less than there are, since some terminals
+// begin a new line when the last one is written to.
+func (p *progress) most() int {
+	if !p.tty {
+		return math.MaxInt
+	}
+	return columns(p.w) - 1
 }
 
 func (p *progress) show(line string) {
@@ -125,8 +146,10 @@ func (p *progress) show(line string) {
 		_, _ = fmt.Fprintln(p.w, line)
 		return
 	}
-	_, _ = fmt.Fprintf(p.w, "\r%-*s", p.width, line)
-	p.width = len(line)
+	is := cells(line)
+	// The terminal may be narrower now than the line that stands there was long.
+	_, _ = fmt.Fprint(p.w, "\r", line, strings.Repeat(" ", max(0, min(p.width, p.most())-is)))
+	p.width = is
 }
 
 // say writes a separate line.
@@ -139,7 +162,7 @@ func (p *progress) say(format string, args ...any) {
 
 func (p *progress) clearLocked() {
 	if p.tty && p.width > 0 {
-		_, _ = fmt.Fprintf(p.w, "\r%*s\r", p.width, "")
+		_, _ = fmt.Fprintf(p.w, "\r%*s\r", max(0, min(p.width, p.most())), "")
 		p.width = 0
 	}
 }

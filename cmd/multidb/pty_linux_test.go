@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // terminal is what a command writes to a pseudo terminal.
@@ -123,6 +125,93 @@ func TestOnATerminalThereAreTablesAndElsewhereJSON(t *testing.T) {
 	}
 }
 
+// resize sets how many lines and columns the terminal has.
+func (term *terminal) resize(rows, columns uint16) {
+	term.t.Helper()
+	if err := unix.IoctlSetWinsize(int(term.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {
+		term.t.Fatal(err)
+	}
+}
+
+// drawn are the lines that a redrawn screen has, as far as it was written.
+func drawn(said string) [][]string {
+	var screens [][]string
+	for _, screen := range strings.Split(said, cursorHome)[1:] {
+		text := strings.NewReplacer(clearLine, "", clearBelow, "", "\r", "").Replace(screen)
+		screens = append(screens, strings.Split(strings.TrimRight(text, "\n"), "\n"))
+	}
+	return screens
+}
+
+func TestTheProgressFitsANarrowTerminal(t *testing.T) {
+	f, s := newFleet(t, 2, 5), newStore(t)
+	f.ship(t, s.replica(t))
+	for _, columns := range []uint16{40, 20} {
+		free := make(chan struct{})
+		s.setHold(func(_ http.ResponseWriter, r *http.Request) bool {
+			if strings.Contains(r.URL.Path, "/project1/") && strings.HasSuffix(r.URL.Path, ".ltx") {
+				<-free
+			}
+			return true
+		})
+		term := newTerminal(t)
+		term.resize(24, columns)
+		p := invoke(t, s.env, "verify", "-bucket", "fleet", "-path", template)
+		p.cmd.Stderr = term.slave
+		p.start()
+		term.await("5 of 10")
+		close(free)
+		if code := p.wait(); code != 0 {
+			t.Errorf("exit code %d", code)
+		}
+		for _, line := range strings.FieldsFunc(term.hangUp(), func(r rune) bool { return r == '\r' || r == '\n' }) {
+			if n := cells(line); n >= int(columns) && !strings.HasPrefix(line, "10 restore") { // which is the result
+				t.Errorf("%d columns of %d: %q", n, columns, line)
+			}
+		}
+	}
+}
+
+func TestAWatchedListIsRedrawnInItsPlaceAndFitsTheTerminal(t *testing.T) {
+	f := newFleet(t, 1, 12)
+	cfg := f.running(t, "")
+	term := newTerminal(t)
+	term.resize(30, 120)
+	p := invoke(t, []string{"TERM=xterm"}, "ls", "-watch=100ms", "-config", cfg)
+	p.cmd.Stdout = term.slave
+	p.start()
+	term.await("project0/db9 ")
+	write(t, f.path(f.ids[0]), "INSERT INTO t (v) VALUES ('more')")
+	term.await("0000000000000002") // it is seen
+	term.resize(8, 30)
+	p.signal(syscall.SIGWINCH)
+	term.await("… and ")
+	p.signal(syscall.SIGINT)
+	p.want(130, "interrupted by Ctrl-C")
+	said := term.hangUp()
+	screens := drawn(said)
+	first, last := screens[0], screens[len(screens)-1]
+	if len(first) != 2+1+12 || !strings.HasPrefix(first[2], "ID ") || !strings.Contains(first[0], "every 100ms") {
+		t.Errorf("the first: %q", first)
+	}
+	if len(last) != 7 || last[6] != "… and 9 more" {
+		t.Errorf("in 8 lines: %q", last)
+	}
+	for _, line := range last {
+		if cells(line) >= 30 {
+			t.Errorf("in 30 columns: %q", line)
+		}
+	}
+	for _, mode := range []string{"\x1b[?", "\x1b7", "\x1b[r"} { // none is set, so none is left
+		if strings.Contains(said, mode) {
+			t.Errorf("it says %q to the terminal", mode)
+		}
+	}
+	if !strings.HasSuffix(said, "\n"+clearBelow) {
+		t.Errorf("it ends with %q", said[len(said)-20:])
+	}
+}
+
 func TestATerminalGetsNoDatabase(t *testing.T) {
 	f := newFleet(t, 1, 1)
 	replica, tmp := newDir(t, f), t.TempDir()
@@ -155,7 +244,7 @@ func TestLongWorkShowsABarOnATerminalAndLeavesNothingOfIt(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	said := term.hangUp()
-	if rest := said[strings.LastIndex(said, "\r"):]; strings.Contains(rest, "[") {
+	if rest := said[strings.LastIndex(said, "\r"):]; strings.Contains(rest, "#") {
 		t.Errorf("a bar stays: %q", said)
 	}
 }

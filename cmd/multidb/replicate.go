@@ -69,7 +69,7 @@ An address that other machines can reach needs a token.`,
 
 func replicate(ctx context.Context, e *env, s *sourceFlags, on serving, once bool, patience time.Duration) error {
 	hangups := reloadSignals()
-	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
+	logger := slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{ReplaceAttr: config.LogWords}))
 	next := func() (*service, error) {
 		c, err := s.read(e)
 		if err != nil {
@@ -217,7 +217,15 @@ func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, replica: c.Replica, place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, replica: c.Replica, locate: locator(c), place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+}
+
+// locator is how the patterns of a configuration make a database of an ID.
+func locator(c *config.Config) func(multidb.ID) (multidb.Database, bool) {
+	if l, ok := c.Discoverer().(multidb.DiscovererLocator); ok {
+		return l.Locate
+	}
+	return func(multidb.ID) (multidb.Database, bool) { return multidb.Database{}, false }
 }
 
 // check reports at once that a replica cannot be reached; replication keeps trying.
@@ -238,6 +246,7 @@ func check(ctx context.Context, replica func() (multidb.ReplicaFactory, error), 
 type served struct {
 	m       *multidb.Manager
 	replica func() (multidb.ReplicaFactory, error)
+	locate  func(multidb.ID) (multidb.Database, bool) // where a database of an ID would be
 	place   string
 	drills  bool
 	log     string // the directory of the fleet log; empty: none
@@ -274,14 +283,17 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 	var worst []multidb.Status
 	f.Healthy, worst = s.m.Healthy(maxLag)
 	if err := s.m.ScanErr(); err != nil {
-		f.Healthy, f.ScanError = false, err.Error()
+		f.Healthy, f.ScanError = false, words(err.Error())
+	}
+	if !f.Healthy {
+		f.NotWell = s.notWell(maxLag, worst)
 	}
 	for i, w := range worst {
 		switch {
 		case w.ID != "":
 			f.Worst = append(f.Worst, s.tenant(w))
 		case f.FleetLog != nil && (i > 0 || f.ScanError == ""): // that of the listing comes before that of the log
-			f.FleetLog.Error = w.Err.Error()
+			f.FleetLog.Error = words(w.Err.Error())
 		}
 	}
 	return f
@@ -323,7 +335,7 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		MonthlyCost: s.MonthlyCost(multidb.S3StandardStorage()), ProvedAt: s.ProvedAt, Evicted: !s.Resident,
 	}
 	if s.ProvedErr != nil {
-		t.ProvedError = s.ProvedErr.Error()
+		t.ProvedError = words(s.ProvedErr.Error())
 	}
 	if s.TXID != 0 {
 		t.TXID = s.TXID.String()
@@ -332,7 +344,7 @@ func (v *served) tenant(s multidb.Status) control.Tenant {
 		t.Unpacked = s.UnpackedTXID.String()
 	}
 	if s.Err != nil {
-		t.Error, t.Reason = s.Err.Error(), multidb.ReasonOf(s.Err).String()
+		t.Error, t.Reason = words(s.Err.Error()), multidb.ReasonOf(s.Err).String()
 	}
 	return t
 }

@@ -64,7 +64,8 @@ func (s *sourceFlags) addRunning(fs *flag.FlagSet) {
 // source is a replica to read.
 type source struct {
 	factory    multidb.ReplicaFactory
-	discoverer multidb.Discoverer // of the configuration, or nil
+	prefixes   multidb.ReplicaFactory // the same without its fleet log
+	discoverer multidb.Discoverer     // of the configuration, or nil
 	place      string
 	byFlags    bool // not of a configuration
 }
@@ -100,8 +101,9 @@ func (s *sourceFlags) open(e *env) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
+	src.prefixes = multidb.IgnoreFleetLog(src.factory)
 	if log = cmp.Or(s.fleetLog, log); log == noFleetLog {
-		src.factory = multidb.IgnoreFleetLog(src.factory)
+		src.factory = src.prefixes
 		src.place += ", without its fleet log"
 		return src, nil
 	}

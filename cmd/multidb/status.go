@@ -22,7 +22,8 @@ func statusCommand() *command {
 		long: `
 Ends with 3 if a database is not well: if it fails, is refused or fenced, has had
 something to ship for longer than -max-lag, or has a backup that a drill could not
-restore, or none has restored for drills.max-age. The worst ten are named. So it
+restore, or none has restored for drills.max-age. They are counted by the reason,
+and the worst ten are named. So it
 does if not all databases could be listed, as where a volume is not mounted.
 
 Ends with 1 if no replicate serves the state directory, or if it does not answer
@@ -135,8 +136,8 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		if f.FleetLog != nil && f.FleetLog.Error != "" {
 			why = append(why, "the fleet log")
 		}
-		if len(f.Worst) > 0 {
-			why = append(why, fmt.Sprintf("%d or more databases", len(f.Worst)))
+		if len(f.NotWell) > 0 {
+			why = append(why, showNotWell(f.NotWell))
 		}
 		health = "not well: " + strings.Join(why, "; ")
 	}

@@ -30,6 +30,7 @@ code is 3 if some databases failed.`,
 			u := &unpack{}
 			asJSON := addJSON(fs)
 			fs.BoolVar(&u.every, "all", false, "every database that the log or the replica has")
+			fs.BoolVar(&u.dryRun, "dry-run", false, "only say what would be unpacked")
 			fs.BoolVar(&u.quiet, "quiet", false, "show no progress")
 			fs.IntVar(&u.parallel, "parallel", 16, "unpack `N` at once")
 			return func(ctx context.Context, e *env, args []string) error {
@@ -59,6 +60,7 @@ type unpack struct {
 	src      *source
 	ids      []string // those that are wanted, unless every one is
 	every    bool
+	dryRun   bool
 	json     bool
 	quiet    bool
 	parallel int
@@ -73,7 +75,7 @@ type unpack struct {
 // unpacked is what became of a database.
 type unpacked struct {
 	ID     multidb.ID `json:"id"`
-	Status string     `json:"status"`         // unpacked, newest (the prefix lacked nothing) or failed
+	Status string     `json:"status"`         // unpacked (would unpack), newest (the prefix lacked nothing) or failed
 	TXID   string     `json:"txid,omitempty"` // the last transaction that was unpacked
 	Error  string     `json:"error,omitempty"`
 }
@@ -158,7 +160,10 @@ func (u *unpack) list(ctx context.Context) ([]multidb.Database, error) {
 
 func (u *unpack) one(ctx context.Context, db multidb.Database) {
 	o := unpacked{ID: db.ID, Status: "unpacked"}
-	txid, err := multidb.UnpackFrom(ctx, u.src.factory, db)
+	txid, err := u.unpack(ctx, db)
+	if u.dryRun {
+		o.Status = "would unpack"
+	}
 	switch {
 	case ctx.Err() != nil:
 		return // interrupted: whether it was done is unknown
@@ -173,12 +178,33 @@ func (u *unpack) one(ctx context.Context, db multidb.Database) {
 	u.tell(o)
 }
 
+// unpack returns the last transaction that it has unpacked, or would; zero if the prefix lacks nothing.
+func (u *unpack) unpack(ctx context.Context, db multidb.Database) (multidb.TXID, error) {
+	if !u.dryRun {
+		return multidb.UnpackFrom(ctx, u.src.factory, db)
+	}
+	var ends [2]multidb.TXID
+	for i, factory := range []multidb.ReplicaFactory{u.src.factory, u.src.prefixes} {
+		files, err := multidb.ReplicaFiles(ctx, factory, db, false)
+		if err != nil {
+			return 0, err
+		}
+		for _, f := range files {
+			ends[i] = max(ends[i], f.MaxTXID)
+		}
+	}
+	if ends[0] == ends[1] {
+		return 0, nil
+	}
+	return ends[0], nil
+}
+
 // tell counts the outcome of a database and writes it.
 func (u *unpack) tell(o unpacked) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch o.Status {
-	case "unpacked":
+	case "unpacked", "would unpack":
 		u.unpacked++
 	case "newest":
 		u.newest++
@@ -208,7 +234,11 @@ func (u *unpack) summary(ctx context.Context, took time.Duration) error {
 	if u.json {
 		w = u.e.stderr
 	}
-	_, err := fmt.Fprintf(w, "%d unpacked, %d were newest, %d failed; %s\n", u.unpacked, u.newest, u.failed, showDuration(took))
+	did := "unpacked"
+	if u.dryRun {
+		did = "would be unpacked"
+	}
+	_, err := fmt.Fprintf(w, "%d %s, %d were newest, %d failed; %s\n", u.unpacked, did, u.newest, u.failed, showDuration(took))
 	switch {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%w: run the same command to go on", context.Cause(ctx))

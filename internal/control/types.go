@@ -57,6 +57,7 @@ type Fleet struct {
 	Replica      string           `json:"replica"`
 	Healthy      bool             `json:"healthy"`
 	Worst        []Tenant         `json:"worst,omitempty"`      // databases with a problem, ten at most
+	NotWell      map[string]int64 `json:"not_well,omitempty"`   // all databases with a problem, by reason
 	ScanError    string           `json:"scan_error,omitempty"` // why the databases could not all be listed
 	Databases    int              `json:"databases"`
 	Hot          int              `json:"hot"`
