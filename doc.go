@@ -15,7 +15,8 @@
 // cold again. See [WithPromotion], [WithHotDuration] and [WithMaxHot].
 //
 // The application uses its databases through [Manager.Acquire] or [Manager.Do],
-// which share a bounded number of open ones. [WithPragma] and [WithConnHook] say what each
+// which share a bounded number of open ones, and make those that are new;
+// [Manager.AcquireExisting] makes none, and [Manager.Exists] tells. [WithPragma] and [WithConnHook] say what each
 // of their connections is like, [WithOpenHook] brings a database's schema up to date.
 // Foreign keys are off, as SQLite has it, until WithPragma("foreign_keys", "on"): a fleet that
 // exists is opened as it was used before.

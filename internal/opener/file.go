@@ -64,7 +64,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 		}
 		return nil
 	}
-	m.begin(e.Path())
+	o.beginMaking(e.Path(), m)
 	if o.cfg.RestoreOnOpen && o.cfg.Replicated {
 		switch err := o.restore(ctx, e); {
 		case err == nil:

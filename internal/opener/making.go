@@ -25,13 +25,41 @@ type making struct {
 	dirs  []string // that did not exist before, the innermost first
 }
 
-// begin notes which directories there are not yet.
-func (m *making) begin(path string) {
-	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+// beginMaking notes which directories there are not yet. One that another making in progress
+// has made counts as new for this one too, so that the last of them that fails removes it.
+func (o *Opener) beginMaking(path string, m *making) {
+	var chain []string
+	missing := 0 // so many of the chain
+	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
+			missing++
+		}
+		chain = append(chain, dir)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, dir := range chain {
+		if i >= missing && o.newDirs[dir] == 0 {
 			return
 		}
+		o.newDirs[dir]++
 		m.dirs = append(m.dirs, dir)
+	}
+}
+
+// endDirs ends what beginMaking has begun.
+func (o *Opener) endDirs(m *making, opened bool) {
+	o.mu.Lock()
+	for _, dir := range m.dirs {
+		if o.newDirs[dir]--; o.newDirs[dir] == 0 {
+			delete(o.newDirs, dir)
+		}
+	}
+	o.mu.Unlock()
+	for _, dir := range m.dirs {
+		if !opened {
+			_ = os.Remove(dir) // it stays where somebody has something in it
+		}
 	}
 }
 
@@ -95,13 +123,7 @@ func (o *Opener) endMaking(e *fleet.Entry, m *making, opened bool) (err error) {
 	if err != nil {
 		err = fmt.Errorf("the new file stays: %w", err)
 	}
-	if !opened {
-		for _, dir := range m.dirs {
-			if os.Remove(dir) != nil {
-				break // somebody else has something in it
-			}
-		}
-	}
+	o.endDirs(m, opened)
 	if m.begun {
 		o.fleet.EndNew(e, opened || m.file.IsZero() || err != nil)
 	}

@@ -87,6 +87,7 @@ type Opener struct {
 	silent    time.Time                   // when the replica last did not say whether it has a backup
 	exclusive map[*fleet.Entry]*exclusive // orders that the next opening carries out
 	wanted    map[*fleet.Entry]int        // who waits for these wants a new file where there is none
+	newDirs   map[string]int              // made for databases that are being made, of how many
 }
 
 // tenant is what the pool keeps open, and whose file it is.
@@ -97,7 +98,7 @@ type tenant struct {
 
 // New returns an Opener that has nothing open.
 func New(cfg Config) *Opener {
-	o := &Opener{cfg: cfg, fleet: cfg.Fleet, conductor: cfg.Conductor, exclusive: map[*fleet.Entry]*exclusive{}, wanted: map[*fleet.Entry]int{}}
+	o := &Opener{cfg: cfg, fleet: cfg.Fleet, conductor: cfg.Conductor, exclusive: map[*fleet.Entry]*exclusive{}, wanted: map[*fleet.Entry]int{}, newDirs: map[string]int{}}
 	o.inquiry = o.newInquiry()
 	if cfg.LeaseTraces {
 		o.traces = &traces{of: map[*trace]struct{}{}}
@@ -132,7 +133,7 @@ func (o *Opener) Close(ctx context.Context) error {
 func (o *Opener) Waiting() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.exclusive) + len(o.wanted)
+	return len(o.exclusive) + len(o.wanted) + len(o.newDirs)
 }
 
 // Peek returns which file of a database is open, and how many leases of it are out.
