@@ -35,7 +35,7 @@ test: ## run the tests; needs nothing but Go
 
 # gorm's dialector imports a second SQLite, in C, which nothing of ours needs.
 .PHONY: orm
-orm: ## run the examples of ent, bun, goose and plain migrations
+orm: ## run the examples of ent, bun, sqlc, goose and plain migrations
 	CGO_ENABLED=0 $(GO) -C examples/orm test ./...
 
 .PHONY: attack
