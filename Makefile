@@ -33,10 +33,9 @@ build: ## compile every package, the examples included
 test: ## run the tests; needs nothing but Go
 	$(GO) test ./...
 
-# gorm's dialector imports a second SQLite, in C, which nothing of ours needs.
 .PHONY: orm
 orm: ## run the examples of ent, bun, sqlc, goose and plain migrations
-	CGO_ENABLED=0 $(GO) -C examples/orm test ./...
+	$(GO) -C examples/orm test ./...
 
 .PHONY: attack
 attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
