@@ -7,9 +7,12 @@ GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
 TAGS    := interop,sqlite3cli,versitygw,browser
-# test, bench and tools are modules of their own, so that what only attacks need (other
-# SQLite libraries, faulty networks) is nobody's dependency.
-MODULES := . test bench tools multidbotel
+# These are modules of their own, so that what only they need (other SQLite libraries, faulty
+# networks, ORMs, OpenTelemetry) is nobody's dependency.
+MODULES := . test bench tools multidbotel examples/orm
+
+# go.work is for editors: here each module is what it is by itself.
+export GOWORK := off
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
@@ -30,6 +33,11 @@ build: ## compile every package, the examples included
 .PHONY: test
 test: ## run the tests; needs nothing but Go
 	$(GO) test ./...
+
+# gorm's dialector imports a second SQLite, in C, which nothing of ours needs.
+.PHONY: orm
+orm: ## run the examples of gorm, ent, bun, sqlc, goose and plain migrations
+	CGO_ENABLED=0 $(GO) -C examples/orm test ./...
 
 .PHONY: attack
 attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests

@@ -109,6 +109,42 @@ func TestImportsPointDown(t *testing.T) {
 	}
 }
 
+// TestTheWorkspaceSelectsTheVersionsOfTheRoot: go.work may not change what the root is built
+// of, or developers would test something else than importers get. If it does, take the module
+// that demands the newer version out of go.work, or let the root's go.mod demand it too.
+func TestTheWorkspaceSelectsTheVersionsOfTheRoot(t *testing.T) {
+	work, err := filepath.Abs("go.work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The cache of go test sees only what the test itself looks at.
+	for _, file := range []string{work, "go.mod", "bench/go.mod", "examples/orm/go.mod", "test/go.mod", "tools/go.mod"} {
+		if _, err := os.ReadFile(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	selected := func(work string) []string {
+		cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-test", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
+		cmd.Env = append(os.Environ(), "GOWORK="+work)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("go list with GOWORK=%s: %v", work, err)
+		}
+		lines := strings.Fields(strings.ReplaceAll(string(out), " ", "@"))
+		slices.Sort(lines)
+		return slices.Compact(lines)
+	}
+	alone, joined := selected("off"), selected(work)
+	if len(alone) < 20 {
+		t.Fatalf("only %d modules are listed", len(alone))
+	}
+	for _, m := range joined {
+		if !slices.Contains(alone, m) {
+			t.Errorf("go.work selects %s, which go.mod by itself does not", m)
+		}
+	}
+}
+
 // TestTheWalksOfTheDesignGoDown: every function that docs/DESIGN.md names in its walks
 // exists, and each step is in the room of the one that it belongs to, or in one
 // that this may import.
