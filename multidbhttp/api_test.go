@@ -59,7 +59,7 @@ func TestAListComesInPagesByIDWithoutGapsOrRepeats(t *testing.T) {
 	}
 	slices.Sort(want)
 	s := newServer(t, unstarted(t), Options{Authenticated: true})
-	s.all = func(yield func(multidb.Status) bool) {
+	all := func(yield func(multidb.Status) bool) {
 		for i, db := range dbs {
 			st := multidb.Status{Database: db, Tier: multidb.Tier(i % 3), Resident: i%2 == 0}
 			if i%100 == 0 {
@@ -72,6 +72,15 @@ func TestAListComesInPagesByIDWithoutGapsOrRepeats(t *testing.T) {
 				return
 			}
 		}
+	}
+	s.all = all
+	s.status = func(id multidb.ID) (found multidb.Status, err error) {
+		for st := range all {
+			if st.ID == id {
+				return st, nil
+			}
+		}
+		return found, multidb.ErrNotFound
 	}
 	list := func(query string) (l listJSON) {
 		t.Helper()

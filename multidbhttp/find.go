@@ -1,8 +1,6 @@
 package multidbhttp
 
 import (
-	"cmp"
-	"container/heap"
 	"context"
 	"fmt"
 	"net/url"
@@ -67,20 +65,20 @@ func (q listQuery) values() url.Values {
 }
 
 // matcher returns whether a database is among what is asked for, After left out.
-func (q listQuery) matcher() func(*multidb.Status) bool {
+func (q listQuery) matcher() func(*entry) bool {
 	part := strings.ToLower(q.Q)
-	return func(s *multidb.Status) bool {
+	return func(e *entry) bool {
 		switch {
-		case part != "" && !strings.Contains(strings.ToLower(string(s.ID)), part):
+		case part != "" && !strings.Contains(strings.ToLower(string(e.id)), part):
 			return false
-		case q.Tier != "" && s.Tier.String() != q.Tier:
+		case q.Tier != "" && e.tier.String() != q.Tier:
 			return false
-		case q.Resident != "" && s.Resident != (q.Resident == "true"):
+		case q.Resident != "" && e.resident != (q.Resident == "true"):
 			return false
 		case q.Reason == anyReason:
-			return s.Err != nil
+			return e.failing
 		case q.Reason != "":
-			return s.Err != nil && multidb.ReasonOf(s.Err).String() == q.Reason
+			return e.failing && e.reason.String() == q.Reason
 		}
 		return true
 	}
@@ -89,52 +87,39 @@ func (q listQuery) matcher() func(*multidb.Status) bool {
 // found is one page of what was asked for.
 type found struct {
 	rows    []multidb.Status // by ID
-	next    string           // the last of them, if there are more behind it
+	next    string           // behind which the next page begins, if there is one
 	matches int              // on all pages
 	known   int              // databases
 }
 
-// find looks at every database once, and keeps no more of them than a page has. ctx bounds
-// the wait for a turn.
+// find looks in the index for what is asked for, and asks for the state of what is on the
+// page: a row may have changed since the index was made, so that it would not match now. ctx
+// bounds the wait for the index.
 func (s *Server) find(ctx context.Context, q listQuery) (found, error) {
-	select {
-	case s.scanning <- struct{}{}:
-		defer func() { <-s.scanning }()
-	case <-ctx.Done():
-		return found{}, ctx.Err()
+	entries, err := s.entries(ctx)
+	if err != nil {
+		return found{}, err
 	}
-	var f found
-	first := make(lastOnTop, 0, min(q.Limit, maxLimit)+1)
-	matches := q.matcher()
-	for st := range s.all {
-		f.known++
-		if !matches(&st) {
+	f := found{known: len(entries)}
+	matches, n := q.matcher(), 0
+	last := multidb.ID("")
+	for i := range entries {
+		e := &entries[i]
+		if !matches(e) {
 			continue
 		}
 		f.matches++
-		switch {
-		case string(st.ID) <= q.After && q.After != "":
-		case len(first) <= q.Limit:
-			heap.Push(&first, st)
-		case st.ID < first[0].ID:
-			first[0] = st
-			heap.Fix(&first, 0)
+		if q.After != "" && string(e.id) <= q.After || n > q.Limit {
+			continue
+		}
+		if n++; n > q.Limit {
+			f.next = string(last)
+			continue
+		}
+		last = e.id
+		if st, err := s.status(e.id); err == nil { // else it has gone
+			f.rows = append(f.rows, st)
 		}
 	}
-	slices.SortFunc(first, func(a, b multidb.Status) int { return cmp.Compare(a.ID, b.ID) })
-	if len(first) > q.Limit {
-		first = first[:q.Limit]
-		f.next = string(first[q.Limit-1].ID)
-	}
-	f.rows = first
 	return f, nil
 }
-
-// lastOnTop is a heap of the first databases by ID that were seen, the last of them at 0.
-type lastOnTop []multidb.Status
-
-func (h lastOnTop) Len() int           { return len(h) }
-func (h lastOnTop) Less(i, j int) bool { return h[i].ID > h[j].ID }
-func (h lastOnTop) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *lastOnTop) Push(x any)        { *h = append(*h, x.(multidb.Status)) }
-func (h *lastOnTop) Pop() any          { panic("not used: it only grows, up to a page") }

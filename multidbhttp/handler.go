@@ -16,7 +16,9 @@ type Server struct {
 	m       *multidb.Manager
 	opt     Options
 	handler http.Handler
-	all     iter.Seq[multidb.Status] // Manager.All
+	all     iter.Seq[multidb.Status]                 // Manager.All
+	status  func(multidb.ID) (multidb.Status, error) // Manager.Status
+	index   index
 
 	history  history
 	health   health
@@ -24,11 +26,7 @@ type Server struct {
 	points   points
 	actions  actions
 	sampling chan struct{} // one Run at a time: whoever has put something in
-	scanning chan struct{} // so many look at all databases at once
 }
-
-// maxScans is how many requests look at all databases at once; more wait for their turn.
-const maxScans = 2
 
 // Handler returns the Server of a Manager, which need not be started yet. It does no I/O and
 // starts nothing. The error says what is wrong with the options.
@@ -39,7 +37,8 @@ func Handler(m *multidb.Manager, opt Options) (*Server, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{m: m, opt: opt, all: m.All(), sampling: make(chan struct{}, 1), scanning: make(chan struct{}, maxScans)}
+	s := &Server{m: m, opt: opt, all: m.All(), status: m.Status, sampling: make(chan struct{}, 1)}
+	s.index.init()
 	s.points.init()
 	s.actions.init()
 	s.handler = http.StripPrefix(opt.Base, s.guarded(s.routes()))

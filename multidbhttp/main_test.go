@@ -192,7 +192,7 @@ func rowsIn(t *testing.T, path string) (n int) {
 }
 
 // ask asks a Server without a listener.
-func ask(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorder {
+func ask(t testing.TB, s *Server, method, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), method, path, nil)
 	r.Host = "localhost"

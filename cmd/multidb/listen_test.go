@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -156,6 +157,8 @@ func TestWhileReplicateStopsItIsNotReadyButAnswers(t *testing.T) {
 	f := newFleet(t, 1, 1)
 	s := newStore(t)
 	asked, free := make(chan struct{}, 1000), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	t.Cleanup(release) // before the store waits for what it has not answered
 	s.setHold(func(http.ResponseWriter, *http.Request) bool {
 		asked <- struct{}{}
 		<-free
@@ -182,6 +185,6 @@ func TestWhileReplicateStopsItIsNotReadyButAnswers(t *testing.T) {
 	if status, body := fetch(t, at+"/", ""); status != http.StatusOK {
 		t.Errorf("the page: %d, %s", status, body)
 	}
-	close(free)
+	release()
 	run.want(0, "everything is at the replica")
 }

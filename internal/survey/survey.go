@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -94,7 +95,7 @@ func New(cfg Config) *Survey {
 	return &Survey{cfg: cfg, fleet: cfg.Fleet, rounds: rounds.New[unknown](unknownQueue), troubles: map[int]trouble{}}
 }
 
-// Begin says what is to be listed, before anything else is called but Err.
+// Begin says what is to be listed, before anything else is called but Errs.
 func (s *Survey) Begin(c *conduct.Conductor, all []Discoverer) { s.conductor, s.discoverers = c, all }
 
 // Go starts the scanner, which ends with ctx. took is how long the first scan took.
@@ -135,7 +136,7 @@ func (s *Survey) Locate(id string) (db registry.Database, source int, ok bool) {
 func (s *Survey) Errs() (errs []error, since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.discoverers {
+	for _, i := range slices.Sorted(maps.Keys(s.troubles)) { // Begin may be called meanwhile
 		t := s.troubles[i]
 		if t.err == nil || t.partial {
 			continue
