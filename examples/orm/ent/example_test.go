@@ -27,19 +27,8 @@ func open(db *sql.DB) *ent.Client {
 	return ent.NewClient(ent.Driver(entsql.OpenDB(dialect.SQLite, db)))
 }
 
-// migrate makes the tables. ent's migration demands foreign_keys, which belongs to a
-// connection: this works because the open hook has the database to itself, so that one statement
-// after the other gets the same connection. It is turned off again, so that all connections are alike.
-func migrate(ctx context.Context, db *sql.DB) error {
-	if _, err := db.ExecContext(ctx, "PRAGMA foreign_keys = ON"); err != nil {
-		return err
-	}
-	if err := open(db).Schema.Create(ctx); err != nil {
-		return err
-	}
-	_, err := db.ExecContext(ctx, "PRAGMA foreign_keys = OFF")
-	return err
-}
+// migrate makes the tables.
+func migrate(ctx context.Context, db *sql.DB) error { return open(db).Schema.Create(ctx) }
 
 func Example() {
 	ctx := context.Background()
@@ -52,6 +41,7 @@ func Example() {
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{tenant}}.db"))),
 		multidb.WithReplica(multidbtest.NewReplica()), // yours: multidb.WithS3
+		multidb.WithPragma("foreign_keys", "on"), // ent's migration demands it
 		multidb.WithOpenHook(func(ctx context.Context, _ multidb.Database, db *sql.DB) error {
 			return migrate(ctx, db)
 		}),
