@@ -6,13 +6,14 @@ include tools/versions.env
 GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
-TAGS    := interop,sqlite3cli,versitygw
+TAGS    := interop,sqlite3cli,versitygw,browser
 # test, bench and tools are modules of their own, so that what only attacks need (other
 # SQLite libraries, faulty networks) is nobody's dependency.
-MODULES := . test bench tools
+MODULES := . test bench tools multidbotel
 
 VERSITYGW  := $(BIN)/versitygw-$(VERSITYGW_VERSION)/versitygw
 LITESTREAM := $(BIN)/litestream-$(LITESTREAM_VERSION)/litestream
+GORELEASER := $(BIN)/goreleaser-$(GORELEASER_VERSION)/goreleaser
 # The torture tests use both, and do with less where they are not given.
 PROGRAMS   := MULTIDB_VERSITYGW=$(VERSITYGW) MULTIDB_LITESTREAM=$(LITESTREAM)
 
@@ -71,7 +72,8 @@ vet: ## run go vet, the interoperability tests included
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m vet -tags $(TAGS) ./...); done
 
 .PHONY: lint
-lint: linters ## run staticcheck and errcheck
+lint: linters ## run actionlint, staticcheck and errcheck
+	$(BIN)/actionlint
 	@set -e; for m in $(MODULES); do ( cd $$m; set -x; \
 		$(BIN)/staticcheck -tags $(TAGS) ./...; \
 		$(BIN)/errcheck -tags $(TAGS) -ignoretests -exclude $(CURDIR)/tools/errcheck.txt ./... ); done
@@ -79,7 +81,7 @@ lint: linters ## run staticcheck and errcheck
 # The root stays a face that can be read at a sitting: what is new gets a room below it.
 .PHONY: rooms
 rooms: ## measure how large and how entangled the root package is
-	$(GO) run -C tools ./rooms -max-files 34 -max-lines 5800 -max-circle 9 -max-fields 22 -max-methods 56
+	$(GO) run -C tools ./rooms -max-files 34 -max-lines 6000 -max-circle 9 -max-fields 22 -max-methods 56
 
 .PHONY: api
 api: ## write what importers can use into docs/api.txt: the accepted public API
@@ -88,6 +90,18 @@ api: ## write what importers can use into docs/api.txt: the accepted public API
 .PHONY: api-check
 api-check: ## fail if the public API is not the one in docs/api.txt
 	$(GO) run -C tools ./api -check ../docs/api.txt
+
+.PHONY: api-diff
+api-diff: ## fail if the public API broke since the last release, unless CHANGELOG.md says so
+	$(GO) run -C tools ./apidiff
+
+# What is promised beside the system that the tests run on. Vet compiles the tests too.
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
+
+.PHONY: cross
+cross: ## vet every package for every platform of a release; minutes where nothing is cached
+	@set -e; for p in $(PLATFORMS); do for m in $(MODULES); do \
+		(set -x; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) -C $$m vet -tags $(TAGS) ./...); done; done
 
 .PHONY: tidy-check
 tidy-check: ## fail if a go.mod or go.sum is not tidy
@@ -108,6 +122,41 @@ $(VERSITYGW):
 $(LITESTREAM):
 	GOBIN=$(@D) $(GO) install github.com/benbjohnson/litestream/cmd/litestream@$(LITESTREAM_VERSION)
 
+# With the newer Go that it may ask for: what it builds is built by $(GO) all the same.
+$(GORELEASER):
+	GOTOOLCHAIN=auto GOBIN=$(@D) $(GO) install github.com/goreleaser/goreleaser/v2@$(GORELEASER_VERSION)
+
+# The manual page and the completions that a release has, as the command prints them.
+.PHONY: manual
+manual: ## write the manual page and the completions into bin/manual
+	mkdir -p $(BIN)/manual
+	$(GO) build -o $(BIN)/manual/ ./cmd/multidb
+	cd $(BIN)/manual && ./multidb man > multidb.1 && \
+		for s in bash zsh fish; do ./multidb completion $$s > multidb.$$s; done
+	if command -v mandoc > /dev/null; then mandoc -T lint -W warning $(BIN)/manual/multidb.1; fi
+
+CONTAINER ?= docker
+IMAGE_ARCH ?= $(shell $(GO) env GOARCH)
+
+.PHONY: image
+image: ## build the container image "multidb" of this commit for IMAGE_ARCH; CONTAINER=podman works too
+	CGO_ENABLED=0 GOOS=linux GOARCH=$(IMAGE_ARCH) $(GO) build -trimpath -ldflags '-s -w' \
+		-o $(BIN)/image/linux/$(IMAGE_ARCH)/multidb ./cmd/multidb
+	$(CONTAINER) build --platform linux/$(IMAGE_ARCH) --build-arg TARGETPLATFORM=linux/$(IMAGE_ARCH) \
+		-t multidb -f Dockerfile $(BIN)/image
+
+.PHONY: snapshot
+snapshot: $(GORELEASER) ## build what a release of this commit would have into dist/, without images
+	$(GORELEASER) check
+	$(GORELEASER) release --snapshot --clean --skip=docker
+
+.PHONY: release
+release: $(GORELEASER) ## make a draft release of the tag checked out; only the workflow does this
+	@git describe --tags --exact-match --match 'v[0-9]*'
+	sed -n '/^## \['"$$(git describe --tags --exact-match | sed 's/^v//; s/[.]/[.]/g')"'\] - 2/,/^## \[/{/^## \[/d;/^\[.*\]: /d;p;}' CHANGELOG.md > $(BIN)/notes.md
+	@grep -q . $(BIN)/notes.md || { echo 'CHANGELOG.md has no section with a date for this tag: see docs/RELEASING.md' >&2; exit 1; }
+	$(GORELEASER) release --clean --release-notes $(BIN)/notes.md $(if $(IMAGE),,--skip=docker)
+
 .PHONY: interop
 interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3
 	@command -v sqlite3 > /dev/null || { echo 'make interop needs the sqlite3 command: apt-get install sqlite3' >&2; exit 1; }
@@ -122,6 +171,11 @@ interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestr
 		$(GO) test -count=1 -tags versitygw -run Versitygw ./internal/store/s3; \
 	MULTIDB_TEST_S3_ENDPOINT=$$LITESTREAM_S3_ENDPOINT \
 		$(GO) test -count=1 -tags versitygw -run '(WhoMayWrite|ThereAndBackOver)/^versitygw$$' .
+
+.PHONY: browser
+browser: ## look at the page of multidbhttp with Chromium; pictures into MULTIDB_SCREENSHOTS, if set
+	@command -v chromium > /dev/null || { echo 'make browser needs chromium: apt-get install chromium' >&2; exit 1; }
+	$(GO) -C test test -count=1 -timeout 9m -tags browser ./browser
 
 # Each test for TORTURE_TIME, from TORTURE_SEED on (random if empty). A failure
 # prints how to replay it, the end of a run the seed to go on from.
@@ -139,4 +193,4 @@ ci: ## everything that CI runs, in its order
 
 .PHONY: clean
 clean: ## remove what the targets above made
-	rm -rf $(BIN) cover.out
+	rm -rf $(BIN) dist cover.out

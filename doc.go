@@ -15,7 +15,10 @@
 // cold again. See [WithPromotion], [WithHotDuration] and [WithMaxHot].
 //
 // The application uses its databases through [Manager.Acquire] or [Manager.Do],
-// which share a bounded number of open ones.
+// which share a bounded number of open ones. [WithPragma] and [WithConnHook] say what each
+// of their connections is like, [WithOpenHook] brings a database's schema up to date.
+// Foreign keys are off, as SQLite has it, until WithPragma("foreign_keys", "on"): a fleet that
+// exists is opened as it was used before.
 //
 // A replica is a [ReplicaFactory]: [NewS3Replica], [NewFileReplica],
 // [NewURLReplica], or multidbtest.NewReplica in memory for your tests. What is
@@ -31,7 +34,8 @@
 // # What is promised
 //
 // A commit is durable once [Manager.Sync] has returned for it, and not before;
-// without Sync that is usually one sync interval after the commit. Every state
+// without Sync that is usually one sync interval after the commit. [Manager.SyncAll]
+// is that for all databases. Every state
 // that the replica can restore is one that the source had at a commit. What
 // cannot be proved to continue the replica's history is shipped as a whole
 // state instead. Nothing is overwritten: not a local file by [Manager.Restore],
@@ -49,7 +53,7 @@
 // # Shutdown
 //
 // [Manager.Close] stops admitting, waits for handles, ships what is left, and
-// names what is not durable. A process that is killed loses nothing that was
+// names what is not durable, and whose handles were not released ([WithLeaseTraces]). A process that is killed loses nothing that was
 // committed: the next Start goes on from the files.
 //
 // # Limits

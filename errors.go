@@ -3,6 +3,7 @@ package multidb
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/life"
@@ -140,6 +141,62 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// maxAllErrors is how many failures an AllError keeps.
+const maxAllErrors = 100
+
+// AllError is the failure of something that was done to all databases, SyncAll or RestoreAll,
+// and went on where some of them failed.
+type AllError struct {
+	Op string // "sync" or "restore"
+	// Failed are the first hundred that failed, in the order in which they are listed.
+	Failed []*Error
+	Count  int // how many failed
+	// Stopped is why it ended early; nil: it did not. Some may not have been begun then.
+	Stopped error
+}
+
+func (e *AllError) add(id ID, err error) {
+	if e.Count++; len(e.Failed) < maxAllErrors {
+		e.Failed = append(e.Failed, &Error{Op: e.Op, ID: id, Err: err})
+	}
+}
+
+// orNil is the error, if there is anything to say.
+func (e *AllError) orNil() error {
+	if e.Count == 0 && e.Stopped == nil {
+		return nil
+	}
+	return e
+}
+
+// Error names the first three that failed.
+func (e *AllError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "multidb: %s all: %d failed", e.Op, e.Count)
+	if e.Stopped != nil {
+		fmt.Fprintf(&b, "; stopped: %v", e.Stopped)
+	}
+	for _, f := range e.Failed[:min(3, len(e.Failed))] {
+		fmt.Fprintf(&b, "; %q: %v", string(f.ID), f.Err)
+	}
+	if more := e.Count - 3; more > 0 {
+		fmt.Fprintf(&b, "; and %d more", more)
+	}
+	return b.String()
+}
+
+// Unwrap returns the errors of the databases, and Stopped.
+func (e *AllError) Unwrap() []error {
+	var errs []error
+	for _, f := range e.Failed {
+		errs = append(errs, f)
+	}
+	if e.Stopped != nil {
+		errs = append(errs, e.Stopped)
+	}
+	return errs
+}
 
 // opError wraps err, unless it is nil or already an *Error of this database.
 func opError(op string, id ID, err error) error {

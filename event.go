@@ -77,6 +77,8 @@ type Event struct {
 	TXID     TXID   // of EventResync, EventSnapshot, EventAdopted, EventEvicted and EventDrill
 	Epoch    uint64 // of the events of a fleet log
 	Err      error  // what went wrong, if anything did
+	Why      string // of EventResync: what kept multidb from proving that less is new
+	Bytes    int64  // of EventResync: how many it has written
 }
 
 // deliver passes an event on to the log and the observer. No lock is held: an observer
@@ -85,6 +87,7 @@ func (m *Manager) deliver(of fleet.Event) {
 	ev := Event{
 		Type: EventType(of.Type), Time: m.cfg.now(), ID: ID(of.ID), Path: of.Path,
 		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Epoch: of.Epoch, Err: of.Err,
+		Why: of.Why, Bytes: of.Bytes,
 	}
 	if of.Op != "" {
 		ev.Err = opError(of.Op, ev.ID, of.Err)
@@ -101,6 +104,9 @@ func (m *Manager) deliver(of fleet.Event) {
 	}
 	if ev.Epoch != 0 {
 		args = append(args, "epoch", ev.Epoch)
+	}
+	if ev.Why != "" {
+		args = append(args, "why", ev.Why, "bytes", ev.Bytes)
 	}
 	if ev.Err != nil {
 		args = append(args, "err", ev.Err)

@@ -50,3 +50,8 @@ func OwnerOf(fi fs.FileInfo) (uid, gid int, ok bool) {
 	a := fsid.AccessOf(fi)
 	return a.UID, a.GID, a.Owned
 }
+
+// AcquireUntraced is Acquire without a look at the tracer.
+func AcquireUntraced(ctx context.Context, m *Manager, id ID) (Handle, error) {
+	return m.acquire(ctx, id)
+}

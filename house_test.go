@@ -19,12 +19,13 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb",
+	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb trace",
 	"evict":          "ctxio fleet",
 	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
-	"opener":         "conduct fleet volume registry replicate pool restore store store/metadata life fsid localfile ship sqlitedb",
+	"opener":         "conduct failpoint fleet volume registry replicate pool restore store store/metadata inquiry life fsid localfile ship sqlitedb",
+	"inquiry":        "ctxio",
 	"tenancy":        "catalog conduct durable failpoint fleet fsid levels life localfile opener registry replicate restore ship store store/metadata",
-	"survey":         "conduct fleet volume registry discover rounds fsid ctxio",
+	"survey":         "conduct fleet volume registry discover rounds fsid ctxio watch",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
 	"drill":          "restore sqlitedb store ctxio table varint",
@@ -33,6 +34,7 @@ var below = map[string]string{
 	"levels":         "failpoint ltxfile untrusted varint",
 	"localfile":      "durable failpoint fsid sqlitedb",
 	"policy":         "levels schedule",
+	"pragma":         "nearest",
 	"registry":       "fsid replicate table",
 	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
 	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
@@ -41,7 +43,7 @@ var below = map[string]string{
 	"store/file":     "store ctxio durable failpoint untrusted",
 	"store/identity": "durable",
 	"store/metadata": "fsid untrusted",
-	"store/s3":       "store untrusted",
+	"store/s3":       "store trace untrusted",
 	"store/tree":     "fleetlog/format store/metadata untrusted",
 	"store/url":      "store ctxio",
 
@@ -63,7 +65,7 @@ var only = map[string][]string{
 }
 
 // pure has the packages that decide from values alone.
-var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "registry", "schedule", "table", "varint"}
+var pure = []string{"budget", "disk", "fleet", "fleetlog", "fleetlog/format", "lag", "life", "notify", "pragma", "registry", "schedule", "table", "varint"}
 
 func TestImportsPointDown(t *testing.T) {
 	// The cache of go test sees only what the test itself looks at.

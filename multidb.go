@@ -69,6 +69,9 @@ func New(opts ...Option) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r, ok := cfg.replica.(ReplicaTracer); ok && cfg.tracer != nil {
+		r.SetTracer(cfg.tracer)
+	}
 	m := &Manager{cfg: cfg, logs: replicate.NewLogs(cfg.now), closing: make(chan struct{}, 1)}
 	m.drills = newDrills(cfg.drills, drillParts{
 		now: cfg.now, rand: cfg.rand, logger: cfg.logger, replica: cfg.replica, log: cfg.logged().Path, limited: cfg.maxDisk > 0,
@@ -262,7 +265,7 @@ func (m *Manager) build(ctx context.Context) error {
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
 		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Locate: m.survey.Locate, Hurry: m.fleetLog.Hurry,
-		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(),
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(), Traced: c.tracer != nil,
 	})
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)
@@ -270,12 +273,14 @@ func (m *Manager) build(ctx context.Context) error {
 	if c.maxDisk > 0 {
 		m.evictor = evict.New(evict.Config{Fleet: m.fleet, MaxDisk: c.maxDisk, Workers: min(evictWorkers, c.uploadConcurrency)})
 	}
+	statements, connHook := c.prepare()
 	m.opener = opener.New(opener.Config{
 		Fleet: m.fleet, Conductor: m.conductor, Replicator: replicator, Volumes: m.volumes, Logs: m.logs,
 		Replicated: c.replica != nil, RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		Check: c.integrity.depth(), Unchecked: c.integrity == IntegrityNone, SpoolDir: spool,
-		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns,
+		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns, LeaseTraces: c.leaseTraces,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
+		Statements: statements, ConnHook: connHook,
 		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
 		Room: m.evictor.Room, Full: m.evictor.Full, DropEmptyLogs: c.maxDisk > 0,
 	})
@@ -349,7 +354,9 @@ const catalogInterval = time.Second
 //
 // It returns nil only if every commit of every database is at the replica.
 // If ctx ends first the error says which are not (ErrNotDurable), and Close may
-// be called again to go on where it was. If the replica refuses, Close gives up on
+// be called again to go on where it was. If it ends while handles are not released, the
+// error wraps ErrInUse and names the databases, the first ten by ID, and how many handles
+// there are; WithLeaseTraces adds where they were taken. If the replica refuses, Close gives up on
 // those databases after a few attempts, finishes, and names them, as each later
 // call does: their files are whole, and the next Start ships them.
 func (m *Manager) Close(ctx context.Context) error {

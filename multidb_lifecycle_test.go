@@ -31,10 +31,24 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		h.Release()
 		return err
 	},
+	"AcquireExisting": func(ctx context.Context, m *multidb.Manager) error {
+		h, err := m.AcquireExisting(ctx, "project0/db0")
+		h.Release()
+		return err
+	},
+	"Exists": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.Exists(ctx, "project0/none")
+		return err
+	},
 	"Do": func(ctx context.Context, m *multidb.Manager) error {
 		return m.Do(ctx, "project0/db0", func(*sql.DB) error { return nil })
 	},
-	"Sync": func(ctx context.Context, m *multidb.Manager) error { _, err := m.Sync(ctx, "project0/db0"); return err },
+	"Sync":    func(ctx context.Context, m *multidb.Manager) error { _, err := m.Sync(ctx, "project0/db0"); return err },
+	"SyncAll": func(ctx context.Context, m *multidb.Manager) error { return m.SyncAll(ctx) },
+	"RestoreAll": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.RestoreAll(ctx, multidb.RestoreAllOptions{Dir: filepath.Join(os.TempDir(), "none"), DryRun: true, Pattern: "none/none"})
+		return noneSuch(err)
+	},
 	"Restore": func(ctx context.Context, m *multidb.Manager) error {
 		err := m.Restore(ctx, "project0/db0", multidb.RestoreOptions{OutputPath: filepath.Join(os.TempDir(), "no", "such", "\x00")})
 		if errors.Is(err, multidb.ErrClosed) || errors.Is(err, multidb.ErrNotStarted) {
@@ -42,6 +56,11 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		}
 		return nil
 	},
+	"ReplicaFiles": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.ReplicaFiles(ctx, "project0/db0", false)
+		return err
+	},
+	"Serving":  func(_ context.Context, m *multidb.Manager) error { return m.Serving() },
 	"Status":   func(_ context.Context, m *multidb.Manager) error { _, err := m.Status("project0/db0"); return err },
 	"Evict":    func(ctx context.Context, m *multidb.Manager) error { return m.Evict(ctx, "project0/db0") },
 	"TakeOver": func(ctx context.Context, m *multidb.Manager) error { return m.TakeOver(ctx, "project0/db0") },
@@ -214,6 +233,36 @@ func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 			all(t, m, multidb.ErrClosed)
 		}
 	})
+}
+
+func TestWhatIsKnownMayBeAskedForWhileTheManagerStarts(t *testing.T) {
+	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(pattern(newTree(t, 1, 1)))),
+		multidb.WithReplica(multidbtest.NewReplica()), multidb.WithMaxDisk(1<<40))
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			m.Stats()
+			m.Healthy(time.Hour)
+			for range m.All() {
+				break
+			}
+			select {
+			case <-started:
+				return
+			default:
+			}
+		}
+	})
+	err = m.Start(t.Context())
+	close(started)
+	wg.Wait()
+	if err := errors.Join(err, m.Serving(), m.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // slowDiscoverer lists nothing until it is told to, or its context ends.

@@ -16,6 +16,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/pragma"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -47,10 +48,13 @@ type config struct {
 	idleTimeout time.Duration
 	maxConns    int
 	busyTimeout time.Duration
+	leaseTraces bool
 	restoreOpen bool
 	takeover    TakeoverPolicy
 	integrity   IntegrityCheck // of restoreOpen
 	openHook    func(context.Context, Database, *sql.DB) error
+	pragmas     []pragma.Pragma // of the pool's connections, each name once
+	connHook    func(context.Context, Database, *sql.Conn) error
 
 	fleetLog          *FleetLogConfig // nil: every tenant writes to its own prefix
 	uploadConcurrency int
@@ -68,6 +72,7 @@ type config struct {
 
 	logger   *slog.Logger
 	observer func(Event)
+	tracer   Tracer // nil: none
 	now      func() time.Time
 	boot     func() time.Duration // counts the time in which the machine was suspended
 	grace    time.Duration        // for how long every level 0 file stays at least
@@ -145,6 +150,19 @@ func (c *config) hook() func(context.Context, registry.Database, *sql.DB) error 
 	return func(ctx context.Context, db registry.Database, conn *sql.DB) error {
 		return c.openHook(ctx, databaseOf(db), conn)
 	}
+}
+
+// prepare is what the pool's connections are made with, as the inner packages take it.
+func (c *config) prepare() (statements []string, hook func(context.Context, registry.Database, *sql.Conn) error) {
+	for _, p := range c.pragmas {
+		statements = append(statements, p.SQL())
+	}
+	if c.connHook != nil {
+		hook = func(ctx context.Context, db registry.Database, conn *sql.Conn) error {
+			return c.connHook(ctx, databaseOf(db), conn)
+		}
+	}
+	return statements, hook
 }
 
 func invalid(option, format string, args ...any) error {
@@ -329,7 +347,10 @@ func WithBusyTimeout(d time.Duration) Option {
 // WithOpenHook is called once each time the pool opens a database, before
 // anybody gets it: for the schema, or to check its version. An error fails the
 // Acquire, and so does a panic, with its stack. Its context ends when the Manager closes. Pragmas that belong to a
-// connection must not be set here, since a database has several.
+// connection must not be set here, since a database has several: see WithPragma.
+//
+// It is called again at each opening, also of a database whose making was interrupted by a
+// crash. A new database whose hook fails is not made: its file goes, with what the hook wrote.
 func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error) Option {
 	return func(c *config) error {
 		if fn == nil {
@@ -480,6 +501,19 @@ func WithLogger(l *slog.Logger) Option {
 			return invalid("WithLogger", "nil logger")
 		}
 		c.logger = l
+		return nil
+	}
+}
+
+// WithTracer sets what is told of Acquire, Sync, Restore and each request to the store, if the
+// replica is a ReplicaTracer, as one of S3 is. It is set in the replica by New, so a replica that
+// Managers share has that of the last one. Default: none, which costs a comparison with nil.
+func WithTracer(t Tracer) Option {
+	return func(c *config) error {
+		if t == nil {
+			return invalid("WithTracer", "nil tracer; leave the option out for none")
+		}
+		c.tracer = t
 		return nil
 	}
 }

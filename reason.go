@@ -22,7 +22,7 @@ const (
 	ReasonAccessDenied               // it refuses the credentials, or there are none: ErrAccessDenied, ErrNoCredentials
 	ReasonNoBucket                   // the bucket does not exist, or is in another region: ErrNoBucket
 	ReasonFenced                     // another writer owns the prefix: ErrFenced
-	ReasonConflict                   // the prefix is another database's: ErrConflict
+	ReasonConflict                   // the prefix is another database's, or has backups of one that would be made anew: ErrConflict, ErrBackupExists
 	ReasonDiskFull                   // of the database, its state directory or a file replica
 	ReasonCorrupt                    // the file is malformed, or no database: ErrCorrupt, ErrNotDatabase
 	ReasonMissing                    // the file has gone: ErrMissing
@@ -72,7 +72,7 @@ var causes = []struct {
 	errs   []error
 }{
 	{ReasonFenced, []error{ErrFenced}},
-	{ReasonConflict, []error{ErrConflict}},
+	{ReasonConflict, []error{ErrConflict, ErrBackupExists}},
 	{ReasonMissing, []error{ErrMissing, ErrRootMissing}},
 	{ReasonDiskFull, []error{sqlitedb.ErrDiskFull, syscall.ENOSPC, syscall.EDQUOT}},
 	{ReasonDescriptors, []error{syscall.EMFILE, syscall.ENFILE}},

@@ -13,6 +13,7 @@ import (
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/trace"
 	"github.com/superfly/ltx"
 )
 
@@ -48,23 +49,47 @@ type RestoreOptions struct {
 // do that, the owner; where the replica does not know them, those of a new file.
 //
 // It may run at any time after Start, beside replication. ctx bounds all of it.
-// Errors: ErrExists, ErrNoBackup, ErrNotFound, ErrNoReplica, as *Error.
-func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) error {
+// Errors: ErrExists, ErrNoBackup, which says what the oldest and the newest moment is where
+// the one that was asked for is not there, ErrNotFound, ErrNoReplica, as *Error.
+func (m *Manager) Restore(ctx context.Context, id ID, opt RestoreOptions) (err error) {
+	ctx, end := trace.Begin(ctx, m.cfg.tracer, "restore", string(id))
+	defer func() { end(SpanEnd{TXID: opt.TXID, Err: err}) }()
 	return opError("restore", id, m.restore(ctx, id, opt))
 }
 
 func (m *Manager) restore(ctx context.Context, id ID, opt RestoreOptions) error {
+	db, err := m.backedUp(id)
+	if err != nil {
+		return err
+	}
+	return m.restoreOf(ctx, db, opt)
+}
+
+// ReplicaFiles lists the LTX files that the replica keeps of a database, as the function
+// ReplicaFiles does, of any ID that a pattern allows. It costs one LIST of the prefix, with
+// exactTimes perhaps a request for each file; with a fleet log, what that has is read too.
+// ctx bounds all of it. Errors: ErrNotFound, ErrNoReplica, those of the replica, as *Error.
+func (m *Manager) ReplicaFiles(ctx context.Context, id ID, exactTimes bool) ([]*ltx.FileInfo, error) {
+	db, err := m.backedUp(id)
+	if err != nil {
+		return nil, opError("list", id, err)
+	}
+	return replicaFiles(ctx, m.cfg.replica, m.cfg.logged().Path, databaseOf(db), exactTimes)
+}
+
+// backedUp is a database that is known, or that would be if it had a file here.
+func (m *Manager) backedUp(id ID) (registry.Database, error) {
 	e, err := m.replicated(id)
 	if err == nil {
-		return m.restoreOf(ctx, e.Database(), opt)
+		return e.Database(), nil
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) && !errors.Is(err, ErrRemoved) {
-		return err
+		return registry.Database{}, err
 	}
 	db, _, ok := m.survey.Locate(string(id))
 	if !ok {
-		return ErrNotFound
+		return registry.Database{}, ErrNotFound
 	}
-	return m.restoreOf(ctx, db, opt)
+	return db, nil
 }
 
 func (m *Manager) restoreOf(ctx context.Context, db registry.Database, opt RestoreOptions) error {
@@ -118,7 +143,11 @@ func RestoreFrom(ctx context.Context, factory ReplicaFactory, db Database, opt R
 // be that of the upload. The error is an *Error. What only the fleet log has, which
 // metadata.json names, is in level 0; see RestoreFrom.
 func ReplicaFiles(ctx context.Context, factory ReplicaFactory, db Database, exactTimes bool) ([]*ltx.FileInfo, error) {
-	client, err := readingClient(factory, "", db)
+	return replicaFiles(ctx, factory, "", db, exactTimes)
+}
+
+func replicaFiles(ctx context.Context, factory ReplicaFactory, log string, db Database, exactTimes bool) ([]*ltx.FileInfo, error) {
+	client, err := readingClient(factory, log, db)
 	if err != nil {
 		return nil, opError("list", db.ID, err)
 	}

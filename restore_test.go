@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,9 +68,9 @@ func TestAnyTransactionAndAnyTimeIsRestored(t *testing.T) {
 			t.Errorf("%v: restored %v, want %v", p.at, got, p.want)
 		}
 	}
-	for _, opt := range []multidb.RestoreOptions{{TXID: 1000}, {Timestamp: early}} {
+	for says, opt := range map[string]multidb.RestoreOptions{"the newest is transaction": {TXID: 1000}, "the oldest is transaction": {Timestamp: early}} {
 		opt.OutputPath = filepath.Join(t.TempDir(), "x")
-		if err := f.m.Restore(t.Context(), id, opt); !errors.Is(err, multidb.ErrNoBackup) {
+		if err := f.m.Restore(t.Context(), id, opt); !errors.Is(err, multidb.ErrNoBackup) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v", opt, err)
 		}
 	}

@@ -35,6 +35,7 @@ type Stats struct {
 	Unwell ByReason
 
 	Promotions, Demotions int64
+	Shipped               int64 // databases of which something was shipped, those that have gone since too
 	Transactions          int64 // shipped
 	Bytes                 int64 // of LTX written by shipping
 	Resyncs               int64 // whole states shipped where a continuation was not provable
@@ -91,15 +92,15 @@ func (m *Manager) Stats() Stats {
 		Unwell:     ByReason(now.Failing),
 		LocalBytes: now.Sizes.Local, ReplicaBytes: now.Sizes.Replica, ReplicaObjects: now.Sizes.Objects, ReplicaUnsized: now.Sizes.Unknown,
 		Promotions: total.Promotions, Demotions: total.Demotions,
-		Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
+		Shipped: total.Shipped, Transactions: total.Transactions, Bytes: total.Bytes, Resyncs: total.Resyncs,
 		Compactions: total.Compactions, Snapshots: total.Snapshots,
 		FailuresBy: ByReason(total.Failures),
 		Lag:        LagHistogram(m.lag.Histogram()),
 	}
 	s.Failures = s.FailuresBy.Total()
 	s.LagP50, s.LagP99 = m.lag.Quantiles(m.cfg.now())
-	s.Disk = DiskStats(m.evictor.Stats())
-	if now.Served {
+	if now.Served { // what Start makes
+		s.Disk = DiskStats(m.evictor.Stats())
 		p := m.opener.Stats()
 		s.Pool = PoolStats{Open: p.Open, Leased: p.Leased, Idle: p.Idle, Waiting: p.Waiting,
 			Opens: p.Opens, Hits: p.Hits, Evictions: p.Evictions}

@@ -166,6 +166,10 @@ func (m *Manager) All() iter.Seq[Status] {
 	}
 }
 
+// Serving returns nil between Start and Close, ErrNotStarted before, and ErrClosed from the
+// begin of Close on. Safe for concurrent use.
+func (m *Manager) Serving() error { return m.fleet.Serving() }
+
 // ScanErr returns why the last listing of the databases was not whole, nil if it
 // was: of every discoverer that failed, joined, and ErrRootMissing where another
 // volume is in the place of one that was known. What was not listed is not

@@ -30,6 +30,7 @@ type Config struct {
 	replica  multidb.ReplicaFactory
 	fleetLog *multidb.FleetLogConfig
 	drills   *multidb.DrillOptions
+	listen   *Listen
 	place    string
 }
 
@@ -117,7 +118,7 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithReplica", err)
 		return nil
 	}
-	c.replica, c.fleetLog, c.drills = factory, s.fleetLog, s.drills
+	c.replica, c.fleetLog, c.drills, c.listen = factory, s.fleetLog, s.drills, s.listen
 	c.options = append(c.options, multidb.WithDiscoverer(multidb.Glob(s.patterns...)))
 	if factory != nil {
 		c.options = append(c.options, multidb.WithReplica(factory))

@@ -37,6 +37,8 @@
 //	max-connections          WithMaxConns, of one database
 //	idle-timeout             WithIdleTimeout
 //	busy-timeout             WithBusyTimeout
+//	pragmas                  mapping of SQLite's names to values, WithPragma, as foreign_keys: on
+//	lease-traces             true or false, WithLeaseTraces
 //	restore-on-open          true or false, WithRestoreOnOpen
 //	integrity-check          full (the default), quick or none, WithIntegrityCheck
 //	takeover                 never (the default) or unknown, WithTakeover
@@ -61,6 +63,14 @@
 //	drills                   mapping, WithDrills; left out: no drills
 //	  per-day                    databases restored a day, 1 to 1000000. Required
 //	  max-age                    duration; 0, the default: none
+//	listen                   mapping; what multidb replicate serves, see Listen; left out: nothing
+//	  address                    host and port, as 127.0.0.1:9460. Required
+//	  token-file                 file that has the token; needed where other machines can reach the address
+//	  verbs                      list of sync, evict, restore, adopt, takeover; default: none
+//	  restore-dir                absolute path that restore makes its files in
+//	  hosts                      list of names by which this machine is called
+//	  title                      what the page calls the fleet
+//	  max-lag                    duration; default 1m
 //	log                      mapping, WithLogger to standard error; default: no log
 //	  level                      debug, info (the default), warn or error
 //	  format                     text (the default) or json
@@ -93,8 +103,11 @@
 // multidb.NewFileReplica. For type url: url, required, see multidb.NewURLReplica;
 // the program imports the client of its scheme.
 //
-// Options that take a function (WithOpenHook, WithObserver) have no key: add
-// them to what Options returns. Where an option is given twice, the last one
+// What listen says is for the command: it is no option of multidb.New. A program of your own
+// may give it to package multidbhttp.
+//
+// Options that take a function or code of yours (WithOpenHook, WithConnHook, WithObserver,
+// WithTracer) have no key: add them to what Options returns. Where an option is given twice, the last one
 // counts.
 //
 // # Values

@@ -23,6 +23,7 @@ type settings struct {
 	fleetLog  *multidb.FleetLogConfig // with its default path
 	rules     []rule
 	drills    *multidb.DrillOptions
+	listen    *Listen
 	log       *logging
 }
 
@@ -100,6 +101,8 @@ func (s *settings) multiKeys() []key {
 		s.countKey("max-connections", "WithMaxConns", multidb.WithMaxConns),
 		{name: "idle-timeout", sets: "WithIdleTimeout", read: duration(0, func(t time.Duration) { s.add(multidb.WithIdleTimeout(t)) })},
 		s.durationKey("busy-timeout", "WithBusyTimeout", multidb.WithBusyTimeout),
+		{name: "pragmas", sets: "WithPragma", read: s.readPragmas},
+		{name: "lease-traces", sets: "WithLeaseTraces", read: boolean(func(on bool) { s.add(multidb.WithLeaseTraces(on)) })},
 		{name: "restore-on-open", sets: "WithRestoreOnOpen", read: boolean(func(on bool) {
 			if on {
 				s.add(multidb.WithRestoreOnOpen())
@@ -124,6 +127,7 @@ func (s *settings) multiKeys() []key {
 		{name: "policies", sets: "WithPolicy", read: s.readPolicies},
 		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
 		{name: "drills", sets: "WithDrills", read: s.readDrills},
+		{name: "listen", read: s.readListen},
 		{name: "log", sets: "WithLogger", read: s.readLog},
 	}
 }

@@ -25,6 +25,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // guides are the documents for those who run it.
 var guides = []string{"OPERATIONS.md", "MIGRATING.md"}
 
+// pages are all whose links and names are checked.
+var pages = append(slices.Clone(guides), "COMPARISON.md", "FAQ.md", "RELEASING.md", "../SECURITY.md")
+
 func read(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -122,7 +125,7 @@ type nothing struct{}
 
 func (nothing) Stats() multidb.Stats { return multidb.Stats{} }
 
-func TestEveryNameOfTheLibraryInAGuideExists(t *testing.T) {
+func TestEveryNameOfTheLibraryExists(t *testing.T) {
 	declared := ""
 	for _, pattern := range []string{"../*.go", "../multidbprom/*.go", "../config/*.go"} {
 		files, err := filepath.Glob(pattern)
@@ -136,7 +139,7 @@ func TestEveryNameOfTheLibraryInAGuideExists(t *testing.T) {
 		}
 	}
 	names := regexp.MustCompile("`((?:With|Err|Event)[A-Z][A-Za-z0-9]*)")
-	for _, guide := range guides {
+	for _, guide := range pages {
 		for _, m := range names.FindAllStringSubmatch(read(t, guide), -1) {
 			if !regexp.MustCompile(`(?m)^(func )?\s*` + m[1] + `\b`).MatchString(declared) {
 				t.Errorf("%s: there is no %s", guide, m[1])
@@ -145,8 +148,8 @@ func TestEveryNameOfTheLibraryInAGuideExists(t *testing.T) {
 	}
 }
 
-func TestEveryLinkOfAGuideLeadsSomewhere(t *testing.T) {
-	for _, guide := range guides {
+func TestEveryLinkLeadsSomewhere(t *testing.T) {
+	for _, guide := range pages {
 		doc := read(t, guide)
 		headings := markdown.Sections(doc)
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(doc, -1) {
@@ -154,8 +157,11 @@ func TestEveryLinkOfAGuideLeadsSomewhere(t *testing.T) {
 			switch {
 			case strings.Contains(m[1], "://"):
 			case path != "":
+				path = filepath.Join(filepath.Dir(guide), path)
 				if _, err := os.Stat(path); err != nil {
 					t.Errorf("%s: %v", guide, err)
+				} else if anchor != "" && !hasAnchor(markdown.Sections(read(t, path)), anchor) {
+					t.Errorf("%s: %s has no heading for #%s", guide, path, anchor)
 				}
 			case !hasAnchor(headings, anchor):
 				t.Errorf("%s: no heading for #%s", guide, anchor)

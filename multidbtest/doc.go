@@ -11,6 +11,31 @@
 // [Replica.Inject] makes the storage fail: refuse, be slow, hang, or do what it
 // was asked and lose the answer.
 //
+// # Virtual time
+//
+// A Manager works in a bubble of testing/synctest, with its default options, so that
+// intervals, back-offs and timeouts need not be waited for.
+//
+//	func TestAnOrderIsShippedWithinTheMinute(t *testing.T) {
+//		synctest.Test(t, func(t *testing.T) {
+//			replica := multidbtest.NewReplica()
+//			m, err := multidb.New(multidb.WithReplica(replica),
+//				multidb.WithDiscoverer(multidb.Glob(t.TempDir()+"/*/*.db")))
+//			// Start it, write through Acquire, Release, and then:
+//			time.Sleep(time.Minute)
+//			if len(replica.Files("acme/orders")) == 0 {
+//				t.Error("nothing was replicated")
+//			}
+//			err = m.Close(t.Context()) // before the bubble ends, or synctest reports a deadlock
+//		})
+//	}
+//
+// Directories are polled there instead of watched, which EventWatch says, as time stands
+// still where a goroutine waits for the system. For the same reason a replica has to be
+// one of NewReplica or NewFileReplica: a connection to S3 waits for the network.
+// The files have the system's time stamps, which lie in the future there, so that what was
+// written stays hot; an hour of one hot database takes some seconds.
+//
 // # Testing a backend
 //
 // [TestReplicaFactory], [TestReplicaObjects] and [TestDiscoverer] are the

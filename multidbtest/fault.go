@@ -3,6 +3,7 @@ package multidbtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -10,12 +11,13 @@ import (
 // ErrInjected is the error of a fault that names none of its own.
 var ErrInjected = errors.New("injected fault")
 
-// Fault says which operations fail, and how. The zero value hits every
-// operation and changes nothing: a probe that reports when it was hit.
+// Fault says which operations fail, and how. One that says only which, as
+// Fault{Op: OpWrite, Times: 3}, fails them with ErrInjected.
 //
 // An operation that is hit first waits (Delay, Until, Hang; the context ends
-// every wait and its error is returned), then fails with Err if there is one,
-// and is applied otherwise. With LostAnswer it is applied first.
+// every wait and its error is returned), then fails with Err if there is one. Without
+// Err it is applied if the fault has a wait or is a Probe, and fails with ErrInjected
+// otherwise. With LostAnswer it is applied first, and fails in any case.
 type Fault struct {
 	// Op is the kind of operation to hit; empty means every kind.
 	Op Op
@@ -25,21 +27,49 @@ type Fault struct {
 	// set yet. It is called without a lock held, and must be safe for
 	// concurrent use.
 	Match func(Operation) bool
-	// Times is how many operations are hit; 0 means all until Clear.
+	// Times is how many operations are hit; 0 means all until Clear. Not negative.
 	Times int
 
-	// Delay is how long to wait; 0 means not at all.
+	// Delay is how long to wait; 0 means not at all. Not negative.
 	Delay time.Duration
 	// Until is waited for; nil means not at all.
 	Until <-chan struct{}
 	// Hang waits until the operation's context ends or Clear is called.
 	Hang bool
-	// Err is what the operation returns; nil means that it succeeds, or with
-	// LostAnswer ErrInjected.
+	// Err is what the operation returns. Nil: ErrInjected, unless the fault has a wait
+	// and no LostAnswer, or is a Probe; then the operation succeeds.
 	Err error
+	// Probe changes nothing: it tells by Hit and Hits that an operation came. It has
+	// neither Err nor LostAnswer.
+	Probe bool
 	// LostAnswer applies the operation before the fault: the storage did what it was
 	// asked, but the caller gets an error.
 	LostAnswer bool
+}
+
+// check returns what cannot be meant.
+func (f *Fault) check() error {
+	switch {
+	case f.Times < 0:
+		return fmt.Errorf("multidbtest: Fault.Times is %d; want how many operations to hit, or 0 for all until Clear", f.Times)
+	case f.Delay < 0:
+		return fmt.Errorf("multidbtest: Fault.Delay is %v; want how long to wait, or 0", f.Delay)
+	case f.Probe && (f.Err != nil || f.LostAnswer):
+		return errors.New("multidbtest: a Fault with Probe changes nothing; it cannot have Err or LostAnswer")
+	}
+	return nil
+}
+
+// err is what a hit operation returns, after the wait; nil: it is applied.
+func (f *Fault) err() error {
+	waits := f.Delay > 0 || f.Until != nil || f.Hang
+	switch {
+	case f.Err != nil:
+		return f.Err
+	case f.LostAnswer, !waits && !f.Probe:
+		return ErrInjected
+	}
+	return nil
 }
 
 // Injection is an injected fault. It is safe for concurrent use.
@@ -55,8 +85,11 @@ type Injection struct {
 }
 
 // Inject adds a fault. At most one hits an operation: of those that match, the one
-// injected first.
+// injected first. It panics if the fault contradicts itself; as with negative Times, or a Probe with Err.
 func (r *Replica) Inject(f Fault) *Injection {
+	if err := f.check(); err != nil {
+		panic(err)
+	}
 	in := &Injection{replica: r, fault: f, hit: make(chan struct{}), cleared: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -149,19 +182,15 @@ func (in *Injection) take() bool {
 // run does one operation under the fault, after take.
 func (in *Injection) run(ctx context.Context, apply func() error) error {
 	defer in.leave()
-	f := &in.fault
-	if f.LostAnswer {
+	if in.fault.LostAnswer {
 		// The answer is lost whatever it was, a refusal too.
 		_ = apply()
 	}
 	if err := in.wait(ctx); err != nil {
 		return err
 	}
-	switch {
-	case f.Err != nil:
-		return f.Err
-	case f.LostAnswer:
-		return ErrInjected
+	if err := in.fault.err(); err != nil {
+		return err
 	}
 	return apply()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -55,6 +56,47 @@ func TestAFaultFailsBeforeTheOperationIsApplied(t *testing.T) {
 	}
 	if in.Hits() != 2 {
 		t.Errorf("%d hits, want 2", in.Hits())
+	}
+}
+
+func TestAFaultThatSaysOnlyWhichOperationsFailsThem(t *testing.T) {
+	r := NewReplica()
+	c := newClient(t, r)
+	in := r.Inject(Fault{Op: OpWrite, Times: 3})
+	for i := range 3 {
+		if err := ship(t, t.Context(), c, 1); !errors.Is(err, ErrInjected) {
+			t.Errorf("write %d: error is %v, want ErrInjected", i, err)
+		}
+	}
+	if err := ship(t, t.Context(), c, 1); err != nil || in.Hits() != 3 {
+		t.Errorf("the fourth of a fault of three times: %v, with %d hits", err, in.Hits())
+	}
+}
+
+func TestAProbeTellsOfAnOperationAndChangesNothing(t *testing.T) {
+	r := NewReplica()
+	c := newClient(t, r)
+	in := r.Inject(Fault{Op: OpWrite, Probe: true})
+	if err := ship(t, t.Context(), c, 1); err != nil || in.Hits() != 1 || len(r.Files(prefix)) != 1 {
+		t.Errorf("error %v, %d hits, %d files", err, in.Hits(), len(r.Files(prefix)))
+	}
+}
+
+func TestAFaultThatCannotBeMeantIsRefused(t *testing.T) {
+	for want, f := range map[string]Fault{
+		"Times is -1":                      {Times: -1},
+		"Delay is -1s":                     {Delay: -time.Second},
+		"it cannot have Err or LostAnswer": {Probe: true, Err: ErrInjected},
+		"changes nothing; it cannot":       {Probe: true, LostAnswer: true},
+	} {
+		func() {
+			defer func() {
+				if err, _ := recover().(error); err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%+v: %v, want a panic with %q", f, err, want)
+				}
+			}()
+			NewReplica().Inject(f)
+		}()
 	}
 }
 

@@ -32,7 +32,7 @@ func commands() []*command {
 		restoreCommand(), restoreAllCommand(), verifyCommand(), unpackCommand(),
 		takeoverCommand(), adoptCommand(), handoverCommand(),
 		evictCommand(), removeCommand(), undeleteCommand(), eraseCommand(), renameCommand(), forkCommand(), eachCommand(),
-		configCheckCommand(), versionCommand(), completionCommand(),
+		configCheckCommand(), versionCommand(), completionCommand(), manCommand(),
 	}
 }
 
@@ -42,10 +42,10 @@ func find(args []string) (*command, []string, error) {
 	if len(args) == 0 {
 		return nil, nil, usagef("no command; `multidb help` lists them")
 	}
-	switch args[0] {
-	case "help", "-h", "-help", "--help":
+	if slices.Contains(helpWords, args[0]) {
 		return nil, args[1:], nil
-	case "-version", "--version":
+	}
+	if args[0] == "-version" || args[0] == "--version" {
 		args = []string{"version"}
 	}
 	var names []string
@@ -54,16 +54,35 @@ func find(args []string) (*command, []string, error) {
 		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
 			return c, args[len(words):], nil
 		}
-		names = append(names, c.name)
+		names = append(names, c.name, words[0])
 	}
 	given := args[0]
-	if given == "config" && len(args) > 1 {
+	if of := group(given); len(of) > 0 {
+		switch {
+		case len(args) == 1:
+			return nil, nil, usagef("%s needs a second word, as in `multidb %s`; `multidb help %[1]s` explains", given, of[0].name)
+		case slices.Contains(helpWords, args[1]):
+			return nil, args[:1], nil
+		}
 		given += " " + args[1]
 	}
 	if near := nearest.Names(given, names, 1); len(near) > 0 {
 		return nil, nil, usagef("no command %q; did you mean %s? `multidb help` lists them", given, near[0])
 	}
 	return nil, nil, usagef("no command %q; `multidb help` lists them", given)
+}
+
+// helpWords ask for help where a command could stand.
+var helpWords = []string{"help", "-h", "-help", "--help"}
+
+// group returns the commands whose first word of two is name.
+func group(name string) (of []*command) {
+	for _, c := range commands() {
+		if first, _, two := strings.Cut(c.name, " "); two && first == name {
+			of = append(of, c)
+		}
+	}
+	return of
 }
 
 func (c *command) usage() string { return strings.TrimSpace(c.name + " " + c.args) }
@@ -78,7 +97,7 @@ func (c *command) run(ctx context.Context, e *env, args []string) error {
 		if errors.Is(err, flag.ErrHelp) {
 			return c.help(e.stdout)
 		} else if err != nil {
-			return usagef("%v", err)
+			return usagef("%s", wrongFlag(fs, err))
 		}
 		rest := fs.Args()
 		if len(rest) == 0 {
@@ -91,7 +110,39 @@ func (c *command) run(ctx context.Context, e *env, args []string) error {
 		// The flag package stops at the first operand; flags may come after it.
 		operands, args = append(operands, rest[0]), rest[1:]
 	}
+	if err := given(fs, operands); err != nil {
+		return err
+	}
 	return act(ctx, e, operands)
+}
+
+// wrongFlag says what is wrong with a flag: of one that is not there, which was meant.
+func wrongFlag(fs *flag.FlagSet, err error) string {
+	name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: -")
+	if !unknown {
+		return err.Error()
+	}
+	var names []string
+	fs.VisitAll(func(f *flag.Flag) { names = append(names, f.Name) })
+	// Every short name is near to a short one.
+	if near := nearest.Names(name, names, 1); len(near) > 0 && len(name) > 2 {
+		return fmt.Sprintf("there is no flag -%s; did you mean -%s?", name, near[0])
+	}
+	return fmt.Sprintf("there is no flag -%s", name)
+}
+
+// given refuses what was given and is empty, as a variable of a script that is not set: left
+// out, it would mean everything, or another place.
+func given(fs *flag.FlagSet, operands []string) (err error) {
+	if slices.Contains(operands, "") {
+		return usagef("an argument is empty: is a variable of a script not set?")
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if f.Value.String() == "" && err == nil {
+			err = usagef("-%s is empty: give it a value, or leave it out; is a variable of a script not set?", f.Name)
+		}
+	})
+	return err
 }
 
 func (c *command) help(w io.Writer) error {
@@ -108,20 +159,39 @@ func (c *command) help(w io.Writer) error {
 			b.WriteString("\nflags:\n")
 			first = false
 		}
-		name, text := flag.UnquoteUsage(f)
-		fmt.Fprintf(&b, "  -%s\n        %s", strings.TrimSpace(f.Name+" "+name), strings.ReplaceAll(text, "\n", "\n        "))
-		if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "auto" {
-			fmt.Fprintf(&b, " (default %s)", f.DefValue)
-		}
-		b.WriteByte('\n')
+		value, text := explain(f)
+		fmt.Fprintf(&b, "  -%s\n        %s\n", strings.TrimSpace(f.Name+" "+value), strings.ReplaceAll(text, "\n", "\n        "))
 	})
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
+// explain returns the name of a flag's value, or "", and what the flag does.
+func explain(f *flag.Flag) (value, text string) {
+	value, text = flag.UnquoteUsage(f)
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "0" && f.DefValue != "auto" {
+		text += fmt.Sprintf(" (default %s)", f.DefValue)
+	}
+	return value, text
+}
+
+// notes is what goes for all commands.
+const notes = `Where the databases' backups are is said by one of
+  -config FILE                 a configuration; else $MULTIDB_CONFIG, else ./multidb.yaml
+  -bucket NAME [-path P] …     a bucket, with the credentials of the environment
+  -dir DIR [-path P]           a directory
+
+On a terminal the output is a table, elsewhere JSON, one object a line (-json).
+Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
+(some databases), 130 interrupted, 143 by SIGTERM.
+`
+
 // help explains what args name, or lists the commands.
 func help(w io.Writer, args []string) error {
 	if len(args) > 0 {
+		if of := group(args[0]); len(of) > 0 && len(args) == 1 {
+			return helpOf(w, of)
+		}
 		c, _, err := find(args)
 		if err != nil {
 			return err
@@ -142,19 +212,24 @@ commands:
 		_, _ = fmt.Fprintf(tw, "  %s\t%s\n", c.usage(), c.short) // a Builder takes everything
 	}
 	_ = tw.Flush()
-	b.WriteString(`
-Where the databases' backups are is said by one of
-  -config FILE                 a configuration; else $MULTIDB_CONFIG, else ./multidb.yaml
-  -bucket NAME [-path P] …     a bucket, with the credentials of the environment
-  -dir DIR [-path P]           a directory
-
-On a terminal the output is a table, elsewhere JSON, one object a line (-json).
-Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
-(some databases), 130 interrupted by Ctrl-C, 143 by SIGTERM.
-` + "`multidb help COMMAND`" + ` explains a command.
-`)
+	b.WriteString("\n" + notes + "`multidb help COMMAND` explains a command.\n")
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// helpOf explains commands, one after another.
+func helpOf(w io.Writer, all []*command) error {
+	for i, c := range all {
+		if i > 0 {
+			if _, err := io.WriteString(w, "\n"); err != nil {
+				return err
+			}
+		}
+		if err := c.help(w); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // operands checks the number of operands.

@@ -16,6 +16,11 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"restoreall -o x":                      "did you mean restore-all",
 		"config chek":                          "did you mean config check",
 		"ls -nope":                             "usage: multidb ls",
+		"ls -sizez":                            "did you mean -sizes?",
+		"restore x --out y":                    "there is no flag -out",
+		"confg check":                          "did you mean config",
+		"config":                               "config check",
+		"config chekc":                         "did you mean config check",
 		"ls a b":                               `unexpected argument "b"`,
 		"ls":                                   "-config FILE, or -bucket NAME, or -dir DIR",
 		"ls -dir d [":                          "pattern",
@@ -56,13 +61,21 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 }
 
 func TestHelpIsAResult(t *testing.T) {
-	for _, line := range []string{"help", "-h", "help restore", "restore -h", "config check -h", "version"} {
+	for _, line := range []string{"help", "-h", "help restore", "restore -h", "config check -h", "config -h", "help config", "config --help", "version"} {
 		p := invoke(t, nil, strings.Fields(line)...).start().want(0)
 		if p.stdout.Len() == 0 || p.stderr.Len() > 0 {
 			t.Errorf("%s: stdout %q, stderr %q", line, &p.stdout, &p.stderr)
 		}
 	}
+	if p := invoke(t, nil, "config", "-h").start().want(0); !strings.Contains(p.stdout.String(), "usage: multidb config check") {
+		t.Errorf("config -h: %s", &p.stdout)
+	}
 	for _, c := range commands() {
+		for _, flag := range []string{"-h", "--help"} {
+			if p := invoke(t, nil, append(strings.Fields(c.name), flag)...).start().want(0); !strings.Contains(p.stdout.String(), "usage: multidb "+c.name) || p.stderr.Len() > 0 {
+				t.Errorf("%s %s: stdout %q, stderr %q", c.name, flag, &p.stdout, &p.stderr)
+			}
+		}
 		if c.short == "" || len(c.short) > 80 {
 			t.Errorf("%s is explained by %q", c.name, c.short)
 		}
@@ -145,7 +158,8 @@ func TestOneDatabaseIsRestoredAsItWas(t *testing.T) {
 		}
 		invoke(t, nil, args...).start().want(1, "already exists")
 	}
-	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-timestamp", "1000h").start().want(1, "no backup")
+	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-timestamp", "1000h").start().want(1, "no backup found before ", ": the oldest is transaction "+txid+", of 20", "give a time after it")
+	invoke(t, nil, "restore", string(id), "-o", filepath.Join(dir, "x"), "-dir", replica, "-txid", "99").start().want(1, "no backup found of transaction 0000000000000099: the newest is transaction ")
 	s := invoke(t, nil, "status", string(id), "-dir", replica).start().want(0).records()
 	if len(s) != 1 || s[0]["id"] != string(id) || s[0]["txid"] == "" {
 		t.Errorf("status: %v", s)
@@ -174,7 +188,7 @@ func TestConfigCheckTellsEveryError(t *testing.T) {
 	}
 	invoke(t, nil, "config", "check", bad).start().want(2, bad+":3:", "state-dir", "UNSET_FOR_SURE")
 	invoke(t, []string{"MULTIDB_CONFIG=" + cfg}, "config", "check").start().want(0)
-	invoke(t, nil, "config", "check", "missing.yaml").start().want(1, "missing.yaml")
+	invoke(t, nil, "config", "check", "missing.yaml").start().want(2, "missing.yaml")
 }
 
 func TestBashCompletesCommandsAndFlags(t *testing.T) {

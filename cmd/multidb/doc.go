@@ -26,10 +26,13 @@
 // # Exit codes
 //
 //	0    all went well
-//	1    it failed; the last line on standard error says why
-//	2    the command line or the configuration is wrong
+//	1    it failed; the last line on standard error says why. Also where flags name
+//	     a place, a pattern or an ID that nothing is at
+//	2    the command line or the configuration is wrong: a flag or a file of it that
+//	     is not there, cannot be read or is empty
 //	3    partly failed: some databases failed, or have a problem now
-//	130  interrupted by Ctrl-C; 143: by SIGTERM
+//	130  interrupted; 143: by SIGTERM
 //
-// A reader that closes the pipe (| head) does not count as a failure.
+// A reader that closes the pipe (| head) does not count as a failure, except of
+// restore -o -, which writes a database there.
 package main

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/internal/control"
@@ -71,10 +72,10 @@ databases, or some are left. -forget forgets what was done under NAME.`,
 				if !*forget {
 					b, err := os.ReadFile(*file)
 					if err != nil {
-						return err
+						return usagef("-sql: %v", err)
 					}
-					if o.SQL = string(b); o.SQL == "" {
-						return fmt.Errorf("%s is empty", *file)
+					if o.SQL = strings.TrimSpace(string(b)); o.SQL == "" {
+						return usagef("-sql: %s is empty", *file)
 					}
 				}
 				running, err := s.dialRunning(ctx, e)

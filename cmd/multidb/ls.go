@@ -162,6 +162,11 @@ func lsReplica(ctx context.Context, e *env, src *source, pattern string, match f
 	if len(all) == 0 && len(errs) > 0 {
 		return errors.Join(errs...)
 	}
+	if len(all) == 0 {
+		if err := src.nothing(e); err != nil {
+			return err
+		}
+	}
 	out, found := newRows(e.stdout, asJSON, "ID", "REPLICA", "PATH"), 0
 	for _, db := range all {
 		if !match(db.ID) {

@@ -29,7 +29,7 @@ func main() {
 	// has to clean up first.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := interruptible(context.Background())
-	code := run(ctx, os.Args[1:], &env{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, getenv: os.Getenv})
+	code := run(ctx, os.Args[1:], &env{stdin: os.Stdin, stdout: output{os.Stdout}, stderr: os.Stderr, getenv: os.Getenv})
 	stop()
 	os.Exit(code)
 }
@@ -49,7 +49,15 @@ func (e *env) note(format string, args ...any) {
 // signalError is why the context of an interrupted command has ended.
 type signalError struct{ sig syscall.Signal }
 
-func (e signalError) Error() string { return "interrupted by " + e.sig.String() }
+func (e signalError) Error() string {
+	switch e.sig {
+	case syscall.SIGINT:
+		return "interrupted"
+	case syscall.SIGTERM:
+		return "interrupted by SIGTERM"
+	}
+	return "interrupted by " + e.sig.String()
+}
 
 // interruptible returns a context that the first SIGINT or SIGTERM ends. The
 // second one ends the process.
@@ -101,16 +109,19 @@ func (e *env) exit(ctx context.Context, err error) int {
 	var interrupted signalError
 	var atEnd stopped
 	if cause := context.Cause(ctx); err != nil && errors.As(cause, &interrupted) && !errors.As(err, &atEnd) {
-		if errors.As(err, new(signalError)) {
-			cause = err // it says more
-		} else if !errors.Is(err, context.Canceled) {
+		switch {
+		case errors.As(err, new(signalError)):
+			if !errors.As(err, new(*multidb.Error)) { // else it only names what was being read
+				cause = err
+			}
+		case !errors.Is(err, context.Canceled):
 			cause = errors.Join(cause, err)
 		}
 		e.note("%v", cause)
 		return exitSignals + int(interrupted.sig)
 	}
 	switch {
-	case err == nil, errors.Is(err, syscall.EPIPE):
+	case err == nil, errors.Is(err, errReaderGone):
 		return exitOK
 	case errors.Is(err, errPartly):
 		return exitPartly
@@ -118,8 +129,7 @@ func (e *env) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	e.note("%s", strings.TrimPrefix(err.Error(), "multidb: "))
-	var wrong *config.Error
-	if errors.As(err, &usage) || errors.As(err, &wrong) && errors.Is(err, multidb.ErrInvalidOption) {
+	if errors.As(err, &usage) || errors.As(err, new(*config.Error)) {
 		return exitUsage
 	}
 	return exitFailed

@@ -141,11 +141,17 @@ func (w *lineWriter) Write(b []byte) (int, error) {
 
 func (p *process) await(text string) {
 	p.t.Helper()
+	p.awaitTimes(text, 1)
+}
+
+// awaitTimes waits until the text was said that often.
+func (p *process) awaitTimes(text string, n int) {
+	p.t.Helper()
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	for {
 		p.lines.mu.Lock()
-		found, more := strings.Contains(p.stderr.String(), text), p.lines.more
+		found, more := strings.Count(p.stderr.String(), text) >= n, p.lines.more
 		said := p.stderr.String()
 		p.lines.mu.Unlock()
 		if found {

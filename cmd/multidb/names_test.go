@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/restoreall"
 	"github.com/superfly/ltx"
 )
 
@@ -23,7 +24,7 @@ func TestTwoIDsNeverHaveOnePathAndNoneLeadsOut(t *testing.T) {
 			b.WriteString(alphabet[rnd.IntN(len(alphabet))])
 		}
 		id := multidb.ID(b.String())
-		out := outPath(id)
+		out := restoreall.OutPath(string(id))
 		if other, taken := seen[out]; taken && other != id {
 			t.Fatalf("seed %d: %q and %q are both %q", seed, id, other, out)
 		}
@@ -51,7 +52,7 @@ func TestTwoIDsNeverHaveOnePathAndNoneLeadsOut(t *testing.T) {
 		"project0/db0": "project0/db0.db", "a.b c": "a.b c.db", "é/ü": "é/ü.db",
 		"../../etc/passwd": "%2E./%2E./etc/passwd.db", "a.db/b": "a%2Edb/b.db", "50%": "50%25.db", "": "%.db",
 	} {
-		if got := outPath(id); got != want {
+		if got := restoreall.OutPath(string(id)); got != want {
 			t.Errorf("%q goes to %q, want %q", id, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -46,8 +47,32 @@ func (f *jsonFlag) use(w io.Writer) bool {
 	return !isTerminal(w)
 }
 
+// output is standard output. Its errors tell a reader that has gone, which is no failure,
+// from a connection that breaks elsewhere, which is the same error of the system.
+type output struct{ f *os.File }
+
+// errReaderGone says that nobody reads standard output any more, as after | head.
+var errReaderGone = errors.New("the reader of standard output has gone")
+
+func (o output) Write(b []byte) (int, error) {
+	n, err := o.f.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = fmt.Errorf("%w: %w", errReaderGone, err)
+	}
+	return n, err
+}
+
+func (o output) Stat() (os.FileInfo, error) { return o.f.Stat() }
+func (o output) Fd() uintptr                { return o.f.Fd() }
+
+// file is what an output to a file or a device has.
+type file interface {
+	Stat() (os.FileInfo, error)
+	Fd() uintptr
+}
+
 func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(file)
 	if !ok {
 		return false
 	}

@@ -123,6 +123,18 @@ func TestOnATerminalThereAreTablesAndElsewhereJSON(t *testing.T) {
 	}
 }
 
+func TestATerminalGetsNoDatabase(t *testing.T) {
+	f := newFleet(t, 1, 1)
+	replica, tmp := newDir(t, f), t.TempDir()
+	term := newTerminal(t)
+	p := invoke(t, nil, "restore", "project0/db0", "-dir", replica, "-o", "-", "-tmp", tmp)
+	p.cmd.Stdout = term.slave
+	p.start().want(2, "> FILE")
+	if said := term.hangUp(); said != "" {
+		t.Errorf("it got %q", said)
+	}
+}
+
 func TestLongWorkShowsABarOnATerminalAndLeavesNothingOfIt(t *testing.T) {
 	f, s := newFleet(t, 2, 5), newStore(t)
 	f.ship(t, s.replica(t))

@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
+	"github.com/multidb-go/multidb/multidbhttp"
 )
 
 func replicateCommand() *command {
@@ -27,12 +28,28 @@ ship what is left and end with 0; with 1 if something is not at the replica by
 then, which it names: the next start goes on with it. A second signal ends it
 at once.
 
+-once ships what is not at the replica yet, prints one line about it and ends with 0, or
+with 1 if something could not be shipped or listed: for cron, and for a container that
+is about to go.
+
+SIGHUP makes it read the configuration again: all of it, also patterns and policies.
+It ships what is left, stops, and starts with the new one. A configuration that is
+wrong, or does not start, changes nothing: the log says where it is wrong, and the
+former one goes on.
+
 It holds the state directory against a second one and serves a socket there,
-for status, ls and what changes something. A state directory that others can write to is refused.`,
+for status, ls and what changes something. A state directory that others can write to is refused.
+
+With -listen, or listen: in the configuration, it also serves a page for people, metrics
+for Prometheus, /healthz, /readyz and an API, and does by them what -listen-verbs allows.
+An address that other machines can reach needs a token.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
+			var listen listenFlags
+			listen.add(fs)
 			socket := fs.Bool("socket", true, "serve status, ls and what changes something on a socket in the state directory")
+			once := fs.Bool("once", false, "ship what is not at the replica yet, and end; no socket is served")
 			patience := fs.Duration("shutdown-timeout", 30*time.Second, "how long to ship what is left when it is told to stop")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 0); err != nil {
@@ -41,58 +58,139 @@ for status, ls and what changes something. A state directory that others can wri
 				if *patience <= 0 {
 					return usagef("-shutdown-timeout is %v; want a duration above zero", *patience)
 				}
-				return replicate(ctx, e, &s, *socket, *patience)
+				if *once && listen != (listenFlags{}) {
+					return usagef("-once and -listen do not go together: -once ends when everything is shipped")
+				}
+				return replicate(ctx, e, &s, serving{socket: *socket && !*once, port: !*once, listen: listen}, *once, *patience)
 			}
 		},
 	}
 }
 
-func replicate(ctx context.Context, e *env, s *sourceFlags, socket bool, patience time.Duration) error {
-	c, err := s.read(e)
-	if err != nil {
-		return err
-	}
-	opts, err := c.Options()
-	if err != nil {
-		return err
-	}
+func replicate(ctx context.Context, e *env, s *sourceFlags, on serving, once bool, patience time.Duration) error {
+	hangups := reloadSignals()
 	logger := slog.New(slog.NewTextHandler(e.stderr, nil))
-	// First, so that what the configuration says of the log counts.
-	m, err := multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...)
+	next := func() (*service, error) {
+		c, err := s.read(e)
+		if err != nil {
+			return nil, err
+		}
+		return newService(c, on, logger)
+	}
+	r, err := next()
 	if err != nil {
 		return err
 	}
-	dir, err := stateDirOf(c)
-	if err != nil {
+	logger.Info("starting", "config", r.config)
+	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := control.CheckDir(dir); socket && err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("%w, or give -socket=false", err)
+	if once {
+		return shipOnce(ctx, e, r.m, logger, patience)
 	}
-	if err := m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
-		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, dir), dir)
-	} else if err != nil {
-		return err
-	}
-	server, err := serve(socket, dir, c, m, logger)
-	if err == nil {
-		logger.Info("replicating", "config", c, "databases", m.Stats().Databases, "state", dir)
-		check(ctx, c.Replica, logger)
-		<-ctx.Done()
+	logger.Info("replicating", "config", r.config, "databases", r.m.Stats().Databases, "state", r.dir)
+	check(ctx, r.config.Replica, logger)
+	r, left := reloads(ctx, r, hangups, next)
+	if r != nil { // else everything is closed
 		logger.Info("stopping: shipping what is left", "reason", context.Cause(ctx))
+		// The first signal has ended ctx; from here on another one kills.
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+		defer cancel()
+		left = r.close(bounded)
 	}
-	// The first signal has ended ctx; from here on another one kills.
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	err = errors.Join(err, m.Close(bounded))
-	if server != nil {
-		err = errors.Join(err, server.Close(bounded))
-	}
-	if err != nil {
-		return stopped{err}
+	if left != nil {
+		return stopped{left}
 	}
 	logger.Info("stopped: everything is at the replica")
 	return nil
+}
+
+// serving is where replicate answers.
+type serving struct {
+	socket bool // in the state directory
+	port   bool // at the address that listen or the configuration says, if one does
+	listen listenFlags
+}
+
+// service is a Manager that replicates what a configuration says, with its socket and its port.
+type service struct {
+	config *config.Config
+	dir    string // of its state
+	on     serving
+	logger *slog.Logger
+	m      *multidb.Manager
+	server *control.Server // nil: none
+
+	where  *config.Listen // nil: there is no port
+	events *multidbhttp.Events
+	port   *port // nil: it is not open
+}
+
+// newService makes one. It says everything that is wrong with the configuration by itself.
+func newService(c *config.Config, on serving, logger *slog.Logger) (*service, error) {
+	r := &service{config: c, on: on, logger: logger, events: &multidbhttp.Events{}}
+	opts, err := c.Options()
+	if err != nil {
+		return nil, err
+	}
+	if on.port {
+		if r.where, err = on.listen.over(c.Listen()); err != nil {
+			return nil, err
+		}
+	}
+	if r.where != nil {
+		opts = append(opts, multidb.WithObserver(r.events.Observe))
+	}
+	// First, so that what the configuration says of the log counts.
+	if r.m, err = multidb.New(append([]multidb.Option{multidb.WithLogger(logger)}, opts...)...); err != nil {
+		return nil, err
+	}
+	if r.dir, err = stateDirOf(c); err != nil {
+		return nil, err
+	}
+	if err := control.CheckDir(r.dir); on.socket && err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w, or give -socket=false", err)
+	}
+	return r, nil
+}
+
+// start starts it. If that fails, nothing of it runs. The port answers first: /readyz says
+// that the Manager starts.
+func (r *service) start(ctx context.Context) (err error) {
+	if r.where != nil {
+		if r.port, err = openPort(ctx, r.where, r.m, r.events, r.logger); err != nil {
+			return err
+		}
+		r.port.serve(r.logger)
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, r.port.close())
+			}
+		}()
+	}
+	if err := r.m.Start(ctx); errors.Is(err, multidb.ErrInUse) {
+		return fmt.Errorf("another replicate works on this configuration%s: state directory %s is in use", other(ctx, r.dir), r.dir)
+	} else if err != nil {
+		return err
+	}
+	if r.server, err = serve(r.on.socket, r.dir, r.config, r.m, r.logger); err != nil {
+		return errors.Join(err, r.m.Close(ctx))
+	}
+	return nil
+}
+
+// close ships what is left, while the socket and the port still answer, and ends them.
+func (r *service) close(ctx context.Context) error { return errors.Join(r.m.Close(ctx), r.hangUp(ctx)) }
+
+// hangUp ends the socket, and last the port, where /readyz says that it stops.
+func (r *service) hangUp(ctx context.Context) (err error) {
+	if r.server != nil {
+		err = r.server.Close(ctx)
+	}
+	if r.port != nil { // if it failed before, that was logged then
+		err = errors.Join(err, r.port.close())
+	}
+	return err
 }
 
 // stopped is a failure of replicate while it stops. The signal that stopped it is not

@@ -52,7 +52,8 @@ func TestReplicateShipsWhatOtherProcessesWrite(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.stateDir(), control.Socket)); !os.IsNotExist(err) {
 		t.Errorf("the socket is still there: %v", err)
 	}
-	invoke(t, nil, "status", "-config", cfg).start().want(0, "no multidb replicate is running")
+	invoke(t, nil, "status", "-config", cfg).start().want(1, "no multidb replicate is running", "-offline")
+	invoke(t, nil, "status", "-offline", "-config", cfg).start().want(0)
 	dir := t.TempDir()
 	invoke(t, nil, "restore-all", "-config", cfg, "-o", dir).start().want(0, "6 restored")
 	f.equals(t, dir)
@@ -108,4 +109,28 @@ func TestADisabledConfigurationReplicatesNothingAndSaysSo(t *testing.T) {
 	}
 	invoke(t, nil, "replicate", "-config", cfg).start().want(1, "enabled is false")
 	invoke(t, nil, "config", "check", cfg).start().want(0)
+}
+
+func TestAResyncIsLoggedOnceWithItsReasonAndItsSize(t *testing.T) {
+	f := newFleet(t, 1, 1)
+	cfg := f.configure(t, t.TempDir())
+	for range 2 {
+		run := invoke(t, nil, "replicate", "-config", cfg).start()
+		run.await("replicating")
+		run.signal(syscall.SIGTERM)
+		run.want(0)
+		said := run.stderr.String()
+		if n := strings.Count(said, "multidb: resync"); n == 1 {
+			for _, want := range []string{"level=INFO", "id=project0/db0", `why="its log is gone, and the file has changed"`, "bytes="} {
+				if !strings.Contains(said, want) {
+					t.Errorf("the log lacks %s:\n%s", want, said)
+				}
+			}
+			return
+		} else if n > 1 {
+			t.Fatalf("%d lines of one resync:\n%s", n, said)
+		}
+		write(t, f.path(f.ids[0]), "INSERT INTO t (v) VALUES ('while nobody looks')")
+	}
+	t.Error("there was no resync")
 }

@@ -23,13 +23,17 @@ func restoreCommand() *command {
 		long: `
 PATH must not exist. The file appears there only when it is complete, checked
 and on disk. It may be done at any time, beside a replicate.
+
+-o - writes the database to standard output, and nothing else there: it is
+restored below -tmp and checked before the first byte.
 ` + integrityHelp,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addReplica(fs)
 			asJSON := addJSON(fs)
 			quiet := addQuiet(fs)
-			out := fs.String("o", "", "`PATH` of the file to make; required")
+			out := fs.String("o", "", "`PATH` of the file to make, or - for standard output; required")
+			tmp := fs.String("tmp", "", "`DIR` for the database before it goes to standard output; default: $TMPDIR, else /tmp")
 			var at timeFlag
 			at.add(fs)
 			check := addIntegrityCheck(fs)
@@ -52,11 +56,22 @@ and on disk. It may be done at any time, beside a replicate.
 				if opt.TXID != 0 && !opt.Timestamp.IsZero() {
 					return usagef("-txid and -timestamp exclude each other")
 				}
+				switch {
+				case *out == toStdout && asJSON.set && asJSON.on:
+					return usagef("-o - excludes -json: the database is all that standard output gets")
+				case *out == toStdout && isTerminal(e.stdout):
+					return usagef("-o - writes a database, which is no text for a terminal: give a path, or write -o - > FILE")
+				case *out != toStdout && *tmp != "":
+					return usagef("-tmp is for -o -; other files are made beside PATH")
+				}
 				src, err := s.open(e)
 				if err != nil {
 					return err
 				}
 				defer src.close()
+				if *out == toStdout {
+					return restoreToStdout(ctx, e, src, multidb.ID(args[0]), opt, *tmp, *quiet)
+				}
 				return restore(ctx, e, src, multidb.ID(args[0]), opt, asJSON.use(e.stdout), *quiet)
 			}
 		},
@@ -113,23 +128,7 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 		return err
 	}
 	begin := time.Now()
-	p := &progress{w: e.stderr, what: "restoring " + show(string(id))}
-	if read := src.bytesIn(); read != nil && !quiet {
-		files, err := multidb.ReplicaFiles(ctx, src.factory, db, false)
-		if err != nil {
-			return err
-		}
-		before := read()
-		p.bytes, p.size = func() int64 { return read() - before }, planSize(files, opt)
-	}
-	showProgress(p, quiet)
-	var warnings []string
-	opt.Warn = func(w string) {
-		warnings = append(warnings, w)
-		p.say("multidb: warning: %s: %s", show(string(id)), show(w))
-	}
-	err = multidb.RestoreFrom(ctx, src.factory, db, opt)
-	p.end()
+	warnings, err := restoreShown(ctx, e, src, db, opt, quiet)
 	if err != nil {
 		return err
 	}
@@ -147,6 +146,28 @@ func restore(ctx context.Context, e *env, src *source, id multidb.ID, opt multid
 	_, err = fmt.Fprintf(e.stdout, "restored %s to %s: %s in %s\n", show(string(id)), show(r.Path), showBytes(r.Bytes),
 		showDuration(time.Since(begin)))
 	return err
+}
+
+// restoreShown restores a database, with its progress and its warnings on standard error.
+func restoreShown(ctx context.Context, e *env, src *source, db multidb.Database, opt multidb.RestoreOptions, quiet bool) (warnings []string, err error) {
+	id := show(string(db.ID))
+	p := &progress{w: e.stderr, what: "restoring " + id}
+	if read := src.bytesIn(); read != nil && !quiet {
+		files, err := multidb.ReplicaFiles(ctx, src.factory, db, false)
+		if err != nil {
+			return nil, err
+		}
+		before := read()
+		p.bytes, p.size = func() int64 { return read() - before }, planSize(files, opt)
+	}
+	showProgress(p, quiet)
+	defer p.end()
+	opt.Warn = func(w string) {
+		warnings = append(warnings, w)
+		p.say("multidb: warning: %s: %s", id, show(w))
+	}
+	err = multidb.RestoreFrom(ctx, src.factory, db, opt)
+	return warnings, err
 }
 
 // planSize estimates how many bytes a restore reads: the newest whole state, and the

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/restoreall"
 )
 
 func TestRestoreAllNeedsOnlyTheBucketAndItsCredentials(t *testing.T) {
@@ -20,7 +21,7 @@ func TestRestoreAllNeedsOnlyTheBucketAndItsCredentials(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "machine")
 
 	begin := time.Now()
-	p := invoke(t, s.env, "restore-all", "-bucket", "fleet", "-o", dir).start().want(0, "200 restored, 0 existed, 0 failed")
+	p := invoke(t, s.env, "restore-all", "-bucket", "fleet", "-o", dir).start().want(0, "200 restored, 0 failed")
 	t.Logf("%.0f tenants a second", 200/time.Since(begin).Seconds())
 	f.equals(t, dir)
 	if got := p.records(); len(got) != 200 || got[0]["status"] != "restored" {
@@ -92,10 +93,12 @@ func TestRestoreAllGoesOnAfter(t *testing.T) {
 			invoke(t, s.env, args...).start().want(1, "another restore-all is at work in "+dir)
 			p.signal(end.sig)
 			p.want(end.code)
-			if end.code > 0 && !strings.Contains(p.stderr.String(), "run the same command to go on") {
-				t.Errorf("it does not say how to go on:\n%s", &p.stderr)
+			for _, text := range []string{"run the same command to go on", "interrupted", " restored, 0 failed, ", " left"} {
+				if end.code > 0 && !strings.Contains(p.stderr.String(), text) {
+					t.Errorf("it does not say %q:\n%s", text, &p.stderr)
+				}
 			}
-			left, err := filepath.Glob(filepath.Join(dir, workName, ".multidb-restore-*"))
+			left, err := filepath.Glob(filepath.Join(dir, restoreall.WorkName, ".multidb-restore-*"))
 			if crashed := end.sig == syscall.SIGKILL; err != nil || crashed != (len(left) > 0) {
 				t.Errorf("left behind: %q, %v", left, err)
 			}
@@ -104,7 +107,7 @@ func TestRestoreAllGoesOnAfter(t *testing.T) {
 			if err != nil || len(done) == 0 || len(done) >= len(f.ids) {
 				t.Fatalf("%d databases were done, %v", len(done), err)
 			}
-			invoke(t, s.env, append(args, "-timestamp", "1h")...).start().want(1, "unfinished", workName)
+			invoke(t, s.env, append(args, "-timestamp", "1h")...).start().want(1, "unfinished", restoreall.WorkName)
 			invoke(t, s.env, args...).start().want(0, " 0 failed")
 			f.equals(t, dir)
 		})
@@ -151,7 +154,7 @@ func TestRestoreAllIsNotEndedByAReaderThatHasGone(t *testing.T) {
 	}
 	p.start()
 	firstLine(t, out)
-	p.want(0, "50 restored, 0 existed, 0 failed")
+	p.want(0, "50 restored, 0 failed")
 	f.equals(t, dir)
 }
 
@@ -181,7 +184,7 @@ func TestRestoreAllNamesWhatFailsAndGoesOn(t *testing.T) {
 	}
 	dir := t.TempDir()
 	p := invoke(t, nil, "restore-all", "-dir", replica, "-path", template, "-o", dir).start().
-		want(3, "project1/db1: ", "project2/db2: ", "7 restored, 0 existed, 2 failed")
+		want(3, "project1/db1: ", "project2/db2: ", "7 restored, 2 failed")
 	failed := 0
 	for _, r := range p.records() {
 		if r["status"] == "failed" && r["error"] != "" {
@@ -215,7 +218,7 @@ func TestOneIDAtTwoPlacesIsReportedNotMixed(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(replica, "copy"), os.DirFS(filepath.Join(replica, "litestream"))); err != nil {
 		t.Fatal(err)
 	}
-	invoke(t, nil, "restore-all", "-dir", replica, "-o", t.TempDir()).start().want(3, "a second prefix has this ID", "1 restored, 0 existed, 1 failed")
+	invoke(t, nil, "restore-all", "-dir", replica, "-o", t.TempDir()).start().want(3, "a second prefix has this ID", "1 restored, 1 failed")
 	invoke(t, nil, "restore", "-dir", replica, "project0/db0", "-o", "x.db").start().want(1, "2 prefixes", "-path")
 	invoke(t, nil, "restore", "-dir", replica, "-path", "copy", "project0/db0", "-o", "x.db").start().want(0)
 }
@@ -240,4 +243,25 @@ func TestAKeyThatMayReadButNotListIsToldWhatIsMissing(t *testing.T) {
 	for _, args := range [][]string{{"restore-all", "-o", "out"}, {"ls"}, {"verify"}, {"restore", "project0/db0", "-o", "x.db"}} {
 		invoke(t, s.env, append(args, "-bucket", "fleet")...).start().want(1, "s3:ListBucket")
 	}
+}
+
+func TestADryRunOfRestoreAllSaysWhereToAndTouchesNothing(t *testing.T) {
+	f := newFleet(t, 2, 3)
+	replica, dir := newDir(t, f), filepath.Join(t.TempDir(), "new")
+	args := []string{"restore-all", "-dir", replica, "-path", template, "-o", dir, "-dry-run"}
+	got := invoke(t, nil, args...).start().want(0, "6 would be restored, 0 failed").records()
+	if len(got) != 6 || got[0]["status"] != "planned" || got[0]["bytes"].(float64) < 100 || got[0]["path"] != filepath.Join(dir, string(got[0]["id"].(string))+".db") {
+		t.Errorf("%d records, the first is %v", len(got), got[0])
+	}
+	p := invoke(t, nil, append(args, "-json=false", "project1/*")...).start().want(0)
+	if out := p.stdout.String(); strings.Count(out, "\n") != 5 || !strings.Contains(out, filepath.Join(dir, "project1/db2.db")) || !strings.Contains(out, "3 would be restored, 0 failed\n") {
+		t.Errorf("as a table:\n%s", out)
+	}
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Fatalf("it has made something: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(replica, "litestream/project1/db1/ltx")); err != nil {
+		t.Fatal(err)
+	}
+	invoke(t, nil, args...).start().want(3, "project1/db1: ", "5 would be restored, 1 failed")
 }

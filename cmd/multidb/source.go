@@ -66,6 +66,7 @@ type source struct {
 	factory    multidb.ReplicaFactory
 	discoverer multidb.Discoverer // of the configuration, or nil
 	place      string
+	byFlags    bool // not of a configuration
 }
 
 // byFlags reports whether the flags name a replica themselves.
@@ -126,13 +127,13 @@ func (s *sourceFlags) openPrefixes(e *env) (src *source, fleetLog string, err er
 		if err != nil {
 			return nil, "", usagef("%v", err)
 		}
-		return &source{factory: f, place: "s3://" + path.Join(cfg.Bucket, s.path)}, "", nil
+		return &source{factory: f, place: "s3://" + path.Join(cfg.Bucket, s.path), byFlags: true}, "", nil
 	case s.dir != "":
 		f, err := multidb.NewFileReplica(s.dir, s.template())
 		if err != nil {
 			return nil, "", usagef("%v", err)
 		}
-		return &source{factory: f, place: filepath.Join(s.dir, s.path)}, "", nil
+		return &source{factory: f, place: filepath.Join(s.dir, s.path), byFlags: true}, "", nil
 	}
 	c, err := s.read(e)
 	if err != nil {
@@ -171,32 +172,37 @@ func stateDirOf(c *config.Config) (string, error) {
 
 // dial connects to the running replicate; nil means that the replica is to be read.
 func (s *sourceFlags) dial(ctx context.Context, e *env) (*control.Client, error) {
-	if err := s.check(); err != nil {
-		return nil, err
-	}
-	if s.stateDir != "" {
-		if s.offline || s.byFlags() {
-			return nil, usagef("-state-dir excludes -offline, -bucket and -dir")
-		}
-		return control.Dial(ctx, s.stateDir)
-	}
-	if s.offline || s.byFlags() {
-		return nil, nil
-	}
-	c, err := s.read(e)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := stateDirOf(c)
-	if err != nil {
+	dir, err := s.runningDir(e)
+	if dir == "" || err != nil {
 		return nil, err
 	}
 	client, err := control.Dial(ctx, dir)
-	if errors.Is(err, control.ErrNotRunning) {
+	if errors.Is(err, control.ErrNotRunning) && s.stateDir == "" {
 		e.note("%v: asking the replica", err)
 		return nil, nil
 	}
 	return client, err
+}
+
+// runningDir is the state directory of the replicate to ask; empty: the replica is to be read.
+func (s *sourceFlags) runningDir(e *env) (string, error) {
+	if err := s.check(); err != nil {
+		return "", err
+	}
+	if s.stateDir != "" {
+		if s.offline || s.byFlags() {
+			return "", usagef("-state-dir excludes -offline, -bucket and -dir")
+		}
+		return s.stateDir, nil
+	}
+	if s.offline || s.byFlags() {
+		return "", nil
+	}
+	c, err := s.read(e)
+	if err != nil {
+		return "", err
+	}
+	return stateDirOf(c)
 }
 
 // close ends the connections.
@@ -234,6 +240,17 @@ func (s *source) tenants(ctx context.Context, p *progress) (all []multidb.Databa
 	}
 	slices.SortFunc(all, func(a, b multidb.Database) int { return strings.Compare(string(a.ID), string(b.ID)) })
 	return all, errs
+}
+
+// nothing is the error about a replica without any database. One of a configuration may be
+// new; one that flags name was most likely mistyped.
+func (s *source) nothing(e *env) error {
+	err := fmt.Errorf("%w: there is no database at %s", multidb.ErrNoBackup, s.place)
+	if s.byFlags {
+		return fmt.Errorf("%w; -path is a template, or leave it out to look everywhere", err)
+	}
+	e.note("%v", err)
+	return nil
 }
 
 // listError adds a hint about the right that a listing needs and reading does not.

@@ -25,14 +25,19 @@ something to ship for longer than -max-lag, or has a backup that a drill could n
 restore, or none has restored for drills.max-age. The worst ten are named. So it
 does if not all databases could be listed, as where a volume is not mounted.
 
-Where no replicate runs, and with -offline, -bucket or -dir, it tells of ID what
-the replica holds, and without ID how many databases that is.`,
+Ends with 1 if no replicate serves the state directory, or if it does not answer
+within -timeout: nothing is shipped then. What a replicate on another machine does
+cannot be told.
+
+With -offline, -bucket or -dir, it tells of ID what the replica holds, and without ID
+how many databases that is: this says nothing of any process.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addRunning(fs)
 			asJSON := addJSON(fs)
 			quiet := addQuiet(fs)
 			maxLag := fs.Duration("max-lag", time.Minute, "lag from which a database is not well")
+			timeout := fs.Duration("timeout", 10*time.Second, "how long the running replicate may take to answer")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
 					return err
@@ -40,13 +45,17 @@ the replica holds, and without ID how many databases that is.`,
 				if *maxLag < 0 {
 					return usagef("-max-lag is %v; want 0 or more", *maxLag)
 				}
-				running, err := s.dial(ctx, e)
+				if *timeout <= 0 {
+					return usagef("-timeout is %v; want a duration above zero", *timeout)
+				}
+				dir, err := s.runningDir(e)
 				if err != nil {
 					return err
 				}
-				if running != nil {
-					defer running.Close()
-					return statusRunning(ctx, e, running, args, *maxLag, asJSON.use(e.stdout))
+				if dir != "" {
+					return askAlive(ctx, dir, *timeout, func(ctx context.Context, running *control.Client) error {
+						return statusRunning(ctx, e, running, args, *maxLag, asJSON.use(e.stdout))
+					})
 				}
 				src, err := s.open(e)
 				if err != nil {
@@ -206,6 +215,11 @@ func statusReplica(ctx context.Context, e *env, src *source, args []string, asJS
 		}
 		if len(all) == 0 && len(errs) > 0 {
 			return errors.Join(errs...)
+		}
+		if len(all) == 0 {
+			if err := src.nothing(e); err != nil {
+				return err
+			}
 		}
 		v := struct {
 			Running   bool   `json:"running"`

@@ -128,6 +128,9 @@ func (u *unpack) list(ctx context.Context) ([]multidb.Database, error) {
 		if len(all) == 0 && len(errs) > 0 {
 			return nil, errors.Join(errs...)
 		}
+		if len(all) == 0 {
+			return nil, u.src.nothing(u.e)
+		}
 		for _, err := range errs {
 			o := unpacked{Status: "failed", Error: reason(err)}
 			if of, ok := errors.AsType[*multidb.Error](err); ok {

@@ -70,7 +70,7 @@ func TestEveryCommandReadsTheFleetLogWithThePrefixes(t *testing.T) {
 		t.Errorf("ls: %q, want %q", ids, want)
 	}
 	dir := t.TempDir()
-	invoke(t, s.env, with("restore-all", "-o", dir)...).start().want(0, "4 restored, 0 existed, 0 failed")
+	invoke(t, s.env, with("restore-all", "-o", dir)...).start().want(0, "4 restored, 0 failed")
 	f.equals(t, dir)
 	invoke(t, s.env, with("verify")...).start().want(0, "4 restore, 0 do not")
 	invoke(t, s.env, with("verify", "-fleet-log", "none")...).start().want(1, "there is no database", "without its fleet log")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -418,4 +419,38 @@ func TestConcurrentUseLosesNothing(t *testing.T) {
 		want = slices.AppendSeq(want, maps.Values(f))
 	}
 	expect(t, open(t, dir), want...)
+}
+
+func TestTheLockSaysWhoHeldItLast(t *testing.T) {
+	dir := t.TempDir()
+	if _, _, err := Holder(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("of no state directory: %v", err)
+	}
+	c, err := Open(t.Context(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, when := range []string{"while it is open", "afterwards"} {
+		if pid, on, err := Holder(dir); pid != os.Getpid() || on != host || err != nil {
+			t.Errorf("%s: process %d on %q, %v", when, pid, on, err)
+		}
+		if when == "afterwards" {
+			break
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for text, want := range map[string]int{"17\n": 17, "": 0, "x\ny\n": 0} { // an older version; half written; damaged
+		if err := os.WriteFile(filepath.Join(dir, "lock"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if pid, on, err := Holder(dir); pid != want || on != "" || err != nil {
+			t.Errorf("%q: process %d on %q, %v", text, pid, on, err)
+		}
+	}
 }

@@ -29,7 +29,7 @@ func lockDir(dir string) (*os.File, error) {
 		}
 	}
 	if err == nil {
-		err = writePID(f)
+		err = writeHolder(f)
 		if err == nil {
 			return f, nil
 		}
@@ -42,25 +42,51 @@ func lockDir(dir string) (*os.File, error) {
 	return nil, errors.Join(err, f.Close())
 }
 
-// writePID notes who holds the lock, for the message of whoever is refused.
-func writePID(f *os.File) error {
+// writeHolder notes who holds the lock, for the message of whoever is refused, and for
+// Holder: the process, and in a second line the host. A host without a name has none.
+func writeHolder(f *os.File) error {
 	if err := f.Truncate(0); err != nil {
 		return err
 	}
-	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	host, _ := os.Hostname() // the note only says less
+	_, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"+host+"\n"), 0)
 	return err
 }
 
-// holder is what writePID left, as text to end a message with.
-func holder(f *os.File) string {
-	b := make([]byte, 32)
+// Holder returns which process on which host was the last to hold the state directory. It
+// does not say whether that still runs: only taking the lock would, which could make
+// another process fail to start. Zero where that is not noted, the host also where an older
+// version noted it. The error wraps fs.ErrNotExist if there is no state directory.
+func Holder(dir string) (pid int, host string, err error) {
+	f, err := os.Open(filepath.Join(dir, "lock"))
+	if err != nil {
+		return 0, "", err
+	}
+	pid, host, err = readHolder(f)
+	return pid, host, errors.Join(err, f.Close())
+}
+
+func readHolder(f *os.File) (pid int, host string, err error) {
+	b := make([]byte, 512)
 	n, err := f.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, "", err
+	}
+	first, rest, _ := strings.Cut(string(b[:n]), "\n")
+	if pid, err = strconv.Atoi(first); err != nil {
+		return 0, "", nil // the holder is about to write it
+	}
+	return pid, strings.TrimSpace(rest), nil
+}
+
+// holder is what writeHolder left, as text to end a message with.
+func holder(f *os.File) string {
+	pid, host, err := readHolder(f)
+	if err != nil || pid == 0 {
 		return "" // the message only says less
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-	if err != nil {
-		return "" // the holder is about to write it
+	if own, err := os.Hostname(); err == nil && host != "" && host != own {
+		return fmt.Sprintf(" (held by process %d on %s)", pid, host)
 	}
 	return fmt.Sprintf(" (held by process %d)", pid)
 }

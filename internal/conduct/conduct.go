@@ -23,6 +23,7 @@ import (
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
+	"github.com/multidb-go/multidb/internal/trace"
 	"github.com/multidb-go/multidb/internal/volume"
 	"github.com/multidb-go/multidb/internal/worker"
 	"github.com/superfly/ltx"
@@ -57,6 +58,7 @@ type Config struct {
 	Policy  func(registry.Database) (policy.Policy, error)
 	Lag     *lag.Window     // of what is shipped
 	Stopped <-chan struct{} // closed when nothing runs any more
+	Traced  bool            // the contexts of runs say of which database they are
 }
 
 // Pool is what the application has open.
@@ -141,6 +143,10 @@ func (c *Conductor) RunOnce(ctx context.Context, e *fleet.Entry) bool {
 func (j *job) run(ctx context.Context) {
 	c := j.c
 	b := c.fleet.Begin(&j.Run)
+	if b.Making {
+		j.end(&replicate.Report{Started: j.Started(), Position: b.State.Position(), Drained: true})
+		return
+	}
 	b.Input.Caller = j
 	if b.Input.Evicted {
 		seq := c.fleet.Evictions()
@@ -150,6 +156,9 @@ func (j *job) run(ctx context.Context) {
 	}
 	if b.AskPolicy {
 		b.Input.SetPolicy(c.fleet.SetPolicy(j.Entry, c.AskPolicy(j.Entry.Database())))
+	}
+	if c.cfg.Traced {
+		ctx = trace.WithID(ctx, j.Entry.ID())
 	}
 	var unread error
 	if b.Unread {
@@ -166,8 +175,6 @@ func (j *job) run(ctx context.Context) {
 		r = c.cfg.Replicator.Run(ctx, b.State, b.Input)
 	}
 	j.finish(b.State, &r)
-	*j = job{c: c, do: j.do}
-	c.jobs.Put(j)
 }
 
 // blocked is the report of a run that could not be. stop: it is not tried again.
@@ -192,6 +199,12 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 		c.cfg.Lag.Observe(r.Acked.Sub(r.Files.ModTime()), now)
 	}
 	c.fleet.Report(&j.Run, r)
+	j.end(r)
+}
+
+// end ends the run, and the use of the job.
+func (j *job) end(r *replicate.Report) {
+	c, e := j.c, j.Entry
 	removed, touched := c.fleet.Finish(&j.Run, r)
 	if removed { // and this run may have noted its log, and written its page hashes, since
 		c.cfg.Logs.Forget(e.ID())
@@ -200,6 +213,8 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 	if touched {
 		c.Look(e)
 	}
+	*j = job{c: c, do: j.do}
+	c.jobs.Put(j)
 }
 
 // Client returns the client of the database's prefix.

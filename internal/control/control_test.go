@@ -175,3 +175,25 @@ func TestADeepStateDirectoryIsServed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTheSocketSaysWhenItsProcessWasSeenLast(t *testing.T) {
+	dir := stateDir(t)
+	if at := Seen(dir); !at.IsZero() {
+		t.Errorf("seen at %v where nobody was", at)
+	}
+	path := filepath.Join(dir, Socket)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{path: path, ended: make(chan struct{})}
+	beats := make(chan time.Time)
+	s.joined.Go(func() { s.tick(beats) })
+	at := time.Date(2031, 2, 3, 4, 5, 6, 0, time.UTC)
+	beats <- at.Add(-time.Hour)
+	beats <- at
+	close(s.ended)
+	s.joined.Wait()
+	if got := Seen(dir); !got.Equal(at) {
+		t.Errorf("seen at %v, want %v", got, at)
+	}
+}

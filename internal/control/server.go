@@ -24,12 +24,16 @@ const (
 	// pushable is how old a connection that is being answered must be before it may
 	// be closed for a new one.
 	pushable = 10 * time.Second
+	// beat is how often the socket is given the time: what the process was seen at last, should
+	// it be killed.
+	beat = 5 * time.Second
 )
 
 // Server serves one directory. Made by Serve.
 type Server struct {
 	http   *http.Server
 	path   string
+	ended  chan struct{} // closed by Close
 	joined sync.WaitGroup
 	err    error // of Serve; read after joined
 }
@@ -57,7 +61,7 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	l.SetUnlinkOnClose(false) // it is renamed below
-	s := &Server{path: filepath.Join(dir, Socket), http: &http.Server{
+	s := &Server{path: filepath.Join(dir, Socket), ended: make(chan struct{}), http: &http.Server{
 		Handler: asked(handler(source)), MaxHeaderBytes: maxHeaderBytes, ReadTimeout: askTimeout, WriteTimeout: answerTimeout,
 		ConnContext: withConn, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
 	}}
@@ -74,16 +78,46 @@ func Serve(dir string, source Source, logger *slog.Logger) (*Server, error) {
 			s.err = err
 		}
 	})
+	ticker := time.NewTicker(beat)
+	s.joined.Go(func() {
+		defer ticker.Stop()
+		s.tick(ticker.C)
+	})
 	return s, nil
 }
 
+// tick gives the socket the time, until Close. Where that fails, Seen says an earlier time.
+func (s *Server) tick(beats <-chan time.Time) {
+	for {
+		select {
+		case now := <-beats:
+			_ = os.Chtimes(s.path, now, now)
+		case <-s.ended:
+			return
+		}
+	}
+}
+
+// Seen returns when a process that serves dir, or has served it, was seen there last: zero if
+// never. Of one that was killed it is a few seconds before that at most.
+func Seen(dir string) time.Time {
+	var last time.Time
+	for _, name := range []string{Socket, "lock", "catalog.db", "catalog.db-wal"} {
+		if info, err := os.Lstat(filepath.Join(dir, name)); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last
+}
+
 // Close removes the socket and waits for the answers being written, until ctx ends;
-// then it cuts them off.
+// then it cuts them off. It is called once.
 func (s *Server) Close(ctx context.Context) error {
 	err := os.Remove(s.path)
 	if errors.Is(err, os.ErrNotExist) {
 		err = nil
 	}
+	close(s.ended)
 	if s.http.Shutdown(ctx) != nil {
 		err = errors.Join(err, s.http.Close())
 	}

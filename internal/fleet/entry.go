@@ -18,8 +18,10 @@ type Entry struct {
 	item *schedule.Item[*Entry]
 
 	touched       bool // something was seen to change while it could not be looked at
+	shipped       bool // something of it was shipped by this process
 	deferred      bool // a change is left local on purpose, since health.dirtySince
 	evicted       bool // it has no local file on purpose
+	making        bool // its file is new, and the application does not have it yet
 	poolClosed    bool // the pool has closed it, and may have left a log
 	askPolicy     bool // it became active: the application is to be asked how to treat it
 	refusesPolicy bool // it is noted that its policy is refused

@@ -106,6 +106,7 @@ type Fleet struct {
 // Totals counts what happened since the Fleet was made.
 type Totals struct {
 	Promotions, Demotions int64
+	Shipped               int64 // databases of which something was shipped
 	replicate.Counts
 	Failures []int64 // by the kind of the error
 }
@@ -146,6 +147,8 @@ type Event struct {
 	Epoch    uint64 // of a fleet log
 	Op       string // what Err is the error of, where it is one of the database
 	Err      error
+	Why      string // a resync was needed
+	Bytes    int64  // that it has written
 }
 
 // EventType says what happened.

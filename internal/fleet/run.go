@@ -62,6 +62,8 @@ type Beginning struct {
 	AskPolicy bool
 	// Unread: its header is to be checked first.
 	Unread bool
+	// Making: there is nothing to run yet; see BeginNew.
+	Making bool
 	// Blocked is why it may not run, if it may not; nor will it, until somebody says
 	// otherwise.
 	Blocked error
@@ -72,7 +74,12 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	e, now := r.Entry, f.cfg.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r.started, r.order = now, f.orders[e]
+	r.started = now
+	if e.making { // who waits for the database goes on waiting
+		f.runs[e] = r
+		return Beginning{State: e.unpack(), Making: true}
+	}
+	r.order = f.orders[e]
 	r.waiters, e.waiters = e.waiters, nil
 	kind := replicate.OrderNone
 	if r.order != nil {
@@ -280,6 +287,10 @@ func (f *Fleet) reportedLocked(e *Entry, rep *replicate.Report) {
 	for _, ev := range rep.Events {
 		f.mu.Note(e.event(ev))
 	}
+	if !e.shipped && rep.Counts.Transactions+rep.Counts.Resyncs > 0 {
+		e.shipped = true
+		f.totals.Shipped++
+	}
 	c := &f.totals.Counts
 	c.Transactions += rep.Counts.Transactions
 	c.Bytes += rep.Counts.Bytes
@@ -294,7 +305,7 @@ func (f *Fleet) reportedLocked(e *Entry, rep *replicate.Report) {
 
 // event is what a run reports as an event of the fleet.
 func (e *Entry) event(ev replicate.Event) Event {
-	out := Event{Type: ofRun[ev.Type], ID: e.ID(), Path: ev.Path, TXID: ev.TXID, Err: ev.Err}
+	out := Event{Type: ofRun[ev.Type], ID: e.ID(), Path: ev.Path, TXID: ev.TXID, Err: ev.Err, Why: ev.Why, Bytes: ev.Bytes}
 	if out.Path == "" && out.Type != EventState {
 		out.Path = e.Path()
 	}

@@ -59,6 +59,8 @@ func (f *Fleet) Sync(e *Entry) <-chan Synced {
 		done <- Synced{TXID: e.health.txid, Err: e.reg.Refused}
 	case e.evicted:
 		done <- Synced{TXID: e.health.txid}
+	case e.making: // EndNew goes on with it
+		e.waiters = &waiter{done, e.waiters}
 	default:
 		e.waiters = &waiter{done, e.waiters}
 		f.schedule.Request(e.item, f.cfg.Now())

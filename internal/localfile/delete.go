@@ -23,7 +23,34 @@ const deleteWait = 100 * time.Millisecond
 // It refuses with ErrInUse where any other connection to it is open, also of another
 // process: what that committed from then on would be in a file without a name. A crash
 // leaves the file as it was, perhaps without its empty log, or nothing.
-func Delete(ctx context.Context, path string, want fsid.Fingerprint) (err error) {
+func Delete(ctx context.Context, path string, want fsid.Fingerprint) error {
+	return deleteAlone(ctx, path, func() error {
+		now, err := fsid.StatFiles(path, fsid.StatWith)
+		if err != nil {
+			return err
+		}
+		if now.Main != want || now.WAL.Size != 0 {
+			return fmt.Errorf("%w: %s was written to", ErrInUse, path)
+		}
+		return nil
+	})
+}
+
+// DeleteNew deletes a database that the caller has made as this file, and that nobody was
+// given, whatever is in it. It refuses as Delete does, and where another file is at the path.
+func DeleteNew(ctx context.Context, path string, made fsid.ID) error {
+	return deleteAlone(ctx, path, func() error {
+		if at, err := fsid.At(path); err != nil {
+			return err
+		} else if at != made {
+			return fmt.Errorf("%w: another file was put at %s", ErrInUse, path)
+		}
+		return nil
+	})
+}
+
+// deleteAlone deletes a database, if check allows it while nobody else has it open.
+func deleteAlone(ctx context.Context, path string, check func() error) (err error) {
 	fi, err := os.Lstat(path)
 	if err != nil {
 		return err
@@ -39,12 +66,8 @@ func Delete(ctx context.Context, path string, want fsid.Fingerprint) (err error)
 	}
 	// It closes after the names are gone, and then finds nothing to tidy up.
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	now, err := fsid.StatFiles(path, fsid.StatWith)
-	if err != nil {
+	if err := check(); err != nil {
 		return err
-	}
-	if now.Main != want || now.WAL.Size != 0 {
-		return fmt.Errorf("%w: %s was written to", ErrInUse, path)
 	}
 	if _, err := os.Lstat(path + "-journal"); err == nil {
 		return fmt.Errorf("%w: %s has a journal", ErrInUse, path)

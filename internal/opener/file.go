@@ -28,8 +28,8 @@ const (
 )
 
 // ensureFile makes a missing file: from the replica, if that is wanted and it has one, or
-// empty.
-func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
+// empty, which m notes.
+func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) error {
 	if done, err := o.carryOut(ctx, e); done && (err != nil || !o.fleet.Evicted(e)) {
 		return err // else there is no file yet
 	}
@@ -64,33 +64,25 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry) error {
 		}
 		return nil
 	}
+	m.begin(e.Path())
 	if o.cfg.RestoreOnOpen && o.cfg.Replicated {
-		if err := o.restore(ctx, e); err != nil && !errors.Is(err, restore.ErrNoBackup) {
+		switch err := o.restore(ctx, e); {
+		case err == nil:
+			o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+			return nil
+		case !errors.Is(err, restore.ErrNoBackup):
 			return fmt.Errorf("restore on open: %w", err)
 		}
-	} else if err := o.mayMake(ctx, e); err != nil {
-		return err
 	}
-	return o.makeFile(e)
-}
-
-// makeFile creates an empty file, and its directories, unless it exists.
-func (o *Opener) makeFile(e *fleet.Entry) error {
-	if err := os.MkdirAll(filepath.Dir(e.Path()), 0o755); err != nil {
-		return err
+	if !o.isWanted(e) {
+		return errUnwanted
 	}
-	// Only a file that is new is opened here, so that no lock can be lost.
-	f, err := os.OpenFile(e.Path(), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err == nil {
-		err = f.Close()
-	} else if errors.Is(err, os.ErrExist) {
-		err = nil
+	if !o.cfg.RestoreOnOpen {
+		if err := o.mayMake(ctx, e); err != nil {
+			return err
+		}
 	}
-	if err != nil {
-		return err
-	}
-	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
-	return nil
+	return o.makeFile(ctx, e, m)
 }
 
 // restore makes the missing file of a database from the replica. It returns

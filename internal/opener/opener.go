@@ -18,6 +18,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/inquiry"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/pool"
 	"github.com/multidb-go/multidb/internal/registry"
@@ -56,17 +57,21 @@ type Config struct {
 	MaxOpen     int
 	IdleTimeout time.Duration
 	BusyTimeout time.Duration
-	MaxConns    int // to one database
+	MaxConns    int  // to one database
+	LeaseTraces bool // it is noted where each lease was taken
 
 	// Locate asks the discoverers where an ID would be, and which of them says so.
 	Locate func(id string) (db registry.Database, source int, ok bool)
 	Prefix func(registry.Database) fleet.Prefix
 	Client func(registry.Database) (litestream.ReplicaClient, error)
 	Hook   func(context.Context, registry.Database, *sql.DB) error // nil: none
-	Now    func() time.Time
-	Boot   func() time.Duration
-	Stat   func(path, suffix string) (fsid.Fingerprint, error)
-	Warn   func(msg string, args ...any) // logs
+	// Statements are run on every new connection, then ConnHook is called with it; nil: none.
+	Statements []string
+	ConnHook   func(context.Context, registry.Database, *sql.Conn) error
+	Now        func() time.Time
+	Boot       func() time.Duration
+	Stat       func(path, suffix string) (fsid.Fingerprint, error)
+	Warn       func(msg string, args ...any) // logs
 }
 
 // Opener opens the databases of a Fleet.
@@ -75,10 +80,13 @@ type Opener struct {
 	fleet     *fleet.Fleet
 	conductor *conduct.Conductor
 	pool      *pool.Pool[*fleet.Entry, *tenant]
+	inquiry   *inquiry.Inquiry[backup] // of IDs that are not known here
+	traces    *traces                  // of the leases; nil: none
 
 	mu        sync.Mutex
 	silent    time.Time                   // when the replica last did not say whether it has a backup
 	exclusive map[*fleet.Entry]*exclusive // orders that the next opening carries out
+	wanted    map[*fleet.Entry]int        // who waits for these wants a new file where there is none
 }
 
 // tenant is what the pool keeps open, and whose file it is.
@@ -89,7 +97,11 @@ type tenant struct {
 
 // New returns an Opener that has nothing open.
 func New(cfg Config) *Opener {
-	o := &Opener{cfg: cfg, fleet: cfg.Fleet, conductor: cfg.Conductor, exclusive: map[*fleet.Entry]*exclusive{}}
+	o := &Opener{cfg: cfg, fleet: cfg.Fleet, conductor: cfg.Conductor, exclusive: map[*fleet.Entry]*exclusive{}, wanted: map[*fleet.Entry]int{}}
+	o.inquiry = o.newInquiry()
+	if cfg.LeaseTraces {
+		o.traces = &traces{of: map[*trace]struct{}{}}
+	}
 	o.pool = pool.New(pool.Config[*fleet.Entry, *tenant]{
 		Max:         cfg.MaxOpen,
 		IdleTimeout: cfg.IdleTimeout,
@@ -106,14 +118,21 @@ func New(cfg Config) *Opener {
 func (o *Opener) Stats() pool.Stats { return o.pool.Stats() }
 
 // Close waits until everything is released, and closes it. What is asked for after that
-// is refused. ctx bounds the waiting; then Close may be called again.
-func (o *Opener) Close(ctx context.Context) error { return o.pool.Close(ctx) }
+// is refused. ctx bounds the waiting; then the error names what is still leased, and Close
+// may be called again.
+func (o *Opener) Close(ctx context.Context) error {
+	err := o.pool.Close(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(o.unreleased(), err)
+	}
+	return errors.Join(err, o.inquiry.Close(ctx))
+}
 
 // Waiting is of how many databases something is kept beside what is open.
 func (o *Opener) Waiting() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.exclusive)
+	return len(o.exclusive) + len(o.wanted)
 }
 
 // Peek returns which file of a database is open, and how many leases of it are out.
@@ -135,6 +154,7 @@ type Lease struct {
 	entry *fleet.Entry
 	lease pool.Lease[*fleet.Entry, *tenant]
 	file  fsid.ID // that is leased
+	trace *trace  // nil: it is not noted where it was taken
 }
 
 // DB is the database. It panics after Release.
@@ -156,33 +176,45 @@ func (l Lease) Release() {
 	at, err := fsid.At(l.entry.Path())
 	stray := err == nil && at != l.file || errors.Is(err, fs.ErrNotExist)
 	if l.lease.Release() {
+		l.o.traces.drop(l.trace)
 		l.o.fleet.Released(l.entry, l.file, stray)
 	}
 }
 
 // Lease opens a database, or shares what is open of it.
 func (o *Opener) Lease(ctx context.Context, id string) (Lease, error) {
-	return o.leaseOf(ctx, id, o.cfg.Locate)
+	return o.leaseOf(ctx, id, o.cfg.Locate, true)
 }
 
 // LeaseKnown is Lease for a database that is known: one that has gone meanwhile is not made
 // anew, it is registry.ErrNotFound.
 func (o *Opener) LeaseKnown(ctx context.Context, id string) (Lease, error) {
-	return o.leaseOf(ctx, id, func(string) (db registry.Database, source int, ok bool) { return db, 0, false })
+	return o.leaseOf(ctx, id, func(string) (db registry.Database, source int, ok bool) { return db, 0, false }, false)
 }
 
-func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) (registry.Database, int, bool)) (Lease, error) {
+// leaseOf leases a database that is known, or that locate finds. anew: one that has neither a
+// file nor a backup is made.
+func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) (registry.Database, int, bool), anew bool) (Lease, error) {
 	e, err := o.hold(ctx, id, locate)
 	if err != nil {
 		return Lease{}, err
 	}
 	defer o.conductor.LetGo(e)
+	if anew {
+		defer o.want(e)()
+	}
 	lease, err := o.lease(ctx, e)
+	for anew && errors.Is(err, errUnwanted) { // that opening had begun before somebody wanted it
+		lease, err = o.lease(ctx, e)
+	}
 	if err != nil {
 		return Lease{}, err
 	}
+	if anew {
+		o.inquiry.Forget(id)
+	}
 	o.fleet.Leased(e)
-	return Lease{o: o, entry: e, lease: lease, file: lease.Value().file}, nil
+	return Lease{o: o, entry: e, lease: lease, file: lease.Value().file, trace: o.traces.take(e)}, nil
 }
 
 // hold finds a database, or makes one of an ID that no scan has listed, and keeps scans
@@ -272,8 +304,24 @@ func (o *Opener) stat(e *fleet.Entry) (fsid.Files, error) {
 }
 
 // open opens a database for the pool, which has nothing open of it.
-func (o *Opener) open(ctx context.Context, e *fleet.Entry) (*tenant, error) {
-	if err := o.ensureFile(ctx, e); err != nil {
+func (o *Opener) open(ctx context.Context, e *fleet.Entry) (t *tenant, err error) {
+	var m making
+	returned := false
+	defer func() {
+		undone := o.endMaking(e, &m, t != nil)
+		if returned {
+			err = errors.Join(err, undone)
+		} else if undone != nil { // the panic says what is wrong, but not that
+			o.fleet.Emit(fleet.Event{Type: fleet.EventState, ID: e.ID(), Path: e.Path(), Op: "open", Err: undone})
+		}
+	}()
+	t, err = o.openFile(ctx, e, &m)
+	returned = true
+	return t, err
+}
+
+func (o *Opener) openFile(ctx context.Context, e *fleet.Entry, m *making) (*tenant, error) {
+	if err := o.ensureFile(ctx, e, m); err != nil {
 		return nil, err
 	}
 	if err := o.claim(ctx, e); err != nil {
@@ -291,6 +339,8 @@ func (o *Opener) open(ctx context.Context, e *fleet.Entry) (*tenant, error) {
 		BusyTimeout: o.cfg.BusyTimeout,
 		MaxConns:    o.cfg.MaxConns,
 		DropWAL:     !o.cfg.Replicated, // which nobody ships
+		Statements:  o.cfg.Statements,
+		Hook:        o.connHook(e),
 	})
 	if err != nil {
 		return nil, sqlitedb.Explain(e.Path(), err)
@@ -323,6 +373,15 @@ func (o *Opener) hook(ctx context.Context, e *fleet.Entry, db *sql.DB) error {
 	err := o.cfg.Hook(ctx, e.Database(), db)
 	returned = true
 	return err
+}
+
+// connHook is the application's function for new connections of a database; nil: none.
+func (o *Opener) connHook(e *fleet.Entry) func(context.Context, *sql.Conn) error {
+	if o.cfg.ConnHook == nil {
+		return nil
+	}
+	db := e.Database()
+	return func(ctx context.Context, conn *sql.Conn) error { return o.cfg.ConnHook(ctx, db, conn) }
 }
 
 // close closes a database for the pool.

@@ -222,6 +222,21 @@ func (p *Pool[K, V]) Peek(k K) (v V, leases int, open bool) {
 	return e.val, e.refs, true
 }
 
+// Leased calls fn with each key of which leases are out, and how many. fn is called with
+// the lock held: it only takes note.
+func (p *Pool[K, V]) Leased(fn func(k K, leases int)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, e := range p.entries {
+		if e.state == stateQueued {
+			e = e.prev
+		}
+		if e != nil && e.refs > 0 {
+			fn(k, e.refs)
+		}
+	}
+}
+
 // CloseIdle closes the value of k if it is open and not leased, and reports
 // whether it did; it returns when the value is closed. False means that k is
 // leased, in the middle of being opened or closed, or not open at all.

@@ -270,6 +270,9 @@ type Event struct {
 	Path string // where it is not the database's
 	TXID ltx.TXID
 	Err  error
+	// Of EventResync: why it was needed, and how many bytes were written.
+	Why   string
+	Bytes int64
 }
 
 // EventType says what an Event is about.

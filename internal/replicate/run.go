@@ -347,7 +347,7 @@ func (x *run) shipNew(ctx context.Context) error {
 			x.st.mayLeaveLog = true
 		}
 		if res.Rule == ship.RuleResync && res.Txns > 0 {
-			x.resynced(old)
+			x.resynced(old, res)
 		}
 		if res.Txns > 0 {
 			x.r.Outcome.Moved = true
@@ -367,14 +367,14 @@ func (x *run) shipNew(ctx context.Context) error {
 
 // resynced counts and reports that the whole state was shipped. If the page size has
 // changed, it begins an epoch.
-func (x *run) resynced(old ship.State) {
+func (x *run) resynced(old ship.State, res ship.Result) {
 	now := &x.st.db.State
 	if old.PageSize != 0 && old.PageSize != now.PageSize {
 		x.st.active.inv.BeginEpoch(old.TXID) // files of two page sizes are never compacted together
 	}
 	if old.TXID != 0 {
 		x.r.Counts.Resyncs++
-		x.event(Event{Type: EventResync, TXID: now.TXID})
+		x.event(Event{Type: EventResync, TXID: now.TXID, Why: res.Why, Bytes: res.Bytes})
 	}
 }
 

@@ -62,7 +62,9 @@ func database(ctx context.Context, client litestream.ReplicaClient, opt Options,
 
 func planOf(ctx context.Context, client litestream.ReplicaClient, txid ltx.TXID, before time.Time, logger *slog.Logger) ([]*ltx.FileInfo, error) {
 	plan, err := litestream.CalcRestorePlan(ctx, client, txid, before, logger)
-	if err != nil {
+	if errors.Is(err, litestream.ErrTxNotAvailable) {
+		return nil, explain(ctx, client, txid, before, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("plan the restore: %w", err)
 	}
 	for _, info := range plan {

@@ -107,6 +107,8 @@ func From(ctx context.Context, prefix, client litestream.ReplicaClient, opt Opti
 	defer md.stop()
 	made, err = database(ctx, untrusted.Client(client), opt, path, logger, func() { md.begin(ctx) })
 	switch {
+	case errors.Is(err, ErrNoBackup):
+		return made, err
 	case errors.Is(err, litestream.ErrTxNotAvailable), errors.Is(err, litestream.ErrNoSnapshots):
 		return made, fmt.Errorf("%w: %w", ErrNoBackup, err)
 	case err != nil:

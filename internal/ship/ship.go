@@ -8,6 +8,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -200,6 +201,8 @@ type Result struct {
 	More  bool  // there is more to ship at once
 	Tail  bool  // the WAL ends with an unfinished transaction
 	Empty bool  // the database has no page yet, so there is nothing to ship
+	// Why is why a resync was needed: what kept the rules from proving less.
+	Why string
 }
 
 // Add combines the results of two steps.
@@ -208,6 +211,7 @@ func (r Result) Add(o Result) Result {
 	r.Txns += o.Txns
 	r.Bytes += o.Bytes
 	r.More, r.Tail, r.Empty = o.More, o.Tail, o.Empty
+	r.Why = cmp.Or(o.Why, r.Why)
 	return r
 }
 
@@ -222,6 +226,7 @@ type delta struct {
 	txns int
 	more bool
 	tail bool
+	why  string // of a resync
 
 	walEnd, backlog int64 // what Backlog returns
 
@@ -254,7 +259,7 @@ func (s *Shipper) Step(ctx context.Context, db *DB) (Result, error) {
 
 // apply writes the delta's file, if it has one, and moves the state.
 func (s *Shipper) apply(ctx context.Context, db *DB, d *delta) (Result, error) {
-	res := Result{Rule: d.rule, Txns: d.txns, More: d.more, Tail: d.tail}
+	res := Result{Rule: d.rule, Txns: d.txns, More: d.more, Tail: d.tail, Why: d.why}
 	if d.ltx == nil {
 		db.State = d.next
 		return res, nil
@@ -282,7 +287,7 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 	if main.Size == 0 { // SQLite ignores a WAL beside an empty file
 		return nil, true, nil
 	}
-	d, err = s.proved(db, main, f, size)
+	d, why, err := s.proved(db, main, f, size)
 	if err != nil {
 		return nil, false, err
 	}
@@ -294,7 +299,10 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 			}
 			db.OnBacklog(walEnd, backlog)
 		}
-		return s.resync(ctx, db)
+		if d, empty, err = s.resync(ctx, db); d != nil {
+			d.why = why
+		}
+		return d, empty, err
 	}
 	if db.OnBacklog != nil && d.ltx != nil {
 		db.OnBacklog(d.walEnd, d.backlog)
@@ -302,35 +310,48 @@ func (s *Shipper) capture(ctx context.Context, db *DB) (d *delta, empty bool, er
 	return d, false, nil
 }
 
-// proved tries the rules R1 to R3. A nil delta means that none of them holds.
-func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) (*delta, error) {
+// proved tries the rules R1 to R3. A nil delta means that none of them holds, and why says
+// what kept them from it.
+func (s *Shipper) proved(db *DB, main fsid.Fingerprint, f *os.File, size int64) (d *delta, why string, err error) {
 	st := &db.State
-	if st.TXID == 0 || main.Ino != st.Ino {
-		return nil, nil
+	switch {
+	case st.TXID == 0:
+		return nil, "it is the first state", nil
+	case st.Ino == 0:
+		return nil, "nothing is known here of the file that was shipped", nil
+	case main.Ino != st.Ino:
+		return nil, "another file is at its path", nil
 	}
 	hdr, err := readHeader(f, size)
 	if errors.Is(err, wal.ErrNoHeader) {
-		return s.proveNoWAL(st, main, f, size)
+		d, err = s.proveNoWAL(st, main, f, size)
+		return d, "its log is gone, and the file has changed", err
 	} else if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if hdr.PageSize != st.PageSize {
-		return nil, nil
+		return nil, "its page size has changed", nil
 	}
 	if ok, err := s.sameGeneration(st, hdr, f); err != nil {
-		return nil, err
+		return nil, "", err
 	} else if ok {
-		return s.fromWAL(db, RuleSame, hdr, st.pos(), f, size)
+		d, err := s.fromWAL(db, RuleSame, hdr, st.pos(), f, size)
+		return d, "", err
 	}
 	if ok, err := restartedOnce(st, hdr, f, size); err != nil {
-		return nil, err
+		return nil, "", err
 	} else if ok {
-		return s.fromWAL(db, RuleRestart, hdr, hdr.Start(), f, size)
+		d, err := s.fromWAL(db, RuleRestart, hdr, hdr.Start(), f, size)
+		return d, "", err
+	}
+	why = "its log has begun anew, and the file has changed"
+	if hdr.Salt1 == st.Salt1 && hdr.Salt2 == st.Salt2 {
+		why = "what was shipped of its log is not there any more"
 	}
 	if !st.Fingerprint.IsZero() && st.Fingerprint == main {
-		return s.fromCheckpoint(db, hdr, f, size)
+		d, err = s.fromCheckpoint(db, hdr, f, size)
 	}
-	return nil, nil
+	return d, why, err
 }
 
 // proveNoWAL is R3 for a WAL that holds nothing.

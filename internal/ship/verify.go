@@ -169,7 +169,7 @@ func (s *Shipper) hasNothingNew(ctx context.Context, db *DB) (bool, error) {
 	if f != nil {
 		defer func() { _ = f.Close() }()
 	}
-	d, err := s.proved(db, main, f, size)
+	d, _, err := s.proved(db, main, f, size)
 	if err != nil || d == nil {
 		return false, err
 	}

@@ -23,13 +23,14 @@ func OpenConn(ctx context.Context, path string, busy time.Duration) (*Conn, erro
 }
 
 func openConn(ctx context.Context, path string, busy time.Duration, pragmas ...string) (*Conn, error) {
-	db, err := open(path, "rw", append([]string{
+	driver, err := connect(path, "rw", append([]string{
 		fmt.Sprintf("busy_timeout(%d)", busy.Milliseconds()),
 		"wal_autocheckpoint(0)",
-	}, pragmas...), false, true)
+	}, pragmas...))
 	if err != nil {
 		return nil, err
 	}
+	db := sql.OpenDB(connector{Connector: driver, path: path, keep: true})
 	db.SetMaxOpenConns(1)
 	c, err := db.Conn(ctx)
 	if err != nil {

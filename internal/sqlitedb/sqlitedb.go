@@ -33,6 +33,13 @@ type Options struct {
 	// DropWAL lets SQLite delete the WAL when the last connection closes, after a
 	// checkpoint of all of it. Otherwise it is kept for the shipper.
 	DropWAL bool
+	// Statements are run on each new connection, before anybody uses it, and then Hook is
+	// called with it; nil: there is none. It must leave the connection open, and no
+	// transaction on it. Its error, which wraps ErrHook, and a panic in it fail whatever the
+	// connection was made for: Open, or a statement. ctx is that of whoever needs the
+	// connection.
+	Statements []string
+	Hook       func(ctx context.Context, conn *sql.Conn) error
 }
 
 // Open opens a database for the application: in WAL mode (a rollback-journal
@@ -54,10 +61,11 @@ func Open(ctx context.Context, path string, o Options) (*sql.DB, error) {
 		"wal_autocheckpoint(0)",
 		"synchronous(normal)",
 	}
-	db, err := open(path, mode+"&_txlock=immediate", pragmas, true, !o.DropWAL)
+	c, err := connect(path, mode+"&_txlock=immediate", pragmas)
 	if err != nil {
 		return nil, err
 	}
+	db := sql.OpenDB(connector{c, path, true, !o.DropWAL, o.Statements, o.Hook})
 	db.SetMaxOpenConns(o.MaxConns)
 	db.SetMaxIdleConns(o.MaxConns)
 	var journal string
@@ -79,6 +87,9 @@ type connector struct {
 	path    string
 	written bool // the connections are to write
 	keep    bool // the WAL
+
+	statements []string // and hook: see Options
+	hook       func(context.Context, *sql.Conn) error
 }
 
 func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
@@ -92,7 +103,10 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, Classify(err)
 	}
-	if err := persistWAL(conn, c.keep); err != nil {
+	if err = persistWAL(conn, c.keep); err == nil {
+		err = prepare(ctx, conn, c.statements, c.hook)
+	}
+	if err != nil {
 		_ = conn.Close()
 		return nil, Classify(err)
 	}
@@ -129,14 +143,6 @@ func persistWAL(conn any, on bool) error {
 	}
 	_, err := fc.FileControlPersistWAL("main", mode)
 	return err
-}
-
-func open(path, mode string, pragmas []string, written, keep bool) (*sql.DB, error) {
-	c, err := connect(path, mode, pragmas)
-	if err != nil {
-		return nil, err
-	}
-	return sql.OpenDB(connector{c, path, written, keep}), nil
 }
 
 // Connector returns the driver's connections, for sql.OpenDB, to a file of this

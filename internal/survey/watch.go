@@ -9,6 +9,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/watch"
 )
 
 // Change is what a watcher notifies of.
@@ -64,8 +65,11 @@ func (s *Survey) notified(c Change, source int) {
 		s.rounds.Ask(true)
 	case discover.Polls:
 		s.watched.Store(false)
-		s.fleet.Emit(fleet.Event{Type: fleet.EventWatch, Err: fmt.Errorf(
-			"directories are polled, as they cannot be watched: %w (see fs.inotify.max_user_watches)", c.Err)})
+		hint := " (see fs.inotify.max_user_watches)"
+		if errors.Is(c.Err, watch.ErrVirtual) {
+			hint = ""
+		}
+		s.fleet.Emit(fleet.Event{Type: fleet.EventWatch, Err: fmt.Errorf("directories are polled, as they cannot be watched: %w%s", c.Err, hint)})
 	}
 }
 

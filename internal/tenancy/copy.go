@@ -487,7 +487,7 @@ func copyPlan(ctx context.Context, src, reading, dst litestream.ReplicaClient, t
 	inv.Reset(files)
 	plan, err := inv.RestorePlan(ctx, txid, at)
 	if errors.Is(err, litestream.ErrTxNotAvailable) || errors.Is(err, litestream.ErrNoSnapshots) {
-		return fmt.Errorf("%w: %w", restore.ErrNoBackup, err)
+		return restore.Unavailable(files, txid, at, err)
 	} else if err != nil {
 		return err
 	}

@@ -258,6 +258,7 @@ func (t *Tenancy) tryBegin(ids ...string) (end func(), busy <-chan struct{}, err
 		t.busy[id] = over
 	}
 	return func() {
+		t.cfg.Opener.Forget(ids...)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for _, id := range ids {

@@ -229,9 +229,9 @@ func errAway(path string) error {
 	return fmt.Errorf("%w: another directory stands at %s, with nothing of what was there: mount the volume, or start once with WithEmptiedVolumes (allow-emptied-volumes in a configuration) if it was emptied or replaced", ErrRootMissing, path)
 }
 
-// rootStands returns ErrRootMissing where nothing may be made at a path: what is made
-// below a mount point vanishes when the volume comes.
-func (v *Volumes) rootStands(path string) error {
+// Stands returns ErrRootMissing where nothing may be made at a path, or be said to be missing:
+// what is made below a mount point vanishes when the volume comes.
+func (v *Volumes) Stands(path string) error {
 	r := v.all().of(path)
 	if r == nil {
 		return nil
@@ -262,7 +262,7 @@ func (v *Volumes) MayMake(e *fleet.Entry) error {
 	if _, known := v.fleet.Volume(e); known && v.Unmounted(e) {
 		return ErrUnmounted(e.Path())
 	}
-	return v.rootStands(e.Path())
+	return v.Stands(e.Path())
 }
 
 // Unmounted reports whether what is at a database's path is not the file system that

@@ -8,6 +8,11 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
+// ErrVirtual is returned by Open in a bubble of testing/synctest. Its time stands still as
+// long as one of its goroutines waits for the system, and reading notifications is that: the
+// test would hang. So directories are polled there.
+var ErrVirtual = errors.New("time is virtual (testing/synctest)")
+
 // Source reports what happens in directories. notifier is one.
 type Source interface {
 	// Add watches a directory. A directory that is watched already is no error. If a

@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/logging"
+	"github.com/multidb-go/multidb/internal/trace"
 )
 
 // Client is one bucket. Safe for concurrent use; made by New.
@@ -34,7 +35,8 @@ type Client struct {
 	// the first request.
 	through func(http.RoundTripper) http.RoundTripper
 
-	known atomic.Pointer[createOnly]
+	tracer atomic.Pointer[trace.Tracer]
+	known  atomic.Pointer[createOnly]
 
 	mu     sync.Mutex
 	trying *trial // of If-None-Match, under way; nil if none is
@@ -166,7 +168,8 @@ func (c *Client) load(ctx context.Context) (*api, error) {
 		o.UseARNRegion = true
 		o.APIOptions = append(o.APIOptions, leaveUnsigned)
 		o.Retryer = newRetryer(c.cfg.MaxAttempts)
-		o.HTTPClient = &transport{next: next, gate: c.gate, stats: &c.stats, timeout: c.cfg.RequestTimeout}
+		o.HTTPClient = &transport{next: next, gate: c.gate, stats: &c.stats, timeout: c.cfg.RequestTimeout,
+			tracer: &c.tracer, bucket: c.cfg.Bucket, pathStyle: o.UsePathStyle}
 		o.DisableLogOutputChecksumValidationSkipped = true
 	})
 	if a.region == "" {

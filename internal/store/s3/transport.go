@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/aws/smithy-go/middleware"
+	"github.com/multidb-go/multidb/internal/trace"
 )
 
 // smallBody is read to its end while the request holds its place, so that its
@@ -48,6 +49,10 @@ type transport struct {
 	gate    *gate
 	stats   *counters
 	timeout time.Duration
+
+	tracer    *atomic.Pointer[trace.Tracer]
+	bucket    string
+	pathStyle bool // the bucket is in the path, always; else where the host does not begin with it
 }
 
 // Do implements the SDK's HTTPClient.
@@ -64,6 +69,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}
 	t.stats.request(caller, req.Method)
 
+	span := t.begin(req)
 	ctx, cancel := context.WithCancel(caller)
 	w := &watchdog{timeout: t.timeout, cancel: cancel}
 	req = req.WithContext(ctx)
@@ -82,6 +88,7 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 			t.stats.errors.Add(1)
 		}
 		t.gate.done(tk, neutral, 0)
+		span.end(err)
 		return nil, err
 	}
 
@@ -90,11 +97,13 @@ func (t *transport) Do(req *http.Request) (*http.Response, error) {
 	}
 	result, retryAfter := t.judge(resp)
 	leave := sync.OnceFunc(func() { t.gate.done(tk, result, retryAfter) })
-	body := &responseBody{rc: resp.Body, watch: w, n: &t.stats.bytesIn, finish: func() { leave(); cancel() }}
+	body := &responseBody{rc: resp.Body, watch: w, n: &t.stats.bytesIn, span: span, finish: func() { leave(); cancel() }}
+	span.answered(resp.StatusCode)
 	resp.Body = body
 	switch {
 	case req.Method == http.MethodHead || resp.ContentLength == 0:
 		leave()
+		span.end(nil)
 	case middleware.GetOperationName(caller) != opGet || resp.StatusCode >= 300:
 		// Read and closed by the SDK.
 	case resp.ContentLength > 0 && resp.ContentLength <= smallBody:
@@ -228,6 +237,7 @@ type responseBody struct {
 	rc     io.ReadCloser
 	watch  *watchdog
 	n      *atomic.Int64
+	span   *span // nil: none
 	finish func()
 }
 
@@ -236,11 +246,13 @@ func (b *responseBody) Read(p []byte) (int, error) {
 	n, err := b.rc.Read(p)
 	b.watch.stop()
 	b.n.Add(int64(n))
+	b.span.received(n)
 	if err != nil {
 		if err != io.EOF && b.watch.fired.Load() {
 			err = &stallError{b.watch.timeout}
 		}
 		b.finish()
+		b.span.read(err)
 	}
 	return n, err
 }
@@ -248,5 +260,6 @@ func (b *responseBody) Read(p []byte) (int, error) {
 func (b *responseBody) Close() error {
 	// First, or closing would wait for a Read that is parked in the network.
 	b.finish()
+	b.span.read(nil)
 	return b.rc.Close()
 }

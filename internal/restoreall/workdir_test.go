@@ -1,4 +1,4 @@
-package main
+package restoreall
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 
 func TestAWorkDirectoryIsClearedOfWhatACrashLeftAndOfNothingElse(t *testing.T) {
 	dir := t.TempDir()
-	left := filepath.Join(dir, workName, ".multidb-restore-1", "db")
+	left := filepath.Join(dir, WorkName, ".multidb-restore-1", "db")
 	other := filepath.Join(dir, ".multidb-restore-2", "db")
 	for _, path := range []string{left, other} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -18,7 +18,7 @@ func TestAWorkDirectoryIsClearedOfWhatACrashLeftAndOfNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w, err := openWorkDir(dir, plan{Source: "a"})
+	w, err := openWorkDir(dir, Plan{Source: "a"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,10 +31,10 @@ func TestAWorkDirectoryIsClearedOfWhatACrashLeftAndOfNothingElse(t *testing.T) {
 	if err := w.close(false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openWorkDir(dir, plan{Source: "b"}); err == nil {
+	if _, err := openWorkDir(dir, Plan{Source: "b"}); err == nil {
 		t.Error("it goes on with another source")
 	}
-	if w, err = openWorkDir(dir, plan{Source: "a"}); err != nil {
+	if w, err = openWorkDir(dir, Plan{Source: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.close(true); err != nil {

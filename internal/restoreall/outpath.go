@@ -1,4 +1,4 @@
-package main
+package restoreall
 
 import (
 	"crypto/sha256"
@@ -8,20 +8,18 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/multidb-go/multidb"
 )
 
 // maxSegment is how long a name may become: file systems take 255 bytes, and
 // SQLite adds to it.
 const maxSegment = 200
 
-// outPath is where restore-all puts a database below its directory: its ID and
+// OutPath is where a database goes below the directory: its ID and
 // ".db". Characters of an ID that a path should not have are written as %XX, and a
 // name that is too long is cut and ends in %~ and its hash, so that two IDs never
 // have one path, and none leads out of the directory.
-func outPath(id multidb.ID) string {
-	segments := strings.Split(string(id), "/")
+func OutPath(id string) string {
+	segments := strings.Split(id, "/")
 	for i, s := range segments {
 		segments[i] = outSegment(s, i < len(segments)-1)
 	}

@@ -1,4 +1,4 @@
-package main
+package restoreall
 
 import (
 	"encoding/json"
@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// workName is the directory of restore-all below its target. It holds the unfinished
-// files and nothing else, so that what a crash left is not confused with other files.
+// WorkName is the directory of a run below its target. It holds the unfinished files and
+// the plan, so that what a crash left is not confused with other files.
 // No tenant's path begins with a dot.
-const workName = ".multidb-restore-all"
+const WorkName = ".multidb-restore-all"
 
-// plan is what must not change when restore-all is continued: one directory must not
+// Plan is what must not change when a run is continued: one directory must not
 // hold databases of two moments or of two buckets.
-type plan struct {
+type Plan struct {
 	Source    string `json:"source"`
 	Timestamp string `json:"timestamp,omitempty"` // RFC 3339; empty: the newest
 	Ago       string `json:"ago,omitempty"`       // how it was given, if as how long ago
@@ -27,12 +27,12 @@ type plan struct {
 type workDir struct {
 	path string
 	lock *os.File
-	plan plan // of the run that began
+	plan Plan // of the run that began
 }
 
 // openWorkDir takes the work directory of dir, and clears what a crash left.
-func openWorkDir(dir string, p plan) (*workDir, error) {
-	w := &workDir{path: filepath.Join(dir, workName)}
+func openWorkDir(dir string, p Plan) (*workDir, error) {
+	w := &workDir{path: filepath.Join(dir, WorkName)}
 	for {
 		if err := os.MkdirAll(w.path, 0o700); err != nil {
 			return nil, err
@@ -75,21 +75,29 @@ func isAt(f *os.File) (bool, error) {
 	return err == nil && os.SameFile(mine, there), err
 }
 
-func (w *workDir) begin(p plan) error {
-	name := filepath.Join(w.path, "plan.json")
-	data, err := os.ReadFile(name)
-	var before plan
+// goOn is the plan of the run that is begun or continued with p in a work directory.
+func (p Plan) goOn(work string) (Plan, error) {
+	data, err := os.ReadFile(filepath.Join(work, "plan.json"))
+	var before Plan
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return err
+		return p, err
 	case json.Unmarshal(data, &before) != nil:
 		// Cut short by a crash before anything was restored.
 	case p.Ago != "" && p.Ago == before.Ago && p.Source == before.Source:
-		p = before // the same command means the same moment as the first time
+		return before, nil // the same command means the same moment as the first time
 	case before != p:
-		return fmt.Errorf("an unfinished restore-all here was of %s; this one is of %s: finish it, or remove %s",
-			before, p, w.path)
+		return p, fmt.Errorf("an unfinished restore-all here was of %s; this one is of %s: finish it, or remove %s",
+			before, p, work)
+	}
+	return p, nil
+}
+
+func (w *workDir) begin(p Plan) error {
+	p, err := p.goOn(w.path)
+	if err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(w.path)
 	if err != nil {
@@ -104,13 +112,14 @@ func (w *workDir) begin(p plan) error {
 		}
 	}
 	w.plan = p
-	if data, err = json.Marshal(p); err != nil {
+	data, err := json.Marshal(p)
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(name, data, 0o600)
+	return os.WriteFile(filepath.Join(w.path, "plan.json"), data, 0o600)
 }
 
-func (p plan) String() string {
+func (p Plan) String() string {
 	if p.Timestamp == "" {
 		return p.Source + ", the newest states"
 	}

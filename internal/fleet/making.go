@@ -1,0 +1,34 @@
+package fleet
+
+import "github.com/multidb-go/multidb/internal/fsid"
+
+// BeginNew notes that a new file is about to be made for a database, until EndNew: nothing of
+// it is shipped before the application has it, as the making may fail. busy is closed when a
+// run has ended that has begun before, and may see the file; nil: there is none.
+func (f *Fleet) BeginNew(e *Entry) (busy <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e.making = true
+	r := f.runs[e]
+	if r == nil || !e.item.Running() {
+		return nil
+	}
+	ended := make(chan struct{})
+	r.ended = append(r.ended, ended)
+	return ended
+}
+
+// EndNew ends what BeginNew has begun. made: the file stays, and who waits for something of
+// the database goes on. Else it is gone, and the database with it when nobody holds it.
+func (f *Fleet) EndNew(e *Entry, made bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.making = false; !made {
+		f.reg.SetFile(e, fsid.ID{})
+		return
+	}
+	if !e.reg.Removed && (e.waiters != nil || f.orders[e] != nil) {
+		f.schedule.Request(e.item, f.cfg.Now())
+		f.cfg.Due()
+	}
+}
