@@ -9,21 +9,33 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbhttp"
+	"github.com/multidb-go/multidb/multidbprom"
 )
 
-func routes(m *multidb.Manager, adminToken string) (http.Handler, error) {
+// routes returns what is served, and the page that must Run; nil: there is none without a token.
+func routes(m *multidb.Manager, adminToken string) (http.Handler, *multidbhttp.Server, error) {
 	mux := http.NewServeMux()
 	c := customers{m}
 	mux.Handle("POST /customers", handler(c.signup))
 	mux.Handle("POST /customers/{customer}/payments", handler(c.pay))
 	mux.Handle("GET /customers/{customer}/payments", handler(c.payments))
 	if adminToken == "" {
-		return mux, nil
+		return mux, nil, nil
 	}
+	metrics, err := multidbprom.Handler(m)
+	if err != nil {
+		return nil, nil, err
+	}
+	ops, err := multidbhttp.Handler(m, multidbhttp.Options{Title: "backend", Base: "/ops", Token: adminToken, Metrics: metrics})
+	if err != nil {
+		return nil, nil, err
+	}
+	mux.Handle("/ops/", ops) // the page, /ops/metrics, /ops/readyz: they ask for the token themselves
 	a := admin{m, adminToken}
 	mux.Handle("GET /admin/customers/{customer}/copy", a.only(a.copyOf))
 	mux.Handle("DELETE /admin/customers/{customer}", a.only(handler(a.erase).ServeHTTP))
-	return mux, nil
+	return mux, ops, nil
 }
 
 // admin serves support and whoever is called at night.

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const adminToken = "an-admin-token"
+const adminToken = "an-admin-token-of-a-test"
 
 // service is the backend, in this process, with a replica in memory.
 type service struct {
@@ -61,7 +61,7 @@ func (s *service) begin() {
 	if err := s.m.Start(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
-	if s.handler, err = routes(s.m, adminToken); err != nil {
+	if s.handler, _, err = routes(s.m, adminToken); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -188,7 +188,7 @@ func TestSupportGetsACopyAndErases(t *testing.T) {
 func TestNobodyWithoutTheTokenIsServedAsSupport(t *testing.T) {
 	s := serve(t)
 	s.signup("acme")
-	for _, path := range []string{"/admin/customers/acme/copy", "/admin/"} {
+	for _, path := range []string{"/admin/customers/acme/copy", "/ops/", "/ops/databases", "/ops/metrics"} {
 		for _, token := range []string{"", "Bearer ", "Bearer another", adminToken} {
 			r := httptest.NewRequestWithContext(t.Context(), "GET", path, nil)
 			r.Header.Set("Authorization", token)
@@ -303,7 +303,7 @@ func TestWhatWasConfirmedSurvivesAKill(t *testing.T) {
 func keysOf(t *testing.T, replica multidb.ReplicaFactory, name string) []string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name+".db")
-	db := multidb.Database{ID: multidb.ID(name), Vars: map[string]string{"customer": name}}
+	db := multidb.Database{ID: multidb.ID(name), Vars: []multidb.Var{{Name: "customer", Value: name}}}
 	if err := multidb.RestoreFrom(t.Context(), replica, db, multidb.RestoreOptions{OutputPath: path}); err != nil {
 		t.Fatal(err)
 	}

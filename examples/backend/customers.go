@@ -152,7 +152,7 @@ func explain(err error) (p problem) {
 	switch {
 	case errors.As(err, &p):
 		return p
-	case errors.Is(err, multidb.ErrNotFound):
+	case errors.Is(err, multidb.ErrNotFound), errors.Is(err, multidb.ErrNoBackup):
 		return problem{http.StatusNotFound, "there is no such customer"}
 	case errors.Is(err, multidb.ErrRemoved):
 		return problem{http.StatusGone, "this customer was removed"}

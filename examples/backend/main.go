@@ -8,7 +8,8 @@
 //	curl -X POST localhost:8080/customers/acme/payments -d '{"key": "order-1", "cents": 1900}'
 //	curl localhost:8080/customers/acme/payments
 //
-// With BACKEND_ADMIN_TOKEN set, /admin/ is there for who sends it as a bearer token.
+// With BACKEND_ADMIN_TOKEN set (16 characters or more), /ops/ has a page and metrics, and
+// /admin/ is there for who sends it as a bearer token.
 package main
 
 import (
@@ -23,6 +24,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return migrateAll(ctx, m)
 	}
 
-	handler, err := routes(m, os.Getenv("BACKEND_ADMIN_TOKEN"))
+	handler, ops, err := routes(m, os.Getenv("BACKEND_ADMIN_TOKEN"))
 	if err != nil {
 		return err
 	}
@@ -79,6 +81,12 @@ func run(ctx context.Context, args []string) (err error) {
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
+	if ops != nil {
+		running, end := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { ops.Run(running) }) // its samples of the fleet
+		defer func() { end(); wg.Wait() }()
+	}
 	slog.Info("backend: it listens", "addr", "http://"+listener.Addr().String())
 	select {
 	case err := <-failed:
