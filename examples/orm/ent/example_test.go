@@ -41,7 +41,7 @@ func Example() {
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{tenant}}.db"))),
 		multidb.WithReplica(multidbtest.NewReplica()), // yours: multidb.WithS3
-		multidb.WithPragma("foreign_keys", "on"), // ent's migration demands it
+		multidb.WithPragma("foreign_keys", "on"),      // ent's migration demands it
 		multidb.WithOpenHook(func(ctx context.Context, _ multidb.Database, db *sql.DB) error {
 			return migrate(ctx, db)
 		}),
