@@ -130,7 +130,7 @@ func named(t *testing.T, all tracetest.SpanStubs, name, attr, value string) trac
 func of(s tracetest.SpanStub, key string) string {
 	for _, kv := range s.Attributes {
 		if kv.Key == attribute.Key(key) {
-			return kv.Value.Emit()
+			return kv.Value.String()
 		}
 	}
 	return ""
