@@ -48,7 +48,7 @@ func TestEveryExitCodeIsTheOneThatIsDocumented(t *testing.T) {
 		{"a configuration is no file", 2, []string{"status", "-config", dir}, "it is a directory"},
 		{"a configuration is no YAML", 2, []string{"verify", "-config", invalid}, "invalid.yaml:"},
 		{"a configuration is empty", 2, []string{"restore", "x", "-o", "y", "-config", empty}, "the file is empty"},
-		{"a configuration is disabled", 2, []string{"replicate", "-config", disabled}, "enabled is false"},
+		{"a configuration is disabled", 1, []string{"replicate", "-config", disabled}, "enabled is false"},
 		{"an empty -path", 2, []string{"ls", "-dir", replica, "-path", ""}, "-path is empty"},
 		{"an empty -path", 2, []string{"restore-all", "-dir", replica, "-path=", "-o", "out"}, "-path is empty"},
 		{"an empty -bucket", 2, []string{"ls", "-bucket", ""}, "-bucket is empty"},

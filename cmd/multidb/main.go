@@ -129,7 +129,9 @@ func (e *env) exit(ctx context.Context, err error) int {
 		return exitOK
 	}
 	e.note("%s", words(strings.TrimPrefix(err.Error(), "multidb: ")))
-	if errors.As(err, &usage) || errors.As(err, new(*config.Error)) {
+	// One that is disabled, or has no replica, is right and says that there is nothing to do.
+	idle := errors.Is(err, config.ErrDisabled) || errors.Is(err, multidb.ErrNoReplica)
+	if errors.As(err, &usage) || errors.As(err, new(*config.Error)) && !idle {
 		return exitUsage
 	}
 	return exitFailed

@@ -59,7 +59,7 @@ func TestEveryCommandReadsTheFleetLogWithThePrefixes(t *testing.T) {
 	source := []string{"-bucket", "fleet", "-path", template}
 	with := func(args ...string) []string { return append(args, source...) }
 
-	if p := invoke(t, s.env, with("ls", "-fleet-log", "none")...).start().want(0); len(p.records()) != 0 {
+	if p := invoke(t, s.env, with("ls", "-fleet-log", "none")...).start().want(1, "there is no database", "without its fleet log"); len(p.records()) != 0 {
 		t.Fatal("something is unpacked, so that the test proves nothing")
 	}
 	var ids []string
@@ -83,7 +83,7 @@ func TestEveryCommandReadsTheFleetLogWithThePrefixes(t *testing.T) {
 		t.Errorf("snapshots: %v", all)
 	}
 	invoke(t, s.env, with("ls", "-fleet-log", "/fleet")...).start().want(2, "want a relative path")
-	if p := invoke(t, s.env, with("ls", "-fleet-log", "elsewhere")...).start().want(0); len(p.records()) != 0 {
+	if p := invoke(t, s.env, with("ls", "-fleet-log", "elsewhere")...).start().want(1, "there is no database"); len(p.records()) != 0 {
 		t.Error("another log was read")
 	}
 }
