@@ -48,7 +48,7 @@ func TestTheReadmesProgramWorksPastedIntoAFreshModule(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{
 		"main.go": code[0],
-		"go.sum": string(sums), // what "go get" would write
+		"go.sum":  string(sums), // what "go get" would write
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)

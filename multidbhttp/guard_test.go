@@ -127,16 +127,16 @@ func TestASessionEndsAndThereAreNotTooMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s sessions
 		first := s.begin(time.Now())
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		second := s.begin(time.Now())
 		for range maxSessions - 1 {
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			s.begin(time.Now())
 		}
 		if s.has(first) || !s.has(second) || len(s.until) != maxSessions {
 			t.Errorf("%d sessions; the first: %v, the second: %v", len(s.until), s.has(first), s.has(second))
 		}
-		time.Sleep(sessionLength)
+		<-time.After(sessionLength)
 		if s.has(second) || s.has("") {
 			t.Error("one does not end")
 		}
@@ -309,11 +309,11 @@ func TestHealthIsAskedForOnceASecond(t *testing.T) {
 		s := newServer(t, unstarted(t), Options{})
 		s.healthy()
 		first := s.health.at
-		time.Sleep(healthFor - time.Millisecond)
+		<-time.After(healthFor - time.Millisecond)
 		if s.healthy(); s.health.at != first {
 			t.Error("asked again within a second")
 		}
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		if s.healthy(); s.health.at == first {
 			t.Error("not asked again after a second")
 		}

@@ -16,12 +16,12 @@ func TestAllDatabasesAreLookedAtInATenthOfTheTimeAtMost(t *testing.T) {
 		scans, takes := 0, time.Duration(0)
 		s.all = func(yield func(multidb.Status) bool) {
 			scans++
-			time.Sleep(takes)
+			<-time.After(takes)
 			yield(multidb.Status{Database: multidb.Database{ID: "a"}})
 		}
 		look := func(after time.Duration, want int) {
 			t.Helper()
-			time.Sleep(after)
+			<-time.After(after)
 			got, err := s.entries(t.Context())
 			if err != nil || len(got) != 1 || scans != want {
 				t.Errorf("%v, %v; looked %d times, want %d", got, err, scans, want)
@@ -35,7 +35,7 @@ func TestAllDatabasesAreLookedAtInATenthOfTheTimeAtMost(t *testing.T) {
 		look(1, 3)
 
 		// Whoever waits for it goes away.
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		other := make(chan error)
 		go func() {
 			_, err := s.entries(t.Context())

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -165,16 +164,6 @@ func (s *site) form(path, origin string, fields map[string]string) answer {
 	}
 	r.Header.Set("Origin", origin)
 	return s.send(r)
-}
-
-// exists reports whether a file exists.
-func exists(t *testing.T, path string) bool {
-	t.Helper()
-	_, err := os.Stat(path)
-	if err != nil && !os.IsNotExist(err) {
-		t.Fatal(err)
-	}
-	return err == nil
 }
 
 // rowsIn counts the rows of a restored file.

@@ -37,11 +37,11 @@ func TestASampleIsTakenEachMinuteAndADayIsKept(t *testing.T) {
 		wg.Go(func() { s.Run(ctx) })
 		wg.Go(func() { s.Run(ctx) }) // waits, and does not sample as well
 		began := time.Now()
-		time.Sleep(10*time.Minute + time.Second)
+		<-time.After(10*time.Minute + time.Second)
 		if n := len(s.history.all()); n != 11 {
 			t.Errorf("%d samples after 10 minutes, want 11", n)
 		}
-		time.Sleep(30 * time.Hour)
+		<-time.After(30 * time.Hour)
 		all := s.history.all()
 		if len(all) != samplesKept+1 {
 			t.Errorf("%d samples after 30 hours, want %d", len(all), samplesKept+1)

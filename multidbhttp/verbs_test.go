@@ -130,14 +130,14 @@ func TestAConfirmationIsOfItsSessionAndForTenMinutes(t *testing.T) {
 			t.Error("of nobody")
 		}
 		old := token()
-		time.Sleep(confirmFor)
+		<-time.After(confirmFor)
 		if s.confirmed(a, "me", old) {
 			t.Error("after ten minutes")
 		}
 		if one := token(); !s.confirmed(a, "me", one) || s.confirmed(a, "me", one) {
 			t.Error("it can be used, and once")
 		}
-		time.Sleep(confirmFor)
+		<-time.After(confirmFor)
 		if other := token(); !s.confirmed(a, "me", other) || len(s.actions.used) != 1 {
 			t.Errorf("%d used ones are kept", len(s.actions.used))
 		}

@@ -51,7 +51,7 @@ func TestADefaultManagerWorksInVirtualTime(t *testing.T) {
 				_, err = h.DB().Exec("INSERT INTO t VALUES(1)")
 				must(t, m, err)
 				h.Release()
-				time.Sleep(2 * time.Minute)
+				<-time.After(2 * time.Minute)
 				synctest.Wait()
 				s, err := m.Status("acme/orders")
 				if must(t, s, err); s.TXID <= first.TXID || s.Lag != 0 {
@@ -86,7 +86,7 @@ func TestInVirtualTimeADatabaseOfAnotherProcessIsFound(t *testing.T) {
 		must(t, db, err)
 		_, err = db.Exec("CREATE TABLE t(v)")
 		must(t, m, errors.Join(err, db.Close()))
-		time.Sleep(5 * time.Minute)
+		<-time.After(5 * time.Minute)
 		synctest.Wait()
 		if len(replica.Files("acme/orders")) == 0 {
 			t.Error("five minutes later nothing of it is at the replica")
