@@ -93,7 +93,9 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	case <-ctx.Done(): // an orderly stop: requests end, then what they wrote is shipped
 		err := within(10*time.Second, server.Shutdown)
-		<-failed
+		if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 		return err
 	}
 }
