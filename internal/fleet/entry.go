@@ -21,10 +21,8 @@ type Entry struct {
 	shipped       bool // something of it was shipped by this process
 	deferred      bool // a change is left local on purpose, since health.dirtySince
 	evicted       bool // it has no local file on purpose
-	making        bool // its file is new, and the application does not have it yet
 	poolClosed    bool // the pool has closed it, and may have left a log
 	askPolicy     bool // it became active: the application is to be asked how to treat it
-	refusesPolicy bool // it is noted that its policy is refused
 
 	early    uint8   // how many more changes make it due at once though it is hot
 	waiters  *waiter // callers of Sync, the last one first
@@ -149,6 +147,7 @@ func (f *Fleet) removeLocked(e *Entry) {
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	delete(f.packed, e)
+	delete(f.refusing, e)
 	f.failWaitersLocked(e, registry.ErrNotFound)
 	f.dropQueuedLocked(e, registry.ErrNotFound)
 	if !e.item.Running() { // else its run does it

@@ -84,16 +84,18 @@ type Fleet struct {
 	open     int                    // databases that are open, when DiskOver was last asked
 	absent   *replicate.Absent      // of those whose file is gone
 
-	unread  []*Entry                     // those that scans brought, whose header is to be checked
-	reading map[*Entry]chan struct{}     // those whose header is being checked
-	runs    map[*Entry]*Run              // in progress, as many as there are workers
-	orders  map[*Entry]*Order            // for the next run
-	backlog map[*Entry]replicate.Backlog // of those of which the replica lacks something
-	strays  map[*Entry]fsid.ID           // the file of a lease that was released when it was no longer theirs
-	fence   error                        // why no database may be replicated; nil: each may
-	queued  map[*Entry]*queued           // of those whose files a client has taken that are not durable
-	packed  map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
-	bars    map[*Entry]*Bar              // of those that nobody may open
+	unread   []*Entry                     // those that scans brought, whose header is to be checked
+	reading  map[*Entry]chan struct{}     // those whose header is being checked
+	runs     map[*Entry]*Run              // in progress, as many as there are workers
+	orders   map[*Entry]*Order            // for the next run
+	backlog  map[*Entry]replicate.Backlog // of those of which the replica lacks something
+	strays   map[*Entry]fsid.ID           // the file of a lease that was released when it was no longer theirs
+	fence    error                        // why no database may be replicated; nil: each may
+	queued   map[*Entry]*queued           // of those whose files a client has taken that are not durable
+	packed   map[*Entry]packed            // of those whose prefix lacks something that the fleet log has
+	making   map[*Entry]struct{}          // whose file is new, and the application does not have it yet
+	refusing map[*Entry]struct{}          // of which it is noted that the policy is refused
+	bars     map[*Entry]*Bar              // of those that nobody may open
 
 	sizes     Sizes   // of all
 	deferred  int     // entries with a change that is left local on purpose
@@ -130,6 +132,8 @@ func New(cfg Config) *Fleet {
 		queued:   map[*Entry]*queued{},
 		packed:   map[*Entry]packed{},
 		bars:     map[*Entry]*Bar{},
+		making:   map[*Entry]struct{}{},
+		refusing: map[*Entry]struct{}{},
 		failing:  make([]int64, cfg.Reasons),
 		totals:   Totals{Failures: make([]int64, cfg.Reasons)},
 	}

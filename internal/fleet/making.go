@@ -8,7 +8,7 @@ import "github.com/multidb-go/multidb/internal/fsid"
 func (f *Fleet) BeginNew(e *Entry) (busy <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	e.making = true
+	f.making[e] = struct{}{}
 	r := f.runs[e]
 	if r == nil || !e.item.Running() {
 		return nil
@@ -23,7 +23,8 @@ func (f *Fleet) BeginNew(e *Entry) (busy <-chan struct{}) {
 func (f *Fleet) EndNew(e *Entry, made bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if e.making = false; !made {
+	delete(f.making, e)
+	if !made {
 		f.reg.SetFile(e, fsid.ID{})
 		return
 	}
@@ -31,4 +32,9 @@ func (f *Fleet) EndNew(e *Entry, made bool) {
 		f.schedule.Request(e.item, f.cfg.Now())
 		f.cfg.Due()
 	}
+}
+
+func (f *Fleet) makingLocked(e *Entry) bool {
+	_, making := f.making[e]
+	return making
 }

@@ -46,10 +46,12 @@ func (f *Fleet) setPolicyLocked(e *Entry, a Asked, now time.Time) (changed bool)
 	if refused != nil {
 		to = f.policies.table.Of(0)
 	}
-	if refused != nil && !e.refusesPolicy {
+	if _, noted := f.refusing[e]; refused != nil && !noted {
 		f.mu.Note(Event{Type: EventPolicy, ID: e.ID(), Path: e.Path(), Op: "policy", Err: refused})
 	}
-	e.refusesPolicy = refused != nil
+	if delete(f.refusing, e); refused != nil {
+		f.refusing[e] = struct{}{}
+	}
 	if to == before {
 		return false
 	}

@@ -75,7 +75,7 @@ func (f *Fleet) Begin(r *Run) (b Beginning) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r.started = now
-	if e.making { // who waits for the database goes on waiting
+	if f.makingLocked(e) { // who waits for the database goes on waiting
 		f.runs[e] = r
 		return Beginning{State: e.unpack(), Making: true}
 	}

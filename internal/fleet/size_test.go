@@ -50,6 +50,7 @@ func TestTheSumsOfTheSizesAreThoseOfTheDatabases(t *testing.T) {
 		for _, e := range all {
 			s := r.Status(e).Size
 			want.Local += s.LocalBytes
+			want.WAL += e.health.walSize
 			want.Replica += s.ReplicaBytes
 			want.Objects += s.ReplicaObjects
 			if !s.ReplicaSized {

@@ -26,7 +26,7 @@ func (f *Fleet) Look(e *Entry, st fsid.Files) {
 // before which nobody else may open it, and an Acquire that will find out that the file is
 // another database's.
 func (f *Fleet) lookLocked(e *Entry, st fsid.Files, now time.Time) {
-	if e.item.Running() || e.making || e.reg.Held > 0 && (st.Main.Ino != e.reg.File.Ino || f.reg.ByFile(e.reg.File) != e) {
+	if e.item.Running() || f.makingLocked(e) || e.reg.Held > 0 && (st.Main.Ino != e.reg.File.Ino || f.reg.ByFile(e.reg.File) != e) {
 		e.touched = true
 		return
 	}

@@ -59,7 +59,7 @@ func (f *Fleet) Sync(e *Entry) <-chan Synced {
 		done <- Synced{TXID: e.health.txid, Err: e.reg.Refused}
 	case e.evicted:
 		done <- Synced{TXID: e.health.txid}
-	case e.making: // EndNew goes on with it
+	case f.makingLocked(e): // EndNew goes on with it
 		e.waiters = &waiter{done, e.waiters}
 	default:
 		e.waiters = &waiter{done, e.waiters}

@@ -47,7 +47,8 @@ func (o *Opener) WhenClosed(ctx context.Context, id string, kind replicate.Order
 	}()
 	// The pool opens a database only when nobody has it, and then open does it.
 	o.pool.Evict(e)
-	defer o.want(e)()
+	o.want(e)
+	defer o.unwant(e)
 	lease, err := o.pool.Acquire(ctx, e)
 	if err == nil {
 		lease.Release()

@@ -149,16 +149,17 @@ var errUnwanted = fmt.Errorf("%w: it has no file, and no backup", registry.ErrNo
 
 // want says that a new file may be made for a database, until unwant. The pool opens a
 // database once for all who wait for it.
-func (o *Opener) want(e *fleet.Entry) (unwant func()) {
+func (o *Opener) want(e *fleet.Entry) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.wanted[e]++
-	return func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		if o.wanted[e]--; o.wanted[e] == 0 {
-			delete(o.wanted, e)
-		}
+}
+
+func (o *Opener) unwant(e *fleet.Entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.wanted[e]--; o.wanted[e] == 0 {
+		delete(o.wanted, e)
 	}
 }
 

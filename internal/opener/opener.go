@@ -202,7 +202,8 @@ func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) 
 	}
 	defer o.conductor.LetGo(e)
 	if anew {
-		defer o.want(e)()
+		o.want(e)
+		defer o.unwant(e)
 	}
 	lease, err := o.lease(ctx, e)
 	for anew && errors.Is(err, errUnwanted) { // that opening had begun before somebody wanted it
