@@ -17,12 +17,12 @@ type Entry struct {
 	reg  registry.Entry
 	item *schedule.Item[*Entry]
 
-	touched       bool // something was seen to change while it could not be looked at
-	shipped       bool // something of it was shipped by this process
-	deferred      bool // a change is left local on purpose, since health.dirtySince
-	evicted       bool // it has no local file on purpose
-	poolClosed    bool // the pool has closed it, and may have left a log
-	askPolicy     bool // it became active: the application is to be asked how to treat it
+	touched    bool // something was seen to change while it could not be looked at
+	shipped    bool // something of it was shipped by this process
+	deferred   bool // a change is left local on purpose, since health.dirtySince
+	evicted    bool // it has no local file on purpose
+	poolClosed bool // the pool has closed it, and may have left a log
+	askPolicy  bool // it became active: the application is to be asked how to treat it
 
 	early    uint8   // how many more changes make it due at once though it is hot
 	waiters  *waiter // callers of Sync, the last one first
