@@ -287,6 +287,35 @@ func TestWhatWasRemovedOrRenamedDoesNotExistByThatName(t *testing.T) {
 	exists(f.m, "project0/db1", false)
 }
 
+// TestWhatGoesHereIsNotRememberedAsThere: an answer of the replica from before counts no more,
+// and where another machine has made it wrong, nothing is made of it.
+func TestWhatGoesHereIsNotRememberedAsThere(t *testing.T) {
+	const id = "project0/db0"
+	rep, root := backedUp(t)
+	f := start(t, root, multidb.WithReplica(rep), multidb.WithRestoreOnOpen())
+	g := start(t, t.TempDir(), multidb.WithReplica(rep), multidb.WithRestoreOnOpen())
+	for _, m := range []*multidb.Manager{f.m, g.m} {
+		if is, err := m.Exists(t.Context(), id); !is || err != nil {
+			t.Errorf("exists: %v, %v", is, err)
+		}
+	}
+	if _, err := f.m.Erase(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	if is, err := f.m.Exists(t.Context(), id); is || err != nil {
+		t.Errorf("erased here: %v, %v", is, err)
+	}
+	if is, err := g.m.Exists(t.Context(), id); !is || err != nil {
+		t.Errorf("as it is remembered: %v, %v", is, err)
+	}
+	if err := existing(t.Context(), g.m, id); !errors.Is(err, multidb.ErrNotFound) {
+		t.Errorf("error is %v", err)
+	}
+	if all := filesIn(t, g.root); len(all) != 1 || g.m.Stats().Databases != 0 {
+		t.Errorf("there is %q", all)
+	}
+}
+
 // TestAnAcquireThatMakesADatabaseIsNotRefusedByOneThatDoesNot: the pool opens it once for
 // both.
 func TestAnAcquireThatMakesADatabaseIsNotRefusedByOneThatDoesNot(t *testing.T) {

@@ -79,12 +79,11 @@ func TestADatabaseThatCouldNotBeMadeLeavesNothing(t *testing.T) {
 				f := start(t, root, append(append(app.options(), multidb.WithReplica(rep)), opts...)...)
 				f.sync("project0/db0")
 				rep.ResetOperations()
-				var synced atomic.Value
+				var synced error // once all have ended
 				var all sync.WaitGroup
 				app.during = func(ctx context.Context) {
 					all.Go(func() {
-						_, err := f.m.Sync(t.Context(), id)
-						synced.Store(err)
+						_, synced = f.m.Sync(t.Context(), id)
 					})
 					// Meanwhile it is run, another is shipped, and all is listed.
 					multidb.RunOnce(ctx, f.m, id)
@@ -104,8 +103,8 @@ func TestADatabaseThatCouldNotBeMadeLeavesNothing(t *testing.T) {
 					t.Fatalf("error is %v", err)
 				}
 				all.Wait()
-				if err, _ := synced.Load().(error); how != "an error of a connection" && !errors.Is(err, multidb.ErrNotFound) {
-					t.Errorf("a Sync meanwhile: %v", err)
+				if how != "an error of a connection" && !errors.Is(synced, multidb.ErrNotFound) {
+					t.Errorf("a Sync meanwhile: %v", synced)
 				}
 				for _, name := range filesIn(t, root) {
 					if strings.Contains(name, "project9") {
@@ -144,12 +143,16 @@ func TestADatabaseThatCouldNotBeMadeLeavesNothing(t *testing.T) {
 	}
 }
 
+// patient is the path of a database that a run may have locked for a moment.
+func patient(path string) string { return "file:" + path + "?_pragma=busy_timeout(5000)" }
+
 // TestWhatWasThereBeforeStaysWhereAnOpeningFails: an empty file, a database, what others have
 // put into a new directory, and a new database that another program has open by now.
 func TestWhatWasThereBeforeStaysWhereAnOpeningFails(t *testing.T) {
 	root := newTree(t, 1, 1)
 	app := &failing{}
-	f := start(t, root, append(app.options(), multidb.WithReplica(multidbtest.NewReplica()))...)
+	rep := multidbtest.NewReplica()
+	f := start(t, root, append(app.options(), multidb.WithReplica(rep))...)
 	app.how.Store("an error")
 	fails := func(id multidb.ID) (err error) {
 		t.Helper()
@@ -160,15 +163,26 @@ func TestWhatWasThereBeforeStaysWhereAnOpeningFails(t *testing.T) {
 	}
 	path := func(name string) string { return filepath.Join(root, name) }
 	fails("project0/db0")
-	if got := rows(t, path("project0/databases/db0.db")); len(got) != 4 {
+	if got := rows(t, patient(path("project0/databases/db0.db"))); len(got) != 4 {
 		t.Errorf("a database has %v", got)
 	}
 	if err := os.WriteFile(path("project0/databases/empty.db"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	fails("project0/empty")
-	if got := rows(t, path("project0/databases/empty.db")); len(got) != 1 {
+	if got := rows(t, patient(path("project0/databases/empty.db"))); len(got) != 1 {
 		t.Errorf("an empty file has %v", got)
+	}
+	// It is put there after it was looked for, while the replica is asked.
+	rep.Inject(multidbtest.Fault{Op: multidbtest.OpList, Times: 1, Match: func(op multidbtest.Operation) bool {
+		if strings.HasSuffix(op.Prefix, "late") {
+			makeDB(t, path("project0/databases/late.db"), 2)
+		}
+		return strings.HasSuffix(op.Prefix, "late")
+	}})
+	fails("project0/late")
+	if got := rows(t, patient(path("project0/databases/late.db"))); len(got) != 3 {
+		t.Errorf("a file that was put there meanwhile has %v", got)
 	}
 	app.during = func(context.Context) {
 		if err := os.WriteFile(path("project7/note"), nil, 0o644); err != nil {
@@ -196,7 +210,7 @@ func TestWhatWasThereBeforeStaysWhereAnOpeningFails(t *testing.T) {
 	if err := other.Close(); err != nil {
 		t.Error(err)
 	}
-	if got := rows(t, path("project8/databases/new.db")); strings.Join(got, ",") != "by the hook,by another" {
+	if got := rows(t, patient(path("project8/databases/new.db"))); strings.Join(got, ",") != "by the hook,by another" {
 		t.Errorf("it has %v", got)
 	}
 	app.how.Store("")
