@@ -181,6 +181,7 @@ func TestAWatchedListIsRedrawnInItsPlaceAndFitsTheTerminal(t *testing.T) {
 	p.cmd.Stdout = term.slave
 	p.start()
 	term.await("project0/db9 ")
+	term.await("project0/db0   hot   0000000000000001") // what is written now is another transaction
 	write(t, f.path(f.ids[0]), "INSERT INTO t (v) VALUES ('more')")
 	term.await("0000000000000002") // it is seen
 	term.resize(8, 30)
