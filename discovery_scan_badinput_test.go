@@ -349,7 +349,7 @@ func TestAReplicaThatIsGoneAtStartIsAStatusAndHealsByItself(t *testing.T) {
 	if got := fmt.Sprint(f.restored("project0/db0", multidb.RestoreOptions{})); got != "[0 1 2 meanwhile]" {
 		t.Errorf("restored %v", got)
 	}
-	if st, err := f.m.Status("project0/db0"); err != nil || st.Err != nil || st.Lag != 0 {
+	if st, err := f.m.Status("project0/db0"); err != nil || st.Err != nil || st.Lag > 10*time.Second { // waiting for its turn is a little lag, too
 		t.Errorf("status %+v, %v", st, err)
 	}
 }
