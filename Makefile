@@ -45,7 +45,8 @@ attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
 
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler
-	$(GO) test -race -short -timeout 25m ./...
+	$(GO) test -race -short -skip '^TestThePolic(y|ies)' -timeout 25m $$($(GO) list ./... | grep -v '/cmd/multidb$$') # which only count requests
+	$(GO) test -race -short -run 'Replicat|SIGHUP|Alarm|Listen|Port|Watched|RestoreAll|TakenOver|Unpack|InEveryDatabase' -timeout 10m ./cmd/multidb # where goroutines share something
 	$(GO) -C test test -race -short -skip '^TestATenantsLife' -timeout 25m ./torture # whose processes are killed: attack has them
 
 .PHONY: bench
