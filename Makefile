@@ -43,9 +43,12 @@ orm: ## run the examples of gorm, ent, bun, sqlc, goose and plain migrations
 attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
 	$(PROGRAMS) $(GO) -C test test -count=1 -timeout 15m ./torture
 
+# What takes long under the race detector, and has one goroutine, or counts requests.
+ONE_GOROUTINE := ^Test(ThePolic(y|ies)|NoRandomDamage|EveryStateOfARandomDatabase|TheEncoderWrites|OneGiantTransaction|AnActiveTenantCosts|AFleetWithALogCosts|EachRuleIsMissed)
+
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler
-	$(GO) test -race -short -skip '^TestThePolic(y|ies)' -timeout 25m $$($(GO) list ./... | grep -v '/cmd/multidb$$') # which only count requests
+	$(GO) test -race -short -skip '$(ONE_GOROUTINE)' -timeout 25m $$($(GO) list ./... | grep -v '/cmd/multidb$$')
 	$(GO) test -race -short -run 'Replicat|SIGHUP|Alarm|Listen|Port|Watched|RestoreAll|TakenOver|Unpack|InEveryDatabase' -timeout 10m ./cmd/multidb # where goroutines share something
 	$(GO) -C test test -race -short -skip '^TestATenantsLife' -timeout 25m ./torture # whose processes are killed: attack has them
 
