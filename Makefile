@@ -6,7 +6,7 @@ include tools/versions.env
 GO      ?= go
 BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
-TAGS    := interop,sqlite3cli,versitygw,browser
+TAGS    := interop,sqlite3cli,versitygw,browser,links
 # These are modules of their own, so that what only they need (other SQLite libraries, faulty
 # networks, ORMs, OpenTelemetry) is nobody's dependency.
 MODULES := . test bench tools multidbotel examples/orm
@@ -168,6 +168,10 @@ release: $(GORELEASER) ## make a draft release of the tag checked out; only the 
 	sed -n '/^## \['"$$(git describe --tags --exact-match | sed 's/^v//; s/[.]/[.]/g')"'\] - 2/,/^## \[/{/^## \[/d;/^\[.*\]: /d;p;}' CHANGELOG.md > $(BIN)/notes.md
 	@grep -q . $(BIN)/notes.md || { echo 'CHANGELOG.md has no section with a date for this tag: see docs/RELEASING.md' >&2; exit 1; }
 	$(GORELEASER) release --clean --release-notes $(BIN)/notes.md $(if $(IMAGE),,--skip=docker)
+
+.PHONY: weight
+weight: ## link programs, and look at what of the AWS SDK is in them
+	$(GO) test -count=1 -tags links -run 'Links' .
 
 .PHONY: interop
 interop: $(VERSITYGW) $(LITESTREAM) ## test against versitygw, the stock litestream CLI and sqlite3

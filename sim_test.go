@@ -30,7 +30,7 @@ import (
 // (internal/conduct/record.go, Load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
 	var total tally
-	eachSeed(t, 100, &total, func(t *testing.T, seed uint64, dir string) {
+	eachSeed(t, 60, &total, func(t *testing.T, seed uint64, dir string) {
 		w := newWorld(t, seed, dir)
 		w.history()
 		total.add(w.tally)

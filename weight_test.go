@@ -1,3 +1,5 @@
+//go:build links
+
 package multidb_test
 
 import (

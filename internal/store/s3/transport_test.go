@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/trace"
 )
 
 // TestABodyThatWasSentHasTimeToArrive takes a body at once, as the buffers of a
@@ -27,7 +30,7 @@ func TestABodyThatWasSentHasTimeToArrive(t *testing.T) {
 		{64 << 20, 3*timeout + time.Second, true},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			tr := &transport{gate: newGate(1), stats: new(counters), timeout: timeout,
+			tr := &transport{gate: newGate(1), stats: new(counters), timeout: timeout, tracer: new(atomic.Pointer[trace.Tracer]),
 				next: roundTrip(func(r *http.Request) (*http.Response, error) {
 					if _, err := io.Copy(io.Discard, r.Body); err != nil {
 						return nil, err
