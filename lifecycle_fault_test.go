@@ -128,7 +128,7 @@ func (f *fleet) wantNothingAt(rep *multidbtest.Replica, id multidb.ID) {
 
 // TestATenantsLifeGoesOnAfterAnyRequestThatFails has each request fail in turn that a verb
 // makes, in each of three ways, and does the verb once more. In between nothing is lost, and
-// no half of a database is to be had. Each run takes every third request, from one of the first
+// no half of a database is to be had. Each run takes every sixth request, from one of the first
 // three on that is drawn; MULTIDB_LIFECYCLE_TIME has it take all.
 func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 	faults := map[string]multidbtest.Fault{
@@ -144,7 +144,7 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 				}
 				t.Run(v.name+" "+how, func(t *testing.T) {
 					t.Parallel()
-					first, stride := 1+rand.Int64N(3), int64(3)
+					first, stride := 1+rand.Int64N(3), int64(6)
 					if testing.Short() {
 						stride = 9
 					}
