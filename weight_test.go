@@ -55,9 +55,6 @@ func TestAProgramWithS3LinksNoOperationThatIsNotUsed(t *testing.T) {
 // its symbols.
 func linkedBy(t *testing.T, dir string) map[string]int {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("it links a program, which takes seconds")
-	}
 	bin := filepath.Join(t.TempDir(), "program")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, dir)
 	build.Env = append(os.Environ(), "GOWORK=off")

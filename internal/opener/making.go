@@ -28,6 +28,8 @@ type making struct {
 // beginMaking notes which directories there are not yet. One that another making in progress
 // has made counts as new for this one too, so that the last of them that fails removes it.
 func (o *Opener) beginMaking(path string, m *making) {
+	o.dirs.Lock()
+	defer o.dirs.Unlock()
 	var chain []string
 	missing := 0 // so many of the chain
 	for dir := filepath.Dir(path); dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
@@ -36,8 +38,6 @@ func (o *Opener) beginMaking(path string, m *making) {
 		}
 		chain = append(chain, dir)
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	for i, dir := range chain {
 		if i >= missing && o.newDirs[dir] == 0 {
 			return
@@ -49,13 +49,13 @@ func (o *Opener) beginMaking(path string, m *making) {
 
 // endDirs ends what beginMaking has begun.
 func (o *Opener) endDirs(m *making, opened bool) {
-	o.mu.Lock()
+	o.dirs.Lock()
+	defer o.dirs.Unlock()
 	for _, dir := range m.dirs {
 		if o.newDirs[dir]--; o.newDirs[dir] == 0 {
 			delete(o.newDirs, dir)
 		}
 	}
-	o.mu.Unlock()
 	for _, dir := range m.dirs {
 		if !opened {
 			_ = os.Remove(dir) // it stays where somebody has something in it

@@ -87,7 +87,11 @@ type Opener struct {
 	silent    time.Time                   // when the replica last did not say whether it has a backup
 	exclusive map[*fleet.Entry]*exclusive // orders that the next opening carries out
 	wanted    map[*fleet.Entry]int        // who waits for these wants a new file where there is none
-	newDirs   map[string]int              // made for databases that are being made, of how many
+
+	// dirs is held while directories are looked at and removed, as no two may do that at a
+	// time: only who makes a new database waits for it. Nothing is locked under it.
+	dirs    sync.Mutex
+	newDirs map[string]int // made for databases that are being made, of how many
 }
 
 // tenant is what the pool keeps open, and whose file it is.
@@ -131,9 +135,12 @@ func (o *Opener) Close(ctx context.Context) error {
 
 // Waiting is of how many databases something is kept beside what is open.
 func (o *Opener) Waiting() int {
+	o.dirs.Lock()
+	dirs := len(o.newDirs)
+	o.dirs.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.exclusive) + len(o.wanted) + len(o.newDirs)
+	return len(o.exclusive) + len(o.wanted) + dirs
 }
 
 // Peek returns which file of a database is open, and how many leases of it are out.
