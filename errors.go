@@ -8,6 +8,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/localfile"
+	"github.com/multidb-go/multidb/internal/member"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/restore"
@@ -42,6 +43,12 @@ var (
 	// by Acquire when a database would be created in a root that does not exist or
 	// is not the directory it was before, as when its volume is not mounted.
 	ErrRootMissing = volume.ErrRootMissing
+	// ErrNotOwner is returned where a database belongs to another node of the cluster, as a
+	// *NotOwnerError, which says to which one.
+	ErrNotOwner = errors.New("it belongs to another node")
+	// ErrNameTaken is returned by Start when another process that is alive has the name of
+	// this node.
+	ErrNameTaken = member.ErrNameTaken
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
 	ErrNotDurable = errors.New("not durable yet")
