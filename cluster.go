@@ -1,9 +1,23 @@
 package multidb
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
+	"net/url"
+	"path/filepath"
+	"runtime/debug"
+	"time"
 
+	"github.com/multidb-go/multidb/internal/cluster"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/member"
+	"github.com/multidb-go/multidb/internal/member/bucket"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/serving"
 )
 
 // Member is one node of a cluster, as the others see it.
@@ -38,11 +52,324 @@ type Owner struct {
 }
 
 func (e *NotOwnerError) Error() string {
-	if e.Owner.Node == "" {
+	switch {
+	case e.Owner.Node == "":
 		return fmt.Sprintf("%v: %q is served by no node right now", ErrNotOwner, string(e.ID))
+	case e.Owner.URL == "":
+		return fmt.Sprintf("%v: %q is served by node %q", ErrNotOwner, string(e.ID), e.Owner.Node)
 	}
 	return fmt.Sprintf("%v: %q is served by node %q, %s", ErrNotOwner, string(e.ID), e.Owner.Node, e.Owner.URL)
 }
 
 // Unwrap returns ErrNotOwner.
 func (e *NotOwnerError) Unwrap() error { return ErrNotOwner }
+
+// ClusterConfig makes a Manager one node of several that share a fleet. Node is required.
+type ClusterConfig struct {
+	// Node is the node's name, unique in the cluster: that of the machine or the pod, which
+	// stays the same when the process is started anew on the same disk. 1 to 63 letters,
+	// digits, dots, hyphens and underscores.
+	Node string
+	// URL is where the application of this node is reached by the others ("http://10.0.0.7:8080"),
+	// which Owner tells them. Empty: not at all.
+	URL string
+	// Membership tells who is alive. Nil: the bucket does, for a PUT and a LIST each Heartbeat.
+	Membership Membership
+	// Heartbeat is how often this node looks at who owns what, and, with the default Membership, says that it
+	// is alive. With that one a node counts as gone after three Heartbeats, and all nodes have the
+	// same. Default 3 s.
+	Heartbeat time.Duration
+	// MoveTimeout is how long the move of databases to another node waits for their handles.
+	// If they are not released by then, the move is put off, and tried again after 1 to 30 s.
+	// Who acquires one of them meanwhile waits. Default 1.5 s.
+	MoveTimeout time.Duration
+	// MaxMoves is how many of the 1,024 shards are moved at once. Default 16.
+	MaxMoves int
+}
+
+func (cfg ClusterConfig) withDefaults() ClusterConfig {
+	cfg.Heartbeat = cmp.Or(cfg.Heartbeat, 3*time.Second)
+	cfg.MoveTimeout = cmp.Or(cfg.MoveTimeout, 1500*time.Millisecond)
+	cfg.MaxMoves = cmp.Or(cfg.MaxMoves, 16)
+	return cfg
+}
+
+// WithCluster makes this Manager one node of several that share a fleet: the same discovery
+// patterns, the same replica and template, and a local disk each. Each database is served by one of
+// them, which the fleet log decides (WithFleetLog, whose default it implies): Acquire, Sync and
+// the other methods of a database return a *NotOwnerError for one of another node, which says
+// where that is; multidbhttp.Router passes requests on. A node that joins or leaves moves
+// its share of the databases. Those of a node that died are served by another one, up to
+// the last commit that its Sync had promised.
+//
+// A database has no fixed machine any more, so it is brought from the replica where it is used
+// (WithRestoreOnOpen, which this implies). Files of databases that are another node's are
+// a cache: nobody opens or ships them.
+func WithCluster(cfg ClusterConfig) Option {
+	return func(c *config) error {
+		cfg := cfg.withDefaults()
+		const option = "WithCluster"
+		var errs []error
+		if err := member.CheckName(cfg.Node); err != nil {
+			errs = append(errs, invalid(option, "Node: %v", err))
+		}
+		if u, err := url.Parse(cfg.URL); cfg.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			errs = append(errs, invalid(option, "URL is %q; want one such as \"http://10.0.0.7:8080\"", cfg.URL))
+		}
+		if cfg.Heartbeat < 0 || cfg.MoveTimeout < 0 {
+			errs = append(errs, invalid(option, "Heartbeat is %v, MoveTimeout %v; want durations above zero", cfg.Heartbeat, cfg.MoveTimeout))
+		}
+		if cfg.MaxMoves < 0 || cfg.MaxMoves > format.Shards {
+			errs = append(errs, invalid(option, "MaxMoves is %d; want 1 to %d", cfg.MaxMoves, format.Shards))
+		}
+		c.cluster, c.restoreOpen = &cfg, true
+		return errors.Join(errs...)
+	}
+}
+
+// checkCluster compares the option with the others, and implies what it needs.
+func (c *config) checkCluster() error {
+	if c.cluster == nil {
+		return nil
+	}
+	if c.replica == nil {
+		return invalid("WithCluster", "there is no replica, which is what the nodes share; add multidb.WithReplica")
+	}
+	if c.fleetLog == nil {
+		return WithFleetLog(FleetLogConfig{})(c)
+	}
+	return nil
+}
+
+// node is a Manager as a node of a cluster.
+type node struct {
+	*cluster.Node
+	fleet  *fleet.Fleet
+	locate func(id string) (db registry.Database, source int, ok bool)
+	prefix func(registry.Database) fleet.Prefix
+	wait   time.Duration // for a database that is about to be served here
+}
+
+// nodeFile remembers the lives of this node, in the state directory.
+const nodeFile = "node.json"
+
+// remember gives this process a life as a node; the zero values without a cluster. copied: the
+// state directory may be a copy.
+func (m *Manager) remember(copied bool) (life format.ID, ended []format.ID, err error) {
+	if m.cfg.cluster == nil {
+		return life, nil, nil
+	}
+	return cluster.Remember(filepath.Join(m.dir, nodeFile), m.cfg.cluster.Node, copied)
+}
+
+// newNode makes the node; nil without a cluster.
+func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
+	c := m.cfg.cluster
+	if c == nil {
+		return nil, nil
+	}
+	members := c.Membership
+	objects := m.cfg.replica.(ReplicaObjects) // checkFleetLog
+	if members == nil {
+		dir, err := objects.Objects(m.cfg.fleetLog.Path)
+		if err != nil {
+			return nil, err
+		}
+		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Boot: m.cfg.boot, Logger: m.cfg.logger}); err != nil {
+			return nil, err
+		}
+	}
+	former := ""
+	if len(ended) > 0 {
+		former = cluster.Name(ended[len(ended)-1])
+	}
+	log := m.fleetLog.Shared()
+	n := &node{fleet: m.fleet, locate: m.survey.Locate, prefix: m.cfg.prefix, wait: 2 * c.Heartbeat}
+	n.Node = cluster.New(cluster.Config{
+		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
+		Ended: former, Membership: members, Log: log,
+		Serving: serving.New(serving.Config{
+			Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
+			Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
+			Rescan: m.survey.Soon,
+			Hide:   m.tenancy.Hide,
+		}),
+		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves,
+		Boot: m.cfg.boot, Emit: m.clusterEvent, Logger: m.cfg.logger,
+	})
+	return n, nil
+}
+
+// shard is that of an ID; false: no pattern allows it.
+func (n *node) shard(id string) (int, bool) {
+	db, ok := registry.Database{}, false
+	if e := n.fleet.Get(id); e != nil {
+		db, ok = e.Database(), true
+	} else {
+		db, _, ok = n.locate(id)
+	}
+	if !ok {
+		return 0, false
+	}
+	at := n.prefix(db)
+	return at.Shard, at.Err == nil
+}
+
+// here returns nil if a database is served by this node, or nobody's, and a NotOwnerError if it
+// is not. Of one that is about to be served here it waits for that.
+func (n *node) here(ctx context.Context, id string) error {
+	if n == nil || n.fleet.Get(id) != nil {
+		return nil
+	}
+	shard, ok := n.shard(id)
+	if !ok || n.fleet.Serves(shard) {
+		return nil
+	}
+	o := n.Node.Owner(shard)
+	if ctx != nil && (!o.Self && (o.Member.Name == "" || n.Expects(shard)) || o.Self && o.Moving) {
+		wait, cancel := context.WithTimeout(ctx, n.wait)
+		o = n.Await(wait, shard)
+		cancel()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	if o.Self && !o.Moving {
+		return nil
+	}
+	return &NotOwnerError{ID: ID(id), Owner: ownerOf(o)}
+}
+
+// elsewhere calls do where a database is served by this node, again if it begins to be while do
+// is told that it is not.
+func (n *node) elsewhere(ctx context.Context, id ID, do func() error) error {
+	if n == nil {
+		return do()
+	}
+	for range 3 {
+		if err := n.here(ctx, string(id)); err != nil {
+			return err
+		}
+		if err := do(); !errors.Is(err, fleet.ErrElsewhere) {
+			return err
+		}
+	}
+	shard, _ := n.shard(string(id))
+	return &NotOwnerError{ID: id, Owner: ownerOf(n.Node.Owner(shard))}
+}
+
+func ownerOf(o cluster.Owner) Owner {
+	return Owner{Node: o.Member.Name, URL: o.Member.URL, Self: o.Self, Moving: o.Moving}
+}
+
+// Owner says which node serves a database, as far as this one knows; without WithCluster
+// this Manager does. It makes no request: a map that is out of date names the former owner,
+// which knows better. The database need not exist. Errors: ErrNotFound for an ID
+// that no pattern allows, ErrNotStarted, ErrClosed, as *Error.
+func (m *Manager) Owner(_ context.Context, id ID) (Owner, error) {
+	if err := m.fleet.Serving(); err != nil {
+		return Owner{}, opError("look up", id, err)
+	}
+	if m.node == nil {
+		return Owner{Self: true}, nil
+	}
+	shard, ok := m.node.shard(string(id))
+	if !ok {
+		return Owner{}, opError("look up", id, ErrNotFound)
+	}
+	return ownerOf(m.node.Node.Owner(shard)), nil
+}
+
+// Drain gives all databases to other nodes, as before a deploy, and returns when this one serves none. It
+// takes none any more from then on, also if ctx ends first: then the error says what is left,
+// and giving goes on. Handles are waited for, as ClusterConfig.MoveTimeout says. Close follows. Without
+// WithCluster it does nothing.
+func (m *Manager) Drain(ctx context.Context) error {
+	if err := m.fleet.Serving(); err != nil {
+		return fmt.Errorf("multidb: drain: %w", err)
+	}
+	if m.node == nil {
+		return nil
+	}
+	if err := m.node.Drain(ctx); err != nil {
+		return fmt.Errorf("multidb: drain: %w", err)
+	}
+	return nil
+}
+
+// Nodes is what this node knows of the cluster; the zero value without WithCluster. It makes no request.
+func (m *Manager) Nodes() ClusterStatus {
+	var served bool
+	m.fleet.Life(func(l *life.Life) { served = l.Served() })
+	if m.node == nil || !served {
+		return ClusterStatus{}
+	}
+	return clusterStatus(m.node.Status())
+}
+
+// ClusterStatus is what a node knows of its cluster.
+type ClusterStatus struct {
+	Nodes []NodeStatus // by name
+	// Map is the number of the map that says who owns what, and MapMade when it was made.
+	Map     uint64
+	MapMade time.Time
+	Free    int // shards that nobody owns; there are 1,024
+	Served  int // shards that this node serves
+	Moving  int // shards that this node is giving away right now
+	// Expected is how many shards this node is to have when all is in its place.
+	Expected int
+	// Moves counts the shards that this process gave away, Gains those that it took in, TakeOvers
+	// the logs of other nodes that it has ended, and Stuck the attempts to move a shard that ended without.
+	Moves, Gains, TakeOvers, Stuck int64
+	// LastMove and WorstMove are for how long the shards of a move were served by nobody,
+	// up to the map that names the next owner.
+	LastMove, WorstMove time.Duration
+	// Err is why this node does not take part now: it is fenced, or the others cannot be asked.
+	Err error
+}
+
+// NodeStatus is one node of a ClusterStatus.
+type NodeStatus struct {
+	Member
+	Self   bool
+	Alive  bool   // it is among the members
+	Epoch  uint64 // of the log that it writes; 0: none yet
+	Shards int
+	Ended  bool // its log was ended by another node, which has yet to unpack it
+}
+
+func clusterStatus(s cluster.Status) ClusterStatus {
+	c := ClusterStatus{
+		Map: s.Map, MapMade: s.Made, Free: s.Free, Served: s.Served, Moving: s.Moving, Expected: s.Expected,
+		Moves: s.Moves, Gains: s.Gains, TakeOvers: s.TakeOvers, Stuck: s.Stats.Stuck, LastMove: s.LastMove, WorstMove: s.WorstMove,
+		Err: errors.Join(s.Fenced, s.Trouble),
+	}
+	for _, p := range s.Peers {
+		c.Nodes = append(c.Nodes, NodeStatus{Member: p.Member, Self: p.Self, Alive: p.Alive, Epoch: p.Epoch, Shards: p.Shards, Ended: p.Sealed})
+	}
+	return c
+}
+
+// clusterEvent delivers what a node did.
+func (m *Manager) clusterEvent(ev cluster.Event) {
+	types := map[cluster.Kind]fleet.EventType{
+		cluster.Gained: fleet.EventGained, cluster.Moved: fleet.EventMoved, cluster.Stuck: fleet.EventMoveStuck,
+	}
+	if t := types[ev.Kind]; t != 0 {
+		m.fleet.Emit(fleet.Event{Type: t, Path: ev.Node, Epoch: ev.Epoch, Shards: ev.Shards, Err: ev.Err})
+	}
+}
+
+// version is that of this module, as the program was built with it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, dep := range append(info.Deps, &info.Main) {
+		if dep.Path == "github.com/multidb-go/multidb" {
+			return dep.Version
+		}
+	}
+	return ""
+}

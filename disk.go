@@ -50,7 +50,7 @@ type DiskStats struct {
 // A database that is not open, or has no local file, is none of its errors: ErrNotFound,
 // ErrNotDatabase, ErrNotStarted, ErrClosed, and that of ctx; all as *Error.
 func (m *Manager) Evict(ctx context.Context, id ID) error {
-	e, err := m.fleet.Lookup(string(id))
+	e, err := m.lookup(ctx, id)
 	switch {
 	case err != nil:
 	case m.cfg.maxDisk > 0:

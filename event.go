@@ -52,13 +52,18 @@ const (
 
 	EventDrill       // its backup was restored and found good, up to TXID
 	EventDrillFailed // its backup does not restore, or is damaged: ErrUnproved
+	// Those of WithCluster have Shards, and no ID.
+
+	EventGained    // this node serves these shards from here on
+	EventMoved     // it has given these shards to the node that Path names
+	EventMoveStuck // it could not: Err says which databases are in the way; it tries again
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
 	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
 	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced",
 	"evicted", "taken out of service", "undeleted", "erased", "renamed", "forked", "policy",
-	"drill", "drill failed"}
+	"drill", "drill failed", "shards gained", "shards moved", "shards not moved"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -76,6 +81,7 @@ type Event struct {
 	From, To Tier   // of EventTier
 	TXID     TXID   // of EventResync, EventSnapshot, EventAdopted, EventEvicted and EventDrill
 	Epoch    uint64 // of the events of a fleet log
+	Shards   int    // of those of WithCluster
 	Err      error  // what went wrong, if anything did
 	Why      string // of EventResync: what kept multidb from proving that less is new
 	Bytes    int64  // of EventResync: how many it has written
@@ -86,7 +92,7 @@ type Event struct {
 func (m *Manager) deliver(of fleet.Event) {
 	ev := Event{
 		Type: EventType(of.Type), Time: m.cfg.now(), ID: ID(of.ID), Path: of.Path,
-		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Epoch: of.Epoch, Err: of.Err,
+		From: tierOf(of.From), To: tierOf(of.To), TXID: of.TXID, Epoch: of.Epoch, Shards: of.Shards, Err: of.Err,
 		Why: of.Why, Bytes: of.Bytes,
 	}
 	if of.Op != "" {
@@ -105,6 +111,9 @@ func (m *Manager) deliver(of fleet.Event) {
 	if ev.Epoch != 0 {
 		args = append(args, "epoch", ev.Epoch)
 	}
+	if ev.Shards != 0 {
+		args = append(args, "shards", ev.Shards)
+	}
 	if ev.Why != "" {
 		args = append(args, "why", ev.Why, "bytes", ev.Bytes)
 	}
@@ -114,7 +123,7 @@ func (m *Manager) deliver(of fleet.Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy, EventDrillFailed:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy, EventDrillFailed, EventMoveStuck:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot, EventEvicted, EventDrill:
 		m.cfg.logger.Debug("multidb: "+ev.Type.String(), args...)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fleetlog/reading"
 	"github.com/multidb-go/multidb/internal/registry"
@@ -96,7 +97,7 @@ func (c *config) checkFleetLog() error {
 // ctx bounds the waiting; what was begun goes on. Errors: ErrNotFound, ErrNoReplica, those
 // of Sync, as *Error.
 func (m *Manager) Unpack(ctx context.Context, id ID) error {
-	e, err := m.replicated(id)
+	e, err := m.replicated(ctx, id)
 	if err == nil {
 		_, err = m.conductor.Sync(ctx, e)
 	}
@@ -128,7 +129,7 @@ func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
 }
 
 // openFleetLog begins nothing: the first write does. nil: there is none.
-func (m *Manager) openFleetLog() (*owner.Log, error) {
+func (m *Manager) openFleetLog(life format.ID, ended []format.ID) (*owner.Log, error) {
 	c := &m.cfg
 	if c.fleetLog == nil {
 		return nil, nil
@@ -138,8 +139,15 @@ func (m *Manager) openFleetLog() (*owner.Log, error) {
 	if err != nil {
 		return nil, invalid("WithFleetLog", "Path is %q: %v", c.fleetLog.Path, err)
 	}
+	name := m.dir
+	var giveUp func(context.Context) error
+	if c.cluster != nil {
+		name = c.cluster.Node
+		giveUp = func(ctx context.Context) error { return m.node.GiveUp(ctx) }
+	}
 	return owner.New(owner.Config{
-		Objects: innerObjects{objects}, Path: c.fleetLog.Path, Node: m.dir,
+		Objects: innerObjects{objects}, Path: c.fleetLog.Path, Node: name,
+		Share: c.cluster != nil, Life: life, Ended: ended, GiveUp: giveUp,
 		SyncInterval: c.syncInterval, UnpackInterval: c.fleetLog.UnpackInterval, Retention: c.fleetLog.LogRetention,
 		Prefix: c.prefix, Client: c.prefixClient,
 		Dir: func(db registry.Database) (string, error) { return r.Dir(databaseOf(db)) },

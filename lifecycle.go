@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"time"
+
+	"github.com/multidb-go/multidb/internal/tenancy"
 )
 
 // WithRemovedRetention sets for how long the backups of a database that Remove took out of
@@ -32,7 +34,7 @@ func WithRemovedRetention(d time.Duration) Option {
 func (m *Manager) Remove(ctx context.Context, id ID) error {
 	err := m.servesReplica()
 	if err == nil {
-		err = m.tenancy.Remove(ctx, string(id))
+		err = m.node.elsewhere(ctx, id, func() error { return m.tenancy.Remove(ctx, string(id)) })
 	}
 	return opError("remove", id, err)
 }
@@ -44,7 +46,7 @@ func (m *Manager) Remove(ctx context.Context, id ID) error {
 func (m *Manager) Undelete(ctx context.Context, id ID) error {
 	err := m.servesReplica()
 	if err == nil {
-		err = m.tenancy.Undelete(ctx, string(id))
+		err = m.node.elsewhere(ctx, id, func() error { return m.tenancy.Undelete(ctx, string(id)) })
 	}
 	return opError("undelete", id, err)
 }
@@ -114,7 +116,11 @@ func (m *Manager) Erase(ctx context.Context, id ID) (Erasure, error) {
 	if err := m.servesReplica(); err != nil {
 		return Erasure{}, opError("erase", id, err)
 	}
-	done, err := m.tenancy.Erase(ctx, string(id))
+	var done tenancy.Erasure
+	err := m.node.elsewhere(ctx, id, func() (err error) {
+		done, err = m.tenancy.Erase(ctx, string(id))
+		return err
+	})
 	e := Erasure{
 		ID: id, Prefix: done.Prefix, At: done.At, Objects: done.Objects, Versions: done.Versions, Bytes: done.Bytes,
 		Local: done.Local, LogUntil: done.LogUntil,
@@ -146,7 +152,10 @@ func (m *Manager) Rename(ctx context.Context, from, to ID) error {
 	}
 	resident := false
 	if err == nil {
-		resident, err = m.tenancy.Rename(ctx, string(from), string(to))
+		err = m.node.elsewhere(ctx, from, func() (err error) {
+			resident, err = m.tenancy.Rename(ctx, string(from), string(to))
+			return err
+		})
 	}
 	if err == nil && resident {
 		lease, err := m.opener.Lease(ctx, string(to))
@@ -184,7 +193,9 @@ func (m *Manager) Fork(ctx context.Context, src, dst ID, opt ForkOptions) error 
 	case opt.TXID != 0 && !opt.Timestamp.IsZero():
 		err = fmt.Errorf("%w: ForkOptions has both a TXID and a Timestamp", ErrInvalidOption)
 	default:
-		err = m.tenancy.Fork(ctx, string(src), string(dst), opt.TXID, opt.Timestamp)
+		err = m.node.elsewhere(ctx, src, func() error {
+			return m.tenancy.Fork(ctx, string(src), string(dst), opt.TXID, opt.Timestamp)
+		})
 	}
 	return opError("fork", src, err)
 }

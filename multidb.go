@@ -24,6 +24,7 @@ import (
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
+	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store/identity"
@@ -55,6 +56,7 @@ type Manager struct {
 	opener    *opener.Opener     // opens them for the application
 	fleetLog  *owner.Log         // nil: none
 	evictor   *evict.Evictor     // nil: the disk has no limit
+	node      *node              // nil: no other process serves a part of the fleet
 	tenancy   *tenancy.Tenancy   // takes databases out of service, and away
 	ctx       context.Context    // ends when Close has finished with everything
 	cancel    context.CancelFunc
@@ -92,8 +94,13 @@ func New(opts ...Option) (*Manager, error) {
 			m.catalog.Delete(id)
 		},
 		Resident: func(id string) { m.conductor.Resident(id) },
-		Crowded:  func() { m.evictor.Poke() },
-		Deliver:  m.deliver,
+		Shared:   cfg.cluster != nil,
+		Detached: func(id string) {
+			m.logs.Forget(id)
+			m.drills.Leave(id)
+		},
+		Crowded: func() { m.evictor.Poke() },
+		Deliver: m.deliver,
 		AsEvent: func(err error) fleet.Event {
 			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
 		},
@@ -169,11 +176,18 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return err
 	}
 	m.volumes.Load(dir)
-	if err := m.conductor.Load(ctx); err != nil {
-		return fmt.Errorf("load catalog: %w", err)
+	if m.node == nil { // else by shard, when they are served
+		if err := m.conductor.Load(ctx); err != nil {
+			return fmt.Errorf("load catalog: %w", err)
+		}
 	}
 	if err := m.tenancy.Load(ctx); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
+	}
+	if m.node != nil {
+		if err := m.node.Start(ctx); err != nil {
+			return err
+		}
 	}
 	var scanCtx context.Context
 	scanCtx, m.stopScan = context.WithCancel(m.ctx)
@@ -206,12 +220,21 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// abandonTime is how long a Start that failed tries to tell the other nodes.
+const abandonTime = 5 * time.Second
+
 // abandon ends what a Start that failed has begun.
 func (m *Manager) abandon() (err error) {
 	if m.cancel != nil {
 		m.cancel()
 	}
 	err = m.survey.Wait(context.Background())
+	if m.node != nil {
+		m.node.Stop()
+		leave, cancel := context.WithTimeout(context.Background(), abandonTime)
+		defer cancel()
+		err = errors.Join(err, m.node.Leave(leave))
+	}
 	if m.opener != nil {
 		err = errors.Join(err, m.opener.Close(context.Background()))
 	}
@@ -259,7 +282,11 @@ func (m *Manager) build(ctx context.Context) error {
 		RestoreOnOpen: c.restoreOpen, TakeOverUnknown: c.takeover == TakeoverUnknown,
 		UnpackInterval: c.logged().UnpackInterval, UnpackSize: c.logged().UnpackSize, FleetLog: c.logged().Path, OtherLog: m.otherLog,
 	})
-	if m.fleetLog, err = m.openFleetLog(); err != nil {
+	life, ended, err := m.remember(sessions.Copied())
+	if err != nil {
+		return err
+	}
+	if m.fleetLog, err = m.openFleetLog(life, ended); err != nil {
 		return err
 	}
 	m.conductor = conduct.New(conduct.Config{
@@ -281,14 +308,16 @@ func (m *Manager) build(ctx context.Context) error {
 		MaxOpen: c.maxOpen, IdleTimeout: c.idleTimeout, BusyTimeout: c.busyTimeout, MaxConns: c.maxConns, LeaseTraces: c.leaseTraces,
 		Locate: m.survey.Locate, Prefix: c.prefix, Client: m.client, Hook: c.hook(),
 		Statements: statements, ConnHook: connHook,
-		Now: c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
+		Shared: c.cluster != nil,
+		Now:    c.now, Boot: c.boot, Stat: c.stat, Warn: c.logger.Warn,
 		Room: m.evictor.Room, Full: m.evictor.Full, DropEmptyLogs: c.maxDisk > 0,
 	})
 	m.conductor.SetPool(m.opener)
 	m.evictor.SetPool(m.opener.TryVacate, func() int { return m.opener.Stats().Open })
 	m.tenancy = m.newTenancy(replicator)
 	m.survey.Begin(m.conductor, surveyed(c.discoverers, m.dir))
-	return nil
+	m.node, err = m.newNode(life, ended)
+	return err
 }
 
 // evictWorkers is how many local files are deleted at once, each after a commit of the catalog
@@ -306,6 +335,12 @@ func (m *Manager) newTenancy(r *replicate.Replicator) *tenancy.Tenancy {
 	}
 	if m.fleetLog != nil {
 		cfg.Forget = m.fleetLog.Erase
+	}
+	if c.cluster != nil {
+		cfg.Serves = func(db registry.Database) bool {
+			at := c.prefix(db)
+			return at.Err == nil && m.fleet.Serves(at.Shard)
+		}
 	}
 	return tenancy.New(cfg)
 }
@@ -396,6 +431,9 @@ func (m *Manager) close(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("multidb: close: %w", context.Cause(ctx)), err)
 	}
 	if l.Stage == life.Drain {
+		if m.node != nil {
+			m.node.Stop()
+		}
 		m.stopScan()
 		if err := m.survey.Wait(ctx); err != nil {
 			return late(notDurable(m.conductor.Undrained(err)))
@@ -417,6 +455,11 @@ func (m *Manager) close(ctx context.Context) error {
 		left := notDurable(m.conductor.Drain(ctx))
 		if m.fleetLog != nil {
 			left = errors.Join(left, m.fleetLog.Close(ctx))
+		}
+		if m.node != nil {
+			if err := m.node.Leave(ctx); err != nil {
+				m.cfg.logger.Warn("multidb: the other nodes have to find out that this one has left", "err", err)
+			}
 		}
 		if ctx.Err() != nil {
 			return late(left)
@@ -476,11 +519,21 @@ func session() uint32 {
 }
 
 // replicated is a known database of a Manager with a replica.
-func (m *Manager) replicated(id ID) (*fleet.Entry, error) {
+func (m *Manager) replicated(ctx context.Context, id ID) (*fleet.Entry, error) {
 	if m.cfg.replica == nil {
 		return nil, ErrNoReplica
 	}
-	return m.fleet.Lookup(string(id))
+	return m.lookup(ctx, id)
+}
+
+// lookup returns a known database. One of another node is a NotOwnerError; ctx bounds the
+// waiting for one that is about to be this node's. Nil: nobody waits.
+func (m *Manager) lookup(ctx context.Context, id ID) (e *fleet.Entry, err error) {
+	err = m.node.elsewhere(ctx, id, func() (err error) {
+		e, err = m.fleet.Lookup(string(id))
+		return err
+	})
+	return e, err
 }
 
 // servesReplica returns nil between Start and Close of a Manager with a replica.

@@ -14,6 +14,7 @@ import (
 	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/levels"
 	"github.com/multidb-go/multidb/internal/pragma"
@@ -57,6 +58,7 @@ type config struct {
 	connHook    func(context.Context, Database, *sql.Conn) error
 
 	fleetLog          *FleetLogConfig // nil: every tenant writes to its own prefix
+	cluster           *ClusterConfig  // nil: this process has the whole fleet
 	uploadConcurrency int
 	snapshotInterval  time.Duration
 	retention         time.Duration
@@ -138,6 +140,12 @@ func (c *config) prefix(db registry.Database) (at fleet.Prefix) {
 		at.Path, at.Err = p.Prefix(databaseOf(db))
 	} else if r, ok := c.replica.(ReplicaObjects); ok && c.fleetLog != nil {
 		at.Path, at.Err = r.Dir(databaseOf(db)) // by which the log says what is durable
+	}
+	if c.cluster != nil && at.Err == nil {
+		var dir string
+		if dir, at.Err = c.replica.(ReplicaObjects).Dir(databaseOf(db)); at.Err == nil {
+			at.Shard = format.Shard(dir)
+		}
 	}
 	return at
 }
@@ -593,7 +601,7 @@ func build(opts []Option) (config, error) {
 			}
 		}
 	}
-	errs = append(errs, c.checkFleetLog(), c.checkMaxDisk(), c.checkDrills())
+	errs = append(errs, c.checkCluster(), c.checkFleetLog(), c.checkMaxDisk(), c.checkDrills())
 	return c, errors.Join(errs...)
 }
 

@@ -54,7 +54,7 @@ func WithTakeover(p TakeoverPolicy) Option {
 // It is one of the two ways out of ErrFenced; the other is Adopt. ctx bounds the
 // waiting. Errors: ErrNotFound, ErrNoReplica, ErrConflict, those of Sync, as *Error.
 func (m *Manager) TakeOver(ctx context.Context, id ID) error {
-	e, err := m.replicated(id)
+	e, err := m.replicated(ctx, id)
 	if err == nil {
 		_, err = m.conductor.Perform(ctx, e, replicate.OrderTakeOver)
 	}
@@ -74,7 +74,10 @@ func (m *Manager) TakeOver(ctx context.Context, id ID) error {
 // ErrNoBackup, ErrConflict, those of a restore, as *Error.
 func (m *Manager) Adopt(ctx context.Context, id ID) (kept string, err error) {
 	if err = m.servesReplica(); err == nil {
-		kept, err = m.opener.WhenClosed(ctx, string(id), replicate.OrderAdopt)
+		err = m.node.elsewhere(ctx, id, func() (err error) {
+			kept, err = m.opener.WhenClosed(ctx, string(id), replicate.OrderAdopt)
+			return err
+		})
 	}
 	return kept, opError("adopt", id, err)
 }
@@ -94,7 +97,7 @@ func (m *Manager) HandOver(ctx context.Context, id ID) error {
 }
 
 func (m *Manager) handOver(ctx context.Context, id ID) error {
-	e, err := m.replicated(id)
+	e, err := m.replicated(ctx, id)
 	if err != nil {
 		return err
 	}

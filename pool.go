@@ -123,7 +123,11 @@ func (m *Manager) acquire(ctx context.Context, id ID) (Handle, error) {
 	if err := m.fleet.Serving(); err != nil {
 		return Handle{}, err
 	}
-	lease, err := m.opener.Lease(ctx, string(id))
+	var lease opener.Lease
+	err := m.node.elsewhere(ctx, id, func() (err error) {
+		lease, err = m.opener.Lease(ctx, string(id))
+		return err
+	})
 	return Handle{lease}, err
 }
 
@@ -139,7 +143,10 @@ func (m *Manager) AcquireExisting(ctx context.Context, id ID) (Handle, error) {
 	err := m.fleet.Serving()
 	var h Handle
 	if err == nil {
-		h.lease, err = m.opener.LeaseExisting(ctx, string(id))
+		err = m.node.elsewhere(ctx, id, func() (err error) {
+			h.lease, err = m.opener.LeaseExisting(ctx, string(id))
+			return err
+		})
 	}
 	return h, opError("acquire", id, err)
 }

@@ -79,7 +79,10 @@ func (m *Manager) ReplicaFiles(ctx context.Context, id ID, exactTimes bool) ([]*
 
 // backedUp is a database that is known, or that would be if it had a file here.
 func (m *Manager) backedUp(id ID) (registry.Database, error) {
-	e, err := m.replicated(id)
+	if m.cfg.replica == nil {
+		return registry.Database{}, ErrNoReplica
+	}
+	e, err := m.fleet.Lookup(string(id))
 	if err == nil {
 		return e.Database(), nil
 	} else if !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotDatabase) && !errors.Is(err, ErrRemoved) {

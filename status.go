@@ -70,7 +70,7 @@ type Status struct {
 // Status returns what is known of one database. The error is ErrNotFound, or why
 // a file was refused (ErrNotDatabase, ErrConflict), as *Error.
 func (m *Manager) Status(id ID) (Status, error) {
-	e, err := m.fleet.Lookup(string(id))
+	e, err := m.lookup(nil, id)
 	if err != nil {
 		return Status{}, opError("status", id, err)
 	}

@@ -17,7 +17,7 @@ import (
 func (m *Manager) Sync(ctx context.Context, id ID) (at Pos, err error) {
 	ctx, end := trace.Begin(ctx, m.cfg.tracer, "sync", string(id))
 	defer func() { end(SpanEnd{TXID: at.TXID, Err: err}) }()
-	e, err := m.replicated(id)
+	e, err := m.replicated(ctx, id)
 	if err != nil {
 		return Pos{}, opError("sync", id, err)
 	}

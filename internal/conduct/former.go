@@ -102,7 +102,7 @@ func (c *Conductor) unpackFormer(ctx context.Context, f Former, all bool) error 
 func (c *Conductor) unpackAt(ctx context.Context, f Former, dir string, e *fleet.Entry) error {
 	if e != nil {
 		_, err := c.Perform(ctx, e, replicate.OrderUnpack)
-		if !errors.Is(err, ship.ErrMissing) && !errors.Is(err, registry.ErrNotFound) {
+		if !errors.Is(err, ship.ErrMissing) && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, fleet.ErrElsewhere) {
 			return err
 		}
 	}

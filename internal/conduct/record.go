@@ -13,7 +13,11 @@ import (
 )
 
 // Load makes the databases of the catalog known. The Fleet has none yet.
-func (c *Conductor) Load(ctx context.Context) error {
+func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, nil) }
+
+// LoadShards is Load for the databases of some shards; nil: of all. Those that are known stay as
+// they are.
+func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool) error {
 	evicted := map[string]bool{}
 	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
 		if err != nil {
@@ -40,6 +44,9 @@ func (c *Conductor) Load(ctx context.Context) error {
 			}
 		}
 		r.Prefix = c.cfg.Prefix(r.Database)
+		if in != nil && (r.Prefix.Err != nil || !in(r.Prefix.Shard)) {
+			continue
+		}
 		r.Policy = c.AskPolicy(r.Database)
 		if !c.cfg.Volumes.Emptied() {
 			r.Device = uint64(rec.Flags)

@@ -126,7 +126,12 @@ func (d *Drills) rememberSince(n *node) {
 }
 
 // Forget forgets a database and its note, and ends its drill.
-func (d *Drills) Forget(id string) {
+func (d *Drills) Forget(id string) { d.forget(id, true) }
+
+// Leave is Forget for a database that another node drills from now on; its note stays.
+func (d *Drills) Leave(id string) { d.forget(id, false) }
+
+func (d *Drills) forget(id string, note bool) {
 	if d == nil {
 		return
 	}
@@ -137,7 +142,9 @@ func (d *Drills) Forget(id string) {
 		return
 	}
 	d.order.remove(n)
-	d.cfg.Put(id, nil)
+	if note {
+		d.cfg.Put(id, nil)
+	}
 	if n == d.current {
 		d.cancel()
 		d.current = nil

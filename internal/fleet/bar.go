@@ -205,13 +205,7 @@ func (f *Fleet) Drop(e *Entry) (ended <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.removeLocked(e)
-	done := make(chan struct{})
-	if r := f.runs[e]; r != nil && e.item.Running() {
-		r.ended = append(r.ended, done)
-	} else {
-		close(done)
-	}
-	return done
+	return f.endedLocked(e)
 }
 
 // AddEvicted makes a database known whose newest state is at the replica, and that has no
@@ -221,6 +215,9 @@ func (f *Fleet) AddEvicted(c Candidate) (*Entry, error) {
 	defer f.mu.Unlock()
 	if f.life.Closing() {
 		return nil, life.ErrClosed
+	}
+	if f.refusesLocked(c.Prefix) {
+		return nil, ErrElsewhere
 	}
 	if f.reg.Get(c.ID) != nil {
 		return nil, fmt.Errorf("%w: %q is known", registry.ErrConflict, c.ID)
@@ -248,6 +245,13 @@ func (f *Fleet) Get(id string) *Entry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.reg.Get(id)
+}
+
+// Fenced is why no database is replicated; nil: they are.
+func (f *Fleet) Fenced() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.fence
 }
 
 // Refused is why a database is not replicated; nil: it is.

@@ -129,7 +129,10 @@ func (f *Fleet) addLocked(db registry.Database, file fsid.ID, prefix Prefix, sou
 }
 
 // removeLocked forgets a database. Its replica stays, and so do its leases.
-func (f *Fleet) removeLocked(e *Entry) {
+func (f *Fleet) removeLocked(e *Entry) { f.dropLocked(e, false) }
+
+// dropLocked is removeLocked, or, for one that is detached, Detach.
+func (f *Fleet) dropLocked(e *Entry, detached bool) {
 	if e.reg.Removed {
 		return
 	}
@@ -142,26 +145,36 @@ func (f *Fleet) removeLocked(e *Entry) {
 	}
 	f.setDeferredLocked(e, false, 0)
 	f.setErrLocked(e, nil)
+	if detached && e.evicted { // the catalog goes on saying so
+		e.evicted = false
+		f.evicted--
+	}
 	f.residentLocked(e)
 	f.dropSizesLocked(e)
 	delete(f.backlog, e)
 	delete(f.strays, e)
 	delete(f.packed, e)
 	delete(f.refusing, e)
-	f.failWaitersLocked(e, registry.ErrNotFound)
-	f.dropQueuedLocked(e, registry.ErrNotFound)
+	f.failWaitersLocked(e, whyNot(detached))
+	f.dropQueuedLocked(e, whyNot(detached))
 	if !e.item.Running() { // else its run does it
-		f.endOrderLocked(e, f.orders[e], registry.ErrNotFound)
+		f.endOrderLocked(e, f.orders[e], whyNot(detached))
 	}
 	f.wals.Remove(e)
 	// Should its file come back, what the replica and the file hold decides whose history
 	// counts: nothing says that it is the file that was.
-	f.cfg.Forget(e.ID())
-	f.rememberLocked(e)
+	if detached {
+		f.cfg.Detached(e.ID())
+	} else {
+		f.cfg.Forget(e.ID())
+		f.rememberLocked(e)
+	}
 	if !e.item.Running() && e.state != nil { // else its run does it
 		e.state.Forget()
 	}
-	f.mu.Note(Event{Type: EventRemoved, ID: e.ID(), Path: e.Path()})
+	if !detached { // a node has hundreds of them come and go at once
+		f.mu.Note(Event{Type: EventRemoved, ID: e.ID(), Path: e.Path()})
+	}
 }
 
 // rememberLocked keeps for a while what spares a restore on open the listing, if nobody

@@ -62,6 +62,10 @@ type Config struct {
 	// one that has a local file again.
 	Forget   func(id string)
 	Resident func(id string)
+	// Shared: several nodes serve the databases, and this one none before Serve. Detached is
+	// called with each database that another one goes on with.
+	Shared   bool
+	Detached func(id string)
 	// Deliver gets the events, those of one database in their order, and may call the
 	// Fleet. AsEvent makes an event of an error that
 	// Trouble was given.
@@ -96,6 +100,7 @@ type Fleet struct {
 	making   map[*Entry]struct{}          // whose file is new, and the application does not have it yet
 	refusing map[*Entry]struct{}          // of which it is noted that the policy is refused
 	bars     map[*Entry]*Bar              // of those that nobody may open
+	shards   *shards                      // that this process serves; nil: all
 
 	sizes     Sizes   // of all
 	deferred  int     // entries with a change that is left local on purpose
@@ -137,6 +142,9 @@ func New(cfg Config) *Fleet {
 		failing:  make([]int64, cfg.Reasons),
 		totals:   Totals{Failures: make([]int64, cfg.Reasons)},
 	}
+	if cfg.Shared {
+		f.shards = new(shards)
+	}
 	if cfg.MaxDisk > 0 {
 		f.disk = disk.New[*Entry](cfg.MaxDisk)
 	}
@@ -151,6 +159,7 @@ type Event struct {
 	From, To schedule.Tier
 	TXID     ltx.TXID
 	Epoch    uint64 // of a fleet log
+	Shards   int    // that a node took in or gave away
 	Op       string // what Err is the error of, where it is one of the database
 	Err      error
 	Why      string // a resync was needed
@@ -193,6 +202,9 @@ const (
 	EventPolicy
 	EventDrill
 	EventDrillFailed
+	EventGained
+	EventMoved
+	EventMoveStuck
 )
 
 // ofRun are the events that a run reports.

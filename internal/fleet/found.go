@@ -79,6 +79,9 @@ type Outcome struct {
 func (f *Fleet) Decide(found registry.Found, q registry.Question[Entry], rival, twin fsid.ID, c Candidate) (out Outcome) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.refusesLocked(c.Prefix) {
+		return out // another node's; what this one had of it is a cache
+	}
 	d := f.reg.Decide(found, q, rival, twin)
 	switch {
 	case d.Later:

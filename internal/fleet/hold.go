@@ -12,8 +12,9 @@ import (
 // Prefix is the place of a database at the replica, or why it has none. Who finds it out
 // calls a user's code, which the Fleet does not.
 type Prefix struct {
-	Path string
-	Err  error
+	Path  string
+	Err   error
+	Shard int // of several nodes one serves it
 }
 
 // Candidate is a database that is not known, and is to be if nobody refuses it.
@@ -47,6 +48,9 @@ func (f *Fleet) Hold(id string, c *Candidate) (h Held, err error) {
 	if e == nil {
 		if err, refused := f.reg.Refused(id); refused || c == nil {
 			return h, err
+		}
+		if f.refusesLocked(c.Prefix) {
+			return h, ErrElsewhere
 		}
 		e = f.addLocked(c.Database, fsid.ID{}, c.Prefix, c.Source)
 		f.mu.Note(Event{Type: EventAdded, ID: id, Path: e.Path()})

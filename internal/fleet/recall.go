@@ -35,10 +35,14 @@ type Recalled struct {
 func (f *Fleet) Recall(r Recalled) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.reg.Get(r.ID) != nil {
+		return
+	}
 	if r.Evicted {
 		r.File = fsid.ID{}
 	}
 	e := f.addLocked(r.Database, r.File, r.Prefix, registry.FromCatalog)
+	f.reg.Saw(e) // else a listing in progress, which left it out, forgets it
 	if r.Evicted {
 		e.evicted = true
 		f.evicted++

@@ -16,24 +16,38 @@ import (
 // opening it until fn returns. It waits for the leases and for whoever else does so; ctx
 // bounds that. Who wants to open the database meanwhile gets refuse; nil: waits.
 func (o *Opener) Alone(ctx context.Context, e *fleet.Entry, refuse error, fn func() error) error {
+	lift, err := o.Keep(ctx, e, refuse)
+	if err != nil {
+		return err
+	}
+	defer lift()
+	return fn()
+}
+
+// Keep is Alone for who goes on until it calls lift. lift is nil after an error.
+func (o *Opener) Keep(ctx context.Context, e *fleet.Entry, refuse error) (lift func(), err error) {
 	for {
 		bar, busy, err := o.fleet.Bar(e, refuse)
 		if err != nil {
-			return err
+			return nil, err
 		} else if busy != nil {
 			select {
 			case <-busy.Lifted():
 				continue
 			case <-ctx.Done():
-				return fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, context.Cause(ctx))
+				return nil, fmt.Errorf("%w: another operation on it is under way: %w", conduct.ErrInUse, context.Cause(ctx))
 			}
 		}
-		return o.alone(ctx, bar, fn)
+		if err := o.free(ctx, bar); err != nil {
+			o.fleet.Lift(bar)
+			return nil, err
+		}
+		return func() { o.fleet.Lift(bar) }, nil
 	}
 }
 
-func (o *Opener) alone(ctx context.Context, bar *fleet.Bar, fn func() error) error {
-	defer o.fleet.Lift(bar)
+// free returns when nobody in this process has a barred database open.
+func (o *Opener) free(ctx context.Context, bar *fleet.Bar) error {
 	select {
 	case <-o.fleet.Idle(bar): // nobody is about to lease it
 	case <-ctx.Done():
@@ -42,7 +56,7 @@ func (o *Opener) alone(ctx context.Context, bar *fleet.Bar, fn func() error) err
 	if err := o.pool.EvictAndWait(ctx, bar.Entry()); err != nil {
 		return fmt.Errorf("%w: it is leased: %w", conduct.ErrInUse, err)
 	}
-	return fn()
+	return nil
 }
 
 // Vacate deletes the local file of a database once the replica is proved to have all of it;

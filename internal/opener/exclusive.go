@@ -9,6 +9,7 @@ import (
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/ship"
 )
 
 // exclusive is an order that needs a database which nobody has open: the next opening
@@ -98,6 +99,9 @@ func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
 	if !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsUpToDate(e) {
 		return nil
 	}
+	if o.cfg.Shared {
+		return o.renew(ctx, e)
+	}
 	// A replica that does not answer keeps nobody from his file: then the first write
 	// finds out.
 	ctx, cancel := context.WithTimeout(ctx, refreshTime)
@@ -110,6 +114,23 @@ func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
 	}
 	if errors.Is(err, replicate.ErrReplacing) {
 		return err
+	}
+	return nil
+}
+
+// renew is refresh where another node may have gone on with the database: nothing that may be old
+// is opened, and commits that nobody promised to keep give way to the history that
+// others have. They are set aside with the file, and told of (EventAdopted).
+func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
+	err := o.perform(ctx, e, replicate.OrderCheck)
+	if errors.Is(err, ship.ErrFenced) && o.fleet.Fenced() == nil {
+		err = o.perform(ctx, e, replicate.OrderAdopt)
+	}
+	if err == nil && !o.fleet.IsUpToDate(e) {
+		err = fmt.Errorf("%w: it is not known to be the newest", conduct.ErrInUse)
+	}
+	if err != nil {
+		return fmt.Errorf("look for newer commits of other nodes: %w", err)
 	}
 	return nil
 }

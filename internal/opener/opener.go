@@ -39,6 +39,9 @@ type Config struct {
 
 	Replicated    bool // there is a replica
 	RestoreOnOpen bool // what is missing or lags is brought back from it
+	// Shared: other nodes may have gone on with a database whose file is here. It is opened
+	// only when it is known to be the newest; what only the file has is set aside.
+	Shared bool
 	// DropEmptyLogs: a log in which nothing is goes with its index when a database is closed,
 	// as 100,000 of them take room.
 	DropEmptyLogs bool

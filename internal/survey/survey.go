@@ -114,6 +114,9 @@ func (s *Survey) Go(ctx context.Context, took time.Duration) {
 	})
 }
 
+// Soon asks for a listing of everything.
+func (s *Survey) Soon() { s.rounds.Ask(true) }
+
 // Wait waits until the watchers and the scanner have ended, or ctx has.
 func (s *Survey) Wait(ctx context.Context) error { return ctxio.Wait(ctx, &s.running) }
 

@@ -324,16 +324,7 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 		}
 	}
 	failpoint.Hit("life.rename.entombed")
-	if !t.cfg.Fleet.Has(to.ID) {
-		c := fleet.Candidate{Database: to, Prefix: t.cfg.Prefix(to)}
-		_, c.Source, _ = t.cfg.Locate(to.ID)
-		added, err := t.cfg.Fleet.AddEvicted(c)
-		if err != nil {
-			return err
-		}
-		t.cfg.Conductor.RecordNew(added)
-	}
-	if err := t.cfg.Catalog.SetNotes(ctx, t.cfg.Conductor.EvictedNote(to.ID)); err != nil {
+	if err := t.introduce(ctx, to); err != nil {
 		return err
 	}
 	if e := t.cfg.Fleet.Get(from.ID); e != nil {
@@ -501,4 +492,21 @@ func copyPlan(ctx context.Context, src, reading, dst litestream.ReplicaClient, t
 		return err
 	}
 	return sameFiles(ctx, plan, dst)
+}
+
+// introduce makes a database known that is at the replica and has no local file. Where another
+// node is to serve it, that one finds it there.
+func (t *Tenancy) introduce(ctx context.Context, db registry.Database) error {
+	if !t.cfg.Fleet.Has(db.ID) {
+		c := fleet.Candidate{Database: db, Prefix: t.cfg.Prefix(db)}
+		_, c.Source, _ = t.cfg.Locate(db.ID)
+		added, err := t.cfg.Fleet.AddEvicted(c)
+		if errors.Is(err, fleet.ErrElsewhere) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		t.cfg.Conductor.RecordNew(added)
+	}
+	return t.cfg.Catalog.SetNotes(ctx, t.cfg.Conductor.EvictedNote(db.ID))
 }

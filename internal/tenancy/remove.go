@@ -294,10 +294,15 @@ func (t *Tenancy) revive(ctx context.Context, n *note, c fleet.Candidate) error 
 	if !t.cfg.Fleet.Has(c.ID) {
 		notes = append(notes, t.cfg.Conductor.EvictedNote(c.ID))
 		var err error
-		if added, err = t.cfg.Fleet.AddEvicted(c); err != nil {
+		added, err = t.cfg.Fleet.AddEvicted(c)
+		switch {
+		case errors.Is(err, fleet.ErrElsewhere):
+			notes = nil // its node finds it at the replica
+		case err != nil:
 			return err
+		default:
+			t.cfg.Conductor.RecordNew(added) // in the same commit
 		}
-		t.cfg.Conductor.RecordNew(added) // in the same commit
 	}
 	if err := t.end(ctx, n, notes...); err != nil {
 		if added != nil {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,8 @@ type Config struct {
 	Opener    *opener.Opener
 	Catalog   *catalog.Catalog
 
+	// Serves reports whether this node serves a database; nil: it serves all.
+	Serves func(registry.Database) bool
 	// Locate is where an ID would be, and which discoverer says so; Prefix its place at the
 	// replica.
 	Locate func(id string) (db registry.Database, source int, ok bool)
@@ -289,22 +292,39 @@ func (t *Tenancy) Load(ctx context.Context) error {
 			return fmt.Errorf("what is noted of the life of %q: %w", of.ID, err)
 		}
 		t.keep(n)
-		// Nothing runs yet. What was renamed is gone by its old name, and what is being made
-		// is made known when all of it is there.
-		var gone []string
-		switch n.Op {
-		case opRemoved, opErase, opBack, opFork:
-			gone = []string{n.DB.ID}
-		case opMove:
-			gone = n.ids()
-		}
-		for _, id := range gone {
-			if e := t.cfg.Fleet.Get(id); e != nil {
-				t.cfg.Fleet.Drop(e)
-			}
-		}
+		t.hide(n)
 	}
 	return nil
+}
+
+// hide forgets databases that are not in service. What was renamed is gone by its old name,
+// and what is being made is made known when all of it is there.
+func (t *Tenancy) hide(n *note) {
+	var gone []string
+	switch n.Op {
+	case opRemoved, opErase, opBack, opFork:
+		gone = []string{n.DB.ID}
+	case opMove:
+		gone = n.ids()
+	}
+	for _, id := range gone {
+		if e := t.cfg.Fleet.Get(id); e != nil {
+			t.cfg.Fleet.Drop(e)
+		}
+	}
+}
+
+// Hide is called when databases of the catalog were made known since Load: those that are not
+// in service are forgotten again, before anybody may open them, and what was begun with them
+// goes on.
+func (t *Tenancy) Hide() {
+	t.mu.Lock()
+	all := slices.Collect(maps.Values(t.notes))
+	t.mu.Unlock()
+	for _, n := range all {
+		t.hide(n)
+	}
+	t.later()
 }
 
 // Removed is a database that was taken out of service, or is about to be.
@@ -396,6 +416,9 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	defer end()
 	if t.noted(n.DB.ID) != n {
 		return nil
+	}
+	if t.cfg.Serves != nil && !t.cfg.Serves(n.DB.database()) && (n.Other == nil || !t.cfg.Serves(n.Other.database())) {
+		return nil // another node's now; Served wakes Run
 	}
 	switch n.Op {
 	case opRemove:

@@ -177,6 +177,24 @@ func (l *Log) loadLocked(logs []*format.Log) {
 	}
 }
 
+// Begin begins the log, if it has not begun, and takes in what was taken over with it.
+func (l *Log) Begin(ctx context.Context) error { return l.begin(ctx) }
+
+// TakeIn makes known what logs have that were taken over after Begin.
+func (l *Log) TakeIn(logs []*format.Log) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loadLocked(logs)
+}
+
+// Away forgets what is known of a prefix of which the log has nothing that it lacks, and that
+// another process goes on with.
+func (l *Log) Away(prefix string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.known, prefix)
+}
+
 // FinishFormer finishes the logs that were taken over and of which no tail has a file any
 // more.
 func (l *Log) FinishFormer(ctx context.Context) error {

@@ -27,8 +27,12 @@ func (j *Journal) Forget(ctx context.Context, prefix string, done func(Place, er
 	if err := j.join(ctx); err != nil { // the logs that are named have been read by then
 		return err
 	}
-	if n := len(j.marks()); n > format.MaxMarks {
-		return fmt.Errorf("%d former logs are not finished, more than %d: nothing can be erased before some are", n, format.MaxMarks)
+	below, err := j.otherEnds(ctx)
+	if err != nil {
+		return err
+	}
+	if n := len(j.marks()) + len(below); n > format.MaxMarks {
+		return fmt.Errorf("%d logs are not finished, more than %d: nothing can be erased before some are", n, format.MaxMarks)
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -38,7 +42,10 @@ func (j *Journal) Forget(ctx context.Context, prefix string, done func(Place, er
 	case j.closing:
 		return ErrClosed
 	}
-	w := &write{file: format.File{Record: format.Record{Prefix: prefix}}, done: done, forget: true}
+	w := &write{file: format.File{Record: format.Record{Prefix: prefix}}, done: done, forget: true, below: below}
+	for _, m := range below {
+		j.others[m.Epoch] = max(j.others[m.Epoch], m.Seq)
+	}
 	if len(j.unacked) == 0 {
 		j.stats.Waiting = j.cfg.Now()
 	}
@@ -82,6 +89,9 @@ func (j *Journal) unpinLocked() {
 		if s := t.Seal(); s != nil {
 			former[s.Epoch] = true
 		}
+	}
+	for epoch := range j.others {
+		former[epoch] = true
 	}
 	j.pins = slices.DeleteFunc(j.pins, func(p pin) bool {
 		if slices.ContainsFunc(p.epochs, func(m format.Mark) bool { return former[m.Epoch] }) {

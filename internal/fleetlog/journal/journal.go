@@ -40,6 +40,12 @@ type Config struct {
 	Life  format.ID     // the random number of this process life
 	Node  string        // where it is found, for people
 
+	// Share: other processes have epochs beside this one. The log then begins without shards and
+	// takes over no log but those of the lives in Ended, processes that are known to have
+	// ended; what it owns the caller decides by TakeOver, Claim and Release.
+	Share bool
+	Ended []format.ID
+
 	// Interval is the time between two objects while files keep coming. Default 1 s.
 	Interval time.Duration
 	// Soon is the time between two objects while somebody waits (Hurry). Default 100 ms.
@@ -66,6 +72,8 @@ type Config struct {
 	// is held. Nil: not.
 	Began    func(epoch uint64, ended []Ended)
 	Finished func(epoch uint64)
+	// TookOver is called by TakeOver with the log that it has ended. Nil: not.
+	TookOver func(Ended)
 	Now      func() time.Time // default time.Now
 	Logger   *slog.Logger     // default: none
 }
@@ -92,14 +100,16 @@ type Journal struct {
 	err       error               // why nothing is taken any more
 	failing   error               // of the last attempt at the store; nil: it has answered
 	stats     Stats
-	keep      map[uint64]int   // by number: files of our objects that are not unpacked
-	pins      []pin            // objects that make records of former logs void
-	deletable uint64           // F4
-	forced    uint64           // objects below are deleted as soon as they may be, as something in them was erased
-	large     uint64           // the number of the last large file
-	packed    uint64           // below which there are none
-	tails     []*fleetlog.Tail // of the logs that were taken over
-	over      map[uint64]bool  // those of them that another process had finished by then
+	keep      map[uint64]int    // by number: files of our objects that are not unpacked
+	pins      []pin             // objects that make records of former logs void
+	others    map[uint64]uint64 // by epoch: up to where pins make records void of logs that others write
+	deletable uint64            // F4
+	forced    uint64            // objects below are deleted as soon as they may be, as something in them was erased
+	large     uint64            // the number of the last large file
+	packed    uint64            // below which there are none
+	tails     []*fleetlog.Tail  // of the logs that were taken over
+	over      map[uint64]bool   // those of them that another process had finished by then
+	known     *format.Map       // the newest map that was read; nil: none
 	closing   bool
 	wanted    bool          // somebody wants the log to begin, though there is no file
 	joined    chan struct{} // closed when it has begun
@@ -109,7 +119,10 @@ type Journal struct {
 type write struct {
 	file   format.File
 	done   func(Place, error)
-	forget bool // no file: all of its prefix before it is void
+	forget bool          // no file: all of its prefix before it is void
+	below  []format.Mark // of forget: the ends of logs that others write
+	// release: no file: these shards are given up (F6).
+	release []int
 }
 
 // Ended is a log that was taken over.
@@ -171,7 +184,7 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{store: cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, packed: 1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, others: map[uint64]uint64{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j
@@ -671,7 +684,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 	m := look.Map()
 	sealed := map[uint64]uint64{}
 	for _, live := range m.Live {
-		if live.Life == j.cfg.Life {
+		if live.Life == j.cfg.Life || j.cfg.Share && !j.takes(m, live) {
 			continue
 		}
 		t := former[live.Epoch]
@@ -696,7 +709,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 		epoch = fleetlog.EpochOf(m, j.cfg.Life)
 		for _, live := range m.Live {
 			seq, ours := sealed[live.Epoch]
-			if live.Epoch == epoch {
+			if live.Epoch == epoch || !ours && j.cfg.Share {
 				continue
 			} else if !ours {
 				return errJoined
@@ -704,6 +717,9 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 			if err := fleetlog.TakeOver(m, live.Epoch, seq, epoch); err != nil {
 				return err
 			}
+		}
+		if j.cfg.Share {
+			return nil
 		}
 		if err := fleetlog.Claim(m, allShards, epoch); err != nil && !errors.Is(err, fleetlog.ErrMoved) {
 			return err
@@ -718,6 +734,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 	for epoch := range sealed {
 		over[epoch] = joined.Find(epoch) < 0
 	}
+	j.learn(joined)
 	return epoch, tails, over, ended, nil
 }
 

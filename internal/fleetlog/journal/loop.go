@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -152,7 +153,7 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 		has[w.file.Prefix]++ // of one that is left too, or a later one would overtake it
 		large := len(f.writes) == format.MaxRecords || len(f.writes) > 0 && size+int64(len(w.file.Data)) > l.cfg.MaxObject
 		if w.forget {
-			forgotten += int64(len(w.file.Prefix) + 16 + 20*len(marks))
+			forgotten += int64(len(w.file.Prefix) + 16 + 20*(len(marks)+len(w.below)))
 			large = large || len(f.writes) > 0 && forgotten > maxForgets
 		}
 		if n > 0 || large {
@@ -170,9 +171,13 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	l.mu.Unlock()
 	files := make([]format.File, 0, len(f.writes))
 	var forgets []format.Forget
+	var releases []int
 	for _, w := range f.writes {
-		if w.forget {
-			forgets = append(forgets, format.Forget{Prefix: w.file.Prefix, Below: marks})
+		if w.release != nil {
+			releases = append(releases, w.release...)
+			continue
+		} else if w.forget {
+			forgets = append(forgets, format.Forget{Prefix: w.file.Prefix, Below: merged(marks, w.below)})
 			continue
 		}
 		files = append(files, w.file)
@@ -185,7 +190,8 @@ func (l *loop) put(ctx context.Context, now time.Time) {
 	}
 	l.w.Unpacked(packed, l.trim)
 	l.told = max(l.told, packed)
-	began, err := l.w.Put(now.UnixMilli(), files, forgets, nil)
+	slices.Sort(releases)
+	began, err := l.w.Put(now.UnixMilli(), files, forgets, slices.Compact(releases))
 	if err != nil { // a file that nothing can encode, which only a caller's mistake makes
 		l.settle(f.writes, nil, err)
 		return
@@ -263,6 +269,12 @@ func (l *loop) acknowledge(ctx context.Context) error {
 			}
 		}
 		l.keep[log.Seq] = len(f.writes)
+		for _, w := range f.writes {
+			if w.release != nil { // which no prefix is to have
+				l.dropLocked(log.Seq)
+				l.packLocked()
+			}
+		}
 		l.pinLocked(log)
 		l.mu.Unlock()
 		l.acked = append(l.acked, l.cfg.Now())

@@ -34,6 +34,14 @@ type Config struct {
 
 	SyncInterval, UnpackInterval, Retention time.Duration
 
+	// Share: other nodes have epochs beside this one; see journal.Config. Life is this
+	// process's, and random if it is zero. GiveUp is called by Close when the prefixes have
+	// everything, before the log ends.
+	Share  bool
+	Life   format.ID
+	Ended  []format.ID
+	GiveUp func(ctx context.Context) error
+
 	// Prefix is the name of a database's prefix, by which the fleet knows it.
 	Prefix func(registry.Database) fleet.Prefix
 	// Dir is the directory of a database at the replica, by which the log knows it.
@@ -53,17 +61,21 @@ type Log struct {
 	journal   *journal.Journal
 	client    *client.Log
 	conductor *conduct.Conductor
+	more      chan struct{} // holds one: something was taken over since the log began
 }
 
 // New returns a Log that has begun nothing: the first write does.
 func New(cfg Config) *Log {
-	l := &Log{cfg: cfg}
-	var life format.ID
-	_, _ = rand.Read(life[:]) // never fails (crypto/rand)
+	l := &Log{cfg: cfg, more: make(chan struct{}, 1)}
+	life := cfg.Life
+	if life == (format.ID{}) {
+		_, _ = rand.Read(life[:]) // never fails (crypto/rand)
+	}
 	l.journal = journal.New(journal.Config{
-		Store: cfg.Objects, Life: life, Node: cfg.Node, Interval: cfg.SyncInterval, Retention: cfg.Retention,
+		Store: cfg.Objects, Life: life, Node: cfg.Node, Share: cfg.Share, Ended: cfg.Ended, Interval: cfg.SyncInterval, Retention: cfg.Retention,
 		Now: cfg.Now, Logger: cfg.Logger, Began: l.began, Fenced: l.fenced,
 		Failed:   func(err error) { l.client.Failed(err); l.conductor.Unacknowledged(err) },
+		TookOver: func(e journal.Ended) { l.tell(fleet.EventFleetLogTakenOver, e.Epoch, e.Node, nil) },
 		Finished: func(epoch uint64) { l.tell(fleet.EventFleetLogFinished, epoch, cfg.Path, nil) },
 	})
 	l.client = client.New(client.Config{
@@ -134,6 +146,11 @@ func (l *Log) Close(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
+	if l.cfg.GiveUp != nil && err == nil && len(l.client.Prefixes()) == 0 {
+		if err := l.cfg.GiveUp(ctx); err != nil {
+			l.cfg.Logger.Warn("multidb: the other nodes have to take the shards of this one over", "err", err)
+		}
+	}
 	return l.journal.Close(ctx)
 }
 
@@ -145,6 +162,28 @@ func (l *Log) UnpackFormer(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
+	for {
+		l.unpackFormer(ctx)
+		if !l.cfg.Share {
+			return
+		}
+		select {
+		case <-l.more:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// again has what was taken over just now unpacked.
+func (l *Log) again() {
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Log) unpackFormer(ctx context.Context) {
 	l.conductor.UnpackFormer(ctx, conduct.Former{
 		Prefixes: l.client.Former, Dir: l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
 		Unpack: func(ctx context.Context, dir string) error {

@@ -1,0 +1,253 @@
+package multidb_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+// cluster is nodes that share a replica and a membership, each with a disk of its own.
+type clusterRig struct {
+	t       *testing.T
+	rep     multidb.ReplicaFactory
+	members *multidbtest.Membership
+	dirs    map[string]string
+	nodes   map[string]*multidb.Manager
+	config  func(*multidb.ClusterConfig)
+	opts    []multidb.Option
+}
+
+func newCluster(t *testing.T, opts ...multidb.Option) *clusterRig {
+	return &clusterRig{
+		t: t, rep: multidbtest.NewReplica(), members: multidbtest.NewMembership(),
+		dirs: map[string]string{}, nodes: map[string]*multidb.Manager{}, opts: opts,
+	}
+}
+
+// open makes a node, which is not started.
+func (c *clusterRig) open(name string) *multidb.Manager {
+	c.t.Helper()
+	dir := c.dirs[name]
+	if dir == "" {
+		dir = c.t.TempDir()
+		c.dirs[name] = dir
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	cfg := multidb.ClusterConfig{Node: name, URL: "http://" + name + ".test", Membership: c.members}
+	if c.config != nil {
+		c.config(&cfg)
+	}
+	m, err := multidb.New(append([]multidb.Option{
+		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))),
+		multidb.WithReplica(c.rep), multidb.WithCluster(cfg),
+	}, c.opts...)...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return m
+}
+
+// start starts a node.
+func (c *clusterRig) start(name string) *multidb.Manager {
+	c.t.Helper()
+	m := c.open(name)
+	if err := m.Start(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes[name] = m
+	return m
+}
+
+func (c *clusterRig) close(name string) {
+	c.t.Helper()
+	m := c.nodes[name]
+	delete(c.nodes, name)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := m.Close(ctx); err != nil {
+		c.t.Errorf("close %s: %v", name, err)
+	}
+}
+
+func (c *clusterRig) closeAll() {
+	c.t.Helper()
+	for name := range c.nodes {
+		c.close(name)
+	}
+}
+
+// settled waits until each of the nodes serves what it is to have.
+func (c *clusterRig) settled() {
+	c.t.Helper()
+	for began := time.Now(); ; {
+		whole, sum := true, 0
+		for _, m := range c.nodes {
+			s := m.Nodes()
+			sum += s.Served
+			whole = whole && s.Served == s.Expected && s.Moving == 0
+		}
+		if whole && sum == 1024 {
+			return
+		}
+		if time.Since(began) > 10*time.Minute {
+			for name, m := range c.nodes {
+				c.t.Logf("%s: %+v", name, m.Nodes())
+			}
+			c.t.Fatal("the shards did not find their places")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// on calls fn with the node that serves a database, wherever that is.
+func (c *clusterRig) on(id multidb.ID, fn func(m *multidb.Manager, db *sql.DB) error) error {
+	var err error
+	for range 100 {
+		for _, m := range c.nodes {
+			h, e := m.Acquire(c.t.Context(), id)
+			if errors.Is(e, multidb.ErrNotOwner) {
+				err = e
+				continue
+			} else if e != nil {
+				return e
+			}
+			err = fn(m, h.DB())
+			h.Release()
+			return err
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	return err
+}
+
+// put commits a row, and has it made durable.
+func (c *clusterRig) put(id multidb.ID, row string) {
+	c.t.Helper()
+	if err := c.on(id, func(m *multidb.Manager, db *sql.DB) error {
+		if _, err := db.Exec("CREATE TABLE IF NOT EXISTS t (row TEXT PRIMARY KEY)"); err != nil {
+			return err
+		}
+		if _, err := db.Exec("INSERT INTO t VALUES (?)", row); err != nil {
+			return err
+		}
+		_, err := m.Sync(c.t.Context(), id)
+		return err
+	}); err != nil {
+		c.t.Fatalf("put %s into %s: %v", row, id, err)
+	}
+}
+
+// rows are those of a database, wherever it is served.
+func (c *clusterRig) rows(id multidb.ID) (n int) {
+	c.t.Helper()
+	if err := c.on(id, func(_ *multidb.Manager, db *sql.DB) error {
+		return db.QueryRow("SELECT count(*) FROM t").Scan(&n)
+	}); err != nil {
+		c.t.Fatalf("rows of %s: %v", id, err)
+	}
+	return n
+}
+
+func someTenants(n int) (ids []multidb.ID) {
+	for i := range n {
+		ids = append(ids, multidb.ID(fmt.Sprintf("p/t%d", i)))
+	}
+	return ids
+}
+
+func TestANodeThatJoinsGetsItsShareAndTheTenantsGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		ids := someTenants(12)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		c.start("b")
+		c.settled()
+		if a, b := c.nodes["a"].Nodes().Served, c.nodes["b"].Nodes().Served; a < 400 || b < 400 {
+			t.Errorf("%d and %d shards, want about half of them each", a, b)
+		}
+		owners := map[string]int{}
+		for _, id := range ids {
+			c.put(id, "second")
+			if n := c.rows(id); n != 2 {
+				t.Errorf("%s has %d rows, want 2", id, n)
+			}
+			for name, m := range c.nodes {
+				o, err := m.Owner(t.Context(), id)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if o.Self {
+					owners[name]++
+					continue
+				}
+				_, err = m.Acquire(t.Context(), id)
+				var elsewhere *multidb.NotOwnerError
+				if !errors.As(err, &elsewhere) || elsewhere.Owner.Node == name || elsewhere.Owner.URL != "http://"+elsewhere.Owner.Node+".test" {
+					t.Errorf("acquired at %s: %v", name, err)
+				}
+				if _, err := m.Sync(t.Context(), id); !errors.Is(err, multidb.ErrNotOwner) {
+					t.Errorf("synced at %s: %v", name, err)
+				}
+			}
+		}
+		if len(owners) != 2 {
+			t.Errorf("owners of %d tenants: %v", len(ids), owners)
+		}
+		c.closeAll()
+	})
+}
+
+func TestATenantOfANodeThatWentIsServedByAnotherOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		for _, name := range []string{"a", "b", "c"} {
+			c.start(name)
+		}
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		if err := c.nodes["b"].Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := c.nodes["b"].Nodes().Served; n != 0 {
+			t.Errorf("a drained node serves %d shards", n)
+		}
+		c.close("b")
+		for _, id := range ids {
+			c.put(id, "second")
+		}
+		c.close("a") // without Drain: its shards are free at once
+		for _, id := range ids {
+			c.put(id, "third")
+			if n := c.rows(id); n != 3 {
+				t.Errorf("%s has %d rows, want 3", id, n)
+			}
+		}
+		c.start("a")
+		c.start("b")
+		c.settled()
+		for _, id := range ids {
+			if n := c.rows(id); n != 3 {
+				t.Errorf("%s has %d rows, want 3", id, n)
+			}
+		}
+		c.closeAll()
+	})
+}

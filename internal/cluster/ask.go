@@ -1,0 +1,258 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/member"
+)
+
+// Owner is who serves a shard, as far as this node knows.
+type Owner struct {
+	Member member.Member // the zero Member: nobody that is alive
+	Self   bool
+	Moving bool // away from this node, or to it
+}
+
+// Owner says who serves a shard. It makes no request.
+func (n *Node) Owner(shard int) Owner {
+	m := n.cfg.Log.Map()
+	if m == nil {
+		return Owner{}
+	}
+	epoch := m.Owners[shard]
+	n.mu.Lock()
+	served, moving, fenced := n.served[shard], n.moving[shard], n.fenced != nil
+	n.mu.Unlock()
+	if epoch == n.epoch && !fenced {
+		return Owner{Member: n.self(), Self: served, Moving: moving || !served}
+	}
+	i := m.Find(epoch)
+	if i < 0 {
+		return Owner{Moving: true}
+	}
+	life := Name(m.Live[i].Life)
+	for _, who := range n.session.Members() {
+		if who.Life == life {
+			return Owner{Member: who}
+		}
+	}
+	return Owner{Moving: true}
+}
+
+// Expects reports whether a shard is to be this node's once everything is placed.
+func (n *Node) Expects(shard int) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.placed != nil && n.placed.of[shard] == n.cfg.Self.Name
+}
+
+// Await returns when this node serves a shard, or when it is known, by a map that was read
+// since, that it does not, or when ctx ends. It asks for a look at the map.
+func (n *Node) Await(ctx context.Context, shard int) Owner {
+	n.mu.Lock()
+	from := n.round
+	n.mu.Unlock()
+	for {
+		n.mu.Lock()
+		round, next, fenced := n.round, n.rounds, n.fenced
+		n.mu.Unlock()
+		o := n.Owner(shard)
+		// A round that had begun before may have read the map before.
+		if o.Self && !o.Moving || fenced != nil || round >= from+2 && !o.Moving {
+			return o
+		}
+		select {
+		case n.kick <- struct{}{}:
+		default:
+		}
+		select {
+		case <-next:
+		case <-n.ended:
+			return n.Owner(shard)
+		case <-ctx.Done():
+			return n.Owner(shard)
+		}
+	}
+}
+
+// Drain gives everything away, and returns when this node owns nothing. It takes nothing
+// any more, also if ctx ends first; then the error says what is left.
+func (n *Node) Drain(ctx context.Context) error {
+	n.mu.Lock()
+	n.drain = true
+	n.mu.Unlock()
+	if err := n.session.Update(ctx, n.self()); err != nil {
+		return fmt.Errorf("tell the others: %w", err)
+	}
+	for {
+		n.mu.Lock()
+		next, trouble, fenced := n.rounds, n.trouble, n.fenced
+		n.mu.Unlock()
+		if fenced != nil || !n.cfg.Log.Map().Owns(n.epoch) {
+			return fenced
+		}
+		select {
+		case n.kick <- struct{}{}:
+		default:
+		}
+		select {
+		case <-next:
+		case <-n.ended:
+			return context.Canceled
+		case <-ctx.Done():
+			return n.undrained(context.Cause(ctx), trouble)
+		}
+	}
+}
+
+func (n *Node) undrained(cause, trouble error) error {
+	left := 0
+	for _, owner := range n.cfg.Log.Map().Owners {
+		if owner == n.epoch {
+			left++
+		}
+	}
+	var others []string
+	for _, m := range n.session.Members() {
+		if m.Name != n.cfg.Self.Name && !m.Draining {
+			others = append(others, m.Name)
+		}
+	}
+	switch {
+	case trouble != nil:
+		return fmt.Errorf("%d shards are left: %w: %w", left, cause, trouble)
+	case len(others) == 0:
+		return fmt.Errorf("%d shards are left, as there is no other node to take them: %w", left, cause)
+	}
+	return fmt.Errorf("%d shards are left, of which handles are held, for %s: %w", left, strings.Join(others, ", "), cause)
+}
+
+// Stop ends the rounds. The shards stay this node's.
+func (n *Node) Stop() {
+	if n.stop != nil {
+		n.stop()
+		<-n.ended
+	}
+}
+
+// Leave tells the others that this node has gone. Nothing is written to its log any more: they
+// end it.
+func (n *Node) Leave(ctx context.Context) error {
+	if n.session == nil {
+		return nil
+	}
+	return n.session.Leave(ctx)
+}
+
+// GiveUp has the shards owned by nobody, so that the others need not take them over: nothing of
+// them is served any more, and all of it is in the prefixes.
+func (n *Node) GiveUp(ctx context.Context) error {
+	if n.isFenced() != nil {
+		return nil
+	}
+	var mine []int
+	for s, owner := range n.cfg.Log.Map().Owners {
+		if owner == n.epoch {
+			mine = append(mine, s)
+		}
+	}
+	if len(mine) == 0 {
+		return nil
+	}
+	if err := n.cfg.Log.Release(ctx, mine); err != nil {
+		return err
+	}
+	return n.cfg.Log.Give(ctx, mine, 0)
+}
+
+// Peer is one node, as another sees it.
+type Peer struct {
+	member.Member
+	Alive  bool
+	Self   bool
+	Epoch  uint64 // 0: it has none yet
+	Shards int
+	Sealed bool // its log has ended, and is not finished
+}
+
+// Status is what a node knows of the cluster.
+type Status struct {
+	Peers  []Peer // members, and those of whom an epoch is left, by name
+	Free   int    // shards that nobody owns
+	Map    uint64 // number of the map
+	Made   time.Time
+	Served int // shards that this node serves
+	Moving int // shards that this node gives away now
+	// Expected is how many shards this node is to have once all is placed.
+	Expected int
+	Fenced   error
+	Trouble  error // of the last round, or of the membership
+	Stats
+}
+
+// Status says what this node knows. It makes no request.
+func (n *Node) Status() Status {
+	m := n.cfg.Log.Map()
+	n.mu.Lock()
+	s := Status{Fenced: n.fenced, Trouble: n.trouble, Stats: n.stats}
+	for i := range n.served {
+		if n.served[i] {
+			s.Served++
+		}
+		if n.moving[i] {
+			s.Moving++
+		}
+	}
+	n.mu.Unlock()
+	if s.Trouble == nil {
+		s.Trouble = n.session.Err()
+	}
+	owned := map[uint64]int{}
+	if m != nil {
+		s.Map, s.Made = m.Number, time.UnixMilli(m.Created)
+		for _, owner := range m.Owners {
+			owned[owner]++
+		}
+		s.Free = owned[0]
+	}
+	epochs := map[string]format.Live{}
+	if m != nil {
+		for _, live := range m.Live {
+			epochs[Name(live.Life)] = live
+		}
+	}
+	var takers []string
+	for _, who := range n.session.Members() {
+		p := Peer{Member: who, Alive: true, Self: who.Name == n.cfg.Self.Name}
+		if live, ok := epochs[who.Life]; ok {
+			p.Epoch, p.Shards, p.Sealed = live.Epoch, owned[live.Epoch], live.Sealed != 0
+			delete(epochs, who.Life)
+		}
+		if !who.Draining {
+			takers = append(takers, who.Name)
+		}
+		s.Peers = append(s.Peers, p)
+	}
+	for life, live := range epochs {
+		s.Peers = append(s.Peers, Peer{
+			Member: member.Member{Name: live.Node, Life: life}, Epoch: live.Epoch, Shards: owned[live.Epoch], Sealed: live.Sealed != 0,
+		})
+	}
+	slices.SortFunc(s.Peers, func(a, b Peer) int {
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Life, b.Life)
+	})
+	for _, node := range place(nil, format.Shards, takers).of {
+		if node == n.cfg.Self.Name {
+			s.Expected++
+		}
+	}
+	return s
+}

@@ -1,0 +1,448 @@
+// Package cluster makes one process a node of several that share a fleet: it decides which
+// shards this node is to have, takes over the logs of nodes that have ended, and moves shards
+// between those that live. Who owns a shard the fleet log alone says (package fleetlog): what
+// is decided here from stale members or a late map costs time, and never a commit.
+//
+// One goroutine decides and acts; what others ask it they read from what that goroutine has
+// published. Safe for concurrent use.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/member"
+)
+
+// Log is the fleet log, as a node uses it. Each call is as that of journal.Journal.
+type Log interface {
+	Begin(ctx context.Context) (epoch uint64, err error)
+	Map() *format.Map
+	Refresh(ctx context.Context) (*format.Map, error)
+	// TakeOver ends the log of another epoch and takes its shards; what it had is known when
+	// it returns.
+	TakeOver(ctx context.Context, epoch uint64) error
+	Claim(ctx context.Context, shards []int) error
+	Release(ctx context.Context, shards []int) error
+	Give(ctx context.Context, shards []int, to uint64) error
+	Settle(ctx context.Context) error
+	// Err is why this process writes nothing any more; nil: it does.
+	Err() error
+	Fence(why string)
+}
+
+// Serving serves the databases of shards.
+type Serving interface {
+	// Gain begins to serve shards, which this node owns.
+	Gain(ctx context.Context, shards []int) error
+	// Yield stops serving shards, all of which is in their prefixes when it returns. Those that
+	// could not be let go of before ctx ended, as somebody holds a handle, are served on.
+	Yield(ctx context.Context, shards []int) (done []int, err error)
+	// Lose stops serving everything at once, as another process has taken it over.
+	Lose(ctx context.Context) error
+	// Idle reports whether nothing of a shard was used lately.
+	Idle() func(shard int) bool
+}
+
+// Config is how a Node works. All but Logger is required.
+type Config struct {
+	Self       member.Member
+	Ended      string // the life of the former process of this node; empty: not known
+	Membership member.Membership
+	Log        Log
+	Serving    Serving
+
+	Heartbeat time.Duration // between two looks at the map while nothing is expected
+	Patience  time.Duration // for a node that is wanted more, at a take-over
+	Move      time.Duration // how long a planned move waits for handles
+	MaxMoves  int           // shards at once
+
+	Boot   func() time.Duration
+	Emit   func(Event)
+	Logger *slog.Logger
+}
+
+// Event is something that a node did or met.
+type Event struct {
+	Kind   Kind
+	Node   string // of whom
+	Epoch  uint64
+	Shards int
+	Took   time.Duration
+	Err    error
+}
+
+// Kind is what an Event tells.
+type Kind uint8
+
+// The kinds of events.
+const (
+	Joined    Kind = iota + 1 // this node has its epoch
+	TakenOver                 // the log of a node that has ended was ended
+	Gained                    // shards are served here from now on
+	Moved                     // shards were given to a node that lives
+	Stuck                     // shards could not be moved: Err says why
+	Fenced                    // another process has taken this node over
+	Troubled                  // something could not be done, and is tried again
+)
+
+// Node is a node of a cluster.
+type Node struct {
+	cfg     Config
+	session member.Session
+	epoch   uint64
+	planner *planner
+	kick    chan struct{}
+	stop    context.CancelFunc
+	ended   chan struct{}
+
+	// Of the goroutine.
+	stuck  map[int]time.Duration // until when a shard is not tried again
+	pauses map[int]time.Duration
+	given  []gift
+
+	mu      sync.Mutex
+	served  [format.Shards]bool
+	moving  [format.Shards]bool
+	round   uint64        // rounds that have ended
+	rounds  chan struct{} // closed when one ends
+	placed  *placement    // as planned last
+	fenced  error
+	trouble error // of the last round
+	drain   bool
+	stats   Stats
+}
+
+// gift is shards that are not served any more, while the map still names this node.
+type gift struct {
+	shards []int
+	to     uint64
+	began  time.Duration
+}
+
+// Stats counts what a Node did.
+type Stats struct {
+	Moves     int64 // shards that were given away
+	Gains     int64 // shards that were taken in
+	TakeOvers int64 // logs that were ended
+	Stuck     int64 // attempts to move a shard that handles prevented
+	// LastMove and WorstMove are for how long the shards of a move were not served by this
+	// node before the map named the next owner.
+	LastMove, WorstMove time.Duration
+}
+
+// New returns a Node that does nothing yet.
+func New(cfg Config) *Node {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Node{
+		cfg: cfg, planner: newPlanner(2*cfg.Heartbeat, cfg.Patience, cfg.MaxMoves),
+		kick: make(chan struct{}, 1), ended: make(chan struct{}), rounds: make(chan struct{}),
+		stuck: map[int]time.Duration{}, pauses: map[int]time.Duration{},
+	}
+}
+
+// Start joins the cluster, and returns when the first round has ended, in which a node that
+// finds shards without an owner takes its share. ctx bounds that alone.
+func (n *Node) Start(ctx context.Context) (err error) {
+	if n.session, err = n.cfg.Membership.Join(ctx, n.cfg.Self, n.cfg.Ended); err != nil {
+		return fmt.Errorf("join the cluster as %q: %w", n.cfg.Self.Name, err)
+	}
+	if n.epoch, err = n.cfg.Log.Begin(ctx); err != nil {
+		return errors.Join(fmt.Errorf("join the fleet log: %w", err), n.session.Leave(context.WithoutCancel(ctx)))
+	}
+	n.emit(Event{Kind: Joined, Node: n.cfg.Self.Name, Epoch: n.epoch})
+	if _, err := n.once(ctx); err != nil {
+		return errors.Join(err, n.session.Leave(context.WithoutCancel(ctx)))
+	}
+	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
+	n.stop = stop
+	go n.run(loop)
+	return nil
+}
+
+// soon is how long a node waits between two looks while it expects something.
+const soon = 250 * time.Millisecond
+
+func (n *Node) run(ctx context.Context) {
+	defer close(n.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := n.session.Changed()
+		wait, err := n.once(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			n.cfg.Logger.Warn("multidb: a node could not do all that is due", "err", err)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-changed:
+		case <-n.kick:
+			// Whoever asks for what is not served here asks for a look at the map: a few a second
+			// are enough for all of them.
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(min(wait, soon/2)):
+			}
+		}
+	}
+}
+
+// once makes one round, and publishes what came of it.
+func (n *Node) once(ctx context.Context) (wait time.Duration, err error) {
+	wait, err = n.act(ctx)
+	n.mu.Lock()
+	if n.trouble = err; err == nil || ctx.Err() != nil {
+		n.trouble = nil
+	}
+	n.round++
+	close(n.rounds)
+	n.rounds = make(chan struct{})
+	n.mu.Unlock()
+	return wait, err
+}
+
+// timeout bounds one step of a round, so that a request that hangs does not stop the node.
+const timeout = 30 * time.Second
+
+func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
+	wait = n.cfg.Heartbeat
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if n.isFenced() != nil {
+		return wait, nil
+	}
+	m, err := n.cfg.Log.Refresh(ctx)
+	if err != nil {
+		return soon, fmt.Errorf("read the map: %w", err)
+	}
+	if i := m.Find(n.epoch); i < 0 || m.Live[i].Sealed != 0 {
+		n.cfg.Log.Fence("the map says that it was sealed")
+	}
+	if err := n.cfg.Log.Err(); errors.Is(err, fleetlog.ErrFenced) {
+		return wait, n.lose(ctx, err)
+	} else if err != nil {
+		return wait, err
+	}
+	var errs []error
+	if err := n.giveOn(ctx); err != nil { // else the map still names this node
+		return soon, err
+	}
+	errs = append(errs, n.gain(ctx))
+	do := n.plan()
+	for _, epoch := range do.takeOver {
+		errs = append(errs, n.takeOver(ctx, epoch))
+	}
+	if len(do.claim) > 0 {
+		errs = append(errs, n.cfg.Log.Claim(ctx, do.claim))
+	}
+	errs = append(errs, n.gain(ctx))
+	for to, shards := range do.give {
+		errs = append(errs, n.move(ctx, shards, to))
+	}
+	errs = append(errs, n.cfg.Log.Settle(ctx))
+	switch err := errors.Join(errs...); {
+	case err != nil:
+		return soon, err
+	case len(do.give) > 0:
+		return 0, nil
+	case do.expects || do.wait > 0 && do.wait < wait:
+		return min(wait, soon), nil
+	}
+	return wait, nil
+}
+
+func (n *Node) plan() plan {
+	now := n.cfg.Boot()
+	idle := n.cfg.Serving.Idle()
+	self := n.self()
+	members := slices.Clone(n.session.Members())
+	for i := range members {
+		if members[i].Name == self.Name {
+			members[i].Draining = self.Draining
+		}
+	}
+	do := n.planner.next(view{
+		now: now, self: self, epoch: n.epoch, m: n.cfg.Log.Map(), members: members, idle: idle,
+		stuck: func(s int) bool { return n.stuck[s] > now },
+	})
+	n.mu.Lock()
+	n.placed = n.planner.placed
+	n.mu.Unlock()
+	return do
+}
+
+func (n *Node) self() member.Member {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.cfg.Self
+	m.Draining = n.drain
+	return m
+}
+
+// gain serves what the map gives this node.
+func (n *Node) gain(ctx context.Context) error {
+	var shards []int
+	m := n.cfg.Log.Map()
+	n.mu.Lock()
+	for s, owner := range m.Owners {
+		if owner == n.epoch && !n.served[s] {
+			shards = append(shards, s)
+		}
+	}
+	n.mu.Unlock()
+	if len(shards) == 0 {
+		return nil
+	}
+	began := n.cfg.Boot()
+	if err := n.cfg.Serving.Gain(ctx, shards); err != nil {
+		return fmt.Errorf("take in %d shards: %w", len(shards), err)
+	}
+	n.mu.Lock()
+	for _, s := range shards {
+		n.served[s] = true
+	}
+	n.stats.Gains += int64(len(shards))
+	n.mu.Unlock()
+	n.emit(Event{Kind: Gained, Node: n.cfg.Self.Name, Epoch: n.epoch, Shards: len(shards), Took: n.cfg.Boot() - began})
+	return nil
+}
+
+func (n *Node) takeOver(ctx context.Context, epoch uint64) error {
+	began := n.cfg.Boot()
+	m := n.cfg.Log.Map()
+	name := ""
+	if i := m.Find(epoch); i >= 0 {
+		name = m.Live[i].Node
+	}
+	if err := n.cfg.Log.TakeOver(ctx, epoch); err != nil {
+		return fmt.Errorf("take over from node %q: %w", name, err)
+	}
+	n.mu.Lock()
+	n.stats.TakeOvers++
+	n.mu.Unlock()
+	n.emit(Event{Kind: TakenOver, Node: name, Epoch: epoch, Took: n.cfg.Boot() - began})
+	return nil
+}
+
+// move gives shards to another node.
+func (n *Node) move(ctx context.Context, shards []int, to uint64) error {
+	began := n.cfg.Boot()
+	n.mark(shards, true)
+	defer n.mark(shards, false)
+	yield, cancel := context.WithTimeout(ctx, n.cfg.Move)
+	done, err := n.cfg.Serving.Yield(yield, shards)
+	cancel()
+	if left := without(shards, done); len(left) > 0 {
+		n.postpone(left)
+		n.emit(Event{Kind: Stuck, Node: n.cfg.Self.Name, Shards: len(left), Took: n.cfg.Boot() - began, Err: err})
+	}
+	if len(done) == 0 {
+		return ctx.Err()
+	}
+	for _, s := range done {
+		delete(n.pauses, s)
+	}
+	n.mu.Lock()
+	for _, s := range done {
+		n.served[s] = false
+	}
+	n.mu.Unlock()
+	n.given = append(n.given, gift{done, to, began})
+	return n.giveOn(ctx)
+}
+
+// giveOn releases what is not served any more, and has the map name the next owners. It goes on
+// where an attempt has failed, also one whose record is durable by now: a second release says
+// nothing new.
+func (n *Node) giveOn(ctx context.Context) error {
+	for len(n.given) > 0 {
+		g := n.given[0]
+		if err := n.cfg.Log.Release(ctx, g.shards); err != nil {
+			return fmt.Errorf("release %d shards: %w", len(g.shards), err)
+		}
+		if err := n.cfg.Log.Give(ctx, g.shards, g.to); err != nil {
+			return fmt.Errorf("give %d shards away: %w", len(g.shards), err)
+		}
+		n.given = n.given[1:]
+		took := n.cfg.Boot() - g.began
+		m := n.cfg.Log.Map()
+		name := ""
+		if i := m.Find(g.to); i >= 0 {
+			name = m.Live[i].Node
+		}
+		n.mu.Lock()
+		n.stats.Moves += int64(len(g.shards))
+		n.stats.LastMove, n.stats.WorstMove = took, max(n.stats.WorstMove, took)
+		n.mu.Unlock()
+		n.emit(Event{Kind: Moved, Node: name, Epoch: g.to, Shards: len(g.shards), Took: took})
+	}
+	return nil
+}
+
+// The pauses before a shard is tried again that could not be moved.
+const (
+	firstPause = time.Second
+	mostPause  = 30 * time.Second
+)
+
+func (n *Node) postpone(shards []int) {
+	now := n.cfg.Boot()
+	for _, s := range shards {
+		pause := max(n.pauses[s], firstPause)
+		n.stuck[s], n.pauses[s] = now+pause, min(2*pause, mostPause)
+	}
+	n.mu.Lock()
+	n.stats.Stuck += int64(len(shards))
+	n.mu.Unlock()
+}
+
+func (n *Node) mark(shards []int, moving bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range shards {
+		n.moving[s] = moving
+	}
+}
+
+// lose stops serving, as another process has taken over.
+func (n *Node) lose(ctx context.Context, why error) error {
+	n.mu.Lock()
+	n.fenced = why
+	clear(n.served[:])
+	n.mu.Unlock()
+	err := n.cfg.Serving.Lose(ctx)
+	n.emit(Event{Kind: Fenced, Node: n.cfg.Self.Name, Epoch: n.epoch, Err: why})
+	return err
+}
+
+func (n *Node) isFenced() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fenced
+}
+
+func (n *Node) emit(ev Event) {
+	if n.cfg.Emit != nil {
+		n.cfg.Emit(ev)
+	}
+}
+
+func without(all, some []int) []int {
+	return slices.DeleteFunc(slices.Clone(all), func(s int) bool { return slices.Contains(some, s) })
+}

@@ -1,0 +1,69 @@
+package fleet
+
+import (
+	"errors"
+
+	"github.com/multidb-go/multidb/internal/registry"
+)
+
+// ErrElsewhere is returned for a database whose shard this process does not serve: it is
+// neither made known nor opened here.
+var ErrElsewhere = errors.New("this node does not serve it")
+
+// Shards is how many shards the databases are divided into, where several nodes serve them.
+const Shards = 1024
+
+// shards are those that this process serves. Nil: all, as it is alone.
+type shards struct{ served [Shards]bool }
+
+// refusesLocked reports whether a database with a prefix is not to be known here.
+func (f *Fleet) refusesLocked(at Prefix) bool {
+	return f.shards != nil && at.Err == nil && !f.shards.served[at.Shard]
+}
+
+// Serve says whether databases of these shards may be made known and opened from now on. Those
+// that are known stay, until Detach.
+func (f *Fleet) Serve(shards []int, yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range shards {
+		f.shards.served[s] = yes
+	}
+}
+
+// Serves reports whether databases of a shard may be known.
+func (f *Fleet) Serves(shard int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.shards == nil || f.shards.served[shard]
+}
+
+// Detach forgets a database that another process goes on with, or may: unlike one that was
+// removed, the catalog keeps what is known of it, by which its file is judged when it comes
+// back. ended is closed when no run of it is in progress any more. It stays at
+// the prefix and on this disk, and so do its leases.
+func (f *Fleet) Detach(e *Entry) (ended <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.dropLocked(e, true)
+	return f.endedLocked(e)
+}
+
+// endedLocked is closed when no run of a database is in progress.
+func (f *Fleet) endedLocked(e *Entry) <-chan struct{} {
+	done := make(chan struct{})
+	if r := f.runs[e]; r != nil && e.item.Running() {
+		r.ended = append(r.ended, done)
+	} else {
+		close(done)
+	}
+	return done
+}
+
+// whyNotLocked is the error of a database that is dropped, for whoever waits for it.
+func whyNot(detached bool) error {
+	if detached {
+		return ErrElsewhere
+	}
+	return registry.ErrNotFound
+}

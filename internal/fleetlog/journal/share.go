@@ -1,0 +1,306 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/multidb-go/multidb/internal/failpoint"
+	"github.com/multidb-go/multidb/internal/fleetlog"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+)
+
+// What a process does that has its epoch beside others (Config.Share). One caller at a time:
+// the order of what changes the map is the caller's.
+
+// takes reports whether a log is taken over at the beginning: one of a former life of this node. What
+// is sealed already is read with it, as that life may have ended while it unpacked it.
+func (j *Journal) takes(m *format.Map, live format.Live) bool {
+	ended := func(l format.Live) bool { return slices.Contains(j.cfg.Ended, l.Life) }
+	return ended(live) || live.Sealed != 0 && slices.ContainsFunc(m.Live, ended)
+}
+
+// learn takes in a map that was read.
+func (j *Journal) learn(m *format.Map) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if m != nil && (j.known == nil || m.Number > j.known.Number) {
+		j.known = m
+	}
+}
+
+// Map is the newest map that this Journal has read; nil before the log has begun. It is not to
+// be changed.
+func (j *Journal) Map() *format.Map {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.known
+}
+
+// Refresh reads the newest map: one LIST, and one more with a GET if there is a newer one.
+func (j *Journal) Refresh(ctx context.Context) (*format.Map, error) {
+	look := fleetlog.NewChange(j.cfg.Life, 0, j.Map(), func(*format.Map) error { return errLooked })
+	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
+		return j.Map(), err
+	}
+	j.learn(look.Map())
+	return j.Map(), nil
+}
+
+// change makes a change of the map as of now.
+func (j *Journal) change(ctx context.Context, edit func(*format.Map) error) error {
+	failpoint.Hit("fleetlog.map.before")
+	m, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), j.Map(), edit))
+	failpoint.Hit("fleetlog.map.after")
+	if err = failpoint.Err("fleetlog.map.lost", err); err == nil || errors.Is(err, fleetlog.ErrMoved) {
+		j.learn(m)
+	}
+	return err
+}
+
+// Begin begins the log, if it has not begun, and returns its epoch.
+func (j *Journal) Begin(ctx context.Context) (epoch uint64, err error) {
+	if err := j.join(ctx); err != nil {
+		return 0, err
+	}
+	return j.Stats().Epoch, nil
+}
+
+// TakeOver ends the log of another epoch, whose process is thought to have ended, and takes all
+// of its shards (F3, F7). It returns the objects of that log that count, and those of the logs
+// that were sealed before and are not finished: that process may not have unpacked all of
+// them. None of the shards may be served before the caller has taken in the
+// objects. It is not an error that another process was faster: Map says who has the shards.
+func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Log, err error) {
+	self, err := j.Begin(ctx)
+	if err != nil {
+		return nil, err
+	} else if epoch == self {
+		return nil, fmt.Errorf("epoch %d is that of this process", epoch)
+	}
+	m, err := j.Refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
+		return nil, nil
+	}
+	var tails []*fleetlog.Tail
+	var sealed uint64
+	var ended Ended
+	for _, live := range m.Live {
+		if live.Epoch == self || live.Epoch != epoch && live.Sealed == 0 || j.has(live.Epoch) {
+			continue
+		}
+		t := fleetlog.NewTakeover(format.Seal{Author: j.cfg.Life, Epoch: live.Epoch, Next: m.Next, Created: j.cfg.Now().UnixMilli(), Who: j.cfg.Node})
+		if err := j.takeOver(ctx, t); err != nil {
+			return nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+		}
+		if live.Epoch == epoch {
+			sealed, ended = t.Seal().Seq, Ended{live.Epoch, live.Node}
+		}
+		tails = append(tails, t.Tail)
+	}
+	err = j.change(ctx, func(m *format.Map) error {
+		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
+			return fleetlog.ErrMoved
+		}
+		return fleetlog.TakeOver(m, epoch, sealed, self)
+	})
+	if errors.Is(err, fleetlog.ErrMoved) {
+		return nil, nil // whoever was faster has read it too
+	} else if err != nil {
+		return nil, err
+	}
+	m = j.Map()
+	j.mu.Lock()
+	for _, t := range tails {
+		if m.Find(t.Seal().Epoch) >= 0 { // else it was finished meanwhile: the prefixes have all of it
+			j.tails = append(j.tails, t)
+			logs = append(logs, t.Objects()...)
+		}
+	}
+	j.mu.Unlock()
+	if j.cfg.TookOver != nil {
+		j.cfg.TookOver(ended)
+	}
+	return fleetlog.Remembered(logs), nil
+}
+
+// has reports whether a log was taken over, and is not finished.
+func (j *Journal) has(epoch uint64) bool { return slices.Contains(j.Former(), epoch) }
+
+// Claim takes those of the shards that nobody owns.
+func (j *Journal) Claim(ctx context.Context, shards []int) error {
+	self, err := j.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	err = j.change(ctx, func(m *format.Map) error { return fleetlog.Claim(m, shards, self) })
+	if errors.Is(err, fleetlog.ErrMoved) {
+		return nil // others were faster
+	}
+	return err
+}
+
+// Release gives shards up (F6): it returns when an acknowledged object of the log says so. The
+// caller has put all that there was of them into the log, puts nothing more, and calls Give.
+func (j *Journal) Release(ctx context.Context, shards []int) error {
+	if err := j.join(ctx); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	j.mu.Lock()
+	err := j.err
+	if err == nil && j.closing {
+		err = ErrClosed
+	}
+	if err == nil {
+		w := &write{release: shards, done: func(_ Place, err error) { done <- err }}
+		if len(j.unacked) == 0 {
+			j.stats.Waiting = j.cfg.Now()
+		}
+		j.queue = append(j.queue, w)
+		j.unacked[w] = struct{}{}
+		j.hurry = true
+		j.hurryLocked()
+		j.poke()
+	}
+	j.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Give has the map name another epoch as the owner of shards that Release gave up; 0, or one
+// that has ended: nobody. Where the map names somebody else by now, it stays. What Map returns
+// afterwards is at least as new as the end of the Give (M3).
+func (j *Journal) Give(ctx context.Context, shards []int, to uint64) error {
+	self, err := j.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	err = j.change(ctx, func(m *format.Map) error {
+		given := false
+		for _, s := range shards {
+			switch err := fleetlog.Give(m, s, self, to); {
+			case err == nil:
+				given = true
+			case !errors.Is(err, fleetlog.ErrMoved):
+				return err
+			}
+		}
+		if !given {
+			return fleetlog.ErrMoved
+		}
+		return nil
+	})
+	if errors.Is(err, fleetlog.ErrMoved) {
+		return nil // it was taken over: the next object finds the seal
+	}
+	return err
+}
+
+// Fence ends the log at once because the map says that another process has sealed it, as one
+// that writes nothing does not meet the seal.
+func (j *Journal) Fence(why string) {
+	j.stop(fmt.Errorf("%w: %s", fleetlog.ErrFenced, why))
+}
+
+// Alone reports whether no other epoch may write now, by the newest map that is known.
+func (j *Journal) Alone() bool {
+	m := j.Map()
+	if m == nil {
+		return true
+	}
+	self := j.Stats().Epoch
+	return !slices.ContainsFunc(m.Live, func(l format.Live) bool { return l.Epoch != self && l.Sealed == 0 })
+}
+
+// otherEnds are the ends of the logs that others write now, up to which an erasure makes records
+// void: they have none of the prefix to come, as its shard is this process's.
+func (j *Journal) otherEnds(ctx context.Context) (marks []format.Mark, err error) {
+	if !j.cfg.Share {
+		return nil, nil
+	}
+	m, err := j.Refresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	self := j.Stats().Epoch
+	for _, live := range m.Live {
+		if live.Epoch == self || j.has(live.Epoch) {
+			continue
+		}
+		listed, err := j.req.log(ctx, live.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		var last uint64
+		for _, l := range listed {
+			last = max(last, l.Seq)
+		}
+		if last > 0 {
+			marks = append(marks, format.Mark{Epoch: live.Epoch, Seq: last + 1})
+		}
+	}
+	return marks, nil
+}
+
+// Settle lets go of what erasures have kept for the sake of logs of others, as soon as these are
+// finished, or trimmed beyond it. It makes requests only if something was erased.
+func (j *Journal) Settle(ctx context.Context) error {
+	j.mu.Lock()
+	waiting := maps.Clone(j.others)
+	j.mu.Unlock()
+	for epoch, seq := range waiting {
+		over := j.Map().Finished(epoch)
+		if !over {
+			listed, err := j.req.log(ctx, epoch)
+			if err != nil {
+				return err
+			}
+			var newest fleetlog.Listed
+			for _, l := range listed {
+				if l.Seq > newest.Seq {
+					newest = l
+				}
+			}
+			if newest.Seq > 0 {
+				e, err := j.req.entry(ctx, epoch, newest.Seq, newest.Size)
+				if err != nil {
+					return err
+				}
+				over = e != nil && e.Trim() >= seq
+			}
+		}
+		if over {
+			j.mu.Lock()
+			if j.others[epoch] == seq {
+				delete(j.others, epoch)
+			}
+			j.unpinLocked()
+			j.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// merged is two lists of marks, ascending, as one.
+func merged(a, b []format.Mark) []format.Mark {
+	if len(b) == 0 {
+		return a
+	}
+	all := slices.Concat(a, b)
+	slices.SortFunc(all, func(x, y format.Mark) int { return cmp.Or(cmp.Compare(x.Epoch, y.Epoch), cmp.Compare(y.Seq, x.Seq)) })
+	return slices.CompactFunc(all, func(x, y format.Mark) bool { return x.Epoch == y.Epoch })
+}

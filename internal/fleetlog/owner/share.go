@@ -1,0 +1,97 @@
+package owner
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+)
+
+// Shared is the log of a process that has its epoch beside others, as a node of a cluster
+// uses it.
+type Shared struct{ l *Log }
+
+// Shared returns the log of Config.Share.
+func (l *Log) Shared() Shared { return Shared{l} }
+
+func (s Shared) journal() *journal.Journal { return s.l.journal }
+
+// Begin begins the log, and takes in what former lives of this node have left.
+func (s Shared) Begin(ctx context.Context) (epoch uint64, err error) {
+	if epoch, err = s.journal().Begin(ctx); err == nil {
+		err = s.l.client.Begin(ctx)
+	}
+	return epoch, err
+}
+
+// TakeOver ends the log of another epoch; what it had that no prefix has is known when it
+// returns, and is unpacked in the background.
+func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
+	logs, err := s.journal().TakeOver(ctx, epoch)
+	if err == nil && len(logs) > 0 {
+		s.l.client.TakeIn(logs)
+	}
+	if err == nil {
+		s.l.again()
+	}
+	return err
+}
+
+// Map is journal.Journal.Map.
+func (s Shared) Map() *format.Map { return s.journal().Map() }
+
+// Refresh is journal.Journal.Refresh.
+func (s Shared) Refresh(ctx context.Context) (*format.Map, error) { return s.journal().Refresh(ctx) }
+
+// Claim is journal.Journal.Claim.
+func (s Shared) Claim(ctx context.Context, shards []int) error {
+	return s.journal().Claim(ctx, shards)
+}
+
+// Release is journal.Journal.Release.
+func (s Shared) Release(ctx context.Context, shards []int) error {
+	return s.journal().Release(ctx, shards)
+}
+
+// Give is journal.Journal.Give.
+func (s Shared) Give(ctx context.Context, shards []int, to uint64) error {
+	return s.journal().Give(ctx, shards, to)
+}
+
+// Settle is journal.Journal.Settle.
+func (s Shared) Settle(ctx context.Context) error { return s.journal().Settle(ctx) }
+
+// Err is why nothing is written any more; nil: it is.
+func (s Shared) Err() error { return s.journal().Err() }
+
+// Fence is journal.Journal.Fence.
+func (s Shared) Fence(why string) { s.journal().Fence(why) }
+
+// Lacks reports whether the log has something of a directory that its prefix lacks.
+func (s Shared) Lacks(dir string) bool { return s.l.client.Tail(dir).Files > 0 }
+
+// UnpackShards gives the prefixes of shards what the log has, also those of databases that nobody
+// here knows.
+func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error {
+	for _, dir := range s.l.client.Prefixes() {
+		if !in(format.Shard(dir)) {
+			continue
+		}
+		inner, err := s.l.cfg.ClientAt(dir)
+		if err == nil {
+			_, err = s.l.client.Unpack(ctx, dir, inner, true)
+		}
+		if err == nil && s.Lacks(dir) {
+			err = fmt.Errorf("something of it is not durable yet")
+		}
+		if err != nil {
+			return fmt.Errorf("unpack %s: %w", dir, err)
+		}
+		s.Away(dir)
+	}
+	return nil
+}
+
+// Away is client.Log.Away.
+func (s Shared) Away(dir string) { s.l.client.Away(dir) }

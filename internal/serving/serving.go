@@ -1,0 +1,208 @@
+// Package serving takes shards of databases into service on one node of a cluster, and out of
+// it. Safe for concurrent use, one Gain, Yield or Lose at a time.
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/opener"
+	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/schedule"
+)
+
+// Log is the fleet log of this node.
+type Log interface {
+	// Lacks reports whether it has something of a directory that its prefix lacks.
+	Lacks(dir string) bool
+	// UnpackShards gives prefixes that, also of databases that nobody here knows.
+	UnpackShards(ctx context.Context, in func(shard int) bool) error
+	// Away forgets what is known of a prefix.
+	Away(dir string)
+}
+
+// Config is what a Serving works with.
+type Config struct {
+	Fleet     *fleet.Fleet
+	Conductor *conduct.Conductor
+	Opener    *opener.Opener
+	Log       Log
+	Prefix    func(registry.Database) fleet.Prefix
+	Dir       func(registry.Database) (string, error)
+	// Rescan has everything listed soon.
+	Rescan func()
+	// Hide forgets those of the catalog that are not in service.
+	Hide func()
+}
+
+// Serving serves shards.
+type Serving struct{ cfg Config }
+
+// New returns a Serving that serves nothing.
+func New(cfg Config) *Serving { return &Serving{cfg: cfg} }
+
+// atOnce is how many databases are let go of at once.
+const atOnce = 32
+
+// Gain begins to serve shards. What the catalog knows of their databases is loaded first: a file
+// that is there from an earlier time is a cache until it is opened, and is brought up to date
+// then.
+func (s *Serving) Gain(ctx context.Context, shards []int) error {
+	in := set(shards)
+	if err := s.cfg.Conductor.LoadShards(ctx, in); err != nil {
+		return fmt.Errorf("load catalog: %w", err)
+	}
+	s.cfg.Hide()
+	s.cfg.Fleet.Serve(shards, true)
+	s.cfg.Rescan()
+	s.cfg.Conductor.Due()
+	return nil
+}
+
+// Yield lets go of shards: nobody opens their databases any more, the handles are waited for,
+// and what was committed is given to the prefixes. ctx bounds all of it. done are the shards
+// that nothing here touches any more; the others are served on.
+func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err error) {
+	byShard := s.databases(set(shards))
+	// What is shipped before anybody has to wait need not be shipped while they do.
+	s.each(byShard, func(e *fleet.Entry, shard int) { _, _ = s.cfg.Conductor.Sync(ctx, e) })
+	s.cfg.Fleet.Serve(shards, false)
+	byShard = s.databases(set(shards)) // some may have come meanwhile
+	var mu sync.Mutex
+	failed := map[int]error{}
+	lifts := map[*fleet.Entry]func(){}
+	s.each(byShard, func(e *fleet.Entry, shard int) {
+		mu.Lock()
+		lost := failed[shard] != nil
+		mu.Unlock()
+		if lost {
+			return
+		}
+		lift, err := s.letGo(ctx, e)
+		mu.Lock()
+		defer mu.Unlock()
+		if lift != nil {
+			lifts[e] = lift
+		}
+		if err != nil && failed[shard] == nil {
+			failed[shard] = fmt.Errorf("%q: %w", e.ID(), err)
+		}
+	})
+	for _, shard := range shards {
+		if failed[shard] == nil {
+			failed[shard] = s.cfg.Log.UnpackShards(ctx, func(s int) bool { return s == shard })
+		}
+		if failed[shard] == nil {
+			done = append(done, shard)
+			for _, e := range byShard[shard] {
+				<-s.cfg.Fleet.Detach(e)
+				s.away(e)
+			}
+		} else {
+			s.cfg.Fleet.Serve([]int{shard}, true)
+			err = errors.Join(err, fmt.Errorf("shard %d: %w", shard, failed[shard]))
+		}
+		for _, e := range byShard[shard] {
+			if lift := lifts[e]; lift != nil {
+				lift()
+			}
+		}
+	}
+	return done, err
+}
+
+// letGo bars a database, and returns when all of it is in its prefix. lift ends the bar; nil:
+// there is none.
+func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err error) {
+	lift, err = s.cfg.Opener.Keep(ctx, e, nil)
+	if errors.Is(err, registry.ErrNotFound) {
+		return lift, nil // it went
+	} else if err != nil {
+		return lift, err
+	}
+	if _, err := s.cfg.Conductor.Sync(ctx, e); err != nil {
+		return lift, err
+	}
+	dir, err := s.cfg.Dir(e.Database())
+	if err != nil {
+		return lift, nil //nolint:nilerr // it has no prefix, and is nobody's to serve
+	}
+	if s.cfg.Log.Lacks(dir) {
+		_, err = s.cfg.Conductor.Perform(ctx, e, replicate.OrderUnpack)
+	}
+	return lift, err
+}
+
+func (s *Serving) away(e *fleet.Entry) {
+	if dir, err := s.cfg.Dir(e.Database()); err == nil {
+		s.cfg.Log.Away(dir)
+	}
+}
+
+// Lose stops serving everything at once: another process has taken it over. Handles that are out
+// stay usable; what is committed through them is local.
+func (s *Serving) Lose(context.Context) error {
+	all := make([]int, fleet.Shards)
+	for i := range all {
+		all[i] = i
+	}
+	s.cfg.Fleet.Serve(all, false)
+	for _, e := range s.cfg.Fleet.All() {
+		s.cfg.Opener.Evict(e)
+		s.cfg.Fleet.Detach(e)
+		s.away(e)
+	}
+	return nil
+}
+
+// Idle returns a function that reports whether no database of a shard is leased, or written to
+// lately, as of now.
+func (s *Serving) Idle() func(shard int) bool {
+	busy := map[int]bool{}
+	for _, e := range s.cfg.Fleet.All() {
+		if s.cfg.Fleet.IsLeased(e) || s.cfg.Fleet.Status(e).Tier == schedule.Hot {
+			busy[s.cfg.Prefix(e.Database()).Shard] = true
+		}
+	}
+	return func(shard int) bool { return !busy[shard] }
+}
+
+// databases are those that are known, by shard.
+func (s *Serving) databases(in func(shard int) bool) map[int][]*fleet.Entry {
+	by := map[int][]*fleet.Entry{}
+	for _, e := range s.cfg.Fleet.All() {
+		if at := s.cfg.Prefix(e.Database()); at.Err == nil && in(at.Shard) {
+			by[at.Shard] = append(by[at.Shard], e)
+		}
+	}
+	return by
+}
+
+// each calls fn with all databases, some at once.
+func (s *Serving) each(by map[int][]*fleet.Entry, fn func(e *fleet.Entry, shard int)) {
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for shard, all := range by {
+		for _, e := range all {
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				fn(e, shard)
+			})
+		}
+	}
+	wg.Wait()
+}
+
+func set(shards []int) func(shard int) bool {
+	in := map[int]bool{}
+	for _, s := range shards {
+		in[s] = true
+	}
+	return func(shard int) bool { return in[shard] }
+}
