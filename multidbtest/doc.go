@@ -11,6 +11,9 @@
 // [Replica.Inject] makes the storage fail: refuse, be slow, hang, or do what it
 // was asked and lose the answer.
 //
+// [NewMembership] has the members of a cluster in memory, for several Managers of one test.
+// Its nodes can be cut off and killed.
+//
 // # Virtual time
 //
 // A Manager works in a bubble of testing/synctest, with its default options, so that
@@ -38,7 +41,7 @@
 //
 // # Testing a backend
 //
-// [TestReplicaFactory], [TestReplicaObjects] and [TestDiscoverer] are the
+// [TestReplicaFactory], [TestReplicaObjects], [TestDiscoverer] and [RunMembershipConformance] are the
 // conformance suites that multidb's own backends pass. Call them from a test of
 // the backend:
 //
