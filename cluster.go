@@ -188,11 +188,16 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
+		Reborn: func() (format.ID, error) {
+			life, _, err := m.remember(false)
+			return life, err
+		},
 		Serving: serving.New(serving.Config{
 			Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
 			Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
 			Rescan: m.survey.Soon,
 			Hide:   m.tenancy.Hide,
+			Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 		}),
 		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves,
 		Boot: m.cfg.boot, Emit: m.clusterEvent, Logger: m.cfg.logger,

@@ -18,7 +18,8 @@ import (
 // cluster is nodes that share a replica and a membership, each with a disk of its own.
 type clusterRig struct {
 	t       *testing.T
-	rep     multidb.ReplicaFactory
+	rep     *multidbtest.Replica
+	views   map[string]*multidbtest.Replica
 	members *multidbtest.Membership
 	dirs    map[string]string
 	nodes   map[string]*multidb.Manager
@@ -28,7 +29,7 @@ type clusterRig struct {
 
 func newCluster(t *testing.T, opts ...multidb.Option) *clusterRig {
 	return &clusterRig{
-		t: t, rep: multidbtest.NewReplica(), members: multidbtest.NewMembership(),
+		t: t, rep: multidbtest.NewReplica(), views: map[string]*multidbtest.Replica{}, members: multidbtest.NewMembership(),
 		dirs: map[string]string{}, nodes: map[string]*multidb.Manager{}, opts: opts,
 	}
 }
@@ -44,13 +45,16 @@ func (c *clusterRig) open(name string) *multidb.Manager {
 	if err := os.MkdirAll(filepath.Join(dir, "data"), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
+	if c.views[name] == nil {
+		c.views[name] = c.rep.View()
+	}
 	cfg := multidb.ClusterConfig{Node: name, URL: "http://" + name + ".test", Membership: c.members}
 	if c.config != nil {
 		c.config(&cfg)
 	}
 	m, err := multidb.New(append([]multidb.Option{
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))),
-		multidb.WithReplica(c.rep), multidb.WithCluster(cfg),
+		multidb.WithReplica(c.views[name]), multidb.WithCluster(cfg),
 	}, c.opts...)...)
 	if err != nil {
 		c.t.Fatal(err)
@@ -244,6 +248,122 @@ func TestATenantOfANodeThatWentIsServedByAnotherOne(t *testing.T) {
 		c.start("b")
 		c.settled()
 		for _, id := range ids {
+			if n := c.rows(id); n != 3 {
+				t.Errorf("%s has %d rows, want 3", id, n)
+			}
+		}
+		c.closeAll()
+	})
+}
+
+// die ends a node as a crash does, as far as the others can tell: nothing of it reaches the
+// bucket any more. Its files are as they are.
+func (c *clusterRig) die(name string) {
+	c.t.Helper()
+	m := c.nodes[name]
+	delete(c.nodes, name)
+	c.views[name].Inject(multidbtest.Fault{Err: errCutOff})
+	c.members.Kill(name)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	_ = m.Close(ctx) // what it could not ship is for the others to have promised, or not
+	delete(c.views, name)
+}
+
+var errCutOff = errors.New("this node is dead")
+
+func TestTheTenantsOfADeadNodeAreServedByAnotherWithAllThatWasPromised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		for _, name := range []string{"a", "b", "c"} {
+			c.start(name)
+		}
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		for _, id := range ids { // most are in the log alone
+			c.put(id, "second")
+		}
+		began := time.Now()
+		c.die("b")
+		for _, id := range ids {
+			if n := c.rows(id); n != 2 {
+				t.Errorf("%s has %d rows, want 2", id, n)
+			}
+		}
+		if took := time.Since(began); took > 15*time.Second+time.Minute { // the Close of the dead one has a minute
+			t.Errorf("it took %v", took)
+		}
+		for _, id := range ids {
+			c.put(id, "third")
+		}
+		c.start("b")
+		c.settled()
+		for _, id := range ids {
+			c.put(id, "fourth")
+			if n := c.rows(id); n != 4 {
+				t.Errorf("%s has %d rows, want 4", id, n)
+			}
+		}
+		c.closeAll()
+	})
+}
+
+func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		for _, name := range []string{"a", "b"} {
+			c.start(name)
+		}
+		c.settled()
+		ids := someTenants(10)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		b := c.nodes["b"]
+		var its []multidb.ID
+		for _, id := range ids {
+			if o, err := b.Owner(t.Context(), id); err != nil {
+				t.Fatal(err)
+			} else if o.Self {
+				its = append(its, id)
+			}
+		}
+		if len(its) == 0 {
+			t.Fatal("b has no tenant")
+		}
+		c.members.Partition("b")
+		cut := c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		for _, id := range its { // what b promises to nobody
+			if err := b.Do(t.Context(), id, func(db *sql.DB) error {
+				_, err := db.Exec("INSERT INTO t VALUES ('lost')")
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		delete(c.nodes, "b")
+		for _, id := range ids {
+			c.put(id, "second")
+		}
+		cut.Clear()
+		c.members.Heal("b")
+		for _, id := range its {
+			if _, err := b.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) && !errors.Is(err, multidb.ErrNotOwner) {
+				t.Errorf("a fenced node synced %s: %v", id, err)
+			}
+		}
+		c.nodes["b"] = b
+		for _, id := range ids {
+			if n := c.rows(id); n != 2 {
+				t.Errorf("%s has %d rows, want 2", id, n)
+			}
+		}
+		c.settled()
+		for _, id := range ids {
+			c.put(id, "third")
 			if n := c.rows(id); n != 3 {
 				t.Errorf("%s has %d rows, want 3", id, n)
 			}

@@ -57,13 +57,14 @@ const (
 	EventGained    // this node serves these shards from here on
 	EventMoved     // it has given these shards to the node that Path names
 	EventMoveStuck // it could not: Err says which databases are in the way; it tries again
+	EventSetAside  // another node has taken over the database ID: the local file, with commits that no Sync promised, is at Path now
 )
 
 var eventNames = [...]string{"", "added", "removed", "ignored", "tier", "failed", "recovered",
 	"fenced", "resync", "snapshot", "wal limit", "replaced", "adopted", "scan failed", "state", "watch", "integrity", "no database", "log set aside",
 	"fleet log begun", "fleet log taken over", "fleet log finished", "fleet log fenced",
 	"evicted", "taken out of service", "undeleted", "erased", "renamed", "forked", "policy",
-	"drill", "drill failed", "shards gained", "shards moved", "shards not moved"}
+	"drill", "drill failed", "shards gained", "shards moved", "shards not moved", "set aside"}
 
 func (t EventType) String() string {
 	if int(t) < len(eventNames) {
@@ -123,7 +124,7 @@ func (m *Manager) deliver(of fleet.Event) {
 	switch ev.Type {
 	case EventTier:
 		m.cfg.logger.Debug("multidb: tier", append(args, "from", ev.From, "to", ev.To)...)
-	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy, EventDrillFailed, EventMoveStuck:
+	case EventFailed, EventFenced, EventWALLimit, EventScanFailed, EventState, EventWatch, EventIntegrity, EventEmpty, EventLogSetAside, EventFleetLogFenced, EventPolicy, EventDrillFailed, EventMoveStuck, EventSetAside:
 		m.cfg.logger.Warn("multidb: "+ev.Type.String(), args...)
 	case EventSnapshot, EventEvicted, EventDrill:
 		m.cfg.logger.Debug("multidb: "+ev.Type.String(), args...)

@@ -32,7 +32,7 @@ type Replica struct {
 	template *multidb.Template // nil: the prefix is the ID
 	err      error             // of the template
 
-	mu       sync.Mutex
+	mu       *sync.Mutex        // one for all views of what is stored
 	spaces   map[string]*space  // by prefix
 	objects  map[string]file    // by directory and name
 	faults   []*Injection       // replaced, never changed in place
@@ -56,11 +56,20 @@ func WithPathTemplate(template string) Option {
 
 // NewReplica returns an empty replica.
 func NewReplica(opts ...Option) *Replica {
-	r := &Replica{spaces: make(map[string]*space), objects: make(map[string]file), inside: make(map[*Injection]int), changed: make(chan struct{})}
+	r := &Replica{mu: new(sync.Mutex), spaces: make(map[string]*space), objects: make(map[string]file), inside: make(map[*Injection]int), changed: make(chan struct{})}
 	for _, opt := range opts {
 		opt(r)
 	}
 	return r
+}
+
+// View returns a Replica over what this one stores, with faults, operations and statistics of
+// its own: give each node of a cluster one, and a fault is that of one node.
+func (r *Replica) View() *Replica {
+	return &Replica{
+		template: r.template, err: r.err, mu: r.mu, spaces: r.spaces, objects: r.objects,
+		inside: make(map[*Injection]int), changed: make(chan struct{}),
+	}
 }
 
 // Prefix returns the database's place in the replica: its ID, or what the path

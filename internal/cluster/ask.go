@@ -26,17 +26,17 @@ func (n *Node) Owner(shard int) Owner {
 	}
 	epoch := m.Owners[shard]
 	n.mu.Lock()
-	served, moving, fenced := n.served[shard], n.moving[shard], n.fenced != nil
+	served, moving, mine, session := n.served[shard], n.moving[shard], epoch == n.epoch && n.fenced == nil && n.session != nil, n.session
 	n.mu.Unlock()
-	if epoch == n.epoch && !fenced {
+	if mine {
 		return Owner{Member: n.self(), Self: served, Moving: moving || !served}
 	}
 	i := m.Find(epoch)
-	if i < 0 {
+	if i < 0 || session == nil {
 		return Owner{Moving: true}
 	}
 	life := Name(m.Live[i].Life)
-	for _, who := range n.session.Members() {
+	for _, who := range session.Members() {
 		if who.Life == life {
 			return Owner{Member: who}
 		}
@@ -63,7 +63,7 @@ func (n *Node) Await(ctx context.Context, shard int) Owner {
 		n.mu.Unlock()
 		o := n.Owner(shard)
 		// A round that had begun before may have read the map before.
-		if o.Self && !o.Moving || fenced != nil || round >= from+2 && !o.Moving {
+		if o.Self && !o.Moving || fenced == nil && round >= from+2 && !o.Moving {
 			return o
 		}
 		select {
@@ -86,15 +86,19 @@ func (n *Node) Drain(ctx context.Context) error {
 	n.mu.Lock()
 	n.drain = true
 	n.mu.Unlock()
-	if err := n.session.Update(ctx, n.self()); err != nil {
-		return fmt.Errorf("tell the others: %w", err)
-	}
+	told := false
 	for {
 		n.mu.Lock()
-		next, trouble, fenced := n.rounds, n.trouble, n.fenced
+		next, trouble, fenced, session, epoch := n.rounds, n.trouble, n.fenced, n.session, n.epoch
 		n.mu.Unlock()
-		if fenced != nil || !n.cfg.Log.Map().Owns(n.epoch) {
-			return fenced
+		if session != nil && fenced == nil && !told { // a session to come tells it by itself
+			if err := session.Update(ctx, n.self()); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("tell the others: %w", err)
+			}
+			told = true
+		}
+		if m := n.cfg.Log.Map(); told && fenced == nil && session != nil && m != nil && !m.Owns(epoch) {
+			return nil
 		}
 		select {
 		case n.kick <- struct{}{}:
@@ -112,13 +116,16 @@ func (n *Node) Drain(ctx context.Context) error {
 
 func (n *Node) undrained(cause, trouble error) error {
 	left := 0
-	for _, owner := range n.cfg.Log.Map().Owners {
-		if owner == n.epoch {
-			left++
+	session, epoch := n.current()
+	if m := n.cfg.Log.Map(); m != nil {
+		for _, owner := range m.Owners {
+			if owner == epoch {
+				left++
+			}
 		}
 	}
 	var others []string
-	for _, m := range n.session.Members() {
+	for _, m := range membersOf(session) {
 		if m.Name != n.cfg.Self.Name && !m.Draining {
 			others = append(others, m.Name)
 		}
@@ -143,10 +150,11 @@ func (n *Node) Stop() {
 // Leave tells the others that this node has gone. Nothing is written to its log any more: they
 // end it.
 func (n *Node) Leave(ctx context.Context) error {
-	if n.session == nil {
+	session, _ := n.current()
+	if session == nil {
 		return nil
 	}
-	return n.session.Leave(ctx)
+	return session.Leave(ctx)
 }
 
 // GiveUp has the shards owned by nobody, so that the others need not take them over: nothing of
@@ -156,8 +164,13 @@ func (n *Node) GiveUp(ctx context.Context) error {
 		return nil
 	}
 	var mine []int
-	for s, owner := range n.cfg.Log.Map().Owners {
-		if owner == n.epoch {
+	_, epoch := n.current()
+	m := n.cfg.Log.Map()
+	if m == nil {
+		return nil
+	}
+	for s, owner := range m.Owners {
+		if owner == epoch {
 			mine = append(mine, s)
 		}
 	}
@@ -209,8 +222,9 @@ func (n *Node) Status() Status {
 		}
 	}
 	n.mu.Unlock()
-	if s.Trouble == nil {
-		s.Trouble = n.session.Err()
+	session, _ := n.current()
+	if s.Trouble == nil && session != nil {
+		s.Trouble = session.Err()
 	}
 	owned := map[uint64]int{}
 	if m != nil {
@@ -227,7 +241,7 @@ func (n *Node) Status() Status {
 		}
 	}
 	var takers []string
-	for _, who := range n.session.Members() {
+	for _, who := range membersOf(session) {
 		p := Peer{Member: who, Alive: true, Self: who.Name == n.cfg.Self.Name}
 		if live, ok := epochs[who.Life]; ok {
 			p.Epoch, p.Shards, p.Sealed = live.Epoch, owned[live.Epoch], live.Sealed != 0
@@ -255,4 +269,12 @@ func (n *Node) Status() Status {
 		}
 	}
 	return s
+}
+
+// membersOf are the members that a session knows; nil: none.
+func membersOf(s member.Session) []member.Member {
+	if s == nil {
+		return nil
+	}
+	return s.Members()
 }

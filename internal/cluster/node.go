@@ -36,16 +36,21 @@ type Log interface {
 	// Err is why this process writes nothing any more; nil: it does.
 	Err() error
 	Fence(why string)
+	// Anew begins another log, that of a new life, after this one was fenced.
+	Anew(life format.ID)
 }
 
 // Serving serves the databases of shards.
 type Serving interface {
-	// Gain begins to serve shards, which this node owns.
-	Gain(ctx context.Context, shards []int) error
+	// Gain begins to serve shards, which this node owns. ours: nobody but former lives of this node
+	// has served them since what is on its disk.
+	Gain(ctx context.Context, shards []int, ours bool) error
 	// Yield stops serving shards, all of which is in their prefixes when it returns. Those that
 	// could not be let go of before ctx ended, as somebody holds a handle, are served on.
 	Yield(ctx context.Context, shards []int) (done []int, err error)
-	// Lose stops serving everything at once, as another process has taken it over.
+	// Lose stops serving everything at once, as another process has taken it over. Databases with
+	// commits that nobody promised are set aside. Nothing uses the log any more when it
+	// returns.
 	Lose(ctx context.Context) error
 	// Idle reports whether nothing of a shard was used lately.
 	Idle() func(shard int) bool
@@ -56,8 +61,10 @@ type Config struct {
 	Self       member.Member
 	Ended      string // the life of the former process of this node; empty: not known
 	Membership member.Membership
-	Log        Log
-	Serving    Serving
+	// Reborn gives this process another life, and remembers it.
+	Reborn  func() (format.ID, error)
+	Log     Log
+	Serving Serving
 
 	Heartbeat time.Duration // between two looks at the map while nothing is expected
 	Patience  time.Duration // for a node that is wanted more, at a take-over
@@ -96,8 +103,6 @@ const (
 // Node is a node of a cluster.
 type Node struct {
 	cfg     Config
-	session member.Session
-	epoch   uint64
 	planner *planner
 	kick    chan struct{}
 	stop    context.CancelFunc
@@ -109,6 +114,8 @@ type Node struct {
 	given  []gift
 
 	mu      sync.Mutex
+	session member.Session // nil: while this node joins
+	epoch   uint64         // 0: it has none
 	served  [format.Shards]bool
 	moving  [format.Shards]bool
 	round   uint64        // rounds that have ended
@@ -152,21 +159,45 @@ func New(cfg Config) *Node {
 
 // Start joins the cluster, and returns when the first round has ended, in which a node that
 // finds shards without an owner takes its share. ctx bounds that alone.
-func (n *Node) Start(ctx context.Context) (err error) {
-	if n.session, err = n.cfg.Membership.Join(ctx, n.cfg.Self, n.cfg.Ended); err != nil {
-		return fmt.Errorf("join the cluster as %q: %w", n.cfg.Self.Name, err)
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.join(ctx, n.cfg.Ended); err != nil {
+		return err
 	}
-	if n.epoch, err = n.cfg.Log.Begin(ctx); err != nil {
-		return errors.Join(fmt.Errorf("join the fleet log: %w", err), n.session.Leave(context.WithoutCancel(ctx)))
+	err := n.gain(ctx, true) // what former lives of this node had
+	if err == nil {
+		_, err = n.once(ctx)
 	}
-	n.emit(Event{Kind: Joined, Node: n.cfg.Self.Name, Epoch: n.epoch})
-	if _, err := n.once(ctx); err != nil {
-		return errors.Join(err, n.session.Leave(context.WithoutCancel(ctx)))
+	if err != nil {
+		return errors.Join(err, n.Leave(context.WithoutCancel(ctx)))
 	}
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
 	go n.run(loop)
 	return nil
+}
+
+// join makes this process life a member, and gives it an epoch.
+func (n *Node) join(ctx context.Context, ended string) error {
+	session, err := n.cfg.Membership.Join(ctx, n.self(), ended)
+	if err != nil {
+		return fmt.Errorf("join the cluster as %q: %w", n.cfg.Self.Name, err)
+	}
+	epoch, err := n.cfg.Log.Begin(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("join the fleet log: %w", err), session.Leave(context.WithoutCancel(ctx)))
+	}
+	n.mu.Lock()
+	n.session, n.epoch, n.fenced = session, epoch, nil
+	n.mu.Unlock()
+	n.emit(Event{Kind: Joined, Node: n.cfg.Self.Name, Epoch: epoch})
+	return nil
+}
+
+// current is the session, if this process is a member, and its epoch.
+func (n *Node) current() (session member.Session, epoch uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.session, n.epoch
 }
 
 // soon is how long a node waits between two looks while it expects something.
@@ -177,7 +208,10 @@ func (n *Node) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		changed := n.session.Changed()
+		var changed <-chan struct{}
+		if session, _ := n.current(); session != nil {
+			changed = session.Changed()
+		}
 		wait, err := n.once(ctx)
 		if ctx.Err() != nil {
 			return
@@ -225,17 +259,23 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if n.isFenced() != nil {
-		return wait, nil
+		if err := n.rejoin(ctx); err != nil {
+			return wait, fmt.Errorf("join the cluster again: %w", err)
+		}
 	}
 	m, err := n.cfg.Log.Refresh(ctx)
 	if err != nil {
 		return soon, fmt.Errorf("read the map: %w", err)
 	}
-	if i := m.Find(n.epoch); i < 0 || m.Live[i].Sealed != 0 {
+	session, epoch := n.current()
+	if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 { // a log to which nothing is written meets no seal
 		n.cfg.Log.Fence("the map says that it was sealed")
+		n.lose(fmt.Errorf("%w: the map says so", fleetlog.ErrFenced))
+		return 0, nil
 	}
 	if err := n.cfg.Log.Err(); errors.Is(err, fleetlog.ErrFenced) {
-		return wait, n.lose(ctx, err)
+		n.lose(err)
+		return 0, nil
 	} else if err != nil {
 		return wait, err
 	}
@@ -243,15 +283,15 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	if err := n.giveOn(ctx); err != nil { // else the map still names this node
 		return soon, err
 	}
-	errs = append(errs, n.gain(ctx))
-	do := n.plan()
+	errs = append(errs, n.gain(ctx, false))
+	do := n.plan(session, epoch)
 	for _, epoch := range do.takeOver {
 		errs = append(errs, n.takeOver(ctx, epoch))
 	}
 	if len(do.claim) > 0 {
 		errs = append(errs, n.cfg.Log.Claim(ctx, do.claim))
 	}
-	errs = append(errs, n.gain(ctx))
+	errs = append(errs, n.gain(ctx, false))
 	for to, shards := range do.give {
 		errs = append(errs, n.move(ctx, shards, to))
 	}
@@ -267,18 +307,18 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	return wait, nil
 }
 
-func (n *Node) plan() plan {
+func (n *Node) plan(session member.Session, epoch uint64) plan {
 	now := n.cfg.Boot()
 	idle := n.cfg.Serving.Idle()
 	self := n.self()
-	members := slices.Clone(n.session.Members())
+	members := slices.Clone(session.Members())
 	for i := range members {
 		if members[i].Name == self.Name {
 			members[i].Draining = self.Draining
 		}
 	}
 	do := n.planner.next(view{
-		now: now, self: self, epoch: n.epoch, m: n.cfg.Log.Map(), members: members, idle: idle,
+		now: now, self: self, epoch: epoch, m: n.cfg.Log.Map(), members: members, idle: idle,
 		stuck: func(s int) bool { return n.stuck[s] > now },
 	})
 	n.mu.Lock()
@@ -296,12 +336,13 @@ func (n *Node) self() member.Member {
 }
 
 // gain serves what the map gives this node.
-func (n *Node) gain(ctx context.Context) error {
+func (n *Node) gain(ctx context.Context, ours bool) error {
 	var shards []int
 	m := n.cfg.Log.Map()
 	n.mu.Lock()
+	epoch := n.epoch
 	for s, owner := range m.Owners {
-		if owner == n.epoch && !n.served[s] {
+		if owner == epoch && !n.served[s] {
 			shards = append(shards, s)
 		}
 	}
@@ -310,7 +351,7 @@ func (n *Node) gain(ctx context.Context) error {
 		return nil
 	}
 	began := n.cfg.Boot()
-	if err := n.cfg.Serving.Gain(ctx, shards); err != nil {
+	if err := n.cfg.Serving.Gain(ctx, shards, ours); err != nil {
 		return fmt.Errorf("take in %d shards: %w", len(shards), err)
 	}
 	n.mu.Lock()
@@ -319,7 +360,7 @@ func (n *Node) gain(ctx context.Context) error {
 	}
 	n.stats.Gains += int64(len(shards))
 	n.mu.Unlock()
-	n.emit(Event{Kind: Gained, Node: n.cfg.Self.Name, Epoch: n.epoch, Shards: len(shards), Took: n.cfg.Boot() - began})
+	n.emit(Event{Kind: Gained, Node: n.cfg.Self.Name, Epoch: epoch, Shards: len(shards), Took: n.cfg.Boot() - began})
 	return nil
 }
 
@@ -420,15 +461,41 @@ func (n *Node) mark(shards []int, moving bool) {
 	}
 }
 
-// lose stops serving, as another process has taken over.
-func (n *Node) lose(ctx context.Context, why error) error {
+// lose notes that another process has taken over. Whatever this one serves is void.
+func (n *Node) lose(why error) {
 	n.mu.Lock()
+	epoch := n.epoch
 	n.fenced = why
 	clear(n.served[:])
+	clear(n.moving[:])
 	n.mu.Unlock()
-	err := n.cfg.Serving.Lose(ctx)
-	n.emit(Event{Kind: Fenced, Node: n.cfg.Self.Name, Epoch: n.epoch, Err: why})
-	return err
+	n.given = nil
+	n.emit(Event{Kind: Fenced, Node: n.cfg.Self.Name, Epoch: epoch, Err: why})
+}
+
+// rejoin begins another life after this node was taken over: it was only slow, or cut off.
+func (n *Node) rejoin(ctx context.Context) error {
+	if err := n.cfg.Serving.Lose(ctx); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	session, former := n.session, n.cfg.Self.Life
+	n.session = nil
+	n.mu.Unlock()
+	if session != nil {
+		if err := session.Leave(ctx); err != nil { // the others know already, or will
+			n.cfg.Logger.Warn("multidb: the other nodes could not be told that this one begins anew", "err", err)
+		}
+	}
+	life, err := n.cfg.Reborn()
+	if err != nil {
+		return err
+	}
+	n.cfg.Log.Anew(life)
+	n.mu.Lock()
+	n.cfg.Self.Life = Name(life)
+	n.mu.Unlock()
+	return n.join(ctx, former)
 }
 
 func (n *Node) isFenced() error {

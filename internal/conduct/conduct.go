@@ -346,6 +346,9 @@ func (c *Conductor) Unacknowledged(err error) { c.fleet.Unacknowledged(err) }
 // Fence refuses every database; see fleet.Fence.
 func (c *Conductor) Fence(err error) { c.fleet.Fence(err) }
 
+// Unfence ends a Fence; see fleet.Unfence.
+func (c *Conductor) Unfence() { c.fleet.Unfence() }
+
 // Look has a database run if its files changed. A scan finds out what became of one that
 // cannot be looked at.
 func (c *Conductor) Look(e *fleet.Entry) {

@@ -13,11 +13,12 @@ import (
 )
 
 // Load makes the databases of the catalog known. The Fleet has none yet.
-func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, nil) }
+func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, nil, nil) }
 
 // LoadShards is Load for the databases of some shards; nil: of all. Those that are known stay as
-// they are.
-func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool) error {
+// they are. keep is asked about each that may have a local file, and what is known of the position
+// of that, nil if nothing is: false leaves the database out. Nil: all are kept.
+func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, keep func(fleet.Recalled) bool) error {
 	evicted := map[string]bool{}
 	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
 		if err != nil {
@@ -58,6 +59,9 @@ func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool) err
 				r.Sized, r.Size = true, replicate.SizeOf(&inv)
 			}
 			r.Known, r.Looked = c.known(rec)
+		}
+		if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(r) {
+			continue
 		}
 		c.fleet.Recall(r)
 	}

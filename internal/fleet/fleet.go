@@ -205,6 +205,7 @@ const (
 	EventGained
 	EventMoved
 	EventMoveStuck
+	EventSetAside
 )
 
 // ofRun are the events that a run reports.

@@ -136,6 +136,13 @@ func (f *Fleet) Fence(err error) {
 	}
 }
 
+// Unfence ends a Fence: this process has another log, and no database that it had before.
+func (f *Fleet) Unfence() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fence = nil
+}
+
 // lostLocked answers everybody who waits for what will never be known to be durable.
 func (f *Fleet) lostLocked(e *Entry, err error) {
 	if errors.Is(err, ship.ErrFenced) && e.reg.Refused == nil {

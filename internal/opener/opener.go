@@ -158,6 +158,11 @@ func (o *Opener) Peek(e *fleet.Entry) (file fsid.ID, leases int, open bool) {
 // Evict closes what is open of a database, when its last lease is released.
 func (o *Opener) Evict(e *fleet.Entry) { o.pool.Evict(e) }
 
+// Closed returns when nothing is open any more of a database that was evicted, or ctx ends.
+func (o *Opener) Closed(ctx context.Context, e *fleet.Entry) error {
+	return o.pool.EvictAndWait(ctx, e)
+}
+
 // Lease is the right to use one open database until Release. The zero Lease is a
 // released one.
 type Lease struct {

@@ -6,10 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
@@ -34,6 +39,9 @@ type Config struct {
 	Log       Log
 	Prefix    func(registry.Database) fleet.Prefix
 	Dir       func(registry.Database) (string, error)
+	Now       func() time.Time
+	Stat      func(path, suffix string) (fsid.Fingerprint, error)
+	Move      time.Duration // how long handles are waited for when all is lost
 	// Rescan has everything listed soon.
 	Rescan func()
 	// Hide forgets those of the catalog that are not in service.
@@ -51,10 +59,20 @@ const atOnce = 32
 
 // Gain begins to serve shards. What the catalog knows of their databases is loaded first: a file
 // that is there from an earlier time is a cache until it is opened, and is brought up to date
-// then.
-func (s *Serving) Gain(ctx context.Context, shards []int) error {
+// then. Unless nobody but this node has served them since (ours), a file that may have commits
+// which nobody promised is set aside: others may have served the tenant without them.
+func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	in := set(shards)
-	if err := s.cfg.Conductor.LoadShards(ctx, in); err != nil {
+	var errs []error
+	keep := func(r fleet.Recalled) bool {
+		if ours || s.sealed(r) {
+			return true
+		}
+		kept, err := s.setAside(ctx, r.ID, r.Path)
+		errs = append(errs, err)
+		return err == nil && kept == ""
+	}
+	if err := errors.Join(s.cfg.Conductor.LoadShards(ctx, in, keep), errors.Join(errs...)); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
 	s.cfg.Hide()
@@ -62,6 +80,28 @@ func (s *Serving) Gain(ctx context.Context, shards []int) error {
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
 	return nil
+}
+
+// sealed reports whether a file is as it was when all of it was at the replica, or is not there.
+func (s *Serving) sealed(r fleet.Recalled) bool {
+	at, err := fsid.StatFiles(r.Path, s.cfg.Stat)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true
+	}
+	if err != nil || r.Known == nil {
+		return false
+	}
+	pos := &r.Known.Position
+	return !pos.Fingerprint.IsZero() && pos.Fingerprint == at.Main && at.WAL.Size == 0
+}
+
+// setAside moves a file away that may have what nobody promised, and tells of it.
+func (s *Serving) setAside(ctx context.Context, id, path string) (kept string, err error) {
+	kept, err = localfile.SetAside(ctx, path, filepath.Join(filepath.Dir(path), localfile.KeptDir), "unpromised", s.cfg.Now())
+	if kept != "" || err != nil {
+		s.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
+	}
+	return kept, err
 }
 
 // Yield lets go of shards: nobody opens their databases any more, the handles are waited for,
@@ -144,18 +184,43 @@ func (s *Serving) away(e *fleet.Entry) {
 	}
 }
 
-// Lose stops serving everything at once: another process has taken it over. Handles that are out
-// stay usable; what is committed through them is local.
-func (s *Serving) Lose(context.Context) error {
+// Lose stops serving everything at once: another process has taken it over. Databases that were
+// in use are set aside with what may have been committed since, which nobody promised.
+// Handles that are out are of those files from then on.
+func (s *Serving) Lose(ctx context.Context) error {
 	all := make([]int, fleet.Shards)
 	for i := range all {
 		all[i] = i
 	}
 	s.cfg.Fleet.Serve(all, false)
+	var used []*fleet.Entry
+	var runs []<-chan struct{}
 	for _, e := range s.cfg.Fleet.All() {
+		if st := s.cfg.Fleet.Status(e); st.Leased || st.Tier == schedule.Hot || !st.PendingSince.IsZero() {
+			used = append(used, e)
+		}
 		s.cfg.Opener.Evict(e)
-		s.cfg.Fleet.Detach(e)
+		runs = append(runs, s.cfg.Fleet.Detach(e))
 		s.away(e)
+	}
+	for _, ended := range runs {
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	wait, cancel := context.WithTimeout(ctx, s.cfg.Move)
+	defer cancel()
+	var errs []error
+	for _, e := range used {
+		_ = s.cfg.Opener.Closed(wait, e) // or the handle's file is moved away below it
+		_, err := s.setAside(ctx, e.ID(), e.Path())
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		// Nothing is served, and the files are looked at again when their shards come back.
+		s.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventState, Err: err})
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/benbjohnson/litestream"
@@ -58,31 +59,45 @@ type Config struct {
 // Log is the fleet log of a Manager.
 type Log struct {
 	cfg       Config
-	journal   *journal.Journal
-	client    *client.Log
+	cur       atomic.Pointer[life]
 	conductor *conduct.Conductor
 	more      chan struct{} // holds one: something was taken over since the log began
+}
+
+// life is the log of one epoch, or of none yet.
+type life struct {
+	journal *journal.Journal
+	client  *client.Log
 }
 
 // New returns a Log that has begun nothing: the first write does.
 func New(cfg Config) *Log {
 	l := &Log{cfg: cfg, more: make(chan struct{}, 1)}
-	life := cfg.Life
-	if life == (format.ID{}) {
-		_, _ = rand.Read(life[:]) // never fails (crypto/rand)
+	id := cfg.Life
+	if id == (format.ID{}) {
+		_, _ = rand.Read(id[:]) // never fails (crypto/rand)
 	}
-	l.journal = journal.New(journal.Config{
-		Store: cfg.Objects, Life: life, Node: cfg.Node, Share: cfg.Share, Ended: cfg.Ended, Interval: cfg.SyncInterval, Retention: cfg.Retention,
+	l.cur.Store(l.begin(id, cfg.Ended))
+	return l
+}
+
+func (l *Log) now() *life { return l.cur.Load() }
+
+// begin makes the log of one process life.
+func (l *Log) begin(id format.ID, ended []format.ID) *life {
+	cfg, this := &l.cfg, new(life)
+	this.journal = journal.New(journal.Config{
+		Store: cfg.Objects, Life: id, Node: cfg.Node, Share: cfg.Share, Ended: ended, Interval: cfg.SyncInterval, Retention: cfg.Retention,
 		Now: cfg.Now, Logger: cfg.Logger, Began: l.began, Fenced: l.fenced,
-		Failed:   func(err error) { l.client.Failed(err); l.conductor.Unacknowledged(err) },
+		Failed:   func(err error) { this.client.Failed(err); l.conductor.Unacknowledged(err) },
 		TookOver: func(e journal.Ended) { l.tell(fleet.EventFleetLogTakenOver, e.Epoch, e.Node, nil) },
 		Finished: func(epoch uint64) { l.tell(fleet.EventFleetLogFinished, epoch, cfg.Path, nil) },
 	})
-	l.client = client.New(client.Config{
-		Journal: l.journal, Objects: cfg.Objects, UnpackInterval: cfg.UnpackInterval, Now: cfg.Now,
+	this.client = client.New(client.Config{
+		Journal: this.journal, Objects: cfg.Objects, UnpackInterval: cfg.UnpackInterval, Now: cfg.Now,
 		Durable: func(prefix string, txid ltx.TXID, err error) { l.conductor.Durable(prefix, txid, err) },
 	})
-	return l
+	return this
 }
 
 // SetConductor says who is told what is durable, before the first use.
@@ -102,7 +117,7 @@ func (l *Log) Client(db registry.Database) (litestream.ReplicaClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.client.Client(at.Path, dir, inner), nil
+	return l.now().client.Client(at.Path, dir, inner), nil
 }
 
 // Erase makes void what the logs have of a database; see client.Client.Erase.
@@ -117,19 +132,19 @@ func (l *Log) Erase(ctx context.Context, db registry.Database) (until time.Time,
 // Hurry has the log written sooner: somebody waits.
 func (l *Log) Hurry() {
 	if l != nil {
-		l.journal.Hurry()
+		l.now().journal.Hurry()
 	}
 }
 
 // Stop ends the log at once, for a process that has failed to start.
-func (l *Log) Stop() { l.journal.Stop() }
+func (l *Log) Stop() { l.now().journal.Stop() }
 
 // Close gives the prefixes what the log has, and ends it. If ctx ends first, it is to be
 // called again. What could not be unpacked is durable in the log, and the next process
 // unpacks it.
 func (l *Log) Close(ctx context.Context) error {
 	tails := map[string]bool{}
-	for _, dir := range l.client.Prefixes() {
+	for _, dir := range l.now().client.Prefixes() {
 		tails[dir] = true
 	}
 	err := l.conductor.Unpack(ctx, func(db registry.Database) bool {
@@ -137,28 +152,28 @@ func (l *Log) Close(ctx context.Context) error {
 		return err == nil && tails[dir]
 	})
 	// Then that of databases that only another process knows, or whose file is gone.
-	if left := l.client.UnpackAll(ctx, l.cfg.ClientAt); left != nil {
+	if left := l.now().client.UnpackAll(ctx, l.cfg.ClientAt); left != nil {
 		l.cfg.Logger.Warn("multidb: the fleet log has what some prefixes lack", "err", errors.Join(err, left))
 	}
-	if err := l.client.FinishFormer(ctx); err != nil {
+	if err := l.now().client.FinishFormer(ctx); err != nil {
 		l.cfg.Logger.Warn("multidb: a former fleet log is not finished", "err", err)
 	}
 	if ctx.Err() != nil {
 		return nil
 	}
-	if l.cfg.GiveUp != nil && err == nil && len(l.client.Prefixes()) == 0 {
+	if l.cfg.GiveUp != nil && err == nil && len(l.now().client.Prefixes()) == 0 {
 		if err := l.cfg.GiveUp(ctx); err != nil {
 			l.cfg.Logger.Warn("multidb: the other nodes have to take the shards of this one over", "err", err)
 		}
 	}
-	return l.journal.Close(ctx)
+	return l.now().journal.Close(ctx)
 }
 
 // UnpackFormer gives the prefixes what logs that were taken over have, and finishes those
 // logs. It returns when none is left, or ctx ends.
 func (l *Log) UnpackFormer(ctx context.Context) {
 	select {
-	case <-l.journal.Begun():
+	case <-l.now().journal.Begun():
 	case <-ctx.Done():
 		return
 	}
@@ -185,35 +200,35 @@ func (l *Log) again() {
 
 func (l *Log) unpackFormer(ctx context.Context) {
 	l.conductor.UnpackFormer(ctx, conduct.Former{
-		Prefixes: l.client.Former, Dir: l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
+		Prefixes: l.now().client.Former, Dir: l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
 		Unpack: func(ctx context.Context, dir string) error {
 			inner, err := l.cfg.ClientAt(dir)
 			if err == nil {
-				_, err = l.client.Unpack(ctx, dir, inner, true)
+				_, err = l.now().client.Unpack(ctx, dir, inner, true)
 			}
 			return err
 		},
 		Finish: func(ctx context.Context) (left bool, err error) {
-			err = l.client.FinishFormer(ctx)
-			return l.journal.Err() == nil && len(l.journal.Former()) > 0, err
+			err = l.now().client.FinishFormer(ctx)
+			return l.now().journal.Err() == nil && len(l.now().journal.Former()) > 0, err
 		},
 	})
 }
 
 // Stats is what the log did and has.
-func (l *Log) Stats() client.Stats { return l.client.Stats() }
+func (l *Log) Stats() client.Stats { return l.now().client.Stats() }
 
 // Err is why the log is not well, and since when; nil if it is. maxLag is how long a file
 // may wait.
 func (l *Log) Err(maxLag time.Duration) (since time.Time, err error) {
-	s, name := l.journal.Stats(), l.cfg.Path
+	s, name := l.now().journal.Stats(), l.cfg.Path
 	if s.Epoch != 0 {
 		name = fmt.Sprintf("%s, epoch %d", name, s.Epoch)
 	}
 	late := l.cfg.Now().Sub(s.Waiting)
 	switch {
 	case s.Fenced:
-		return s.Ended, fmt.Errorf("fleet log %s: %w: %w", name, ship.ErrFenced, l.journal.Err())
+		return s.Ended, fmt.Errorf("fleet log %s: %w: %w", name, ship.ErrFenced, l.now().journal.Err())
 	case s.Failing != nil:
 		return s.FailingSince, fmt.Errorf("fleet log %s: %w", name, s.Failing)
 	case s.Queued > 0 && late > maxLag:
@@ -235,7 +250,7 @@ func (l *Log) began(epoch uint64, ended []journal.Ended) {
 func (l *Log) fenced(err error) {
 	err = fmt.Errorf("%w: %w", ship.ErrFenced, err)
 	l.conductor.Fence(err)
-	l.tell(fleet.EventFleetLogFenced, l.journal.Stats().Epoch, l.cfg.Path, err)
+	l.tell(fleet.EventFleetLogFenced, l.now().journal.Stats().Epoch, l.cfg.Path, err)
 }
 
 func (l *Log) tell(what fleet.EventType, epoch uint64, path string, err error) {

@@ -15,12 +15,12 @@ type Shared struct{ l *Log }
 // Shared returns the log of Config.Share.
 func (l *Log) Shared() Shared { return Shared{l} }
 
-func (s Shared) journal() *journal.Journal { return s.l.journal }
+func (s Shared) journal() *journal.Journal { return s.l.now().journal }
 
 // Begin begins the log, and takes in what former lives of this node have left.
 func (s Shared) Begin(ctx context.Context) (epoch uint64, err error) {
 	if epoch, err = s.journal().Begin(ctx); err == nil {
-		err = s.l.client.Begin(ctx)
+		err = s.l.now().client.Begin(ctx)
 	}
 	return epoch, err
 }
@@ -30,7 +30,7 @@ func (s Shared) Begin(ctx context.Context) (epoch uint64, err error) {
 func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 	logs, err := s.journal().TakeOver(ctx, epoch)
 	if err == nil && len(logs) > 0 {
-		s.l.client.TakeIn(logs)
+		s.l.now().client.TakeIn(logs)
 	}
 	if err == nil {
 		s.l.again()
@@ -68,19 +68,28 @@ func (s Shared) Err() error { return s.journal().Err() }
 // Fence is journal.Journal.Fence.
 func (s Shared) Fence(why string) { s.journal().Fence(why) }
 
+// Anew begins another life after this process was fenced, with a log that has not begun: nobody
+// uses clients of the former one any more, and it has told everybody who waited.
+func (s Shared) Anew(id format.ID) {
+	old := s.l.now()
+	old.journal.Stop() // which fences every database, if it had not yet
+	s.l.conductor.Unfence()
+	s.l.cur.Store(s.l.begin(id, nil))
+}
+
 // Lacks reports whether the log has something of a directory that its prefix lacks.
-func (s Shared) Lacks(dir string) bool { return s.l.client.Tail(dir).Files > 0 }
+func (s Shared) Lacks(dir string) bool { return s.l.now().client.Tail(dir).Files > 0 }
 
 // UnpackShards gives the prefixes of shards what the log has, also those of databases that nobody
 // here knows.
 func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error {
-	for _, dir := range s.l.client.Prefixes() {
+	for _, dir := range s.l.now().client.Prefixes() {
 		if !in(format.Shard(dir)) {
 			continue
 		}
 		inner, err := s.l.cfg.ClientAt(dir)
 		if err == nil {
-			_, err = s.l.client.Unpack(ctx, dir, inner, true)
+			_, err = s.l.now().client.Unpack(ctx, dir, inner, true)
 		}
 		if err == nil && s.Lacks(dir) {
 			err = fmt.Errorf("something of it is not durable yet")
@@ -94,4 +103,4 @@ func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error
 }
 
 // Away is client.Log.Away.
-func (s Shared) Away(dir string) { s.l.client.Away(dir) }
+func (s Shared) Away(dir string) { s.l.now().client.Away(dir) }
