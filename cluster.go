@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/cluster"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -175,7 +176,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Boot: m.cfg.boot, Logger: m.cfg.logger}); err != nil {
+		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Logger: m.cfg.logger}); err != nil {
 			return nil, err
 		}
 	}
@@ -200,7 +201,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 		}),
 		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves,
-		Boot: m.cfg.boot, Emit: m.clusterEvent, Logger: m.cfg.logger,
+		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil
 }

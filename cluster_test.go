@@ -24,6 +24,7 @@ type clusterRig struct {
 	dirs    map[string]string
 	nodes   map[string]*multidb.Manager
 	config  func(*multidb.ClusterConfig)
+	observe func(node string, ev multidb.Event)
 	opts    []multidb.Option
 }
 
@@ -52,9 +53,14 @@ func (c *clusterRig) open(name string) *multidb.Manager {
 	if c.config != nil {
 		c.config(&cfg)
 	}
+	observe := func(ev multidb.Event) {
+		if c.observe != nil {
+			c.observe(name, ev)
+		}
+	}
 	m, err := multidb.New(append([]multidb.Option{
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))),
-		multidb.WithReplica(c.views[name]), multidb.WithCluster(cfg),
+		multidb.WithReplica(c.views[name]), multidb.WithCluster(cfg), multidb.WithObserver(observe),
 	}, c.opts...)...)
 	if err != nil {
 		c.t.Fatal(err)

@@ -220,9 +220,6 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	return nil
 }
 
-// abandonTime is how long a Start that failed tries to tell the other nodes.
-const abandonTime = 5 * time.Second
-
 // abandon ends what a Start that failed has begun.
 func (m *Manager) abandon() (err error) {
 	if m.cancel != nil {
@@ -231,9 +228,7 @@ func (m *Manager) abandon() (err error) {
 	err = m.survey.Wait(context.Background())
 	if m.node != nil {
 		m.node.Stop()
-		leave, cancel := context.WithTimeout(context.Background(), abandonTime)
-		defer cancel()
-		err = errors.Join(err, m.node.Leave(leave))
+		err = errors.Join(err, m.node.Leave(context.Background()))
 	}
 	if m.opener != nil {
 		err = errors.Join(err, m.opener.Close(context.Background()))

@@ -147,6 +147,10 @@ func (n *Node) Stop() {
 	}
 }
 
+// farewell bounds how long a node that stops tries to tell the others: they find out by
+// themselves.
+const farewell = 5 * time.Second
+
 // Leave tells the others that this node has gone. Nothing is written to its log any more: they
 // end it.
 func (n *Node) Leave(ctx context.Context) error {
@@ -154,6 +158,8 @@ func (n *Node) Leave(ctx context.Context) error {
 	if session == nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
 	return session.Leave(ctx)
 }
 
@@ -163,6 +169,8 @@ func (n *Node) GiveUp(ctx context.Context) error {
 	if n.isFenced() != nil {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, farewell)
+	defer cancel()
 	var mine []int
 	_, epoch := n.current()
 	m := n.cfg.Log.Map()

@@ -187,6 +187,15 @@ func (l *Log) TakeIn(logs []*format.Log) {
 	l.loadLocked(logs)
 }
 
+// Over forgets what a log had that another process has finished: it is in the prefixes.
+func (l *Log) Over(epoch uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for prefix := range l.tails {
+		l.removeLocked(prefix, func(f *tailFile) bool { return f.durable && f.place.epoch == epoch })
+	}
+}
+
 // Away forgets what is known of a prefix of which the log has nothing that it lacks, and that
 // another process goes on with.
 func (l *Log) Away(prefix string) {

@@ -133,6 +133,28 @@ func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Lo
 // has reports whether a log was taken over, and is not finished.
 func (j *Journal) has(epoch uint64) bool { return slices.Contains(j.Former(), epoch) }
 
+// Over forgets the logs that were taken over and that another process has finished since, and
+// returns their epochs: the prefixes have all of them (F8).
+func (j *Journal) Over() (epochs []uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.known == nil {
+		return nil
+	}
+	j.tails = slices.DeleteFunc(j.tails, func(t *fleetlog.Tail) bool {
+		s := t.Seal()
+		if s == nil || !j.known.Finished(s.Epoch) {
+			return false
+		}
+		epochs = append(epochs, s.Epoch)
+		return true
+	})
+	if len(epochs) > 0 {
+		j.unpinLocked()
+	}
+	return epochs
+}
+
 // Claim takes those of the shards that nobody owns.
 func (j *Journal) Claim(ctx context.Context, shards []int) error {
 	self, err := j.Begin(ctx)

@@ -41,8 +41,14 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 // Map is journal.Journal.Map.
 func (s Shared) Map() *format.Map { return s.journal().Map() }
 
-// Refresh is journal.Journal.Refresh.
-func (s Shared) Refresh(ctx context.Context) (*format.Map, error) { return s.journal().Refresh(ctx) }
+// Refresh is journal.Journal.Refresh. What others have finished is let go of.
+func (s Shared) Refresh(ctx context.Context) (*format.Map, error) {
+	m, err := s.journal().Refresh(ctx)
+	for _, epoch := range s.journal().Over() {
+		s.l.now().client.Over(epoch)
+	}
+	return m, err
+}
 
 // Claim is journal.Journal.Claim.
 func (s Shared) Claim(ctx context.Context, shards []int) error {
