@@ -224,6 +224,15 @@ func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) 
 	for anew && errors.Is(err, errUnwanted) { // that opening had begun before somebody wanted it
 		lease, err = o.lease(ctx, e)
 	}
+	if o.cfg.Shared && o.fleet.Get(id) != e {
+		// Another node has taken over since it was held: what is opened is a file that nobody
+		// ships, or that is set aside, and the ID may be served here again by now.
+		if err == nil {
+			o.pool.Evict(e)
+			lease.Release()
+		}
+		return Lease{}, fleet.ErrElsewhere
+	}
 	if err != nil {
 		return Lease{}, err
 	}

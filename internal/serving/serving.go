@@ -19,6 +19,8 @@ import (
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
+	"github.com/multidb-go/multidb/internal/ship"
+	"github.com/multidb-go/multidb/internal/sqlitedb"
 )
 
 // Log is the fleet log of this node.
@@ -166,7 +168,7 @@ func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err e
 		return lift, err
 	}
 	if _, err := s.cfg.Conductor.Sync(ctx, e); err != nil {
-		return lift, err
+		return lift, s.leave(ctx, e, err)
 	}
 	dir, err := s.cfg.Dir(e.Database())
 	if err != nil {
@@ -176,6 +178,22 @@ func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err e
 		_, err = s.cfg.Conductor.Perform(ctx, e, replicate.OrderUnpack)
 	}
 	return lift, err
+}
+
+// leave decides about a database that could not be shipped, and that nobody has open: nil if it
+// is let go of all the same. What may pass by itself is waited for.
+func (s *Serving) leave(ctx context.Context, e *fleet.Entry, err error) error {
+	switch {
+	case s.cfg.Fleet.Fenced() != nil:
+		return err
+	case errors.Is(err, ship.ErrFenced): // the others have gone on without what its file has
+		_, err = s.setAside(ctx, e.ID(), e.Path())
+		return err
+	case errors.Is(err, ship.ErrMissing), errors.Is(err, sqlitedb.ErrCorrupt), errors.Is(err, sqlitedb.ErrNotDatabase),
+		errors.Is(err, replicate.ErrConflict):
+		return nil // nobody could ship it here either; the file stays as it is
+	}
+	return err
 }
 
 func (s *Serving) away(e *fleet.Entry) {
