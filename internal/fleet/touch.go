@@ -129,6 +129,14 @@ func (f *Fleet) IsUpToDate(e *Entry) bool {
 		!e.item.Running() && e.peekLocked().Verified()
 }
 
+// IsNewest reports whether this process knows that the local file is the newest state, of a
+// database that it may write.
+func (f *Fleet) IsNewest(e *Entry) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return e.reg.Refused == nil && f.fence == nil && !e.item.Running() && e.peekLocked().Verified()
+}
+
 // Running reports whether a run of the database is in progress.
 func (f *Fleet) Running(e *Entry) bool {
 	f.mu.Lock()

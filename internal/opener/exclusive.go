@@ -96,11 +96,11 @@ const refreshTime = 5 * time.Second
 // RestoreOnOpen it brings the file up to date, unless this process knows already that it
 // is the newest.
 func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
-	if !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsUpToDate(e) {
-		return nil
-	}
-	if o.cfg.Shared {
+	switch {
+	case o.cfg.Shared:
 		return o.renew(ctx, e)
+	case !o.cfg.Replicated || !o.cfg.RestoreOnOpen || o.fleet.IsUpToDate(e):
+		return nil
 	}
 	// A replica that does not answer keeps nobody from his file: then the first write
 	// finds out.
@@ -122,11 +122,14 @@ func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
 // is opened, and commits that nobody promised to keep give way to the history that
 // others have. They are set aside with the file, and told of (EventAdopted).
 func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
+	if o.fleet.IsNewest(e) {
+		return nil
+	}
 	err := o.perform(ctx, e, replicate.OrderCheck)
 	if errors.Is(err, ship.ErrFenced) && o.fleet.Fenced() == nil {
 		err = o.perform(ctx, e, replicate.OrderAdopt)
 	}
-	if err == nil && !o.fleet.IsUpToDate(e) {
+	if err == nil && !o.fleet.IsNewest(e) {
 		err = fmt.Errorf("%w: it is not known to be the newest", conduct.ErrInUse)
 	}
 	if err != nil {

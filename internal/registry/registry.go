@@ -191,7 +191,7 @@ func (r *Registry[V]) SetFile(v *V, file fsid.ID) {
 	if !e.File.IsZero() && r.byFile.Get(e.File) == v {
 		r.byFile.Delete(e.File)
 	}
-	if e.File = file; !file.IsZero() {
+	if e.File = file; !file.IsZero() && !e.Removed { // an opening of one that went may still be under way
 		r.byFile.Put(v)
 	}
 }
