@@ -17,8 +17,9 @@ func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, n
 
 // LoadShards is Load for the databases of some shards; nil: of all. Those that are known stay as
 // they are. keep is asked about each that may have a local file, and what is known of the position
-// of that, nil if nothing is: false leaves the database out. Nil: all are kept.
+// of that, nil if nothing is: false forgets the database. Nil: all are kept.
 func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, keep func(fleet.Recalled) bool) error {
+	var gone []string
 	evicted := map[string]bool{}
 	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
 		if err != nil {
@@ -61,9 +62,13 @@ func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, kee
 			r.Known, r.Looked = c.known(rec)
 		}
 		if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(r) {
+			gone = append(gone, r.ID)
 			continue
 		}
 		c.fleet.Recall(r)
+	}
+	for _, id := range gone { // not while the rows are read
+		c.cfg.Catalog.Delete(id)
 	}
 	return nil
 }

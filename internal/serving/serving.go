@@ -67,6 +67,9 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	in := set(shards)
 	var errs []error
 	keep := func(r fleet.Recalled) bool {
+		if !s.there(r.Path) {
+			return false // it is where the replica is
+		}
 		if ours || s.sealed(r) {
 			return true
 		}
@@ -84,12 +87,15 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	return nil
 }
 
-// sealed reports whether a file is as it was when all of it was at the replica, or is not there.
+// there reports whether there is a file, as far as can be told.
+func (s *Serving) there(path string) bool {
+	_, err := fsid.StatFiles(path, s.cfg.Stat)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// sealed reports whether a file is as it was when all of it was at the replica.
 func (s *Serving) sealed(r fleet.Recalled) bool {
 	at, err := fsid.StatFiles(r.Path, s.cfg.Stat)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true
-	}
 	if err != nil || r.Known == nil {
 		return false
 	}
