@@ -48,10 +48,12 @@ func NotOwner(w http.ResponseWriter, r *http.Request, err error) bool {
 	return true
 }
 
-// answerNotOwner tells the node that has passed a request on that no handler has seen it.
+// answerNotOwner tells the node that has passed a request on that no handler has seen it. The body
+// need not have been read: a server of package net/http takes its time to close such a connection, in which the
+// other node reads the answer.
 func answerNotOwner(w http.ResponseWriter, reason, text string) {
 	w.Header().Set(notOwnerHeader, reason)
-	w.Header().Set("Cache-Control", "no-store") // 421 may be kept by caches otherwise
+	w.Header().Set("Cache-Control", "no-store") // a cache may keep a 421 otherwise
 	http.Error(w, text, http.StatusMisdirectedRequest)
 }
 
