@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -77,24 +78,38 @@ func (j *journey) rewrite(p *httputil.ProxyRequest, target *url.URL, trailer htt
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // the other node reads it as this one does
 	p.Out.Host = p.In.Host                 // which may be what names the tenant
 	p.Out.Trailer = trailer
-	in, out := p.In.Header, p.Out.Header
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto"} {
-		if values, ok := in[name]; ok {
-			out[name] = values
-		}
-	}
-	host, proto := in.Get("X-Forwarded-Host"), in.Get("X-Forwarded-Proto")
-	p.SetXForwarded() // the client's address after those that there are
-	if host != "" {
-		out.Set("X-Forwarded-Host", host)
-	}
-	if proto != "" {
-		out.Set("X-Forwarded-Proto", proto)
-	}
+	out := p.Out.Header
+	forwarded(out, p.In)
 	out.Set(hopsHeader, strconv.Itoa(j.hops+1))
 	out.Set(waitHeader, strconv.FormatInt(max(0, time.Until(j.deadline).Milliseconds()), 10))
 	if out.Del(secretHeader); j.h.opt.Secret != "" {
 		out.Set(secretHeader, j.h.opt.Secret)
+	}
+}
+
+// forwarded writes into out what tells of the client: what proxies before this node have written, which
+// the ReverseProxy has taken out, and what this node knows itself.
+func forwarded(out http.Header, in *http.Request) {
+	if values, ok := in.Header["Forwarded"]; ok {
+		out["Forwarded"] = values
+	}
+	clients := slices.Clone(in.Header["X-Forwarded-For"])
+	if host, _, err := net.SplitHostPort(in.RemoteAddr); err == nil { // not of a Unix socket
+		clients = append(clients, host)
+	}
+	if len(clients) > 0 {
+		out.Set("X-Forwarded-For", strings.Join(clients, ", "))
+	}
+	proto := "http"
+	if in.TLS != nil {
+		proto = "https"
+	}
+	for name, value := range map[string]string{"X-Forwarded-Host": in.Host, "X-Forwarded-Proto": proto} {
+		if values, ok := in.Header[name]; ok {
+			out[name] = values
+		} else {
+			out.Set(name, value)
+		}
 	}
 }
 

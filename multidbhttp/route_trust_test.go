@@ -93,6 +93,36 @@ func TestWhatOthersSayOfHopsCountsOnlyWithTheSecret(t *testing.T) {
 	}
 }
 
+func TestWhatALoadBalancerSaysOfTheClientIsPassedOn(t *testing.T) {
+	var got http.Header
+	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
+		got = r.Header
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: http.NoBody}, nil
+	})
+	owners := ownersFunc(func(context.Context, multidb.ID) (multidb.Owner, error) {
+		return multidb.Owner{Node: "b", URL: "http://b"}, nil
+	})
+	h, err := Router(owners, byPath, nothing(t), RouterOptions{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, last := range map[string]string{"192.0.2.7:1234": ", 192.0.2.7", "[2001:db8::7]:1234": ", 2001:db8::7", "@": ""} {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "https://www.example/acme/", nil)
+		r.RemoteAddr = from
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if f := got["X-Forwarded-For"]; strings.Join(f, "|") != strings.TrimPrefix(last, ", ") || got.Get("X-Forwarded-Proto") != "https" || got.Get("X-Forwarded-Host") != "www.example" {
+			t.Errorf("from %s: %v", from, got)
+		}
+		r.Header["X-Forwarded-For"] = []string{"198.51.100.1", "198.51.100.2"}
+		r.Header.Set("Forwarded", "for=198.51.100.1")
+		r.Header.Set("X-Forwarded-Proto", "http")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if got.Get("X-Forwarded-For") != "198.51.100.1, 198.51.100.2"+last || got.Get("Forwarded") != "for=198.51.100.1" || got.Get("X-Forwarded-Proto") != "http" {
+			t.Errorf("from %s, behind two proxies: %v", from, got)
+		}
+	}
+}
+
 func TestTheSecretIsSentToNodesAlone(t *testing.T) {
 	got := make(chan http.Header, 1)
 	b := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got <- r.Header }))
