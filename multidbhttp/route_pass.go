@@ -72,9 +72,7 @@ func marked(r *http.Response) error {
 
 // rewrite makes of a client's request what is sent to another node: the same, and what nodes tell each other.
 func (j *journey) rewrite(p *httputil.ProxyRequest, target *url.URL, trailer http.Header) {
-	target.RawQuery, target.Fragment = "", "" // of a node's URL, only the host and a path count
-	p.SetURL(target)
-	p.Out.URL.User = nil
+	p.SetURL(target)                       // its host, and a path; credentials in it are not sent
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // the other node reads it as this one does
 	p.Out.Host = p.In.Host                 // which may be what names the tenant
 	p.Out.Trailer = trailer

@@ -1,16 +1,20 @@
 package multidbhttp
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -170,7 +174,7 @@ func TestANodeThatIsNotTheOwnerNeedNotHaveReadTheBody(t *testing.T) {
 	c := newRouted(t, "c", says("c"), nil)
 	a := newRouted(t, "a", nothing(t), nil)
 	for _, owner := range []multidb.Owner{b.asOwner(), {Node: "d", URL: bare.URL}} {
-		for i := range 30 {
+		for i := range 5 {
 			a.sees(owner, c.asOwner())
 			if got := a.send("POST", "/acme/", body); got.status != 200 || got.body[:19] != "c got 1048576 bytes" {
 				t.Fatalf("%s, %d: %d %s", owner.Node, i, got.status, got.body)
@@ -359,6 +363,66 @@ func TestANodeThatDoesNotAnswerInTimeIsNotAskedAgain(t *testing.T) {
 	}
 	if n := b.served.Load(); n != 1 {
 		t.Errorf("it was asked %d times", n)
+	}
+}
+
+func TestABodyThatEndsEarlyIsNoWholeOneAtTheOwner(t *testing.T) {
+	ended := make(chan error, 1)
+	b := newRouted(t, "b", func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.Copy(io.Discard, r.Body)
+		ended <- err
+	}, nil)
+	a := newRouted(t, "a", nothing(t), nil)
+	a.sees(b.asOwner())
+	for _, request := range []string{"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n", "Content-Length: 10\r\n\r\nhello"} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(a.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(conn, "POST /acme/ HTTP/1.1\r\nHost: x\r\n"+request)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil || resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%v %v", resp, err)
+		}
+		if err := <-ended; err == nil {
+			t.Error("the owner has read a whole body")
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestTheStatusSaysWhatHasBecomeOfARequest(t *testing.T) {
+	late := os.NewSyscallError("read", syscall.ETIMEDOUT)
+	for _, c := range []struct {
+		err           error
+		status, tries int
+		text          string
+	}{
+		{io.ErrUnexpectedEOF, 502, 1, "may have done"},
+		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, 502, 1, "may have done"},
+		{&net.OpError{Op: "read", Err: late}, 504, 1, "may have done"},
+		{fmt.Errorf("no answer: %w", context.DeadlineExceeded), 504, 1, "may have done"},
+		{&net.OpError{Op: "dial", Err: late}, 502, 2, "cannot be reached"},
+		{fmt.Errorf("no connection: %w", &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}), 502, 2, "cannot be reached"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tries := 0
+			owners := ownersFunc(func(context.Context, multidb.ID) (multidb.Owner, error) {
+				return multidb.Owner{Node: "b", URL: "http://b"}, nil
+			})
+			h, err := Router(owners, byPath, nothing(t), RouterOptions{Logger: slog.New(slog.DiscardHandler), Transport: roundTrip(func(*http.Request) (*http.Response, error) {
+				tries++
+				return nil, c.err
+			})})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, took := inBubble(t, h, httptest.NewRequestWithContext(t.Context(), "GET", "/acme/", nil))
+			if w.Code != c.status || tries != c.tries || !strings.Contains(w.Body.String(), c.text) || took > time.Duration(tries-1)*sameOwnerPause {
+				t.Errorf("%v: %d after %d tries and %v: %s", c.err, w.Code, tries, took, w.Body)
+			}
+		})
 	}
 }
 
