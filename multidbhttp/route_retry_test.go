@@ -263,7 +263,12 @@ func TestABodyAboveMaxBodyIsRefused(t *testing.T) {
 }
 
 func TestWhatTheHandlerHadSetBeforeItWasNotTheOwnerIsForgotten(t *testing.T) {
-	c := newRouted(t, "c", says("c"), nil)
+	c := newRouted(t, "c", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Changed") != "" {
+			t.Error("the handler's change of the request came along")
+		}
+		says("c")(w, r)
+	}, nil)
 	a := newRouted(t, "a", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Wrong", "1")
 		r.Header.Set("X-Changed", "1")
