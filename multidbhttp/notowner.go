@@ -31,11 +31,13 @@ const (
 //		return
 //	}
 //
-// It reports whether err is an ErrNotOwner; if not, nothing was answered. Behind a Router what the handler
-// has set in the header of the answer is forgotten, what it writes afterwards is dropped, and the Router
-// sends the request to the right node. If the handler had written something before, the connection is ended, so that
-// nobody takes what there is for a whole answer. On a node without a Router the answer has status 421 and a header by which
-// the Router of the node that has passed the request on knows that it may send it again.
+// NotOwner reports whether err is an ErrNotOwner; if not, it has answered nothing.
+//
+// Behind a Router, the Router sends the request to the right node. It forgets the headers that the handler
+// has set for its answer, and drops what the handler writes afterwards. If the handler had written something
+// before, the Router ends the connection, so that nobody takes half an answer for a whole one. On a node
+// without a Router, NotOwner answers with status 421 and a header, by which the Router of the node that has passed the
+// request on knows that it may send it again.
 func NotOwner(w http.ResponseWriter, r *http.Request, err error) bool {
 	if !errors.Is(err, multidb.ErrNotOwner) {
 		return false

@@ -37,27 +37,27 @@ const (
 )
 
 // Router returns a handler that has every request served by the node that its database belongs
-// to: by next on this node, or else on the other node, to which it passes the request on over HTTP. Any
-// load balancer may stand before the nodes and need know nothing of databases.
+// to: on this node by next, and on another one by passing the request on to it over HTTP. Any load
+// balancer may stand in front of the nodes; it need know nothing of databases.
 //
-// tenant says which database a request is for. It is called on every node that the request comes to, and must
-// not read the body. An empty ID is a request for no database, as for a health check: next serves it on any
-// node. An error is answered with 400 and its text. For requests of databases that no node of the cluster knows, what m.Owner
-// says counts as for any other.
+// tenant returns the database that a request is for. It is called on every node that the request comes to,
+// and must not read the body. If it returns an empty ID, next serves the request on whichever node it is, as
+// for a health check. An error is answered with 400 and its text.
 //
-// What next gets, and what the client is answered, is what it would be without a Router, except that: a request that was passed
-// on has X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto, and a header Multidb-Hops that says how
-// often it was; with a Secret that header is to be relied on. Bodies stream both ways, flushed at once; upgrades such as
-// WebSocket, trailers and the end of the client's connection reach the other node. The path and the host are
-// passed on as they come here: a Router stands outside of what strips a prefix.
+// A request that was passed on reaches next as the client has sent it, but for a header Multidb-Hops, which says
+// how often it was passed on, and X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto. Bodies stream both ways
+// and are flushed at once. Upgrades such as WebSocket and trailers are passed on, and the other node's
+// context ends when the client goes. Put the Router outside of handlers that change the path, such as
+// http.StripPrefix, since the other node is sent the path that the Router sees.
 //
-// A request waits while its database moves or nobody serves it, for RouterOptions.Wait at most, and is then refused with 503
-// and Retry-After. One that a handler may have seen is never sent twice: only if the other node could not
-// be connected to, or has answered that it is not the owner (see NotOwner), is it sent once more, if its body was kept.
-// After that it is answered with 502 if the node cannot be reached, and 503 if no node serves it; 504 means
-// that the node did not answer in time, and may have done what was asked.
+// A request waits while its database moves or nobody serves it, for RouterOptions.Wait at most, and is then
+// answered with 503 and Retry-After. A request that a handler may have seen is never sent twice. It is sent once
+// more, if its body was kept, only after no connection could be made to the other node, or after that has answered
+// that it is not the owner (see NotOwner). If that fails too, the answer is 502 where the node cannot be reached,
+// and 503 where no node serves the database. 504 means that the node did not answer in time and may have done what
+// was asked. API.md, beside this package, lists all answers.
 //
-// Close its idle connections with CloseIdleConnections when the server has ended.
+// Call CloseIdleConnections when the server has ended.
 func Router(m Owners, tenant func(*http.Request) (multidb.ID, error), next http.Handler, opts RouterOptions) (*RouteHandler, error) {
 	errs := []error{opts.check()}
 	if m == nil {
