@@ -2,6 +2,7 @@ package multidbhttp
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 const (
 	hopsHeader   = "Multidb-Hops"   // how often a request was passed on
 	waitHeader   = "Multidb-Wait"   // how many milliseconds it may still wait for its database
+	viaHeader    = "Multidb-Via"    // the Routers that have passed it on, each a random number
 	secretHeader = "Multidb-Secret" // RouterOptions.Secret
 )
 
@@ -72,7 +74,7 @@ func Router(m Owners, tenant func(*http.Request) (multidb.ID, error), next http.
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &RouteHandler{owners: m, tenant: tenant, next: next, opt: opts, transport: onlyOnce{opts.Transport}}, nil
+	return &RouteHandler{owners: m, tenant: tenant, next: next, opt: opts, transport: onlyOnce{opts.Transport}, self: rand.Text()}, nil
 }
 
 // RouteHandler is what Router makes. Safe for concurrent use.
@@ -82,6 +84,7 @@ type RouteHandler struct {
 	next      http.Handler
 	opt       RouterOptions
 	transport http.RoundTripper
+	self      string // in viaHeader
 
 	passedOn, retried, refused atomic.Uint64
 	waiting                    atomic.Int64
@@ -139,7 +142,8 @@ func (h *RouteHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type journey struct {
 	h        *RouteHandler
 	hops     int  // how often it was passed on before it came here
-	byFly    bool // by Fly's proxy, and so this node answers the client
+	edge     bool // this node answers the client all the same, as no node is known to wait for the answer
+	via      []string
 	deadline time.Time
 
 	id   multidb.ID
@@ -167,6 +171,10 @@ func (h *RouteHandler) arrived(r *http.Request) (*http.Request, *journey) {
 		r.Header.Set(hopsHeader, strconv.Itoa(hops))
 	} else {
 		r.Header.Del(hopsHeader)
+		if slices.Contains(r.Header[viaHeader], h.self) {
+			// It went in a circle between nodes that have not the same secret, and do not believe each other's hops.
+			j.hops, j.edge = maxHops, true
+		}
 		if h.opt.DropForwarded {
 			for name := range r.Header {
 				if name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
@@ -175,11 +183,13 @@ func (h *RouteHandler) arrived(r *http.Request) (*http.Request, *journey) {
 			}
 		}
 	}
+	j.via = r.Header[viaHeader]
+	r.Header.Del(viaHeader)
 	r.Header.Del(waitHeader)
 	r.Header.Del(secretHeader)
 	if j.hops == 0 && h.opt.FlyReplay != nil {
 		j.hops = flyHops(r.Header.Get(flySourceHeader))
-		j.byFly = j.hops > 0
+		j.edge = j.hops > 0
 	}
 	j.deadline = time.Now().Add(wait)
 	return r, j
@@ -242,7 +252,7 @@ func (j *journey) run() {
 
 // fromNode reports whether another node waits for the answer, and will know what to make of a
 // marked one.
-func (j *journey) fromNode() bool { return j.hops > 0 && !j.byFly }
+func (j *journey) fromNode() bool { return j.hops > 0 && !j.edge }
 
 // errNobody is why await gives up.
 var errNobody = errors.New("nobody serves it")

@@ -80,6 +80,7 @@ func (j *journey) rewrite(p *httputil.ProxyRequest, target *url.URL, trailer htt
 	forwarded(out, p.In)
 	out.Set(hopsHeader, strconv.Itoa(j.hops+1))
 	out.Set(waitHeader, strconv.FormatInt(max(0, time.Until(j.deadline).Milliseconds()), 10))
+	out[viaHeader] = append(slices.Clone(j.via), j.h.self)
 	if out.Del(secretHeader); j.h.opt.Secret != "" {
 		out.Set(secretHeader, j.h.opt.Secret)
 	}

@@ -93,6 +93,34 @@ func TestWhatOthersSayOfHopsCountsOnlyWithTheSecret(t *testing.T) {
 	}
 }
 
+func TestARequestDoesNotGoRoundBetweenNodesWithDifferentSecrets(t *testing.T) {
+	for _, secrets := range [][2]string{{secret, secret + "x"}, {secret, ""}, {"", secret}} {
+		with := func(secret string) func(*RouterOptions) {
+			return func(o *RouterOptions) { briefly(o); o.Secret = secret }
+		}
+		a, b := newRouted(t, "a", nothing(t), with(secrets[0])), newRouted(t, "b", nothing(t), with(secrets[1]))
+		a.sees(b.asOwner())
+		b.sees(a.asOwner())
+		got := a.send("GET", "/acme/", nil)
+		if got.status != 503 || !strings.Contains(got.body, "each node says") || got.header.Get(notOwnerHeader) != "" {
+			t.Errorf("%q: %d %s", secrets, got.status, got.body)
+		}
+		if n := a.router.Stats().PassedOn + b.router.Stats().PassedOn; n > 3 {
+			t.Errorf("%q: passed on %d times", secrets, n)
+		}
+		// If one of them is the owner after all, it serves the request.
+		a.sees(b.asOwner(), multidb.Owner{Node: "a", Self: true})
+		a.router.next = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.Header.Get(viaHeader) != "" {
+				t.Error("the handler sees the way")
+			}
+		})
+		if got := a.send("GET", "/acme/", nil); got.status != 200 {
+			t.Errorf("%q: %d %s", secrets, got.status, got.body)
+		}
+	}
+}
+
 func TestWhatALoadBalancerSaysOfTheClientIsPassedOn(t *testing.T) {
 	var got http.Header
 	transport := roundTrip(func(r *http.Request) (*http.Response, error) {
