@@ -7,9 +7,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbhttp"
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
@@ -31,6 +33,35 @@ func byPlan(db multidb.Database) multidb.Policy {
 		return multidb.Policy{Hot: multidb.HotNever, ColdSyncInterval: 2 * time.Minute}
 	}
 	return multidb.Policy{} // as the options say
+}
+
+// everywhere serves the requests of all tenants, on any node.
+func everywhere(m multidbhttp.Owners, serve http.Handler, secret string) (http.Handler, error) {
+	tenant := func(r *http.Request) (multidb.ID, error) { // acme.example.com
+		name, _, _ := strings.Cut(r.Host, ".")
+		return multidb.ID(name + "/main"), nil
+	}
+	return multidbhttp.Router(m, tenant, serve, multidbhttp.RouterOptions{Secret: secret})
+}
+
+// allMine is a cluster of one node.
+type allMine struct{}
+
+func (allMine) Owner(context.Context, multidb.ID) (multidb.Owner, error) {
+	return multidb.Owner{Node: "a", Self: true}, nil
+}
+
+// Requests of all tenants as OPERATIONS.md has it.
+func Example_router() {
+	serve := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "served ", r.Host) })
+	handler, err := everywhere(allMine{}, serve, "4f9c1fa3e1d24b0c")
+	if err != nil {
+		panic(err)
+	}
+	answer := httptest.NewRecorder()
+	handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "http://acme.example.com/", nil))
+	fmt.Println(answer.Code, answer.Body)
+	// Output: 200 served acme.example.com
 }
 
 // Serving and stopping as OPERATIONS.md has it.

@@ -1,5 +1,6 @@
 // Package multidbhttp serves what a multidb.Manager knows: a page for whoever is called at
-// night, the same as JSON for programs, health checks, and metrics.
+// night, the same as JSON for programs, health checks, and metrics. Its Router brings the requests
+// of an application to the node of a cluster that serves their database.
 //
 //	server, err := multidbhttp.Handler(manager, multidbhttp.Options{})
 //	listener, err := server.Listen(ctx, multidbhttp.DefaultAddr)
@@ -40,4 +41,23 @@
 // most: a new database may be missing for as long. One sample of Stats a minute is kept for a
 // day: 700 KB, however many databases there are. The replica is asked only for restore points: one
 // listing, at most once a minute for each database.
+//
+// # Routing
+//
+// In a cluster each database is served by one node. Router, which has nothing to do with the Server,
+// stands before an application's own handlers on every node, and passes each request on to the node of its
+// database. A load balancer in front may choose any node:
+//
+//	tenant := func(r *http.Request) (multidb.ID, error) { return idOf(r.Host) }
+//	router, err := multidbhttp.Router(manager, tenant, handler, multidbhttp.RouterOptions{Secret: secret})
+//
+// and the handler says so if its database has just gone:
+//
+//	err := manager.Do(r.Context(), id, serve)
+//	if multidbhttp.NotOwner(w, r, err) {
+//		return
+//	}
+//
+// API.md says which headers nodes send each other. Between nodes a request needs a connection, and
+// memory for what is kept of its body (RouterOptions.MaxRetryBody).
 package multidbhttp
