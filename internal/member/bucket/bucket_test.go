@@ -230,13 +230,13 @@ func TestANodeThatCouldNotSeeForAWhileSuspectsNobodyAtOnce(t *testing.T) {
 		b.way.cut.Store(true)
 		rest(10 * time.Minute) // which a does not know
 		a.way.cut.Store(false)
-		rest(8 * time.Second)
-		if got := lives(a.session); got != "a@1 b@2" {
-			t.Errorf("8 seconds after it could see again, it sees %q", got)
-		}
 		rest(10 * time.Second)
+		if got := lives(a.session); got != "a@1 b@2" {
+			t.Errorf("10 seconds after it could see again, it sees %q", got)
+		}
+		rest(5 * time.Second)
 		if got := lives(a.session); got != "a@1" {
-			t.Errorf("18 seconds after it could see again, it sees %q", got)
+			t.Errorf("15 seconds after it could see again, it sees %q", got)
 		}
 		leave(t, a, b)
 	})

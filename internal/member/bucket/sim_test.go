@@ -24,7 +24,9 @@ type world struct {
 	mu   sync.Mutex
 	rnd  *rand.Rand
 	calm bool // nothing goes wrong any more
-	late sync.WaitGroup
+
+	began time.Time
+	late  sync.WaitGroup
 }
 
 func (w *world) chance(p float64) bool {
@@ -37,6 +39,14 @@ func (w *world) upTo(d time.Duration) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return time.Duration(w.rnd.Int64N(int64(d)))
+}
+
+// boot is the clock of all processes. Each takes the lock before it changes what it knows of itself, so that a
+// look at that from outside, which ends with the lock, comes before it.
+func (w *world) boot() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.began)
 }
 
 // wire is the way of one process to the bucket. It delays, loses, and carries out later; the process sleeps
@@ -69,6 +79,7 @@ func (o *wire) stopped() {
 		d := time.Until(o.awake)
 		o.mu.Unlock()
 		if d <= 0 {
+			o.w.boot()
 			return
 		}
 		<-time.After(d)
@@ -183,7 +194,7 @@ func (p *process) run(t *testing.T, w *world, dir store.Objects, stop <-chan str
 		}
 		p.wire, p.session = wire, nil
 		p.mu.Unlock()
-		m, err := bucket.New(bucket.Config{Objects: wire})
+		m, err := bucket.New(bucket.Config{Objects: wire, Boot: w.boot})
 		if err != nil {
 			t.Error(err)
 			return
@@ -235,7 +246,7 @@ func TestOfManyThatWantOneNameAtMostOneEverHasIt(t *testing.T) {
 	first := rand.Uint64()
 	for seed := first; seed < first+uint64(seeds); seed++ {
 		synctest.Test(t, func(t *testing.T) {
-			w := &world{rnd: rand.New(rand.NewPCG(seed, 0))}
+			w := &world{rnd: rand.New(rand.NewPCG(seed, 0)), began: time.Now()}
 			dir := dirOf(t, multidbtest.NewReplica())
 			observer := join(t, dir, "observer", "0", "", bucket.Config{})
 			stop := make(chan struct{})
@@ -257,6 +268,7 @@ func TestOfManyThatWantOneNameAtMostOneEverHasIt(t *testing.T) {
 						}
 					}
 				}
+				w.boot()
 				return n, who
 			}
 			for range 8 * 60 * 4 {
