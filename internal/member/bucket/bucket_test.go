@@ -242,6 +242,35 @@ func TestANodeThatCouldNotSeeForAWhileSuspectsNobodyAtOnce(t *testing.T) {
 	})
 }
 
+// TestWhoComesBackSecondsLaterIsNotSuspected: after an outage, as some find out later than others that it is
+// over.
+func TestWhoComesBackSecondsLaterIsNotSuspected(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := dirOf(t, multidbtest.NewReplica())
+		a := join(t, dir, "a", "1", "", bucket.Config{})
+		rest(1500 * time.Millisecond)
+		b := join(t, dir, "b", "2", "", bucket.Config{})
+		rest(8500 * time.Millisecond) // a has seen the last beat of b
+		changed := a.session.Changed()
+		a.way.cut.Store(true)
+		b.way.cut.Store(true)
+		rest(10 * time.Minute)
+		a.way.cut.Store(false)
+		rest(7 * time.Second)
+		b.way.cut.Store(false)
+		rest(time.Minute)
+		select {
+		case <-changed:
+			t.Error("the members have changed")
+		default:
+		}
+		if a.session.Err() != nil || b.session.Err() != nil {
+			t.Errorf("the errors are %v and %v", a.session.Err(), b.session.Err())
+		}
+		leave(t, a, b)
+	})
+}
+
 // TestOneHangingRequestDoesNotStopTheBeats: each is bounded in time.
 func TestOneHangingRequestDoesNotStopTheBeats(t *testing.T) {
 	for _, op := range []multidbtest.Op{multidbtest.OpCreateObject, multidbtest.OpListObjects, multidbtest.OpDeleteObjects} {
