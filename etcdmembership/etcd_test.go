@@ -109,6 +109,7 @@ type proxy struct {
 	mu    sync.Mutex
 	cut   bool
 	conns map[net.Conn]bool
+	open  chan struct{} // closed while bytes pass
 }
 
 func newProxy(t *testing.T, to string) *proxy {
@@ -117,11 +118,13 @@ func newProxy(t *testing.T, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{listener: l, to: to, conns: make(map[net.Conn]bool)}
+	p := &proxy{listener: l, to: to, conns: make(map[net.Conn]bool), open: make(chan struct{})}
+	close(p.open)
 	p.wg.Go(p.serve)
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.set(true)
+		p.hang(false)
 		p.wg.Wait()
 	})
 	return p
@@ -150,7 +153,7 @@ func (p *proxy) serve() {
 			var wg sync.WaitGroup
 			for _, way := range [][2]net.Conn{{in, out}, {out, in}} {
 				wg.Go(func() {
-					_, _ = io.Copy(way[0], way[1])
+					_, _ = io.Copy(way[0], gated{p, way[1]})
 					_, _ = in.Close(), out.Close()
 				})
 			}
@@ -175,18 +178,50 @@ func (p *proxy) set(cut bool) {
 	}
 }
 
+// hang has bytes neither pass nor be refused, or lets them pass again.
+func (p *proxy) hang(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.open:
+		if on {
+			p.open = make(chan struct{})
+		}
+	default:
+		if !on {
+			close(p.open)
+		}
+	}
+}
+
+// gated reads what may pass.
+type gated struct {
+	p *proxy
+	r io.Reader
+}
+
+func (g gated) Read(b []byte) (int, error) {
+	n, err := g.r.Read(b)
+	g.p.mu.Lock()
+	open := g.p.open
+	g.p.mu.Unlock()
+	<-open
+	return n, err
+}
+
 // cluster is an etcd, with one way to it for each machine.
 type cluster struct {
 	*server
 	mu      sync.Mutex
 	proxies map[multidb.Membership]*proxy
 	prefix  string
+	ttl     time.Duration
 }
 
 func (c *cluster) node(t *testing.T) multidb.Membership {
 	t.Helper()
 	p := newProxy(t, c.listen.Host)
-	m, err := etcdmembership.New(c.client(t, p.listener.Addr().String()), etcdmembership.Config{TTL: ttl, Prefix: c.prefix})
+	m, err := etcdmembership.New(c.client(t, p.listener.Addr().String()), etcdmembership.Config{TTL: c.ttl, Prefix: c.prefix})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -203,7 +238,7 @@ func (c *cluster) way(m multidb.Membership) *proxy {
 }
 
 func newCluster(s *server, prefix string) *cluster {
-	return &cluster{server: s, proxies: make(map[multidb.Membership]*proxy), prefix: prefix}
+	return &cluster{server: s, proxies: make(map[multidb.Membership]*proxy), prefix: prefix, ttl: ttl}
 }
 
 func TestEtcdKeepsMembers(t *testing.T) {
@@ -385,6 +420,54 @@ func TestANodeThatWasCutOffForLongerThanItsLeaseComesBack(t *testing.T) {
 	if got := a.Members()[1].URL; got != "http://elsewhere" {
 		t.Errorf("what was to be told is %q", got)
 	}
+}
+
+// TestAConnectionThatSaysNothingIsAnError: nothing refuses anything there, so only the silence tells.
+func TestAConnectionThatSaysNothingIsAnError(t *testing.T) {
+	c := newCluster(newServer(t), "")
+	a, b := c.join(t, "a", "1"), c.join(t, "b", "2")
+	a.untilSees(t, "a@1 b@2")
+	b.self.Draining = true
+	if err := b.Update(t.Context(), b.self); err != nil { // then it has begun to follow etcd
+		t.Fatal(err)
+	}
+	began := time.Now()
+	b.way.hang(true)
+	b.until(t, "an error", func() bool { return b.Err() != nil })
+	if err := b.Err(); !strings.Contains(err.Error(), "not heard of") {
+		t.Errorf("after %v it says: %v", time.Since(began), err)
+	}
+	a.untilSees(t, "a@1")
+	b.way.hang(false)
+	a.untilSees(t, "a@1 b@2")
+	b.untilSees(t, "a@1 b@2")
+}
+
+// TestANodeThatIsCutOffWhenItHasJustJoinedKnowsIt: a watch that cannot begin waits in the client without an end.
+func TestANodeThatIsCutOffWhenItHasJustJoinedKnowsIt(t *testing.T) {
+	c := newCluster(newServer(t), "")
+	var all []*joined
+	for i := range 20 {
+		n := c.join(t, fmt.Sprint("n", i), "1")
+		<-time.After(time.Duration(i) * 100 * time.Microsecond)
+		n.way.set(true)
+		all = append(all, n)
+	}
+	for _, n := range all {
+		n.until(t, "an error", func() bool { return n.Err() != nil })
+	}
+}
+
+// TestWhoLeavesIsGoneLongBeforeItsLeaseIs: Leave ends the lease.
+func TestWhoLeavesIsGoneLongBeforeItsLeaseIs(t *testing.T) {
+	c := newCluster(newServer(t), "")
+	c.ttl = 10 * time.Minute
+	a, b := c.join(t, "a", "1"), c.join(t, "b", "2")
+	a.untilSees(t, "a@1 b@2")
+	if err := b.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.untilSees(t, "a@1")
 }
 
 // TestANameThatWasTakenMeanwhileIsNotTakenBack: until it is free.

@@ -70,6 +70,9 @@ func (m *Membership) timeout() time.Duration { return max(m.cfg.TTL, 3*time.Seco
 // pause is the time between two attempts.
 func (m *Membership) pause() time.Duration { return m.cfg.TTL / 10 }
 
+// unheard is after how long without a word of etcd, which is asked each third of TTL, that is an error.
+func (m *Membership) unheard() time.Duration { return m.cfg.TTL * 2 / 3 }
+
 // Join implements multidb.Membership. While etcd cannot be reached it tries on until ctx ends. If the name is
 // another's whose lease is renewed, which is seen within TTL, it returns multidb.ErrNameTaken; if it is not
 // renewed, it waits until the lease is over.

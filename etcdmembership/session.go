@@ -227,7 +227,7 @@ func (s *session) follow(ctx context.Context) error {
 		s.lease = 0
 		return errors.Join(errLease, err)
 	}
-	heard := time.NewTimer(s.m.cfg.TTL)
+	heard := time.NewTimer(s.m.unheard())
 	defer heard.Stop()
 	for {
 		err := s.watch(ctx, alive, heard)
@@ -249,7 +249,7 @@ func (s *session) follow(ctx context.Context) error {
 				s.lease = 0
 				return errLease
 			}
-			heard.Reset(s.m.cfg.TTL)
+			heard.Reset(s.m.unheard())
 		case <-ctx.Done():
 			pause.Stop()
 			return ctx.Err()
@@ -289,7 +289,7 @@ func (s *session) watch(ctx context.Context, alive <-chan *clientv3.LeaseKeepAli
 			if !ok {
 				return errLease
 			}
-			heard.Reset(s.m.cfg.TTL)
+			heard.Reset(s.m.unheard())
 			if events != nil {
 				s.fail(s.aside)
 			}
@@ -299,7 +299,7 @@ func (s *session) watch(ctx context.Context, alive <-chan *clientv3.LeaseKeepAli
 		case events = <-begun:
 			s.fail(s.aside)
 		case <-heard.C:
-			s.fail(fmt.Errorf("etcd was not heard of for %v", s.m.cfg.TTL))
+			s.fail(fmt.Errorf("etcd was not heard of for %v", s.m.unheard()))
 		case <-ghosts.C:
 		case <-s.wake:
 		case resp, ok := <-events:
