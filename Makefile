@@ -8,8 +8,8 @@ BIN     := $(CURDIR)/bin
 # Build tags of the tests that need programs of others, for vet and the linters.
 TAGS    := interop,sqlite3cli,versitygw,browser,links
 # These are modules of their own, so that what only they need (other SQLite libraries, faulty
-# networks, ORMs, OpenTelemetry) is nobody's dependency.
-MODULES := . test bench tools multidbotel examples/orm
+# networks, ORMs, OpenTelemetry, etcd) is nobody's dependency.
+MODULES := . test bench tools multidbotel etcdmembership examples/orm
 
 # go.work is for editors: here each module is what it is by itself.
 export GOWORK := off

@@ -34,7 +34,8 @@
 // A life (a process) is of one of three kinds: outside, claiming, or a member. A claim is an object
 // whose name ends in "-claim"; nobody takes it for a member.
 //
-//   - N1 Who is outside looks. While another life of the name is there whose number moves, the name is taken. One that does not move
+//   - N1 Who is outside looks. While another life of the name is there whose number moves, the name is taken. To move once is
+//     not enough, as the last request of a dead process may come late. One that does not move
 //     for Silence is written off, and its objects are deleted. The life that is known to have
 //     ended is left out at once. With nobody left, it claims.
 //   - N2 Who claims creates the claim, and then looks. It goes back outside if it sees a claim of a smaller life, or an object of a
@@ -51,7 +52,7 @@
 // from the end of the look that saw it first. By N3 that one is no member any more then, and before it
 // is one again it looks, and finds the new one. This compares how fast two clocks run, not what they
 // show. In case one stands still, there is a last rule: a member that has seen another member of its
-// name move in three looks one after another goes outside if its own life is the larger.
+// name move four times, with at most one look between in which it did not, goes outside if its own life is the larger.
 //
 // A session that went outside says so by Err, which wraps member.ErrNameTaken. It looks on, and
 // claims when the name is free.

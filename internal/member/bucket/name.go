@@ -61,7 +61,7 @@ func parse(object string) (place, bool) {
 	p := place{life: life{name, id}, number: number, hash: hash}
 	if hash == claimed {
 		p.hash = ""
-	} else if len(hash) != 2*hashSize {
+	} else if len(hash) != 2*hashSize || strings.Trim(hash, "0123456789abcdef") != "" {
 		return place{}, false
 	}
 	return p, err == nil && p.object() == object // in one way only

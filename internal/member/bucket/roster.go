@@ -20,8 +20,8 @@ type seen struct {
 	place  // its newest object
 	silent time.Duration
 	born   int  // the look that saw it first
-	moved  bool // it did since the look before
-	moves  int  // in how many looks before this one, one after another
+	moves  int  // in how many looks its number was another, since it was not in two one after another
+	still  bool // it did not move since the look before
 
 	member member.Member // as its body says
 	read   string        // the hash of that body; empty: none was read
@@ -30,6 +30,10 @@ type seen struct {
 	looked  int      // the look that saw it last
 	objects []string // which that look has listed, up to maxNames
 }
+
+// moving reports whether it is surely alive: the last request of a process that has died may come late, so that
+// moving once says nothing.
+func (s *seen) moving() bool { return s.moves >= 2 }
 
 // known reports whether it is known who it is.
 func (s *seen) known() bool { return s.read != "" }
@@ -96,18 +100,23 @@ func (l *look) done(ended time.Duration) {
 			r.lives[id] = s
 		}
 		came := s.born == r.looks
-		s.looked, s.objects = r.looks, n.objects
-		s.moved = (n.number != s.number || came) && r.looks > 1
+		moved := came || n.number != s.number
+		s.looked, s.objects, s.place = r.looks, n.objects, n.place
 		switch {
-		case n.number != s.number || came:
+		case moved:
 			s.silent = l.began - ended // until the end of this look it may have said something
-			s.moves++
+			if r.looks > 1 {
+				s.moves++
+			}
 		case fresh:
-			s.silent, s.moves = l.began-ended, 0
+			s.silent = l.began - ended
 		default:
-			s.silent, s.moves = s.silent+count, 0
+			s.silent += count
 		}
-		s.place = n.place
+		if !moved && s.still {
+			s.moves = 0
+		}
+		s.still = !moved
 	}
 	for id, s := range r.lives {
 		if s.looked != r.looks {

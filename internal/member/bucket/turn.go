@@ -49,7 +49,7 @@ func (s *Session) enter(ctx context.Context) (again bool, err error) {
 		if id.name != s.id.name || id == s.id || id == s.ended || r.silent >= s.cfg.Silence {
 			continue
 		}
-		if free = false; r.moved {
+		if free = false; r.moving() {
 			return false, taken(r)
 		}
 	}
@@ -82,7 +82,7 @@ func (s *Session) claim(ctx context.Context) (again bool, err error) {
 		if id.name != s.id.name || id == s.id || id == s.ended || r.silent >= s.cfg.Silence {
 			continue
 		}
-		if r.hash == "" && id.life < s.id.life || r.hash != "" && r.moved && r.born != s.roster.looks {
+		if r.hash == "" && id.life < s.id.life || r.hash != "" && r.moving() {
 			return false, s.yield(ctx, r)
 		}
 		wait = true
@@ -136,7 +136,7 @@ func (s *Session) beat(ctx context.Context) (again bool, err error) {
 		return false, errors.Join(err, looked)
 	}
 	for id, r := range s.roster.lives { // the last rule, in case a clock stands still
-		if id.name == s.id.name && id.life < s.id.life && r.hash != "" && r.moves > 3 {
+		if id.name == s.id.name && id.life < s.id.life && r.hash != "" && r.moves >= 4 {
 			return false, s.yield(ctx, r)
 		}
 	}
