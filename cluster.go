@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/boottime"
@@ -171,11 +172,11 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	}
 	members := c.Membership
 	objects := m.cfg.replica.(ReplicaObjects) // checkFleetLog
+	dir, err := objects.Objects(m.cfg.fleetLog.Path)
+	if err != nil {
+		return nil, err
+	}
 	if members == nil {
-		dir, err := objects.Objects(m.cfg.fleetLog.Path)
-		if err != nil {
-			return nil, err
-		}
 		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Logger: m.cfg.logger}); err != nil {
 			return nil, err
 		}
@@ -189,6 +190,9 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
+		Agree: func(ctx context.Context) error {
+			return cluster.Agree(ctx, innerObjects{dir}, cluster.SettingsOf(m.cfg.place()))
+		},
 		Reborn: func() (format.ID, error) {
 			life, _, err := m.remember(false)
 			return life, err
@@ -204,6 +208,22 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil
+}
+
+// place is the directory that the replica has for a database, with the names of its variables for
+// their values; "" if it cannot be told.
+func (c *config) place() string {
+	db := Database{ID: "ID", RelPath: "PATH.db"}
+	if r, ok := c.replica.(ReplicaVars); ok {
+		for _, name := range r.Vars() {
+			db.Vars = append(db.Vars, Var{Name: name, Value: strings.ToUpper(name)})
+		}
+	}
+	dir, err := c.replica.(ReplicaObjects).Dir(db)
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 // shard is that of an ID; false: no pattern allows it.

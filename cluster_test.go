@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -373,6 +374,129 @@ func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
 			if n := c.rows(id); n != 3 {
 				t.Errorf("%s has %d rows, want 3", id, n)
 			}
+		}
+		c.closeAll()
+	})
+}
+
+func TestANodeThatIsNotLikeTheOthersDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		defer c.closeAll()
+		c.views["b"] = c.rep.View(multidbtest.WithPathTemplate("elsewhere/{{project}}/{{database}}"))
+		err := c.open("b").Start(t.Context())
+		if !errors.Is(err, multidb.ErrClusterSettings) || !strings.Contains(err.Error(), "elsewhere/PROJECT/DATABASE") || !strings.Contains(err.Error(), `"ID"`) {
+			t.Errorf("another template: %v", err)
+		}
+		delete(c.views, "b")
+		c.start("b")
+	})
+}
+
+func TestOfTwoNodesWithOneNameTheSecondDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		c.put("p/t0", "first")
+		dir := c.dirs["a"]
+		c.dirs["a"] = t.TempDir() // another machine
+		if err := c.open("a").Start(t.Context()); !errors.Is(err, multidb.ErrNameTaken) {
+			t.Errorf("another node of the name: %v", err)
+		}
+		c.dirs["a"] = dir
+		c.put("p/t0", "second")
+		c.close("a")
+		c.start("a") // and the same one again
+		c.settled()
+		if n := c.rows("p/t0"); n != 2 {
+			t.Errorf("%d rows, want 2", n)
+		}
+		c.closeAll()
+	})
+}
+
+func TestAClusterThatCannotBeIsRefusedByNew(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		cfg  multidb.ClusterConfig
+		rep  multidb.ReplicaFactory
+		want string
+	}{
+		{multidb.ClusterConfig{}, multidbtest.NewReplica(), "Node"},
+		{multidb.ClusterConfig{Node: "a b"}, multidbtest.NewReplica(), "Node"},
+		{multidb.ClusterConfig{Node: "a", URL: "10.0.0.7:8080"}, multidbtest.NewReplica(), "URL"},
+		{multidb.ClusterConfig{Node: "a", Heartbeat: -1}, multidbtest.NewReplica(), "Heartbeat"},
+		{multidb.ClusterConfig{Node: "a", MaxMoves: 1025}, multidbtest.NewReplica(), "MaxMoves"},
+		{multidb.ClusterConfig{Node: "a"}, nil, "no replica"},
+	} {
+		opts := []multidb.Option{multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{project}}/{{database}}.db"))), multidb.WithCluster(c.cfg)}
+		if c.rep != nil {
+			opts = append(opts, multidb.WithReplica(c.rep))
+		}
+		if _, err := multidb.New(opts...); !errors.Is(err, multidb.ErrInvalidOption) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v; want one about %s", c.cfg, err, c.want)
+		}
+	}
+}
+
+func TestWithoutAClusterAManagerOwnsEverythingAndDrainsNothing(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
+	if o, err := f.m.Owner(t.Context(), "project0/db0"); err != nil || !o.Self || o.Node != "" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := f.m.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := f.m.Nodes(); len(s.Nodes) != 0 || s.Served != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAHeldHandlePutsTheMoveOffAndKeepsItsTenantUsable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		c.settled()
+		ids := someTenants(8)
+		handles := map[multidb.ID]multidb.Handle{}
+		for _, id := range ids {
+			c.put(id, "first")
+			h, err := a.Acquire(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handles[id] = h
+		}
+		b := c.start("b")
+		<-time.After(2 * time.Minute)
+		if s := a.Nodes(); s.Stuck == 0 || s.Served == s.Expected {
+			t.Errorf("nothing was in the way: %+v", s)
+		}
+		moved := 0
+		for _, id := range ids {
+			if _, err := handles[id].DB().Exec("INSERT INTO t VALUES ('second')"); err != nil {
+				t.Error(err)
+			}
+			if _, err := a.Sync(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+			handles[id].Release()
+		}
+		c.settled()
+		for _, id := range ids {
+			if o, err := b.Owner(t.Context(), id); err != nil {
+				t.Error(err)
+			} else if o.Self {
+				moved++
+			}
+			if n := c.rows(id); n != 2 {
+				t.Errorf("%s has %d rows, want 2", id, n)
+			}
+		}
+		if moved == 0 {
+			t.Error("no tenant moved")
 		}
 		c.closeAll()
 	})

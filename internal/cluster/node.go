@@ -61,6 +61,8 @@ type Config struct {
 	Self       member.Member
 	Ended      string // the life of the former process of this node; empty: not known
 	Membership member.Membership
+	// Agree returns an error if this node is not set up as the others.
+	Agree func(ctx context.Context) error
 	// Reborn gives this process another life, and remembers it.
 	Reborn  func() (format.ID, error)
 	Log     Log
@@ -160,6 +162,9 @@ func New(cfg Config) *Node {
 // Start joins the cluster, and returns when the first round has ended, in which a node that
 // finds shards without an owner takes its share. ctx bounds that alone.
 func (n *Node) Start(ctx context.Context) error {
+	if err := n.cfg.Agree(ctx); err != nil {
+		return err
+	}
 	if err := n.join(ctx, n.cfg.Ended); err != nil {
 		return err
 	}
