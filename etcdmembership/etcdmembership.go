@@ -74,8 +74,8 @@ func (m *Membership) pause() time.Duration { return m.cfg.TTL / 10 }
 func (m *Membership) unheard() time.Duration { return m.cfg.TTL * 2 / 3 }
 
 // Join implements multidb.Membership. While etcd cannot be reached it tries on until ctx ends. If the name is
-// another's whose lease is renewed, which is seen within TTL, it returns multidb.ErrNameTaken; if it is not
-// renewed, it waits until the lease is over.
+// another's whose lease is renewed, which is seen within two TTL and two seconds, it returns multidb.ErrNameTaken; if
+// it is not renewed, it waits until the lease is over.
 func (m *Membership) Join(ctx context.Context, self multidb.Member, ended string) (multidb.MemberSession, error) {
 	if err := self.Check(); err != nil {
 		return nil, err
