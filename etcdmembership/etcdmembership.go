@@ -94,9 +94,12 @@ func (m *Membership) Join(ctx context.Context, self multidb.Member, ended string
 		var other *takenError
 		switch {
 		case err == nil:
-			if _, err = s.snapshot(ctx); err == nil {
+			if _, err = s.snapshot(ctx, true); err == nil {
 				s.start()
 				return s, nil
+			}
+			if errors.Is(err, errLease) {
+				s.lease = 0
 			}
 		case errors.As(err, &other):
 			if former.renewed(ctx, m, other) {
