@@ -520,3 +520,37 @@ func TestAHeldHandlePutsTheMoveOffAndKeepsItsTenantUsable(t *testing.T) {
 		c.closeAll()
 	})
 }
+
+func TestAStrictOwnerThatIsCutOffServesNobodyUntilItKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.config = func(cfg *multidb.ClusterConfig) { cfg.StrictOwnership = 5 * time.Second }
+		a := c.start("a")
+		c.settled()
+		c.put("p/t0", "first")
+		cut := c.views["a"].Inject(multidbtest.Fault{Err: errCutOff})
+		<-time.After(4 * time.Second)
+		read := func() error {
+			return a.Do(t.Context(), "p/t0", func(db *sql.DB) error {
+				var n int
+				return db.QueryRow("SELECT count(*) FROM t").Scan(&n)
+			})
+		}
+		if err := read(); err != nil {
+			t.Errorf("within the time: %v", err)
+		}
+		<-time.After(5 * time.Second)
+		var elsewhere *multidb.NotOwnerError
+		if err := read(); !errors.As(err, &elsewhere) || elsewhere.Owner.Node != "" {
+			t.Errorf("after it: %v", err)
+		}
+		if o, err := a.Owner(t.Context(), "p/t0"); err != nil || o.Self {
+			t.Errorf("%+v, %v", o, err)
+		}
+		cut.Clear()
+		if err := read(); err != nil {
+			t.Errorf("and when the bucket is there again: %v", err)
+		}
+		c.closeAll()
+	})
+}

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog"
@@ -71,7 +72,10 @@ type Config struct {
 	Heartbeat time.Duration // between two looks at the map while nothing is expected
 	Patience  time.Duration // for a node that is wanted more, at a take-over
 	Move      time.Duration // how long a planned move waits for handles
-	MaxMoves  int           // shards at once
+	// Strict is for how long a node that cannot read the map still counts as the owner of what
+	// it has; 0: for ever.
+	Strict   time.Duration
+	MaxMoves int // shards at once
 
 	Boot   func() time.Duration
 	Emit   func(Event)
@@ -109,6 +113,7 @@ type Node struct {
 	kick    chan struct{}
 	stop    context.CancelFunc
 	ended   chan struct{}
+	sure    atomic.Int64 // Config.Boot when the last look at the map began that found this node in it
 
 	// Of the goroutine.
 	stuck  map[int]time.Duration // until when a shard is not tried again
@@ -268,6 +273,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 			return wait, fmt.Errorf("join the cluster again: %w", err)
 		}
 	}
+	looked := n.cfg.Boot()
 	m, err := n.cfg.Log.Refresh(ctx)
 	if err != nil {
 		return soon, fmt.Errorf("read the map: %w", err)
@@ -278,6 +284,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 		n.lose(fmt.Errorf("%w: the map says so", fleetlog.ErrFenced))
 		return 0, nil
 	}
+	n.sure.Store(int64(looked))
 	if err := n.cfg.Log.Err(); errors.Is(err, fleetlog.ErrFenced) {
 		n.lose(err)
 		return 0, nil
