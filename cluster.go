@@ -292,6 +292,14 @@ func (n *node) elsewhere(ctx context.Context, id ID, do func() error) error {
 	return &NotOwnerError{ID: id, Owner: ownerOf(n.Node.Owner(shard))}
 }
 
+// both is elsewhere for what is done with two databases: a node that does not own the second one
+// cannot know whether its owner is making it right now, in a log that no prefix shows yet.
+func (n *node) both(ctx context.Context, id, other ID, do func() error) error {
+	return n.elsewhere(ctx, id, func() error {
+		return n.elsewhere(ctx, other, do)
+	})
+}
+
 func ownerOf(o cluster.Owner) Owner {
 	return Owner{Node: o.Member.Name, URL: o.Member.URL, Self: o.Self, Moving: o.Moving}
 }

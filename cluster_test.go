@@ -554,3 +554,94 @@ func TestAStrictOwnerThatIsCutOffServesNobodyUntilItKnows(t *testing.T) {
 		c.closeAll()
 	})
 }
+
+// ownedBy returns an ID that a node owns and nobody has used.
+func (c *clusterRig) ownedBy(node string) multidb.ID {
+	c.t.Helper()
+	for i := range 1000 {
+		id := multidb.ID(fmt.Sprintf("new/%d", i))
+		if o, err := c.nodes[node].Owner(c.t.Context(), id); err != nil {
+			c.t.Fatal(err)
+		} else if o.Self {
+			return id
+		}
+	}
+	c.t.Fatalf("%s owns nothing", node)
+	return ""
+}
+
+func TestATenantsLifeIsLedAtItsOwner(t *testing.T) {
+	// Not in virtual time: a file is deleted only when its stamps have come of age.
+	c := newCluster(t)
+	c.config = func(cfg *multidb.ClusterConfig) { cfg.Heartbeat, cfg.MaxMoves = 100*time.Millisecond, 256 }
+	defer c.closeAll()
+	c.observe = func(node string, ev multidb.Event) {
+		if ev.Type == multidb.EventMoveStuck {
+			t.Logf("%s: %v", node, ev.Err)
+		}
+	}
+	a, b := c.start("a"), c.start("b")
+	c.settled()
+	ctx := t.Context()
+	src := multidb.ID("p/t0")
+	c.put(src, "first")
+	c.put(src, "second") // in the log alone
+	owner, other, name := a, b, "b"
+	if o, err := b.Owner(ctx, src); err != nil {
+		t.Fatal(err)
+	} else if o.Self {
+		owner, other, name = b, a, "a"
+	}
+	dst := c.ownedBy(name)
+	if err := owner.Fork(ctx, src, dst, multidb.ForkOptions{}); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("forked where the copy is not served: %v", err)
+	}
+	if err := other.Fork(ctx, src, dst, multidb.ForkOptions{}); err != nil {
+		t.Fatalf("fork of another node's database: %v", err)
+	}
+	c.put(src, "third")
+	if n := c.rows(dst); n != 2 {
+		t.Errorf("the copy has %d rows, want 2", n)
+	}
+	if err := owner.Rename(ctx, src, c.ownedBy(name)); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("renamed to another node's: %v", err)
+	}
+	if err := other.Remove(ctx, src); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("removed at another node: %v", err)
+	}
+	if err := owner.Remove(ctx, src); err != nil {
+		t.Error(err)
+	}
+	refused := func(m *multidb.Manager) {
+		t.Helper()
+		h, err := m.Acquire(ctx, src)
+		if !errors.Is(err, multidb.ErrRemoved) {
+			t.Errorf("acquired after it was removed: %v", err)
+		}
+		h.Release()
+	}
+	refused(owner)
+	drain, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := owner.Drain(drain); err != nil {
+		t.Fatal(err)
+	}
+	refused(other)
+	if err := other.Undelete(ctx, src); err != nil {
+		t.Error(err)
+	}
+	if n := c.rows(src); n != 3 {
+		t.Errorf("%d rows after it was undeleted, want 3", n)
+	}
+	e, err := other.Erase(ctx, src)
+	if err != nil || len(e.Left) > 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if ok, err := other.Exists(ctx, src); err != nil || ok {
+		t.Errorf("it exists after it was erased: %v, %v", ok, err)
+	}
+	c.put(src, "anew")
+	if n := c.rows(src); n != 1 {
+		t.Errorf("%d rows of the one that was made anew, want 1", n)
+	}
+}
