@@ -145,6 +145,9 @@ func (c *config) checkCluster() error {
 	if c.replica == nil {
 		return invalid("WithCluster", "there is no replica, which is what the nodes share; add multidb.WithReplica")
 	}
+	if r, ok := c.replica.(*S3Replica); ok && c.cluster.Membership == nil && !r.client.Deletes() {
+		return invalid("WithCluster", "S3Config.NoDelete lets the signs of life of the nodes pile up in the bucket; set a Membership, such as package etcdmembership, or leave NoDelete out")
+	}
 	if c.fleetLog == nil {
 		return WithFleetLog(FleetLogConfig{})(c)
 	}

@@ -438,6 +438,10 @@ func TestOfTwoNodesWithOneNameTheSecondDoesNotStart(t *testing.T) {
 
 func TestAClusterThatCannotBeIsRefusedByNew(t *testing.T) {
 	dir := t.TempDir()
+	hoarder, err := multidb.NewS3Replica(multidb.S3Config{Bucket: "b", Path: "{{project}}/{{database}}", Region: "us-east-1", NoDelete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		cfg  multidb.ClusterConfig
 		rep  multidb.ReplicaFactory
@@ -449,6 +453,7 @@ func TestAClusterThatCannotBeIsRefusedByNew(t *testing.T) {
 		{multidb.ClusterConfig{Node: "a", Heartbeat: -1}, multidbtest.NewReplica(), "Heartbeat"},
 		{multidb.ClusterConfig{Node: "a", MaxMoves: 1025}, multidbtest.NewReplica(), "MaxMoves"},
 		{multidb.ClusterConfig{Node: "a"}, nil, "no replica"},
+		{multidb.ClusterConfig{Node: "a"}, hoarder, "NoDelete"},
 	} {
 		opts := []multidb.Option{multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{project}}/{{database}}.db"))), multidb.WithCluster(c.cfg)}
 		if c.rep != nil {
