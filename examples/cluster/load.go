@@ -114,23 +114,25 @@ func (l *load) once(tenant int, method, path, text string) ([]byte, error) {
 			l.tally.connectionRefused()
 			continue
 		} else if err != nil {
-			l.tally.failure("no answer")
+			l.tally.failure("no answer", err.Error())
 			return nil, err
 		}
 		body, err := io.ReadAll(resp.Body)
 		_ = resp.Body.Close() // it was read
 		switch {
 		case err != nil:
-			l.tally.failure("half an answer")
+			l.tally.failure("half an answer", err.Error())
 			return nil, err
 		case resp.StatusCode != http.StatusOK:
-			l.tally.failure(fmt.Sprint(resp.StatusCode))
-			return nil, fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
+			text := strings.TrimSpace(string(body))
+			l.tally.failure(fmt.Sprint(resp.StatusCode), text)
+			return nil, fmt.Errorf("%s: %s", resp.Status, text)
 		}
 		node := resp.Header.Get(servedBy)
 		l.tally.answered(tenant, node, node != l.nodes.all[asked].name, time.Now())
 		return body, nil
 	}
-	l.tally.failure("no node")
-	return nil, errors.New("no node takes connections")
+	err := errors.New("no node takes connections")
+	l.tally.failure("no answer", err.Error())
+	return nil, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -30,15 +31,23 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// gone fails for nodes that an example has left running. The output names their processes.
-func gone(t *testing.T, p *process.Process) {
+// pids are the processes of the nodes as they were started first, as the output names them.
+func pids(t *testing.T, p *process.Process) (all []int) {
 	t.Helper()
-	pids := regexp.MustCompile(`(?m)^  n\d+  process (\d+),`).FindAllStringSubmatch(p.Stdout.String(), -1)
-	for _, m := range pids {
+	for _, m := range regexp.MustCompile(`(?m)^  n\d+  process (\d+),`).FindAllStringSubmatch(p.Stdout.String(), -1) {
 		pid, err := strconv.Atoi(m[1])
 		if err != nil {
 			t.Fatal(err)
 		}
+		all = append(all, pid)
+	}
+	return all
+}
+
+// gone fails for nodes that an example has left running, and for files.
+func gone(t *testing.T, p *process.Process) {
+	t.Helper()
+	for _, pid := range pids(t, p) {
 		if err := syscall.Kill(pid, 0); err == nil {
 			t.Errorf("process %d is still there", pid)
 		}
@@ -51,6 +60,12 @@ func gone(t *testing.T, p *process.Process) {
 func TestNoNoteIsLostWhileOneNodeIsKilledAndAnotherIsDrained(t *testing.T) {
 	t.Parallel()
 	p := process.Start(t, nil, "-tenants", "12", "-duration", "6s")
+	p.Stdout.Await(t, "tenants write and read")
+	for _, pid := range pids(t, p) { // as a terminal does for all processes; it is for the parent to decide
+		if err := syscall.Kill(pid, syscall.SIGINT); err != nil {
+			t.Error(err)
+		}
+	}
 	if code := p.Wait(); code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, &p.Stdout, &p.Stderr)
 	}
@@ -68,6 +83,31 @@ func TestNoNoteIsLostWhileOneNodeIsKilledAndAnotherIsDrained(t *testing.T) {
 		}
 	}
 	gone(t, p)
+}
+
+// TestTheNodesEndWhenTheirParentIsKilled: nobody can tell them then.
+func TestTheNodesEndWhenTheirParentIsKilled(t *testing.T) {
+	t.Parallel()
+	p := process.Start(t, nil, "-tenants", "1", "-duration", "6s")
+	p.Stdout.Await(t, "tenants write and read")
+	p.Signal(os.Kill)
+	p.Wait()
+	urls := regexp.MustCompile(`(?m)^  n\d+  process \d+, http://(.+)$`).FindAllStringSubmatch(p.Stdout.String(), -1)
+	if len(urls) != 3 {
+		t.Fatalf("%d nodes are named:\n%s", len(urls), &p.Stdout)
+	}
+	for _, m := range urls {
+		for began := time.Now(); ; <-time.After(poll) {
+			conn, err := net.Dial("tcp", m[1])
+			if err != nil {
+				break
+			}
+			_ = conn.Close()
+			if time.Since(began) > 2*stopLimit {
+				t.Fatalf("%s still takes connections", m[1])
+			}
+		}
+	}
 }
 
 func TestAnInterruptInTheMiddleEndsTheNodesAndCleansUp(t *testing.T) {
@@ -134,7 +174,7 @@ func TestAGapBelongsToThePeriodThatHasMostOfIt(t *testing.T) {
 		}
 		second(2)
 		tally.begin(period{what: "crash", crash: true}, time.Now())
-		tally.failure("503")
+		tally.failure("503", "try again")
 		second(5)
 		tally.answered(0, "b", false, time.Now()) // 2 s of calm, 5 of the crash
 		tally.begin(period{what: "move", planned: true}, time.Now())

@@ -98,7 +98,6 @@ func node(end, deploy context.Context, c nodeConfig, out io.Writer) (err error) 
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}
-	s.routed = router.Stats
 	server := &http.Server{Handler: router, ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
@@ -122,7 +121,13 @@ func node(end, deploy context.Context, c nodeConfig, out io.Writer) (err error) 
 		return nil
 	case <-deploy.Done():
 		// Requests are served on, and passed on once their tenant has gone.
-		return within(drainLimit, m.Drain)
+		if err := within(drainLimit, m.Drain); err != nil {
+			return err
+		}
+		// The others look every heartbeat at who has what. Until then they may still pass requests on to this
+		// node, which knows where these belong.
+		_ = cli.Sleep(end, c.heartbeat*5/4)
+		return nil
 	}
 }
 

@@ -196,11 +196,10 @@ func (p *play) report() {
 
 	say(p.out, "\nRequests in %s\n", term.Duration(p.took))
 	say(p.out, "  %s answered with 200: %.0f a second; %s of them were passed on to another node\n", term.Count(all), float64(all)/p.took.Seconds(), percent(t.passed, all))
-	what := ""
+	say(p.out, "  %s failed, and were sent again\n", term.Count(failed))
 	for _, kind := range slices.Sorted(maps.Keys(t.failed)) {
-		what += fmt.Sprintf("  %s: %d", kind, t.failed[kind])
+		say(p.out, "    %s: %s, the first one with %q\n", kind, term.Count(t.failed[kind].requests), t.failed[kind].first)
 	}
-	say(p.out, "  %s failed, and were sent again%s\n", term.Count(failed), what)
 	say(p.out, "  %s that a node has refused, so that the next one was asked\n", term.Plural(t.refused, "connection"))
 }
 

@@ -21,9 +21,8 @@ import (
 //	GET /tenants/{tenant}/notes         all of them, as a JSON object of key and text
 //	GET /node                           what this node knows of the cluster; for any node
 type service struct {
-	m      *multidb.Manager
-	node   string
-	routed func() multidbhttp.RouterStats
+	m    *multidb.Manager
+	node string
 }
 
 const schema = "CREATE TABLE IF NOT EXISTS note(key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
@@ -116,21 +115,13 @@ func (s *service) failed(w http.ResponseWriter, r *http.Request, err error) bool
 	return true
 }
 
-// nodeStatus is what GET /node answers.
-type nodeStatus struct {
-	Shards, Expected, Moving, Free int
-	Gave, TookIn, TookOver, Stuck  int64
-	WorstMoveMS                    int64
-	PassedOn                       uint64
-}
+// nodeStatus is what GET /node answers: how many shards the node serves, is to serve and gives away right
+// now, and how many nobody has.
+type nodeStatus struct{ Shards, Expected, Moving, Free int }
 
 func (s *service) status(w http.ResponseWriter, _ *http.Request) {
 	n := s.m.Nodes()
-	answer(w, nodeStatus{
-		Shards: n.Served, Expected: n.Expected, Moving: n.Moving, Free: n.Free,
-		Gave: n.Moves, TookIn: n.Gains, TookOver: n.TakeOvers, Stuck: n.Stuck,
-		WorstMoveMS: n.WorstMove.Milliseconds(), PassedOn: s.routed().PassedOn,
-	})
+	answer(w, nodeStatus{n.Served, n.Expected, n.Moving, n.Free})
 }
 
 func answer(w http.ResponseWriter, v any) {

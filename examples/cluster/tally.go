@@ -13,11 +13,11 @@ type tally struct {
 	mu      sync.Mutex
 	periods []*period
 	tenants []seen
-	served  map[string]int // answers with 200, by the node that has made them
-	passed  int            // of them, by another node than the one that was asked
-	refused int            // connections that a node has refused, so that the next one was asked
-	failed  map[string]int // requests that have failed otherwise, by what has come instead of 200
-	lost    []string       // notes that were answered with 200 and then missing in an answer
+	served  map[string]int      // answers with 200, by the node that has made them
+	passed  int                 // of them, by another node than the one that was asked
+	refused int                 // connections that a node has refused, so that the next one was asked
+	failed  map[string]*failure // requests that have failed otherwise, by what has come instead of 200
+	lost    []string            // notes that were answered with 200 and then missing in an answer
 }
 
 // seen is what the client of one tenant has seen.
@@ -25,6 +25,12 @@ type seen struct {
 	last  time.Time // when it has had an answer
 	node  string    // who has made that
 	notes map[string]string
+}
+
+// failure is requests that have failed in one way.
+type failure struct {
+	requests int
+	first    string // what was said of the first one
 }
 
 // period is a part of the run in which one thing happens.
@@ -38,7 +44,7 @@ type period struct {
 }
 
 func newTally(tenants int) *tally {
-	t := &tally{tenants: make([]seen, tenants), served: map[string]int{}, failed: map[string]int{}}
+	t := &tally{tenants: make([]seen, tenants), served: map[string]int{}, failed: map[string]*failure{}}
 	for i := range t.tenants {
 		t.tenants[i].notes = map[string]string{}
 	}
@@ -114,10 +120,13 @@ func (t *tally) connectionRefused() {
 	t.refused++
 }
 
-func (t *tally) failure(what string) {
+func (t *tally) failure(what string, why string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.failed[what]++
+	if t.failed[what] == nil {
+		t.failed[what] = &failure{first: why}
+	}
+	t.failed[what].requests++
 	t.periods[len(t.periods)-1].failed++
 }
 
@@ -155,8 +164,8 @@ func (t *tally) of(node string) (n int) {
 func (t *tally) counts() (served map[string]int, failed int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, n := range t.failed {
-		failed += n
+	for _, f := range t.failed {
+		failed += f.requests
 	}
 	return maps.Clone(t.served), failed
 }
