@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/boottime"
@@ -84,6 +85,12 @@ type ClusterConfig struct {
 	// If they are not released by then, the move is put off, and tried again after 1 to 30 s.
 	// Who acquires one of them meanwhile waits. Default 1.5 s.
 	MoveTimeout time.Duration
+	// StrictOwnership is for how long this node serves on while it cannot read from the bucket whether it
+	// still owns what it has: after that Acquire, Sync and the others return a NotOwnerError without a node,
+	// until it can. At most two Heartbeats, it ends before another node takes over (with the default Membership, on machines whose clocks run
+	// at about the same speed), so that nobody is served what is out of date. Handles that are out stay usable. 0: for ever; what is
+	// committed meanwhile is local, and set aside if another node took over.
+	StrictOwnership time.Duration
 	// MaxMoves is how many of the 1,024 shards are moved at once. Default 16.
 	MaxMoves int
 }
@@ -117,8 +124,10 @@ func WithCluster(cfg ClusterConfig) Option {
 		if u, err := url.Parse(cfg.URL); cfg.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 			errs = append(errs, invalid(option, "URL is %q; want one such as \"http://10.0.0.7:8080\"", cfg.URL))
 		}
-		if cfg.Heartbeat < 0 || cfg.MoveTimeout < 0 {
-			errs = append(errs, invalid(option, "Heartbeat is %v, MoveTimeout %v; want durations above zero", cfg.Heartbeat, cfg.MoveTimeout))
+		if cfg.Heartbeat < 0 || cfg.MoveTimeout < 0 || cfg.StrictOwnership < 0 {
+			errs = append(errs, invalid(option, "Heartbeat is %v, MoveTimeout %v, StrictOwnership %v; want durations above zero", cfg.Heartbeat, cfg.MoveTimeout, cfg.StrictOwnership))
+		} else if cfg.StrictOwnership > 0 && cfg.StrictOwnership <= cfg.Heartbeat {
+			errs = append(errs, invalid(option, "StrictOwnership is %v; want more than the Heartbeat of %v, after which this node looks again", cfg.StrictOwnership, cfg.Heartbeat))
 		}
 		if cfg.MaxMoves < 0 || cfg.MaxMoves > format.Shards {
 			errs = append(errs, invalid(option, "MaxMoves is %d; want 1 to %d", cfg.MaxMoves, format.Shards))
@@ -171,11 +180,11 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	}
 	members := c.Membership
 	objects := m.cfg.replica.(ReplicaObjects) // checkFleetLog
+	dir, err := objects.Objects(m.cfg.fleetLog.Path)
+	if err != nil {
+		return nil, err
+	}
 	if members == nil {
-		dir, err := objects.Objects(m.cfg.fleetLog.Path)
-		if err != nil {
-			return nil, err
-		}
 		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Logger: m.cfg.logger}); err != nil {
 			return nil, err
 		}
@@ -189,6 +198,9 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
+		Agree: func(ctx context.Context) error {
+			return cluster.Agree(ctx, innerObjects{dir}, cluster.SettingsOf(m.cfg.place()))
+		},
 		Reborn: func() (format.ID, error) {
 			life, _, err := m.remember(false)
 			return life, err
@@ -200,10 +212,26 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			Hide:   m.tenancy.Hide,
 			Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 		}),
-		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves,
+		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
 		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil
+}
+
+// place is the directory that the replica has for a database, with the names of its variables for
+// their values; "" if it cannot be told.
+func (c *config) place() string {
+	db := Database{ID: "ID", RelPath: "PATH.db"}
+	if r, ok := c.replica.(ReplicaVars); ok {
+		for _, name := range r.Vars() {
+			db.Vars = append(db.Vars, Var{Name: name, Value: strings.ToUpper(name)})
+		}
+	}
+	dir, err := c.replica.(ReplicaObjects).Dir(db)
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 // shard is that of an ID; false: no pattern allows it.
@@ -224,11 +252,11 @@ func (n *node) shard(id string) (int, bool) {
 // here returns nil if a database is served by this node, or nobody's, and a NotOwnerError if it
 // is not. Of one that is about to be served here it waits for that.
 func (n *node) here(ctx context.Context, id string) error {
-	if n == nil || n.fleet.Get(id) != nil {
+	if n == nil || n.fleet.Get(id) != nil && n.Sure() {
 		return nil
 	}
 	shard, ok := n.shard(id)
-	if !ok || n.fleet.Serves(shard) {
+	if !ok || n.fleet.Serves(shard) && n.Sure() {
 		return nil
 	}
 	o := n.Node.Owner(shard)

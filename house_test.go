@@ -39,7 +39,7 @@ var below = map[string]string{
 	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
 	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
-	"member/bucket":  "boottime ctxio member store",
+	"member/bucket":  "boottime ctxio fleetlog/format member store",
 	"store":          "untrusted",
 	"store/file":     "store ctxio durable failpoint untrusted",
 	"store/identity": "durable",
