@@ -18,7 +18,7 @@ import (
 
 const (
 	requestLimit = 20 * time.Second       // for one request
-	pause        = 100 * time.Millisecond // between two requests of a tenant, half to one and a half of it
+	pause        = 200 * time.Millisecond // between two requests of a tenant, half to one and a half of it
 	readEvery    = 8                      // one request of so many asks for all notes
 )
 
@@ -105,6 +105,9 @@ func (l *load) send(ctx context.Context, tenant int, method, path, text string) 
 func (l *load) once(tenant int, method, path, text string) ([]byte, error) {
 	urls := l.nodes.addresses()
 	for _, asked := range rand.Perm(len(urls)) {
+		if urls[asked] == "" {
+			continue
+		}
 		r, err := http.NewRequest(method, urls[asked]+"/tenants/"+tenantName(tenant)+path, strings.NewReader(text))
 		if err != nil {
 			return nil, err

@@ -14,7 +14,7 @@
 // tenant from the bucket has. The exit code is 1 if one is missing.
 //
 // How long the tenants of a dead node are without service follows from the heartbeat, which is
-// the default of 3 seconds here: after three of them the node counts as dead. A -duration below 36
+// the default of 3 seconds here: after three of them the node counts as dead. A -duration below 30
 // seconds has shorter ones. On a machine that is too busy for them a node that lives is taken for dead. That
 // loses nothing either, and the node begins anew.
 package main
@@ -52,11 +52,11 @@ type options struct {
 }
 
 const (
-	defaultDuration  = 36 * time.Second
+	defaultDuration  = 30 * time.Second
 	defaultHeartbeat = 3 * time.Second // of multidb.ClusterConfig
 	mostNodes        = 16
 	mostTenants      = 2000
-	leastDuration    = 6 * time.Second
+	leastDuration    = 5 * time.Second
 )
 
 // heartbeat is that of the nodes: the default, or a shorter one for a shorter run.
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet(name, flag.ContinueOnError)
 	fs.IntVar(&o.nodes, "nodes", 3, "how many nodes")
 	fs.IntVar(&o.tenants, "tenants", 60, "how many tenants")
-	fs.DurationVar(&o.duration, "duration", defaultDuration, "how long the tenants write at least; below 36s the nodes have shorter heartbeats")
+	fs.DurationVar(&o.duration, "duration", defaultDuration, "how long the tenants write at least; below 30s the nodes have shorter heartbeats")
 	fs.StringVar(&o.dir, "dir", "", "keep the nodes' files, their logs and what was restored in this `directory` (default: a temporary one, removed)")
 	if code, done := cli.Parse(fs, args, stderr); done {
 		return code

@@ -71,7 +71,7 @@ func TestNoNoteIsLostWhileOneNodeIsKilledAndAnotherIsDrained(t *testing.T) {
 	}
 	out := p.Stdout.String()
 	for _, want := range []string{
-		`a server inside this program`, `(?m)^3 nodes serve after .*, with a heartbeat of 500ms`,
+		`a server inside this program`, `(?m)^3 nodes serve after .*, with a heartbeat of 600ms`,
 		`\* kill -9 of n2, which serves \d+ tenant`, `\* all tenants are served again`, `\* n2 has its share again`,
 		`\* SIGTERM to n3, which serves \d+ tenant`, `\* n3 has given everything away`, `\* n3 has its share again`,
 		`(?m)^  n1 +[1-9][0-9,]* .*%`, `(?m)^  n2 is killed +[0-9.]+m?s +t0`, `planned moves: [0-9.]+m?s at most; the crash: [0-9.]+m?s at most`,

@@ -26,6 +26,7 @@ const (
 	nodeCommand   = "node"
 	secretEnv     = "CLUSTER_SECRET" // what the nodes' Routers share
 	ready         = "ready "         // and the URL: what a node says when it serves
+	leaving       = "leaving"        // what it says when it is about to end, and has no tenants any more
 	drainLimit    = 30 * time.Second
 	shutdownLimit = 10 * time.Second
 	closeLimit    = 15 * time.Second
@@ -124,8 +125,10 @@ func node(end, deploy context.Context, c nodeConfig, out io.Writer) (err error) 
 		if err := within(drainLimit, m.Drain); err != nil {
 			return err
 		}
-		// The others look every heartbeat at who has what. Until then they may still pass requests on to this
-		// node, which knows where these belong.
+		// The load balancer has to leave it out before it ends, or some requests meet the end of a connection. And the
+		// others look every heartbeat at who has what: until then they may pass requests on to this node, which
+		// knows where these belong.
+		say(out, "%s\n", leaving)
 		_ = cli.Sleep(end, c.heartbeat*5/4)
 		return nil
 	}

@@ -26,7 +26,7 @@ type nodes struct {
 	client *http.Client // for what is asked of the nodes themselves
 
 	mu   sync.Mutex
-	urls []string // by node; of one that has ended, the last one
+	urls []string // by node; of one that was killed, the last one; "": it has left
 }
 
 // nodeProcess is one node, now or again and again.
@@ -67,7 +67,14 @@ func (n *nodes) start(ctx context.Context, i int) error {
 	}
 	defer func() { _ = log.Close() }() // the process has it
 	cmd := exec.Command(program, p.args()...)
-	said := &announcement{text: make(chan string, 1)}
+	serves := make(chan string, 1)
+	said := &lines{each: func(line string) {
+		if url, ok := strings.CutPrefix(line, ready); ok {
+			serves <- url
+		} else if line == leaving {
+			n.address(i, "")
+		}
+	}}
 	cmd.Env, cmd.Stdout, cmd.Stderr = n.env, said, log
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -82,10 +89,8 @@ func (n *nodes) start(ctx context.Context, i int) error {
 		close(p.ended)
 	}()
 	select {
-	case text := <-said.text:
-		n.mu.Lock()
-		n.urls[i] = strings.TrimPrefix(text, ready)
-		n.mu.Unlock()
+	case url := <-serves:
+		n.address(i, url)
 		return nil
 	case <-p.ended:
 		return p.broken()
@@ -94,20 +99,22 @@ func (n *nodes) start(ctx context.Context, i int) error {
 	}
 }
 
-// announcement takes the first line that a node writes.
-type announcement struct {
-	buf  bytes.Buffer
-	text chan string
+// lines calls each with every line that is written to it.
+type lines struct {
+	begun []byte
+	each  func(line string)
 }
 
-func (a *announcement) Write(b []byte) (int, error) {
-	if a.buf.Write(b); a.text != nil {
-		if line, _, whole := strings.Cut(a.buf.String(), "\n"); whole {
-			a.text <- line
-			a.text = nil
+func (l *lines) Write(b []byte) (int, error) {
+	l.begun = append(l.begun, b...)
+	for {
+		line, rest, whole := bytes.Cut(l.begun, []byte("\n"))
+		if !whole {
+			return len(b), nil
 		}
+		l.each(string(line))
+		l.begun = rest
 	}
-	return len(b), nil
 }
 
 func (p *nodeProcess) log() string { return p.dir + ".log" }
@@ -204,7 +211,14 @@ func (n *nodes) stop() error {
 	return errors.Join(errs...)
 }
 
-// addresses are the URLs that a load balancer has: also that of a node that has just died.
+func (n *nodes) address(i int, url string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.urls[i] = url
+}
+
+// addresses are the URLs that a load balancer has: also that of a node that has just died, and not
+// that of one that has said that it leaves.
 func (n *nodes) addresses() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
