@@ -24,7 +24,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if process.Wanted() {
+	// What a test starts in this process starts this binary again as its nodes. Without the second condition these
+	// would run the tests, start nodes, and so on.
+	if process.Wanted() || len(os.Args) > 1 && os.Args[1] == nodeCommand {
 		main()
 		return
 	}
@@ -154,9 +156,11 @@ func TestABadEnvironmentGivesOneLine(t *testing.T) {
 }
 
 func TestAWrongCommandLineIsRefused(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context()) // what is not refused ends at once
+	cancel()
 	for _, args := range [][]string{{"-nodes", "1"}, {"-nodes", "99"}, {"-tenants", "0"}, {"-duration", "1s"}, {"-nosuch"}, {"extra"}} {
 		var stdout, stderr strings.Builder
-		if code := run(t.Context(), args, &stdout, &stderr); code != 2 || stderr.Len() == 0 {
+		if code := run(ended, args, &stdout, &stderr); code != 2 || stderr.Len() == 0 {
 			t.Errorf("%v: exit code %d, stderr %q", args, code, &stderr)
 		}
 	}
