@@ -32,7 +32,6 @@ type clusterSim struct {
 	faults   map[string][]*multidbtest.Injection // by node
 	mu       sync.Mutex
 	log      []string
-	away     map[string]*multidb.Manager // that are cut off, and are not asked
 	acked    int
 }
 

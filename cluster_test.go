@@ -128,7 +128,7 @@ func (c *clusterRig) settled() {
 // on calls fn with the node that serves a database, wherever that is.
 func (c *clusterRig) on(id multidb.ID, fn func(m *multidb.Manager, db *sql.DB) error) error {
 	var err error
-	for range 100 {
+	for range 300 { // 30 s
 		for _, m := range c.nodes {
 			h, e := m.Acquire(c.t.Context(), id)
 			if errors.Is(e, multidb.ErrNotOwner) {

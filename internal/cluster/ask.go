@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/member"
 )
@@ -88,11 +89,12 @@ func (n *Node) Await(ctx context.Context, shard int) Owner {
 	}
 }
 
-// Drain gives everything away, and returns when this node owns nothing. It takes nothing
-// any more, also if ctx ends first; then the error says what is left.
+// Drain gives everything away, and returns when this node owns nothing and the others have had
+// the time to see that. It takes nothing any more, also if ctx ends first; then the error
+// says what is left.
 func (n *Node) Drain(ctx context.Context) error {
 	n.mu.Lock()
-	n.drain = true
+	n.drain, n.drained = true, n.cfg.Boot()
 	n.mu.Unlock()
 	told := false
 	for {
@@ -106,7 +108,8 @@ func (n *Node) Drain(ctx context.Context) error {
 			told = true
 		}
 		if m := n.cfg.Log.Map(); told && fenced == nil && session != nil && m != nil && !m.Owns(epoch) {
-			return nil
+			// Until they have looked at the map they send here what is theirs by now.
+			return ctxio.Sleep(ctx, n.seen())
 		}
 		select {
 		case n.kick <- struct{}{}:
@@ -121,6 +124,9 @@ func (n *Node) Drain(ctx context.Context) error {
 		}
 	}
 }
+
+// seen is how long it takes until the others have looked at what is new.
+func (n *Node) seen() time.Duration { return n.cfg.Heartbeat + n.cfg.Heartbeat/4 }
 
 func (n *Node) undrained(cause, trouble error) error {
 	left := 0

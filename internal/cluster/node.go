@@ -131,6 +131,7 @@ type Node struct {
 	fenced  error
 	trouble error // of the last round
 	drain   bool
+	drained time.Duration // since when
 	stats   Stats
 }
 
@@ -334,8 +335,11 @@ func (n *Node) plan(session member.Session, epoch uint64) plan {
 		stuck: func(s int) bool { return n.stuck[s] > now },
 	})
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.placed = n.planner.placed
-	n.mu.Unlock()
+	if n.drain && now < n.drained+n.seen() { // or those who do not know yet would give it back
+		do.give, do.expects = nil, true
+	}
 	return do
 }
 

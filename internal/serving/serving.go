@@ -65,26 +65,48 @@ const atOnce = 32
 // which nobody promised is set aside: others may have served the tenant without them.
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	in := set(shards)
-	var errs []error
+	var doubtful []fleet.Recalled
 	keep := func(r fleet.Recalled) bool {
-		if !s.there(r.Path) {
+		switch {
+		case !s.there(r.Path):
 			return false // it is where the replica is
-		}
-		if ours || s.sealed(r) {
+		case ours || s.sealed(r):
 			return true
 		}
-		kept, err := s.setAside(ctx, r.ID, r.Path)
-		errs = append(errs, err)
-		return err == nil && kept == ""
+		doubtful = append(doubtful, r)
+		return false
 	}
-	if err := errors.Join(s.cfg.Conductor.LoadShards(ctx, in, keep), errors.Join(errs...)); err != nil {
+	if err := s.cfg.Conductor.LoadShards(ctx, in, keep); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
+	}
+	if err := s.allAside(ctx, doubtful); err != nil {
+		return err
 	}
 	s.cfg.Hide()
 	s.cfg.Fleet.Serve(shards, true)
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
 	return nil
+}
+
+// allAside sets files aside, some at once: each waits for the disk a few times.
+func (s *Serving) allAside(ctx context.Context, all []fleet.Recalled) error {
+	var mu sync.Mutex
+	var errs []error
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, atOnce)
+	for _, r := range all {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			_, err := s.setAside(ctx, r.ID, r.Path)
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // there reports whether there is a file, as far as can be told.
