@@ -191,7 +191,7 @@ func drain(ctx context.Context, e *env, c *control.Client, timeout time.Duration
 	case !last.Done && last.Error == "":
 		return errors.New("the running replicate ended before everything was given away")
 	}
-	if err := e.fields(asJSON, last, "node", show(last.Node), "shards left", strconv.Itoa(last.Left), "error", showDash(last.Error)); err != nil {
+	if err := e.fields(asJSON, last, "node", show(last.Node), "shards left", strconv.Itoa(last.Left)); err != nil { // the error follows
 		return err
 	}
 	switch {

@@ -119,6 +119,9 @@ func TestTheNodesAreListedAndOneIsDrainedAndWhoHasADatabaseIsTold(t *testing.T) 
 	if d := p.records()[0]; d["done"] != true || d["left"] != 0.0 {
 		t.Errorf("%v", d)
 	}
+	if out := invoke(t, nil, "drain", "-config", a, "-json=false").start().want(0).stdout.String(); out != "node         a\nshards left  0\n" { // again: there is nothing to do
+		t.Errorf("drain as a table: %q", out)
+	}
 	awaitNodes(t, b, func(c control.Cluster) bool {
 		return c.Served == 1024 && c.Free == 0 && living(c, "a").Draining && living(c, "a").Shards == 0
 	})
