@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/boottime"
@@ -85,6 +86,12 @@ type ClusterConfig struct {
 	// If they are not released by then, the move is put off, and tried again after 1 to 30 s.
 	// Who acquires one of them meanwhile waits. Default 1.5 s.
 	MoveTimeout time.Duration
+	// StrictOwnership is for how long this node serves on while it cannot read from the bucket whether it
+	// still owns what it has: after that Acquire, Sync and the others return a NotOwnerError without a node,
+	// until it can. At most two Heartbeats, it ends before another node takes over (with the default Membership, on machines whose clocks run
+	// at about the same speed), so that nobody is served what is out of date. Handles that are out stay usable. 0: for ever; what is
+	// committed meanwhile is local, and set aside if another node took over.
+	StrictOwnership time.Duration
 	// MaxMoves is how many of the 1,024 shards are moved at once. Default 16.
 	MaxMoves int
 }
@@ -118,8 +125,10 @@ func WithCluster(cfg ClusterConfig) Option {
 		if u, err := url.Parse(cfg.URL); cfg.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
 			errs = append(errs, invalid(option, "URL is %q; want one such as \"http://10.0.0.7:8080\"", cfg.URL))
 		}
-		if cfg.Heartbeat < 0 || cfg.MoveTimeout < 0 {
-			errs = append(errs, invalid(option, "Heartbeat is %v, MoveTimeout %v; want durations above zero", cfg.Heartbeat, cfg.MoveTimeout))
+		if cfg.Heartbeat < 0 || cfg.MoveTimeout < 0 || cfg.StrictOwnership < 0 {
+			errs = append(errs, invalid(option, "Heartbeat is %v, MoveTimeout %v, StrictOwnership %v; want durations above zero", cfg.Heartbeat, cfg.MoveTimeout, cfg.StrictOwnership))
+		} else if cfg.StrictOwnership > 0 && cfg.StrictOwnership <= cfg.Heartbeat {
+			errs = append(errs, invalid(option, "StrictOwnership is %v; want more than the Heartbeat of %v, after which this node looks again", cfg.StrictOwnership, cfg.Heartbeat))
 		}
 		if cfg.MaxMoves < 0 || cfg.MaxMoves > format.Shards {
 			errs = append(errs, invalid(option, "MaxMoves is %d; want 1 to %d", cfg.MaxMoves, format.Shards))
@@ -136,6 +145,9 @@ func (c *config) checkCluster() error {
 	}
 	if c.replica == nil {
 		return invalid("WithCluster", "there is no replica, which is what the nodes share; add multidb.WithReplica")
+	}
+	if r, ok := c.replica.(*S3Replica); ok && c.cluster.Membership == nil && !r.client.Deletes() {
+		return invalid("WithCluster", "S3Config.NoDelete lets the signs of life of the nodes pile up in the bucket; set a Membership, such as package etcdmembership, or leave NoDelete out")
 	}
 	if c.fleetLog == nil {
 		return WithFleetLog(FleetLogConfig{})(c)
@@ -172,11 +184,11 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	}
 	members := c.Membership
 	objects := m.cfg.replica.(ReplicaObjects) // checkFleetLog
+	dir, err := objects.Objects(m.cfg.fleetLog.Path)
+	if err != nil {
+		return nil, err
+	}
 	if members == nil {
-		dir, err := objects.Objects(m.cfg.fleetLog.Path)
-		if err != nil {
-			return nil, err
-		}
 		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Logger: m.cfg.logger}); err != nil {
 			return nil, err
 		}
@@ -190,6 +202,9 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
+		Agree: func(ctx context.Context) error {
+			return cluster.Agree(ctx, innerObjects{dir}, cluster.SettingsOf(m.cfg.place()))
+		},
 		Reborn: func() (format.ID, error) {
 			life, _, err := m.remember(false)
 			return life, err
@@ -201,10 +216,26 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			Hide:   m.tenancy.Hide,
 			Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 		}),
-		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves,
+		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
 		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil
+}
+
+// place is the directory that the replica has for a database, with the names of its variables for
+// their values; "" if it cannot be told.
+func (c *config) place() string {
+	db := Database{ID: "ID", RelPath: "PATH.db"}
+	if r, ok := c.replica.(ReplicaVars); ok {
+		for _, name := range r.Vars() {
+			db.Vars = append(db.Vars, Var{Name: name, Value: strings.ToUpper(name)})
+		}
+	}
+	dir, err := c.replica.(ReplicaObjects).Dir(db)
+	if err != nil {
+		return ""
+	}
+	return dir
 }
 
 // shard is that of an ID; false: no pattern allows it.
@@ -225,11 +256,11 @@ func (n *node) shard(id string) (int, bool) {
 // here returns nil if a database is served by this node, or nobody's, and a NotOwnerError if it
 // is not. Of one that is about to be served here it waits for that.
 func (n *node) here(ctx context.Context, id string) error {
-	if n == nil || n.fleet.Get(id) != nil {
+	if n == nil || n.fleet.Get(id) != nil && n.Sure() {
 		return nil
 	}
 	shard, ok := n.shard(id)
-	if !ok || n.fleet.Serves(shard) {
+	if !ok || n.fleet.Serves(shard) && n.Sure() {
 		return nil
 	}
 	o := n.Node.Owner(shard)
@@ -263,6 +294,14 @@ func (n *node) elsewhere(ctx context.Context, id ID, do func() error) error {
 	}
 	shard, _ := n.shard(string(id))
 	return &NotOwnerError{ID: id, Owner: ownerOf(n.Node.Owner(shard))}
+}
+
+// both is elsewhere for what is done with two databases: a node that does not own the second one
+// cannot know whether its owner is making it right now, in a log that no prefix shows yet.
+func (n *node) both(ctx context.Context, id, other ID, do func() error) error {
+	return n.elsewhere(ctx, id, func() error {
+		return n.elsewhere(ctx, other, do)
+	})
 }
 
 func ownerOf(o cluster.Owner) Owner {

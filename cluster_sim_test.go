@@ -288,6 +288,9 @@ func TestWhateverHappensToNodesWhatWasPromisedIsServed(t *testing.T) {
 					clusterRig: newCluster(t), rng: rand.New(rand.NewPCG(seed, 0)), names: []string{"a", "b", "c"}, ids: someTenants(6),
 					promised: map[multidb.ID][]string{}, faults: map[string][]*multidbtest.Injection{},
 				}
+				if s.bucket = seed%3 == 0; seed%5 == 0 {
+					s.names = append(s.names, "d", "e")
+				}
 				s.observe = func(node string, ev multidb.Event) {
 					switch ev.Type {
 					case multidb.EventMoveStuck, multidb.EventSetAside, multidb.EventFenced, multidb.EventAdopted, multidb.EventFleetLogFenced, multidb.EventFleetLogTakenOver, multidb.EventFleetLogBegun:

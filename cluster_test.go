@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,7 @@ type clusterRig struct {
 	members *multidbtest.Membership
 	dirs    map[string]string
 	nodes   map[string]*multidb.Manager
+	bucket  bool // keeps the members
 	config  func(*multidb.ClusterConfig)
 	observe func(node string, ev multidb.Event)
 	opts    []multidb.Option
@@ -50,6 +52,9 @@ func (c *clusterRig) open(name string) *multidb.Manager {
 		c.views[name] = c.rep.View()
 	}
 	cfg := multidb.ClusterConfig{Node: name, URL: "http://" + name + ".test", Membership: c.members}
+	if c.bucket {
+		cfg.Membership = nil
+	}
 	if c.config != nil {
 		c.config(&cfg)
 	}
@@ -263,58 +268,73 @@ func TestATenantOfANodeThatWentIsServedByAnotherOne(t *testing.T) {
 }
 
 // die ends a node as a crash does, as far as the others can tell: nothing of it reaches the
-// bucket any more. Its files are as they are.
-func (c *clusterRig) die(name string) {
+// bucket any more. Its files are as they are. ended is closed when nothing of it runs any more.
+func (c *clusterRig) die(name string) (ended <-chan struct{}) {
 	c.t.Helper()
 	m := c.nodes[name]
 	delete(c.nodes, name)
 	c.views[name].Inject(multidbtest.Fault{Err: errCutOff})
-	c.members.Kill(name)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	_ = m.Close(ctx) // what it could not ship is for the others to have promised, or not
 	delete(c.views, name)
+	if !c.bucket {
+		c.members.Kill(name)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		_ = m.Close(ctx) // what it could not ship is for the others to have promised, or not
+	}()
+	return done
 }
 
 var errCutOff = errors.New("this node is dead")
 
 func TestTheTenantsOfADeadNodeAreServedByAnotherWithAllThatWasPromised(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		for _, name := range []string{"a", "b", "c"} {
-			c.start(name)
-		}
-		c.settled()
-		ids := someTenants(20)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		for _, id := range ids { // most are in the log alone
-			c.put(id, "second")
-		}
-		began := time.Now()
-		c.die("b")
-		for _, id := range ids {
-			if n := c.rows(id); n != 2 {
-				t.Errorf("%s has %d rows, want 2", id, n)
-			}
-		}
-		if took := time.Since(began); took > 15*time.Second+time.Minute { // the Close of the dead one has a minute
-			t.Errorf("it took %v", took)
-		}
-		for _, id := range ids {
-			c.put(id, "third")
-		}
-		c.start("b")
-		c.settled()
-		for _, id := range ids {
-			c.put(id, "fourth")
-			if n := c.rows(id); n != 4 {
-				t.Errorf("%s has %d rows, want 4", id, n)
-			}
-		}
-		c.closeAll()
-	})
+	for _, bucket := range []bool{false, true} {
+		t.Run(map[bool]string{false: "members in memory", true: "members in the bucket"}[bucket], func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t)
+				c.bucket = bucket
+				for _, name := range []string{"a", "b", "c"} {
+					c.start(name)
+				}
+				c.settled()
+				ids := someTenants(20)
+				for _, id := range ids {
+					c.put(id, "first")
+				}
+				for _, id := range ids { // most are in the log alone
+					c.put(id, "second")
+				}
+				began := time.Now()
+				ended := c.die("b")
+				for _, id := range ids {
+					if n := c.rows(id); n != 2 {
+						t.Errorf("%s has %d rows, want 2", id, n)
+					}
+				}
+				gap := time.Since(began)
+				if gap > 15*time.Second {
+					t.Errorf("it took %v until all were served", gap)
+				}
+				t.Logf("all are served after %v", gap)
+				<-ended
+				for _, id := range ids {
+					c.put(id, "third")
+				}
+				c.start("b")
+				c.settled()
+				for _, id := range ids {
+					c.put(id, "fourth")
+					if n := c.rows(id); n != 4 {
+						t.Errorf("%s has %d rows, want 4", id, n)
+					}
+				}
+				c.closeAll()
+			})
+		})
+	}
 }
 
 func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
@@ -376,4 +396,257 @@ func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
 		}
 		c.closeAll()
 	})
+}
+
+func TestANodeThatIsNotLikeTheOthersDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		defer c.closeAll()
+		c.views["b"] = c.rep.View(multidbtest.WithPathTemplate("elsewhere/{{project}}/{{database}}"))
+		err := c.open("b").Start(t.Context())
+		if !errors.Is(err, multidb.ErrClusterSettings) || !strings.Contains(err.Error(), "elsewhere/PROJECT/DATABASE") || !strings.Contains(err.Error(), `"ID"`) {
+			t.Errorf("another template: %v", err)
+		}
+		delete(c.views, "b")
+		c.start("b")
+	})
+}
+
+func TestOfTwoNodesWithOneNameTheSecondDoesNotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		c.put("p/t0", "first")
+		dir := c.dirs["a"]
+		c.dirs["a"] = t.TempDir() // another machine
+		if err := c.open("a").Start(t.Context()); !errors.Is(err, multidb.ErrNameTaken) {
+			t.Errorf("another node of the name: %v", err)
+		}
+		c.dirs["a"] = dir
+		c.put("p/t0", "second")
+		c.close("a")
+		c.start("a") // and the same one again
+		c.settled()
+		if n := c.rows("p/t0"); n != 2 {
+			t.Errorf("%d rows, want 2", n)
+		}
+		c.closeAll()
+	})
+}
+
+func TestAClusterThatCannotBeIsRefusedByNew(t *testing.T) {
+	dir := t.TempDir()
+	hoarder, err := multidb.NewS3Replica(multidb.S3Config{Bucket: "b", Path: "{{project}}/{{database}}", Region: "us-east-1", NoDelete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		cfg  multidb.ClusterConfig
+		rep  multidb.ReplicaFactory
+		want string
+	}{
+		{multidb.ClusterConfig{}, multidbtest.NewReplica(), "Node"},
+		{multidb.ClusterConfig{Node: "a b"}, multidbtest.NewReplica(), "Node"},
+		{multidb.ClusterConfig{Node: "a", URL: "10.0.0.7:8080"}, multidbtest.NewReplica(), "URL"},
+		{multidb.ClusterConfig{Node: "a", Heartbeat: -1}, multidbtest.NewReplica(), "Heartbeat"},
+		{multidb.ClusterConfig{Node: "a", MaxMoves: 1025}, multidbtest.NewReplica(), "MaxMoves"},
+		{multidb.ClusterConfig{Node: "a"}, nil, "no replica"},
+		{multidb.ClusterConfig{Node: "a"}, hoarder, "NoDelete"},
+	} {
+		opts := []multidb.Option{multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "{{project}}/{{database}}.db"))), multidb.WithCluster(c.cfg)}
+		if c.rep != nil {
+			opts = append(opts, multidb.WithReplica(c.rep))
+		}
+		if _, err := multidb.New(opts...); !errors.Is(err, multidb.ErrInvalidOption) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v; want one about %s", c.cfg, err, c.want)
+		}
+	}
+}
+
+func TestWithoutAClusterAManagerOwnsEverythingAndDrainsNothing(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
+	if o, err := f.m.Owner(t.Context(), "project0/db0"); err != nil || !o.Self || o.Node != "" {
+		t.Errorf("%+v, %v", o, err)
+	}
+	if err := f.m.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := f.m.Nodes(); len(s.Nodes) != 0 || s.Served != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAHeldHandlePutsTheMoveOffAndKeepsItsTenantUsable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		a := c.start("a")
+		c.settled()
+		ids := someTenants(8)
+		handles := map[multidb.ID]multidb.Handle{}
+		for _, id := range ids {
+			c.put(id, "first")
+			h, err := a.Acquire(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			handles[id] = h
+		}
+		b := c.start("b")
+		<-time.After(2 * time.Minute)
+		if s := a.Nodes(); s.Stuck == 0 || s.Served == s.Expected {
+			t.Errorf("nothing was in the way: %+v", s)
+		}
+		moved := 0
+		for _, id := range ids {
+			if _, err := handles[id].DB().Exec("INSERT INTO t VALUES ('second')"); err != nil {
+				t.Error(err)
+			}
+			if _, err := a.Sync(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+			handles[id].Release()
+		}
+		c.settled()
+		for _, id := range ids {
+			if o, err := b.Owner(t.Context(), id); err != nil {
+				t.Error(err)
+			} else if o.Self {
+				moved++
+			}
+			if n := c.rows(id); n != 2 {
+				t.Errorf("%s has %d rows, want 2", id, n)
+			}
+		}
+		if moved == 0 {
+			t.Error("no tenant moved")
+		}
+		c.closeAll()
+	})
+}
+
+func TestAStrictOwnerThatIsCutOffServesNobodyUntilItKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.config = func(cfg *multidb.ClusterConfig) { cfg.StrictOwnership = 5 * time.Second }
+		a := c.start("a")
+		c.settled()
+		c.put("p/t0", "first")
+		cut := c.views["a"].Inject(multidbtest.Fault{Err: errCutOff})
+		<-time.After(4 * time.Second)
+		read := func() error {
+			return a.Do(t.Context(), "p/t0", func(db *sql.DB) error {
+				var n int
+				return db.QueryRow("SELECT count(*) FROM t").Scan(&n)
+			})
+		}
+		if err := read(); err != nil {
+			t.Errorf("within the time: %v", err)
+		}
+		<-time.After(5 * time.Second)
+		var elsewhere *multidb.NotOwnerError
+		if err := read(); !errors.As(err, &elsewhere) || elsewhere.Owner.Node != "" {
+			t.Errorf("after it: %v", err)
+		}
+		if o, err := a.Owner(t.Context(), "p/t0"); err != nil || o.Self {
+			t.Errorf("%+v, %v", o, err)
+		}
+		cut.Clear()
+		if err := read(); err != nil {
+			t.Errorf("and when the bucket is there again: %v", err)
+		}
+		c.closeAll()
+	})
+}
+
+// ownedBy returns an ID that a node owns and nobody has used.
+func (c *clusterRig) ownedBy(node string) multidb.ID {
+	c.t.Helper()
+	for i := range 1000 {
+		id := multidb.ID(fmt.Sprintf("new/%d", i))
+		if o, err := c.nodes[node].Owner(c.t.Context(), id); err != nil {
+			c.t.Fatal(err)
+		} else if o.Self {
+			return id
+		}
+	}
+	c.t.Fatalf("%s owns nothing", node)
+	return ""
+}
+
+func TestATenantsLifeIsLedAtItsOwner(t *testing.T) {
+	// Not in virtual time: a file is deleted only when its stamps have come of age.
+	c := newCluster(t)
+	c.config = func(cfg *multidb.ClusterConfig) { cfg.Heartbeat, cfg.MaxMoves = 100*time.Millisecond, 256 }
+	defer c.closeAll()
+	c.observe = func(node string, ev multidb.Event) {
+		if ev.Type == multidb.EventMoveStuck {
+			t.Logf("%s: %v", node, ev.Err)
+		}
+	}
+	a, b := c.start("a"), c.start("b")
+	c.settled()
+	ctx := t.Context()
+	src := multidb.ID("p/t0")
+	c.put(src, "first")
+	c.put(src, "second") // in the log alone
+	owner, other, name := a, b, "b"
+	if o, err := b.Owner(ctx, src); err != nil {
+		t.Fatal(err)
+	} else if o.Self {
+		owner, other, name = b, a, "a"
+	}
+	dst := c.ownedBy(name)
+	if err := owner.Fork(ctx, src, dst, multidb.ForkOptions{}); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("forked where the copy is not served: %v", err)
+	}
+	if err := other.Fork(ctx, src, dst, multidb.ForkOptions{}); err != nil {
+		t.Fatalf("fork of another node's database: %v", err)
+	}
+	c.put(src, "third")
+	if n := c.rows(dst); n != 2 {
+		t.Errorf("the copy has %d rows, want 2", n)
+	}
+	if err := owner.Rename(ctx, src, c.ownedBy(name)); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("renamed to another node's: %v", err)
+	}
+	if err := other.Remove(ctx, src); !errors.Is(err, multidb.ErrNotOwner) {
+		t.Errorf("removed at another node: %v", err)
+	}
+	if err := owner.Remove(ctx, src); err != nil {
+		t.Error(err)
+	}
+	refused := func(m *multidb.Manager) {
+		t.Helper()
+		h, err := m.Acquire(ctx, src)
+		if !errors.Is(err, multidb.ErrRemoved) {
+			t.Errorf("acquired after it was removed: %v", err)
+		}
+		h.Release()
+	}
+	refused(owner)
+	drain, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if err := owner.Drain(drain); err != nil {
+		t.Fatal(err)
+	}
+	refused(other)
+	if err := other.Undelete(ctx, src); err != nil {
+		t.Error(err)
+	}
+	if n := c.rows(src); n != 3 {
+		t.Errorf("%d rows after it was undeleted, want 3", n)
+	}
+	e, err := other.Erase(ctx, src)
+	if err != nil || len(e.Left) > 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if ok, err := other.Exists(ctx, src); err != nil || ok {
+		t.Errorf("it exists after it was erased: %v, %v", ok, err)
+	}
+	c.put(src, "anew")
+	if n := c.rows(src); n != 1 {
+		t.Errorf("%d rows of the one that was made anew, want 1", n)
+	}
 }

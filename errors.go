@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/multidb-go/multidb/internal/cluster"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/localfile"
@@ -49,6 +50,9 @@ var (
 	// ErrNameTaken is returned by Start when another process that is alive has the name of
 	// this node.
 	ErrNameTaken = member.ErrNameTaken
+	// ErrClusterSettings is returned by Start where a node is not set up as the others of its
+	// cluster are: another template, or a version that divides the databases otherwise.
+	ErrClusterSettings = cluster.ErrSettings
 	// ErrNotDurable is returned by Close for every database that has commits
 	// which did not reach the replica.
 	ErrNotDurable = errors.New("not durable yet")

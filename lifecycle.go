@@ -142,7 +142,8 @@ func (m *Manager) Erase(ctx context.Context, id ID) (Erasure, error) {
 //
 // Until everything is at the new prefix an error or a crash leaves the database as it was.
 // From then on it is renamed, whatever comes, and the rest goes on by itself, also after a
-// restart. The fleet log's finer history stays behind. Errors: ErrNotFound, ErrExists,
+// restart. The fleet log's finer history stays behind. In a cluster one node must own both IDs, by
+// their prefixes; else the NotOwnerError names the ID that it does not own. Errors: ErrNotFound, ErrExists,
 // ErrConflict, ErrFenced, ErrInUse, ErrInvalidOption for the same ID, those of the replica; all
 // as *Error.
 func (m *Manager) Rename(ctx context.Context, from, to ID) error {
@@ -152,7 +153,7 @@ func (m *Manager) Rename(ctx context.Context, from, to ID) error {
 	}
 	resident := false
 	if err == nil {
-		err = m.node.elsewhere(ctx, from, func() (err error) {
+		err = m.node.both(ctx, from, to, func() (err error) {
 			resident, err = m.tenancy.Rename(ctx, string(from), string(to))
 			return err
 		})
@@ -179,7 +180,8 @@ type ForkOptions struct {
 // the ID of dst, and nothing may have it yet, here or at the replica. The backups that the
 // state needs are copied to its prefix, by the storage where it can; it has no local file, and
 // the first Acquire brings one. Its history begins with what src was. src may also be a
-// removed database, or one that is known only at the replica.
+// removed database, or one that is known only at the replica. In a cluster it is done by the
+// owner of dst; of a src that is another node's it takes what that one's Sync has promised.
 //
 // ctx bounds all of it; an error or a crash leaves nothing of dst. Errors: ErrNotFound,
 // ErrExists, ErrConflict, ErrNoBackup where the replica does not have the state, ErrInvalidOption
@@ -193,7 +195,7 @@ func (m *Manager) Fork(ctx context.Context, src, dst ID, opt ForkOptions) error 
 	case opt.TXID != 0 && !opt.Timestamp.IsZero():
 		err = fmt.Errorf("%w: ForkOptions has both a TXID and a Timestamp", ErrInvalidOption)
 	default:
-		err = m.node.elsewhere(ctx, src, func() error {
+		err = m.node.elsewhere(ctx, dst, func() error { // who owns src is asked nothing: the bucket has what it promised
 			return m.tenancy.Fork(ctx, string(src), string(dst), opt.TXID, opt.Timestamp)
 		})
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"os"
@@ -20,6 +21,7 @@ func clusterKeys(c *multidb.ClusterConfig) []key {
 		{name: "membership", read: oneOf([]string{"bucket"}, func(string) { c.Membership = nil })},
 		{name: "heartbeat", read: duration(1, func(t time.Duration) { c.Heartbeat = t })},
 		{name: "move-timeout", read: duration(1, func(t time.Duration) { c.MoveTimeout = t })},
+		{name: "strict-ownership", sets: "StrictOwnership", read: duration(0, func(t time.Duration) { c.StrictOwnership = t })},
 		{name: "max-moves", read: integer(1, 1024, func(n int64) { c.MaxMoves = int(n) })},
 	}
 }
@@ -58,6 +60,11 @@ func (s *settings) readCluster(d *decoder, v value) {
 	before := len(d.errs)
 	d.mapping(v, clusterKeys(&c), nil)
 	if len(d.errs) > before {
+		return
+	}
+	const heartbeat = 3 * time.Second // the library's default; it would name fields, not keys
+	if every := cmp.Or(c.Heartbeat, heartbeat); c.StrictOwnership > 0 && c.StrictOwnership <= every {
+		d.fail(d.places["StrictOwnership"], d.names["StrictOwnership"], "%v is no more than the heartbeat of %v, after which the node looks again", c.StrictOwnership, every)
 		return
 	}
 	if c.Node == "" {

@@ -114,6 +114,7 @@ func TestAClusterThatMakesNoSenseIsRefusedAtItsPlace(t *testing.T) {
 		"cluster: {node: a, heartbeat: 3}":             "multi-db.cluster.heartbeat: 3 has no unit",
 		"cluster: {node: a, heartbeat: 0}":             "multi-db.cluster.heartbeat: 0 is not above zero",
 		"cluster: {node: a, move-timeout: -1s}":        "multi-db.cluster.move-timeout",
+		"cluster: {node: a, strict-ownership: 3s}":     "m.yaml:4:22: multi-db.cluster.strict-ownership: 3s is no more than the heartbeat of 3s",
 		"cluster: {node: a, max-moves: 1025}":          "multi-db.cluster.max-moves",
 		"cluster: {node: a, nodes: 3}":                 `unknown key "nodes"; did you mean node?`,
 		"cluster: 5":                                   "multi-db.cluster: want keys",

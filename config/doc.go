@@ -66,6 +66,7 @@
 //	  membership                 bucket, the default and the only one here, see below
 //	  heartbeat                  duration; default 3s. The same for all nodes
 //	  move-timeout               duration; default 1.5s
+//	  strict-ownership           duration, for how long the node serves on without the bucket; 0, the default: for ever
 //	  max-moves                  shards moved at once, 1 to 1024; default 16
 //	drills                   mapping, WithDrills; left out: no drills
 //	  per-day                    databases restored a day, 1 to 1000000. Required

@@ -74,8 +74,8 @@ func (m *Membership) pause() time.Duration { return m.cfg.TTL / 10 }
 func (m *Membership) unheard() time.Duration { return m.cfg.TTL * 2 / 3 }
 
 // Join implements multidb.Membership. While etcd cannot be reached it tries on until ctx ends. If the name is
-// another's whose lease is renewed, which is seen within TTL, it returns multidb.ErrNameTaken; if it is not
-// renewed, it waits until the lease is over.
+// another's whose lease is renewed, which is seen within two TTL and two seconds, it returns multidb.ErrNameTaken; if
+// it is not renewed, it waits until the lease is over.
 func (m *Membership) Join(ctx context.Context, self multidb.Member, ended string) (multidb.MemberSession, error) {
 	if err := self.Check(); err != nil {
 		return nil, err
@@ -94,9 +94,12 @@ func (m *Membership) Join(ctx context.Context, self multidb.Member, ended string
 		var other *takenError
 		switch {
 		case err == nil:
-			if _, err = s.snapshot(ctx); err == nil {
+			if _, err = s.snapshot(ctx, true); err == nil {
 				s.start()
 				return s, nil
+			}
+			if errors.Is(err, errLease) {
+				s.lease = 0
 			}
 		case errors.As(err, &other):
 			if former.renewed(ctx, m, other) {

@@ -28,6 +28,7 @@ var (
 type session struct {
 	m     *Membership
 	key   string
+	life  string
 	ended string // the former life
 
 	view   member.View
@@ -55,7 +56,7 @@ type session struct {
 
 func newSession(m *Membership, self multidb.Member, body, ended string) *session {
 	return &session{
-		m: m, key: m.cfg.Prefix + self.Name, ended: ended,
+		m: m, key: m.cfg.Prefix + self.Name, life: self.Life, ended: ended,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
 		members: make(map[string]multidb.Member), ghosts: make(map[string]time.Time),
 		self: self, body: body, turn: 1, ackedCh: make(chan struct{}),
@@ -136,13 +137,25 @@ func (s *session) claim(ctx context.Context) error {
 	return errors.New("the key of this node in etcd changes all the time")
 }
 
-// snapshot reads all keys, and returns the revision of what it read.
-func (s *session) snapshot(ctx context.Context) (int64, error) {
+// snapshot reads all keys, and returns the revision of what it read. If this node should have its key and has not, what was
+// read counts for nothing: etcd may have lost its data, and the others be about to create theirs again.
+func (s *session) snapshot(ctx context.Context, owner bool) (int64, error) {
 	ctx, cancel := s.bounded(ctx)
 	defer cancel()
 	resp, err := s.m.client.Get(ctx, s.m.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithLimit(maxMembers))
 	if err != nil {
 		return 0, fmt.Errorf("read the members from etcd: %w", err)
+	}
+	if owner {
+		own := slices.IndexFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return string(kv.Key) == s.key })
+		if own < 0 && !resp.More {
+			return 0, errLease
+		}
+		if own >= 0 {
+			if m, _ := decode(s.m.cfg.Prefix, resp.Kvs[own]); m.Life != s.life {
+				return 0, &takenError{m, resp.Kvs[own].Lease}
+			}
+		}
 	}
 	s.aside = nil
 	before := s.members
@@ -200,7 +213,7 @@ func (s *session) run(ctx context.Context) {
 			}
 			s.hurry()
 			if err = s.claim(ctx); errors.Is(err, multidb.ErrNameTaken) {
-				_, looked := s.snapshot(ctx) // who there is can be known all the same
+				_, looked := s.snapshot(ctx, false) // who there is can be known all the same
 				err = errors.Join(err, looked)
 			}
 		}
@@ -261,7 +274,7 @@ func (s *session) follow(ctx context.Context) error {
 // watch reads all keys and follows them, until the watch ends, as by a compaction, or the lease or the key is
 // lost.
 func (s *session) watch(ctx context.Context, alive <-chan *clientv3.LeaseKeepAliveResponse, heard *time.Timer) error {
-	revision, err := s.snapshot(ctx)
+	revision, err := s.snapshot(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -332,7 +345,7 @@ func (s *session) apply(e *clientv3.Event) error {
 			return nil // from before what this node has written
 		case gone:
 			return errKey
-		case m.Life != s.self.Life:
+		case m.Life != s.life:
 			return &takenError{m, e.Kv.Lease}
 		}
 		return nil

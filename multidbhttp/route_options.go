@@ -20,6 +20,8 @@ type Owners interface {
 	Owner(ctx context.Context, id multidb.ID) (multidb.Owner, error)
 }
 
+var _ Owners = (*multidb.Manager)(nil)
+
 // RouterOptions says how Router passes requests on. All nodes of a cluster need the same. The
 // zero value is usable where nobody but clients and nodes that are trusted can reach the nodes.
 type RouterOptions struct {

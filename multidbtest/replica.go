@@ -65,11 +65,16 @@ func NewReplica(opts ...Option) *Replica {
 
 // View returns a Replica over what this one stores, with faults, operations and statistics of
 // its own: give each node of a cluster one, and a fault is that of one node.
-func (r *Replica) View() *Replica {
-	return &Replica{
+// It has the template of this one, unless an option says otherwise.
+func (r *Replica) View(opts ...Option) *Replica {
+	v := &Replica{
 		template: r.template, err: r.err, mu: r.mu, spaces: r.spaces, objects: r.objects,
 		inside: make(map[*Injection]int), changed: make(chan struct{}),
 	}
+	for _, opt := range opts {
+		opt(v)
+	}
+	return v
 }
 
 // Prefix returns the database's place in the replica: its ID, or what the path

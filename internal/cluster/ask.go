@@ -18,6 +18,12 @@ type Owner struct {
 	Moving bool // away from this node, or to it
 }
 
+// Sure reports whether this node may count as the owner of what it has: always, unless
+// Config.Strict says for how long, and it could not read the map for longer.
+func (n *Node) Sure() bool {
+	return n.cfg.Strict == 0 || n.cfg.Boot()-time.Duration(n.sure.Load()) <= n.cfg.Strict
+}
+
 // Owner says who serves a shard. It makes no request.
 func (n *Node) Owner(shard int) Owner {
 	m := n.cfg.Log.Map()
@@ -28,7 +34,9 @@ func (n *Node) Owner(shard int) Owner {
 	n.mu.Lock()
 	served, moving, mine, session := n.served[shard], n.moving[shard], epoch == n.epoch && n.fenced == nil && n.session != nil, n.session
 	n.mu.Unlock()
-	if mine {
+	if mine && !n.Sure() {
+		return Owner{Moving: true}
+	} else if mine {
 		return Owner{Member: n.self(), Self: served, Moving: moving || !served}
 	}
 	i := m.Find(epoch)

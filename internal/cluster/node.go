@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog"
@@ -61,6 +62,8 @@ type Config struct {
 	Self       member.Member
 	Ended      string // the life of the former process of this node; empty: not known
 	Membership member.Membership
+	// Agree returns an error if this node is not set up as the others.
+	Agree func(ctx context.Context) error
 	// Reborn gives this process another life, and remembers it.
 	Reborn  func() (format.ID, error)
 	Log     Log
@@ -69,7 +72,10 @@ type Config struct {
 	Heartbeat time.Duration // between two looks at the map while nothing is expected
 	Patience  time.Duration // for a node that is wanted more, at a take-over
 	Move      time.Duration // how long a planned move waits for handles
-	MaxMoves  int           // shards at once
+	// Strict is for how long a node that cannot read the map still counts as the owner of what
+	// it has; 0: for ever.
+	Strict   time.Duration
+	MaxMoves int // shards at once
 
 	Boot   func() time.Duration
 	Emit   func(Event)
@@ -107,6 +113,7 @@ type Node struct {
 	kick    chan struct{}
 	stop    context.CancelFunc
 	ended   chan struct{}
+	sure    atomic.Int64 // Config.Boot when the last look at the map began that found this node in it
 
 	// Of the goroutine.
 	stuck  map[int]time.Duration // until when a shard is not tried again
@@ -160,6 +167,9 @@ func New(cfg Config) *Node {
 // Start joins the cluster, and returns when the first round has ended, in which a node that
 // finds shards without an owner takes its share. ctx bounds that alone.
 func (n *Node) Start(ctx context.Context) error {
+	if err := n.cfg.Agree(ctx); err != nil {
+		return err
+	}
 	if err := n.join(ctx, n.cfg.Ended); err != nil {
 		return err
 	}
@@ -263,6 +273,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 			return wait, fmt.Errorf("join the cluster again: %w", err)
 		}
 	}
+	looked := n.cfg.Boot()
 	m, err := n.cfg.Log.Refresh(ctx)
 	if err != nil {
 		return soon, fmt.Errorf("read the map: %w", err)
@@ -273,6 +284,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 		n.lose(fmt.Errorf("%w: the map says so", fleetlog.ErrFenced))
 		return 0, nil
 	}
+	n.sure.Store(int64(looked))
 	if err := n.cfg.Log.Err(); errors.Is(err, fleetlog.ErrFenced) {
 		n.lose(err)
 		return 0, nil

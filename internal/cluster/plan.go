@@ -94,6 +94,9 @@ func (p *planner) next(v view) (do plan) {
 
 // orphan is how long it is until this node ends the log of an epoch that has no member.
 func (p *planner) orphan(v view, live format.Live, takers []string) time.Duration {
+	if live.Node == v.self.Name {
+		return 0 // a name is one process's at a time, and this one has it now
+	}
 	since, known := p.absent[live.Epoch]
 	if !known {
 		since = v.now
@@ -109,7 +112,7 @@ func (p *planner) orphan(v view, live format.Live, takers []string) time.Duratio
 			rank = len(takers)
 		}
 		wait += time.Duration(rank) * p.patience
-	} else if live.Node != v.self.Name {
+	} else {
 		wait += p.patience // its own node has the files
 	}
 	return wait - (v.now - since)

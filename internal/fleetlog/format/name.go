@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// MapDir and LargeDir begin the names of maps and of large files.
-	MapDir   = "map/"
-	LargeDir = "large/"
+	// MapDir, LargeDir and MemberDir begin the names of maps, of large files, and of what
+	// the nodes of a cluster say of themselves, which is package member/bucket's.
+	MapDir    = "map/"
+	LargeDir  = "large/"
+	MemberDir = "member/"
 
 	// Shards is how many shards there are. It is part of the format.
 	Shards = 1024

@@ -8,12 +8,13 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/member"
 )
 
 const (
 	// Dir begins the name of every object of the members.
-	Dir = "member/"
+	Dir = format.MemberDir
 
 	claimed  = "claim"
 	maxBody  = 4 << 10

@@ -51,6 +51,9 @@ type api struct {
 	idle   func()
 }
 
+// Deletes reports whether anything is ever deleted; see Config.NoDelete.
+func (c *Client) Deletes() bool { return !c.cfg.NoDelete }
+
 // New checks cfg. It does no I/O and starts no goroutine: credentials and
 // region are looked up by the first request.
 func New(cfg Config) (*Client, error) {

@@ -205,7 +205,7 @@ func (p *logParts) hold(sub string) bool {
 	switch {
 	case log:
 		p.logs = append(p.logs, sub)
-	case sub+"/" == format.MapDir, sub+"/" == format.LargeDir:
+	case sub+"/" == format.MapDir, sub+"/" == format.LargeDir, sub+"/" == format.MemberDir:
 		p.others = append(p.others, sub)
 		p.maps = p.maps || sub+"/" == format.MapDir
 	default:

@@ -65,8 +65,8 @@ const ltxFile = "0000000000000001-0000000000000001.ltx"
 
 func TestAFleetLogIsNotWalkedThroughAndATenantOfItsNamesIs(t *testing.T) {
 	const epoch = "0000000000000001"
-	log := []string{"fleet/map/" + epoch, "fleet/large/" + epoch + "/" + epoch, "fleet/" + epoch + "/" + epoch, "fleet/x/metadata.json"}
-	tenants := []string{"p/map/metadata.json", "p/large/metadata.json", "p/" + epoch + "/metadata.json", "q/map/metadata.json"}
+	log := []string{"fleet/map/" + epoch, "fleet/large/" + epoch + "/" + epoch, "fleet/" + epoch + "/" + epoch, "fleet/member/a@1/" + epoch + "-claim", "fleet/x/metadata.json"}
+	tenants := []string{"p/map/metadata.json", "p/large/metadata.json", "p/member/metadata.json", "p/" + epoch + "/metadata.json", "q/map/metadata.json"}
 	for name, segments := range map[string][]tree.Segment{"two segments": {{Matches: anyName}, {Matches: anyName}}, "any depth": {{Path: true}}} {
 		of := of(segments, "", slices.Concat(log, tenants), nil)
 		names, metadata := of.Names, of.Metadata
@@ -92,10 +92,10 @@ func TestAFleetLogIsNotWalkedThroughAndATenantOfItsNamesIs(t *testing.T) {
 			got = append(got, found.Dir)
 		}
 		slices.Sort(got)
-		if want := []string{"fleet/x", "p/" + epoch, "p/large", "p/map", "q/map"}; !slices.Equal(got, want) {
+		if want := []string{"fleet/x", "p/" + epoch, "p/large", "p/map", "p/member", "q/map"}; !slices.Equal(got, want) {
 			t.Errorf("%s: found %q, want %q", name, got, want)
 		}
-		if slices.Contains(asked, "fleet/"+epoch) || slices.Contains(asked, "fleet/large") {
+		if slices.Contains(asked, "fleet/"+epoch) || slices.Contains(asked, "fleet/large") || slices.Contains(asked, "fleet/member") {
 			t.Errorf("%s: the log was looked through: %q", name, asked)
 		}
 	}
