@@ -30,8 +30,10 @@ const (
 	// askFirst and askLater are how long to wait before an owner is asked for again.
 	askFirst = 20 * time.Millisecond
 	askLater = 200 * time.Millisecond
-	// sameOwnerPause is how long another owner is waited for before the same one is tried again.
-	sameOwnerPause = time.Second
+	// sameOwnerPause is how long another owner is waited for before the same one is tried again, at most. The
+	// first time it is otherOwnerPause if that has answered: it may just not know yet that it is the owner.
+	sameOwnerPause  = time.Second
+	otherOwnerPause = 200 * time.Millisecond
 
 	flyReplayHeader = "Fly-Replay"
 	flySourceHeader = "Fly-Replay-Src"
@@ -53,11 +55,11 @@ const (
 // http.StripPrefix, since the other node is sent the path that the Router sees.
 //
 // A request waits while its database moves or nobody serves it, for RouterOptions.Wait at most, and is then
-// answered with 503 and Retry-After. A request that a handler may have seen is never sent twice. It is sent once
-// more, if its body was kept, only after no connection could be made to the other node, or after that has answered
-// that it is not the owner (see NotOwner). If that fails too, the answer is 502 where the node cannot be reached,
-// and 503 where no node serves the database. 504 means that the node did not answer in time and may have done what
-// was asked. API.md, beside this package, lists all answers.
+// answered with 503 and Retry-After. A request that a handler may have seen is never sent twice. It is sent again, if
+// its body was kept, only after another node has answered that it is not the owner (see NotOwner), for as long as the
+// request may wait, or, once, after no connection could be made. If that fails too, the answer is 502 where the node
+// cannot be reached, and 503 where no node serves the database. 504 means that the node did not answer in time and may
+// have done what was asked. API.md, beside this package, lists all answers.
 //
 // Call CloseIdleConnections when the server has ended.
 func Router(m Owners, tenant func(*http.Request) (multidb.ID, error), next http.Handler, opts RouterOptions) (*RouteHandler, error) {
@@ -94,7 +96,7 @@ type RouteHandler struct {
 type RouterStats struct {
 	// PassedOn is how often a request was sent to another node, or sent there by Fly's proxy.
 	PassedOn uint64
-	// Retried is how many requests were tried a second time.
+	// Retried is how many requests were tried more than once.
 	Retried uint64
 	// Refused is how many requests were answered by the RouteHandler itself with an error.
 	Refused uint64
@@ -226,12 +228,12 @@ type tryResult struct {
 func (j *journey) run() {
 	var last tryResult
 	for tries := 0; ; tries++ {
-		owner, err := j.await(last)
+		owner, err := j.await(last, tries)
 		if err != nil {
 			j.gaveUp(last, err)
 			return
 		}
-		if tries > 0 {
+		if tries == 1 {
 			j.h.retried.Add(1)
 		}
 		if owner.Self {
@@ -242,8 +244,9 @@ func (j *journey) run() {
 		if last.answered {
 			return
 		}
-		// A node that was passed a request leaves it to the first one to send it again.
-		if j.body.end(); tries > 0 || j.fromNode() || !j.body.whole() {
+		// A node that was passed a request leaves it to the first one to send it again. That goes on while nodes
+		// disagree on who the owner is, as they do for a moment in each move: they learn of it one after the other.
+		if j.body.end(); j.fromNode() || !j.body.whole() || (tries > 0 && last.reason == reasonUnreachable) {
 			j.refuseResult(last)
 			return
 		}
@@ -257,12 +260,15 @@ func (j *journey) fromNode() bool { return j.hops > 0 && !j.edge }
 // errNobody is why await gives up.
 var errNobody = errors.New("nobody serves it")
 
-// await returns who serves the database as soon as somebody does. After a try that has failed it
-// waits until that is somebody else, or for a while: the node may have been about to take the
+// await returns who serves the database as soon as somebody does. After tries that have failed it
+// waits until that is somebody else than in the last one, or for a while: the node may have been about to take the
 // database, or to start.
-func (j *journey) await(last tryResult) (multidb.Owner, error) {
+func (j *journey) await(last tryResult, tries int) (multidb.Owner, error) {
 	ctx := j.r.Context()
 	pause, begun := min(sameOwnerPause, time.Until(j.deadline)/2), time.Now()
+	if last.reason != reasonUnreachable {
+		pause = min(sameOwnerPause, otherOwnerPause<<min(max(tries-1, 0), 8))
+	}
 	for wait := askFirst; ; wait = min(2*wait, askLater) {
 		owner, err := j.h.owners.Owner(ctx, j.id)
 		if err != nil {
@@ -327,8 +333,6 @@ func (j *journey) serve(owner multidb.Owner) tryResult {
 // elsewhere has another node serve the request.
 func (j *journey) elsewhere(owner multidb.Owner) tryResult {
 	if j.hops >= maxHops {
-		j.h.opt.Logger.Warn("a request goes in a circle: each node that it was passed on to says that another one serves its database",
-			"id", string(j.id), "hops", j.hops, "owner", owner.Node)
 		return tryResult{reason: reasonCircle, owner: owner}
 	}
 	if j.h.opt.FlyReplay != nil && (j.r.ContentLength <= flyMaxBody || owner.URL == "") {
@@ -379,6 +383,9 @@ func (j *journey) refuseResult(last tryResult) {
 		}
 		text = fmt.Sprintf("node %q, which serves %q, cannot be reached", node, id)
 	case reasonCircle:
+		if !j.fromNode() { // in a move that lasts only for a moment
+			j.h.opt.Logger.Warn("a request goes in a circle: each node that it was passed on to says that another one serves its database", "id", id, "owner", node)
+		}
 		text = fmt.Sprintf("the request for %q was passed on %d times, and each node says that another one serves it; try again", id, maxHops)
 	default:
 		text = fmt.Sprintf("%q moves between nodes; try again", id)

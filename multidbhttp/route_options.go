@@ -29,7 +29,7 @@ type RouterOptions struct {
 	// or that nobody serves. After that it is answered with 503. Default 5 seconds.
 	Wait time.Duration
 	// MaxRetryBody is how many bytes of a request's body are kept in memory, so that the request
-	// can be sent to another node once more. A request with a larger body is passed on as it comes in; once
+	// can be sent again, to another node. A request with a larger body is passed on as it comes in; once
 	// a byte of it was read, it is not sent again. Default 1 MiB; negative: none.
 	MaxRetryBody int64
 	// MaxBody is how many bytes the body of a request may have. A larger one is refused with 413, or, if

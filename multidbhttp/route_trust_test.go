@@ -27,13 +27,17 @@ func TestThreeNodesThatEachThinkAnotherIsTheOwnerGiveUp(t *testing.T) {
 	if got.status != 503 || got.header.Get("Retry-After") != "1" || !strings.Contains(got.body, "each node says that another one serves it") || got.header.Get(notOwnerHeader) != "" {
 		t.Errorf("%d %v %s", got.status, got.header, got.body)
 	}
-	for n, want := range map[*routed]RouterStats{a: {PassedOn: 2, Retried: 1, Refused: 1}, b: {PassedOn: 2, Refused: 2}, c: {Refused: 2}} {
+	tries := a.router.Stats().PassedOn
+	if tries < 2 || tries > 5 { // in a second
+		t.Errorf("%d tries", tries)
+	}
+	for n, want := range map[*routed]RouterStats{a: {PassedOn: tries, Retried: 1, Refused: 1}, b: {PassedOn: tries, Refused: tries}, c: {Refused: tries}} {
 		if s := n.router.Stats(); s != want {
 			t.Errorf("%s: %+v, want %+v", n.name, s, want)
 		}
 	}
-	if !strings.Contains(c.log.String(), "in a circle") {
-		t.Errorf("the log: %s", c.log.String())
+	if strings.Count(a.log.String(), "in a circle") != 1 || strings.Contains(b.log.String()+c.log.String(), "in a circle") {
+		t.Errorf("the logs: %s\n%s\n%s", a.log.String(), b.log.String(), c.log.String())
 	}
 }
 

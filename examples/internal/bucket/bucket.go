@@ -86,6 +86,18 @@ func (b *Bucket) Held() int64 {
 	return b.store.size()
 }
 
+// Environ is what another process needs in its environment, beside this process's own, so that
+// its Open returns the same bucket.
+func (b *Bucket) Environ() []string {
+	if !b.Embedded() {
+		return nil
+	}
+	return []string{
+		EnvBucket + "=" + b.cfg.Bucket, EnvEndpoint + "=" + b.cfg.Endpoint, "AWS_REGION=" + b.cfg.Region,
+		"AWS_ACCESS_KEY_ID=" + b.cfg.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + b.cfg.SecretAccessKey,
+	}
+}
+
 // Name is the bucket's.
 func (b *Bucket) Name() string { return b.cfg.Bucket }
 

@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -28,6 +29,34 @@ func TestWithoutAnEnvironmentTheBucketIsInThisProcess(t *testing.T) {
 	r.CloseIdleConnections()
 	if err := b.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAnotherProcessFindsTheBucketOfThisOneByItsEnvironment(t *testing.T) {
+	here, err := Open(env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := here.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	for _, v := range here.Environ() {
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	there, err := Open(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := there.Replica(t.Context(), "x/{{name}}/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.CloseIdleConnections()
+	if there.Embedded() || there.Name() != here.Name() || there.Environ() != nil {
+		t.Errorf("%s; its environment: %q", there, there.Environ())
 	}
 }
 
