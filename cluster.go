@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -381,6 +382,18 @@ type NodeStatus struct {
 	Epoch  uint64 // of the log that it writes; 0: none yet
 	Shards int
 	Ended  bool // its log was ended by another node, which has yet to unpack it
+}
+
+// Dead lists the nodes that are not alive while something is theirs: shards, or a log that nobody
+// has ended. A former process of a node that is alive is none of them.
+func (s ClusterStatus) Dead() (dead []NodeStatus) {
+	for _, n := range s.Nodes {
+		alive := func(other NodeStatus) bool { return other.Alive && other.Name == n.Name }
+		if !n.Alive && (n.Shards > 0 || !n.Ended) && !slices.ContainsFunc(s.Nodes, alive) {
+			dead = append(dead, n)
+		}
+	}
+	return dead
 }
 
 func clusterStatus(s cluster.Status) ClusterStatus {

@@ -19,6 +19,7 @@ func TestEventsAreCalledTheSameInsideAndOutside(t *testing.T) {
 		fleet.EventEvicted: EventEvicted, fleet.EventWithdrawn: EventWithdrawn, fleet.EventUndeleted: EventUndeleted,
 		fleet.EventErased: EventErased, fleet.EventRenamed: EventRenamed, fleet.EventForked: EventForked,
 		fleet.EventPolicy: EventPolicy, fleet.EventDrill: EventDrill, fleet.EventDrillFailed: EventDrillFailed,
+		fleet.EventGained: EventGained, fleet.EventMoved: EventMoved, fleet.EventMoveStuck: EventMoveStuck, fleet.EventSetAside: EventSetAside,
 	}
 	for in, out := range pairs {
 		if EventType(in) != out {

@@ -86,8 +86,14 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		return m.Each(ctx, multidb.EachOptions{Pattern: "none/none"}, func(context.Context, multidb.ID, *sql.DB) error { return nil })
 	},
 	"ForgetEach": func(ctx context.Context, m *multidb.Manager) error { return m.ForgetEach(ctx, "none") },
+	"Owner": func(ctx context.Context, m *multidb.Manager) error {
+		_, err := m.Owner(ctx, "project0/db0")
+		return err
+	},
+	"Drain": func(ctx context.Context, m *multidb.Manager) error { return m.Drain(ctx) },
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
+	"Nodes":   func(_ context.Context, m *multidb.Manager) error { m.Nodes(); return nil },
 	"Healthy": func(_ context.Context, m *multidb.Manager) error { m.Healthy(time.Hour); return nil },
 	"Largest": func(_ context.Context, m *multidb.Manager) error { m.Largest(1, 0); return nil },
 	"Removed": func(_ context.Context, m *multidb.Manager) error {
@@ -113,7 +119,7 @@ func noneSuch(err error) error {
 	return err
 }
 
-var always = []string{"Stats", "Healthy", "ScanErr", "All", "Largest", "Removed"}
+var always = []string{"Stats", "Nodes", "Healthy", "ScanErr", "All", "Largest", "Removed"}
 
 func TestEveryMethodSaysSoBeforeStartAndAfterClose(t *testing.T) {
 	var missing []string

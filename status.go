@@ -1,6 +1,7 @@
 package multidb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -70,7 +71,8 @@ type Status struct {
 // Status returns what is known of one database. The error is ErrNotFound, or why
 // a file was refused (ErrNotDatabase, ErrConflict), as *Error.
 func (m *Manager) Status(id ID) (Status, error) {
-	e, err := m.lookup(nil, id)
+	var unawaited context.Context // nil: a database that is about to be served here is not waited for
+	e, err := m.lookup(unawaited, id)
 	if err != nil {
 		return Status{}, opError("status", id, err)
 	}

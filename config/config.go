@@ -29,6 +29,7 @@ type Config struct {
 	options  []multidb.Option
 	replica  multidb.ReplicaFactory
 	fleetLog *multidb.FleetLogConfig
+	cluster  *multidb.ClusterConfig
 	drills   *multidb.DrillOptions
 	listen   *Listen
 	place    string
@@ -83,8 +84,8 @@ func causeOf(err error) error {
 
 // Parse reads a configuration from data. name is what errors call it; env looks
 // variables up, as os.LookupEnv does; nil: none is set. A disabled
-// configuration is checked all the same. It does no I/O. All that is wrong is
-// joined, each as *Error.
+// configuration is checked all the same. It does no I/O, but asks for the host's name
+// where cluster has no node. All that is wrong is joined, each as *Error.
 func Parse(name string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	if env == nil {
 		env = func(string) (string, bool) { return "", false }
@@ -118,7 +119,14 @@ func (s *settings) config(d *decoder) *Config {
 		d.failWhole("WithReplica", err)
 		return nil
 	}
-	c.replica, c.fleetLog, c.drills, c.listen = factory, s.fleetLog, s.drills, s.listen
+	if s.cluster != nil && s.noRestore {
+		d.fail(d.places["WithRestoreOnOpen"], d.names["WithRestoreOnOpen"], "it cannot be false: with cluster, a database is brought from the replica where it is used; remove the key")
+		return nil
+	}
+	if s.cluster != nil && s.fleetLog == nil {
+		s.fleetLog = &multidb.FleetLogConfig{Path: defaultFleetLog} // which WithCluster implies
+	}
+	c.replica, c.fleetLog, c.cluster, c.drills, c.listen = factory, s.fleetLog, s.cluster, s.drills, s.listen
 	c.options = append(c.options, multidb.WithDiscoverer(multidb.Glob(s.patterns...)))
 	if factory != nil {
 		c.options = append(c.options, multidb.WithReplica(factory))
@@ -168,6 +176,16 @@ func (c *Config) FleetLog() string {
 	return c.fleetLog.Path
 }
 
+// Cluster returns what the nodes of a cluster are told, with the name of this one; nil if it is
+// none. A field that the file leaves out is zero.
+func (c *Config) Cluster() *multidb.ClusterConfig {
+	if c.cluster == nil {
+		return nil
+	}
+	o := *c.cluster
+	return &o
+}
+
 // Drills returns the options of drills; nil if there are none.
 func (c *Config) Drills() *multidb.DrillOptions {
 	if c.drills == nil {
@@ -195,6 +213,9 @@ func (c Config) String() string {
 	log := ""
 	if c.fleetLog != nil {
 		log = ", by the fleet log " + c.fleetLog.Path
+	}
+	if c.cluster != nil {
+		log += ", as node " + c.cluster.Node
 	}
 	return fmt.Sprintf("%s: %s%s to %s%s", c.file, state, strings.Join(c.patterns, ", "), c.place, log)
 }

@@ -60,6 +60,14 @@
 //	  unpack-interval            duration
 //	  unpack-size                size, at least 64KiB
 //	  log-retention              duration
+//	cluster                  mapping, WithCluster; {}: with the defaults; left out: this is no node of several
+//	  node                       name, which no other node has; default: the host's name up to the first dot
+//	  url                        where the application of this node is reached by the others; default: not at all
+//	  membership                 bucket, the default and the only one here, see below
+//	  heartbeat                  duration; default 3s. The same for all nodes
+//	  move-timeout               duration; default 1.5s
+//	  strict-ownership           duration, for how long the node serves on without the bucket; 0, the default: for ever
+//	  max-moves                  shards moved at once, 1 to 1024; default 16
 //	drills                   mapping, WithDrills; left out: no drills
 //	  per-day                    databases restored a day, 1 to 1000000. Required
 //	  max-age                    duration; 0, the default: none
@@ -102,6 +110,11 @@
 // allow-unsafe-writes, no-delete. For type file: dir and path, both required, see
 // multidb.NewFileReplica. For type url: url, required, see multidb.NewURLReplica;
 // the program imports the client of its scheme.
+//
+// A cluster implies fleet-log, with its defaults if that is left out, and restore-on-open. Its
+// members are kept in the bucket. Package etcdmembership, which keeps them in etcd, is a module of
+// its own that neither this package nor the command links: a program of your own that wants
+// it leaves cluster out, and adds WithCluster to what Options returns.
 //
 // What listen says is for the command: it is no option of multidb.New. A program of your own
 // may give it to package multidbhttp.

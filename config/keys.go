@@ -13,14 +13,16 @@ import (
 // settings is what the keys under multi-db and the shared ones under
 // replica-template say.
 type settings struct {
-	disabled bool
-	patterns []string
-	stateDir string
-	options  []multidb.Option
-	replica  replica
+	disabled  bool
+	patterns  []string
+	noRestore bool // restore-on-open: false
+	stateDir  string
+	options   []multidb.Option
+	replica   replica
 
 	promotion *promotion
 	fleetLog  *multidb.FleetLogConfig // with its default path
+	cluster   *multidb.ClusterConfig
 	rules     []rule
 	drills    *multidb.DrillOptions
 	listen    *Listen
@@ -104,7 +106,7 @@ func (s *settings) multiKeys() []key {
 		{name: "pragmas", sets: "WithPragma", read: s.readPragmas},
 		{name: "lease-traces", sets: "WithLeaseTraces", read: boolean(func(on bool) { s.add(multidb.WithLeaseTraces(on)) })},
 		{name: "restore-on-open", sets: "WithRestoreOnOpen", read: boolean(func(on bool) {
-			if on {
+			if s.noRestore = !on; on {
 				s.add(multidb.WithRestoreOnOpen())
 			}
 		})},
@@ -126,6 +128,7 @@ func (s *settings) multiKeys() []key {
 		{name: "cache-size", sets: "WithCacheSize", read: size(0, func(n int64) { s.add(multidb.WithCacheSize(n)) })},
 		{name: "policies", sets: "WithPolicy", read: s.readPolicies},
 		{name: "fleet-log", sets: "WithFleetLog", read: s.readFleetLog},
+		{name: "cluster", sets: "WithCluster", read: s.readCluster},
 		{name: "drills", sets: "WithDrills", read: s.readDrills},
 		{name: "listen", read: s.readListen},
 		{name: "log", sets: "WithLogger", read: s.readLog},

@@ -125,6 +125,9 @@ type nothing struct{}
 
 func (nothing) Stats() multidb.Stats { return multidb.Stats{} }
 
+// Nodes is that of a node: without a cluster there are no metrics of one.
+func (nothing) Nodes() multidb.ClusterStatus { return multidb.ClusterStatus{Map: 1} }
+
 func TestEveryNameOfTheLibraryExists(t *testing.T) {
 	declared := ""
 	for _, pattern := range []string{"../*.go", "../multidbprom/*.go", "../config/*.go"} {

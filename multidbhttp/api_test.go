@@ -273,7 +273,7 @@ func TestTheReferenceNamesEveryFieldAndNoOther(t *testing.T) {
 			add(f.Type)
 		}
 	}
-	for _, v := range []any{readyJSON{}, tenantJSON{}, listJSON{}, statsJSON{}, pointsJSON{}, eventsJSON{}, actJSON{}, doneJSON{}, errorJSON{}} {
+	for _, v := range []any{readyJSON{}, tenantJSON{}, listJSON{}, statsJSON{}, nodesJSON{}, pointsJSON{}, eventsJSON{}, actJSON{}, doneJSON{}, errorJSON{}} {
 		add(reflect.TypeOf(v))
 	}
 	for name := range have {
@@ -286,7 +286,7 @@ func TestTheReferenceNamesEveryFieldAndNoOther(t *testing.T) {
 			t.Errorf("API.md has %s, which no answer has", name)
 		}
 	}
-	for _, path := range []string{"stats", "databases", "database", "restore-points", "events"} {
+	for _, path := range []string{"stats", "databases", "database", "restore-points", "events", "nodes"} {
 		if !strings.Contains(string(b), "`GET /api/v1/"+path) {
 			t.Errorf("API.md lacks %s", path)
 		}

@@ -35,6 +35,7 @@ func (s *Server) fleetView(r *http.Request) *fleetView {
 	}
 	slices.SortStableFunc(v.Unwell, func(a, b reasonCount) int { return int(min(1, max(-1, b.N-a.N))) })
 	samples := s.history.all()
+	v.Nodes = s.nodesView()
 	v.History = s.historyView(samples, v.Now)
 	v.Day = s.dayView(samples, &v.Stats, v.Now)
 	v.Events = s.eventRows(fleetEvents, func(multidb.Event) bool { return true })

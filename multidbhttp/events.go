@@ -10,8 +10,8 @@ import (
 const eventsKept = 1000
 
 // Events keeps the last 1,000 events of a Manager that tell of a failure or of an operator's
-// doing, for the page. Changes of tier, snapshots and drills that went well are left out,
-// of which there are too many. Give its Observe to multidb.WithObserver, and itself to
+// doing, for the page. Changes of tier, snapshots, drills and moves between nodes that went well
+// are left out, of which there are too many. Give its Observe to multidb.WithObserver, and itself to
 // Options.Events. The zero value is ready for use. Safe for concurrent use.
 type Events struct {
 	mu   sync.Mutex
@@ -22,7 +22,8 @@ type Events struct {
 // Observe keeps an event. It does not block.
 func (e *Events) Observe(ev multidb.Event) {
 	switch ev.Type {
-	case multidb.EventTier, multidb.EventSnapshot, multidb.EventDrill, multidb.EventAdded, multidb.EventEvicted:
+	case multidb.EventTier, multidb.EventSnapshot, multidb.EventDrill, multidb.EventAdded, multidb.EventEvicted,
+		multidb.EventGained, multidb.EventMoved: // a node that joins makes a hundred of these
 		return
 	}
 	e.mu.Lock()

@@ -12,6 +12,8 @@ func TestTheLastThousandEventsAreKeptAndNoCommonOnes(t *testing.T) {
 	var e Events
 	for i := range eventsKept + 10 {
 		e.Observe(multidb.Event{Type: multidb.EventTier, ID: "a"})
+		e.Observe(multidb.Event{Type: multidb.EventGained, Shards: 16})
+		e.Observe(multidb.Event{Type: multidb.EventMoved, Shards: 16})
 		e.Observe(multidb.Event{Type: multidb.EventFailed, ID: multidb.ID(fmt.Sprint(i)), Err: errors.New("x")})
 	}
 	all := e.last(2*eventsKept, func(multidb.Event) bool { return true })

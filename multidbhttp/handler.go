@@ -18,6 +18,7 @@ type Server struct {
 	handler http.Handler
 	all     iter.Seq[multidb.Status]                 // Manager.All
 	status  func(multidb.ID) (multidb.Status, error) // Manager.Status
+	nodes   func() multidb.ClusterStatus             // Manager.Nodes
 	index   index
 
 	history  history
@@ -37,7 +38,7 @@ func Handler(m *multidb.Manager, opt Options) (*Server, error) {
 	if err := opt.check(); err != nil {
 		return nil, err
 	}
-	s := &Server{m: m, opt: opt, all: m.All(), status: m.Status, sampling: make(chan struct{}, 1)}
+	s := &Server{m: m, opt: opt, all: m.All(), status: m.Status, nodes: m.Nodes, sampling: make(chan struct{}, 1)}
 	s.index.init()
 	s.points.init()
 	s.actions.init()
@@ -66,6 +67,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST /act", s.act)
 
 	mux.HandleFunc("GET /api/v1/stats", s.apiStats)
+	mux.HandleFunc("GET /api/v1/nodes", s.apiNodes)
 	mux.HandleFunc("GET /api/v1/databases", s.apiList)
 	mux.HandleFunc("GET /api/v1/database", s.apiTenant)
 	mux.HandleFunc("GET /api/v1/restore-points", s.apiPoints)

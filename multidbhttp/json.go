@@ -237,13 +237,14 @@ type eventsJSON struct {
 }
 
 type eventJSON struct {
-	At    time.Time `json:"at"`
-	Type  string    `json:"type"`
-	ID    string    `json:"id,omitempty"`
-	Path  string    `json:"path,omitempty"`
-	TXID  string    `json:"txid,omitempty"`
-	Epoch uint64    `json:"epoch,omitempty"`
-	Error string    `json:"error,omitempty"`
+	At     time.Time `json:"at"`
+	Type   string    `json:"type"`
+	ID     string    `json:"id,omitempty"`
+	Path   string    `json:"path,omitempty"`
+	TXID   string    `json:"txid,omitempty"`
+	Epoch  uint64    `json:"epoch,omitempty"`
+	Shards int       `json:"shards,omitempty"`
+	Error  string    `json:"error,omitempty"`
 }
 
 type actJSON struct {
@@ -366,7 +367,7 @@ func (s *Server) apiEvents(w http.ResponseWriter, r *http.Request) {
 	answer := eventsJSON{Events: []eventJSON{}}
 	for _, ev := range s.opt.Events.last(limit, func(ev multidb.Event) bool { return !one || ev.ID == id }) {
 		answer.Events = append(answer.Events, eventJSON{At: ev.Time, Type: ev.Type.String(), ID: string(ev.ID),
-			Path: s.clean(ev.Path), TXID: txid(ev.TXID), Epoch: ev.Epoch, Error: s.cleanErr(ev.Err)})
+			Path: s.clean(ev.Path), TXID: txid(ev.TXID), Epoch: ev.Epoch, Shards: ev.Shards, Error: s.cleanErr(ev.Err)})
 	}
 	writeJSON(w, http.StatusOK, answer)
 }

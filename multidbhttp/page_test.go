@@ -49,7 +49,7 @@ func everyPage(t *testing.T) map[string]string {
 	all := map[string]string{}
 	all["fleet"] = drawn(t, func(w http.ResponseWriter) error {
 		return renderFleet(w, nil, &fleetView{page: p, MaxLag: time.Minute, Worst: []tenantRow{row}, General: []problem{{evil, noon}}, Stats: stats,
-			Unwell: []reasonCount{{"fenced", 3}}, Events: events, Observed: true, Day: dayView{Over: time.Hour, Dollars: 12.5},
+			Unwell: []reasonCount{{"fenced", 3}}, Nodes: evilNodes(), Events: events, Observed: true, Day: dayView{Over: time.Hour, Dollars: 12.5},
 			History: historyView{Sampled: true, From: noon, To: noon.Add(30 * time.Minute), Bounds: bounds[:],
 				Columns: []historyColumn{column, {From: noon.Add(15 * time.Minute), To: noon.Add(30 * time.Minute)}}}})
 	})

@@ -348,6 +348,8 @@ func statusOf(err error) int {
 		return http.StatusForbidden
 	case is(errTooMany):
 		return http.StatusTooManyRequests
+	case is(multidb.ErrNotOwner):
+		return http.StatusMisdirectedRequest
 	case is(multidb.ErrNotFound, multidb.ErrNoBackup):
 		return http.StatusNotFound
 	case is(multidb.ErrFenced, multidb.ErrConflict, multidb.ErrInUse, multidb.ErrNoReplica, multidb.ErrRemoved, multidb.ErrMissing, fs.ErrExist):

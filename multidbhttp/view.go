@@ -27,6 +27,7 @@ type fleetView struct {
 	Worst    []tenantRow // at most ten, those with an error first
 	General  []problem   // what concerns no single database: listings, the fleet log
 	Stats    multidb.Stats
+	Nodes    *nodesView    // nil: there is no cluster
 	Unwell   []reasonCount // those above zero, the most first
 	History  historyView
 	Day      dayView

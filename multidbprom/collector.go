@@ -2,8 +2,8 @@
 //
 //	err := registry.Register(multidbprom.New(manager))
 //
-// The number of series does not depend on the number of databases: it is below
-// 130. Which database has a problem, and why, is answered by Manager.Healthy and
+// The number of series does not depend on the number of databases, nor of nodes: it is
+// below 150. Which database has a problem, and why, is answered by Manager.Healthy and
 // Manager.Status, not by labels. To register two Managers with one registry, use
 // prometheus.WrapRegistererWith and a label for each.
 //
@@ -37,7 +37,7 @@ type Option func(*collector)
 // that is negative or no number, the collector cannot be registered.
 func WithPrices(p Prices) Option { return func(c *collector) { c.prices = p } }
 
-// New returns a collector of what m.Stats returns. It asks once per scrape,
+// New returns a collector of what m.Stats returns, and m.Nodes if m is a NodesSource. It asks once per scrape,
 // which costs the same however many databases there are, and starts no
 // goroutine. It is safe for concurrent use, and not registered yet. Register returns
 // the errors of the options.
@@ -51,7 +51,7 @@ func New(m Source, opts ...Option) prometheus.Collector {
 	} else {
 		c.err = c.prices.validate()
 	}
-	c.metrics = c.define()
+	c.metrics, c.cluster = c.define(), clusterMetrics()
 	return c
 }
 
@@ -59,6 +59,7 @@ type collector struct {
 	source  Source
 	prices  Prices
 	metrics []metric
+	cluster []ofCluster
 	err     error
 }
 
@@ -82,9 +83,12 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
 		ch <- m.desc
 	}
+	for _, m := range c.cluster {
+		ch <- m.desc
+	}
 }
 
-// Collect sends the metrics of one call of Stats.
+// Collect sends the metrics of one call of Stats, and of one of Nodes.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	if c.err != nil {
 		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(c.err), c.err)
@@ -104,6 +108,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			}
 		}
 	}
+	c.collectCluster(ch)
 }
 
 func (m metric) constHistogram(s multidb.Stats) prometheus.Metric {

@@ -30,7 +30,7 @@ func commands() []*command {
 	return []*command{
 		replicateCommand(), lsCommand(), statusCommand(), snapshotsCommand(),
 		restoreCommand(), restoreAllCommand(), verifyCommand(), unpackCommand(),
-		takeoverCommand(), adoptCommand(), handoverCommand(),
+		takeoverCommand(), adoptCommand(), handoverCommand(), nodesCommand(), drainCommand(),
 		evictCommand(), removeCommand(), undeleteCommand(), eraseCommand(), renameCommand(), forkCommand(), eachCommand(),
 		configCheckCommand(), versionCommand(), completionCommand(), manCommand(),
 	}
@@ -183,7 +183,8 @@ const notes = `Where the databases' backups are is said by one of
 
 On a terminal the output is a table, elsewhere JSON, one object a line (-json).
 Exit codes: 0 all well, 1 failed, 2 wrong usage or configuration, 3 partly failed
-(some databases), 130 interrupted, 143 by SIGTERM.
+(some databases), 4 another node of the cluster has the database, 130 interrupted,
+143 by SIGTERM.
 `
 
 // help explains what args name, or lists the commands.

@@ -50,6 +50,10 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"each -name n -sql f -parallel 0":             "-parallel",
 		"each -name n -sql f -forget":                 "exclude each other",
 		"erase a":                                     "-yes",
+		"nodes a":                                     `unexpected argument "a"`,
+		"nodes -timeout 0s":                           "-timeout",
+		"drain a":                                     `unexpected argument "a"`,
+		"drain -timeout -1s":                          "-timeout",
 		"help nothing":                                "no command",
 	} {
 		t.Run(line, func(t *testing.T) {

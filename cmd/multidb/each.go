@@ -33,7 +33,7 @@ databases, or some are left. -forget forgets what was done under NAME.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
-			fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+			s.addStateDir(fs)
 			asJSON := addJSON(fs)
 			quiet := addQuiet(fs)
 			var o control.EachOrder

@@ -125,7 +125,7 @@ the waiting; what was begun goes on or is given up, as docs/OPERATIONS.md says.`
 	c.flags = func(fs *flag.FlagSet) action {
 		var s sourceFlags
 		s.addConfig(fs)
-		fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+		s.addStateDir(fs)
 		asJSON := addJSON(fs)
 		o := control.Order{Verb: verb}
 		fs.BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")

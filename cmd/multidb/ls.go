@@ -25,6 +25,8 @@ otherwise, and with -offline, -bucket or -dir, it is what the replica holds.
 -sizes is for the first. The cost is that of its bytes in S3 Standard (0.023 USD
 for a GB and month); requests are not in it.
 
+A node of a cluster lists what it serves; -offline lists all.
+
 -watch lists them again every 2 seconds, or as in -watch=10s, in the same place on
 a terminal. Elsewhere the lists follow each other, with -json one document each.
 
@@ -106,6 +108,9 @@ func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, m
 		}
 	}
 	if len(all) == 0 && pattern != "" {
+		if _, err := c.Tenant(ctx, pattern); errors.Is(err, control.ErrNotOwner) {
+			return err
+		}
 		return unknown("matches", pattern, "the running replicate", ids)
 	}
 	if sizes != "" {

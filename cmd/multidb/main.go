@@ -13,6 +13,7 @@ import (
 
 	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
+	"github.com/multidb-go/multidb/internal/control"
 )
 
 // The exit codes; see the package's comment.
@@ -21,6 +22,7 @@ const (
 	exitFailed  = 1
 	exitUsage   = 2
 	exitPartly  = 3
+	exitElse    = 4
 	exitSignals = 128 // plus the signal's number
 )
 
@@ -131,6 +133,9 @@ func (e *env) exit(ctx context.Context, err error) int {
 	e.note("%s", words(strings.TrimPrefix(err.Error(), "multidb: ")))
 	// One that is disabled, or has no replica, is right and says that there is nothing to do.
 	idle := errors.Is(err, config.ErrDisabled) || errors.Is(err, multidb.ErrNoReplica)
+	if errors.Is(err, control.ErrNotOwner) {
+		return exitElse
+	}
 	if errors.As(err, &usage) || errors.As(err, new(*config.Error)) && !idle {
 		return exitUsage
 	}

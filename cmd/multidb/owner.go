@@ -67,7 +67,7 @@ was begun goes on. Ends with 3 if it was done to some databases only.`
 	c.flags = func(fs *flag.FlagSet) action {
 		var s sourceFlags
 		s.addConfig(fs)
-		fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+		s.addStateDir(fs)
 		asJSON := addJSON(fs)
 		o := control.Order{Verb: verb}
 		which := "every database that is fenced"
@@ -119,7 +119,7 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 		header = append(header, "KEPT", "WHY")
 	}
 	out := newRows(e.stdout, asJSON, header...)
-	var done, failed int
+	var done, failed, elsewhere int
 	var last error
 	left := false // of what was to be erased
 	for one, err := range c.Act(ctx, o) {
@@ -128,6 +128,9 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 		}
 		if one.Error != "" {
 			failed++
+			if one.NotOwner {
+				elsewhere++
+			}
 			last = problem(ctx, c, one)
 			e.note("%s", last)
 		} else {
@@ -158,6 +161,8 @@ func carryOut(ctx context.Context, e *env, c *control.Client, o control.Order, a
 		e.note("the running replicate has no database")
 	case done+failed == 0:
 		e.note("no database is fenced: there is nothing to do")
+	case failed > 0 && elsewhere == failed && done == 0:
+		return fmt.Errorf("%s: %w: do it there", o.Verb, control.ErrNotOwner)
 	case failed > 0 && done == 0:
 		return fmt.Errorf("%s: failed for all of %d", o.Verb, failed)
 	case failed > 0 || left:
@@ -216,6 +221,7 @@ func (s *served) Act(ctx context.Context, o control.Order, id string) control.Ou
 	fail := func(err error) control.Outcome {
 		// What is not found may also be the new ID of a rename.
 		out.Error, out.NotFound = words(strings.TrimPrefix(cause(err), "multidb: ")), errors.Is(err, multidb.ErrNotFound) && !known
+		out.NotOwner = errors.Is(err, multidb.ErrNotOwner)
 		return out
 	}
 	st, err := s.m.Status(multidb.ID(id))

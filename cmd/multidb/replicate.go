@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb"
@@ -217,7 +218,7 @@ func serve(socket bool, dir string, c *config.Config, m *multidb.Manager, logger
 	if !socket {
 		return nil, nil
 	}
-	return control.Serve(dir, &served{m: m, replica: c.Replica, locate: locator(c), place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
+	return control.Serve(dir, &served{m: m, node: nodeName(c), replica: c.Replica, locate: locator(c), place: c.String(), log: c.FleetLog(), drills: c.Drills() != nil, started: time.Now(), logger: logger}, logger)
 }
 
 // locator is how the patterns of a configuration make a database of an ID.
@@ -249,6 +250,7 @@ type served struct {
 	locate  func(multidb.ID) (multidb.Database, bool) // where a database of an ID would be
 	place   string
 	drills  bool
+	node    string // of a cluster; empty: it is none
 	log     string // the directory of the fleet log; empty: none
 	started time.Time
 	logger  *slog.Logger
@@ -264,6 +266,9 @@ func (s *served) Fleet(maxLag time.Duration) control.Fleet {
 		LagP50: st.LagP50, LagP99: st.LagP99,
 		LocalBytes: st.LocalBytes, ReplicaBytes: st.ReplicaBytes, ReplicaObjects: st.ReplicaObjects, ReplicaUnsized: st.ReplicaUnsized,
 		MonthlyCost: multidb.S3StandardStorage().Monthly(st.ReplicaBytes),
+	}
+	if s.node != "" {
+		f.Node, f.Shards = s.node, s.m.Nodes().Served
 	}
 	if s.drills {
 		d := control.Drills(st.Drills)
@@ -320,6 +325,8 @@ func (s *served) Tenant(id string) (control.Tenant, error) {
 	st, err := s.m.Status(multidb.ID(id))
 	if errors.Is(err, multidb.ErrNotFound) {
 		return control.Tenant{}, fmt.Errorf("%w: %w", control.ErrNotFound, err)
+	} else if errors.Is(err, multidb.ErrNotOwner) {
+		return control.Tenant{}, fmt.Errorf("%w: %s", control.ErrNotOwner, strings.TrimPrefix(words(cause(err)), multidb.ErrNotOwner.Error()+": "))
 	} else if err != nil {
 		return control.Tenant{}, err
 	}

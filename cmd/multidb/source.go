@@ -38,6 +38,11 @@ func (s *sourceFlags) addConfig(fs *flag.FlagSet) {
 	fs.StringVar(&s.config, "config", "", "configuration `FILE`; default: $MULTIDB_CONFIG, else ./multidb.yaml")
 }
 
+// addStateDir adds -state-dir.
+func (s *sourceFlags) addStateDir(fs *flag.FlagSet) {
+	fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+}
+
 // addReplica adds the flags of every command that reads a replica.
 func (s *sourceFlags) addReplica(fs *flag.FlagSet) {
 	s.addConfig(fs)
@@ -57,7 +62,7 @@ func (s *sourceFlags) addReplica(fs *flag.FlagSet) {
 // addRunning adds the flags of the commands that ask a running replicate first.
 func (s *sourceFlags) addRunning(fs *flag.FlagSet) {
 	s.addReplica(fs)
-	fs.StringVar(&s.stateDir, "state-dir", "", "state `DIR` of the running replicate; default: the configuration's")
+	s.addStateDir(fs)
 	fs.BoolVar(&s.offline, "offline", false, "ask the replica even where a replicate runs")
 }
 

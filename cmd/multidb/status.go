@@ -30,6 +30,9 @@ Ends with 1 if no replicate serves the state directory, or if it does not answer
 within -timeout: nothing is shipped then. What a replicate on another machine does
 cannot be told.
 
+A node of a cluster knows its own databases: of one that another node serves the command says
+which, and ends with 4.
+
 With -offline, -bucket or -dir, it tells of ID what the replica holds, and without ID
 how many databases that is: this says nothing of any process.`,
 		flags: func(fs *flag.FlagSet) action {
@@ -148,6 +151,9 @@ func showFleet(e *env, f control.Fleet, asJSON bool) error {
 		"listing", dash(f.ScanError), "errors", showReasons(f.Unwell), "ignored files", fmt.Sprint(f.Ignored),
 		"shipped", fmt.Sprintf("%d transactions, %s, %d requests", f.Transactions, showBytes(f.Bytes), f.Requests),
 		"lag", fmt.Sprintf("p50 %s, p99 %s", showDuration(f.LagP50), showDuration(f.LagP99)),
+	}
+	if f.Node != "" {
+		cells = append(cells, "node", fmt.Sprintf("%s, with %d of 1,024 shards; `multidb nodes` has the others", show(f.Node), f.Shards))
 	}
 	cells = append(cells, "sizes", showSizes(f))
 	if f.Drills != nil {

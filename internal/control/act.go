@@ -83,7 +83,9 @@ type Outcome struct {
 	TXID   string `json:"txid,omitempty"` // that the replica has now
 	Error  string `json:"error,omitempty"`
 	// NotFound says that the process does not know the database.
-	NotFound bool   `json:"not_found,omitempty"`
+	NotFound bool `json:"not_found,omitempty"`
+	// NotOwner says that another node of the cluster serves it; Error says which one.
+	NotOwner bool   `json:"not_owner,omitempty"`
 	To       string `json:"to,omitempty"` // the new ID
 	// Erased is what an erasure deleted, or would.
 	Erased *Erased `json:"erased,omitempty"`
@@ -248,6 +250,11 @@ func lines[T any](ctx context.Context, body io.Reader, yield func(T, error) bool
 	}
 }
 
+// older is the error of a process that does not know what it was asked.
+func older(res *http.Response) error {
+	return fmt.Errorf("the running process cannot do it: it is of an older version (%s)", res.Status)
+}
+
 // order sends an order to a place and returns the answer, which is 200.
 func (c *Client) order(ctx context.Context, place string, o any) (*http.Response, error) {
 	body, err := json.Marshal(o)
@@ -270,7 +277,7 @@ func (c *Client) order(ctx context.Context, place string, o any) (*http.Response
 	var said Error
 	switch err := json.NewDecoder(res.Body).Decode(&said); {
 	case res.StatusCode == http.StatusNotFound, res.StatusCode == http.StatusMethodNotAllowed:
-		return nil, fmt.Errorf("the running process cannot do it: it is of an older version (%s)", res.Status)
+		return nil, older(res)
 	case err != nil:
 		return nil, fmt.Errorf("control socket: answered %s", res.Status)
 	}

@@ -122,11 +122,15 @@ func (c *Client) get(ctx context.Context, name string, query url.Values) (*http.
 	}
 	defer func() { _ = res.Body.Close() }() // only read from
 	var said Error
-	if err := json.NewDecoder(res.Body).Decode(&said); err != nil {
+	switch err := json.NewDecoder(res.Body).Decode(&said); {
+	case err != nil && res.StatusCode == http.StatusNotFound: // nothing of this process answered
+		return nil, older(res)
+	case err != nil:
 		return nil, fmt.Errorf("control socket: answered %s", res.Status)
-	}
-	if res.StatusCode == http.StatusNotFound {
+	case res.StatusCode == http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s", ErrNotFound, query.Get("id"))
+	case res.StatusCode == http.StatusMisdirectedRequest:
+		return nil, fmt.Errorf("%w: %s", ErrNotOwner, said.Error)
 	}
 	return nil, fmt.Errorf("control socket: %s", said.Error)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 )
@@ -140,6 +141,8 @@ func handler(source Source) http.Handler {
 		switch {
 		case errors.Is(err, ErrNotFound):
 			fail(w, http.StatusNotFound, err)
+		case errors.Is(err, ErrNotOwner):
+			fail(w, http.StatusMisdirectedRequest, errors.New(strings.TrimPrefix(err.Error(), ErrNotOwner.Error()+": ")))
 		case err != nil:
 			fail(w, http.StatusInternalServerError, err)
 		default:
@@ -161,6 +164,10 @@ func handler(source Source) http.Handler {
 		mux.HandleFunc("GET /v1/removed", removed(l))
 		mux.HandleFunc("POST /v1/each", eachOf(l))
 		mux.HandleFunc("POST /v1/each/forget", forgetEach(l))
+	}
+	if c, ok := source.(Clusterer); ok {
+		mux.HandleFunc("GET /v1/nodes", nodes(c))
+		mux.HandleFunc("POST /v1/drain", drain(c))
 	}
 	return mux
 }

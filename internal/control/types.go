@@ -55,6 +55,8 @@ type Fleet struct {
 	Version      string           `json:"version"`
 	Started      time.Time        `json:"started"`
 	Replica      string           `json:"replica"`
+	Node         string           `json:"node,omitempty"`   // of a cluster; empty: it is none
+	Shards       int              `json:"shards,omitempty"` // of 1,024 that the node serves
 	Healthy      bool             `json:"healthy"`
 	Worst        []Tenant         `json:"worst,omitempty"`      // databases with a problem, ten at most
 	NotWell      map[string]int64 `json:"not_well,omitempty"`   // all databases with a problem, by reason
@@ -114,7 +116,8 @@ type Source interface {
 	// Fleet's Healthy and Worst count a lag up to maxLag as well.
 	Fleet(maxLag time.Duration) Fleet
 	Tenants() iter.Seq[Tenant]
-	// Tenant returns an error that wraps ErrNotFound if there is none.
+	// Tenant returns an error that wraps ErrNotFound if there is none, and ErrNotOwner if another
+	// node has it.
 	Tenant(id string) (Tenant, error)
 }
 
