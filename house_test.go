@@ -28,7 +28,7 @@ var below = map[string]string{
 	"survey":         "conduct fleet volume registry discover rounds fsid ctxio watch",
 	"volume":         "fleet registry durable fsid ship",
 	"catalog":        "durable failpoint sqlitedb varint",
-	"cluster":        "durable fleetlog fleetlog/format member store",
+	"cluster":        "ctxio durable fleetlog fleetlog/format member store",
 	"drill":          "restore sqlitedb store ctxio table varint",
 	"each":           "catalog conduct fleet opener store/metadata failpoint",
 	"discover":       "pattern watch fsid",
