@@ -337,6 +337,36 @@ func TestTheTenantsOfADeadNodeAreServedByAnotherWithAllThatWasPromised(t *testin
 	}
 }
 
+func TestATakeOverWhoseAnswerIsLostLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.start("b")
+		c.settled()
+		ids := someTenants(12)
+		for _, row := range []string{"first", "second"} {
+			for _, id := range ids {
+				c.put(id, row)
+			}
+		}
+		lost := c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpCreateObject, LostAnswer: true, Times: 1, Match: func(op multidbtest.Operation) bool {
+			return strings.Contains(op.Object, "map/")
+		}})
+		ended := c.die("a")
+		for _, id := range ids {
+			c.put(id, "third")
+			if n := c.rows(id); n != 3 {
+				t.Errorf("%s has %d rows, want 3", id, n)
+			}
+		}
+		if lost.Hits() != 1 {
+			t.Errorf("%d answers were lost, want that to the take-over's map", lost.Hits())
+		}
+		<-ended
+		c.closeAll()
+	})
+}
+
 func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)

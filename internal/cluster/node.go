@@ -303,7 +303,9 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	if len(do.claim) > 0 {
 		errs = append(errs, n.cfg.Log.Claim(ctx, do.claim))
 	}
-	errs = append(errs, n.gain(ctx, false))
+	if errors.Join(errs...) == nil { // else the map may give more than is known to have been taken over
+		errs = append(errs, n.gain(ctx, false))
+	}
 	for to, shards := range do.give {
 		errs = append(errs, n.move(ctx, shards, to))
 	}

@@ -113,6 +113,8 @@ type Journal struct {
 	closing   bool
 	wanted    bool          // somebody wants the log to begin, though there is no file
 	joined    chan struct{} // closed when it has begun
+
+	doubt *doubt // nil: none. It is of the caller who changes the map (Config.Share)
 }
 
 // write is a file that is not acknowledged.
@@ -709,7 +711,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 		epoch = fleetlog.EpochOf(m, j.cfg.Life)
 		for _, live := range m.Live {
 			seq, ours := sealed[live.Epoch]
-			if live.Epoch == epoch || !ours && j.cfg.Share {
+			if live.Epoch == epoch || !ours && j.cfg.Share && !j.takes(m, live) {
 				continue
 			} else if !ours {
 				return errJoined
