@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
@@ -80,8 +81,10 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	if err := errors.Join(s.cfg.Conductor.LoadShards(ctx, in, keep), errors.Join(errs...)); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
+	failpoint.Hit("cluster.gain.loaded")
 	s.cfg.Hide()
 	s.cfg.Fleet.Serve(shards, true)
+	failpoint.Hit("cluster.gain.served")
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
 	return nil
@@ -106,6 +109,7 @@ func (s *Serving) sealed(r fleet.Recalled) bool {
 // setAside moves a file away that may have what nobody promised, and tells of it.
 func (s *Serving) setAside(ctx context.Context, id, path string) (kept string, err error) {
 	kept, err = localfile.SetAside(ctx, path, filepath.Join(filepath.Dir(path), localfile.KeptDir), "unpromised", s.cfg.Now())
+	failpoint.Hit("cluster.aside.moved")
 	if kept != "" || err != nil {
 		s.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
 	}

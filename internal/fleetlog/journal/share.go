@@ -103,6 +103,7 @@ func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Lo
 			}
 			read[live.Epoch] = t
 		}
+		failpoint.Hit("cluster.takeover.sealed")
 		j.doubt = j.heir(m, self, epoch, read)
 		if logs, err = j.Resume(ctx); !errors.Is(err, errUnread) {
 			return logs, err
