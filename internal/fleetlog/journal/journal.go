@@ -647,6 +647,8 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			return nil, context.Cause(ctx)
 		case final(err):
 			return nil, err
+		case j.cfg.Share && errors.Is(err, errJoined): // some node took another one over meanwhile
+			continue
 		}
 		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
 		if j.failed(err); j.givesUp(&tries) {
@@ -668,7 +670,8 @@ func (j *Journal) givesUp(tries *int) bool {
 	return *tries >= attempts
 }
 
-// errJoined: another process has joined since the map was read.
+// errJoined: since the map was read another process has joined, or with Config.Share has ended a log
+// that is to be read.
 var errJoined = errors.New("another process has joined the fleet log meanwhile")
 
 // final reports whether an error of the store does not pass by trying again.
