@@ -457,11 +457,15 @@ func (n *node) start(arms string) {
 			c.note("%s serves at %s after %v", n.cfg.Node, a, time.Since(began))
 			return
 		case <-p.done:
-			if !n.killed() || arms == "" {
+			switch {
+			case arms != "" && n.killed():
+				n.died()
+			case strings.Contains(arms, ".lost@") && strings.Contains(p.out.String(), "failpoint: injected error"):
+				c.sum.count("starts that failed") // as a request of a Start had no answer
+			default:
 				c.fail("%s does not start: %v: %s", n.cfg.Node, p.cmd.ProcessState, p.out.String())
 				return
 			}
-			n.died()
 			arms = ""
 		case <-time.After(90 * time.Second):
 			c.fail("%s does not serve after 90 s", n.cfg.Node)
@@ -491,7 +495,9 @@ func (n *node) killed() bool {
 // died counts a death that nobody here brought about.
 func (n *node) died() {
 	c := n.c
-	if !n.killed() || n.arms == "" {
+	if c.t.Failed() {
+		return
+	} else if !n.killed() || n.arms == "" {
 		c.fail("%s ended by itself with %v: %s", n.cfg.Node, n.p.cmd.ProcessState, n.p.out.String())
 		return
 	}
