@@ -411,15 +411,17 @@ func (n *node) restart(rng *rand.Rand) {
 		case <-ctx.Done():
 			c.fail("%s was closed and does not end", n.cfg.Node)
 		}
-	} else if err = errors.Join(err, cerr); !n.gone() {
-		// It could not: say, its take-over of another node was not over. What hurts it then is a kill.
-		c.note("%s does not stop in order: %v", n.cfg.Node, err)
-		c.sum.count("stops not in order")
-		n.kill()
-	}
-	if n.gone() && n.killed() {
+		if n.gone() && n.killed() {
+			n.revive(rng)
+			return
+		}
+	} else if n.gone() {
 		n.revive(rng)
 		return
+	} else { // say, it was fenced just before, or the others are gone
+		c.note("%s does not stop in order: %v", n.cfg.Node, errors.Join(err, cerr))
+		c.sum.count("stops not in order")
+		n.kill()
 	}
 	n.start(point(rng))
 }
