@@ -135,6 +135,9 @@ func (c *nodes) waited(tenant string, from, to time.Time, quiet time.Duration) {
 	if d > 5*time.Second {
 		c.note("%s waited %v: %s", tenant, d, kind)
 	}
+	if d > max(c.worst, 20*time.Second) {
+		c.worst, c.worstSaid = d, c.lately(250)
+	}
 }
 
 func (c *nodes) owed(tenant string) []promise {

@@ -130,6 +130,9 @@ type nodes struct {
 	promised map[string][]promise
 	tried    map[string]map[string]bool
 	harm     []spell
+
+	worst     time.Duration // the longest wait, if it is worth a look
+	worstSaid string        // what was noted before its end
 }
 
 type promise struct {
@@ -202,6 +205,16 @@ func (c *nodes) note(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.said, "%s %s\n", time.Now().Format("04:05.000"), fmt.Sprintf(format, args...))
 }
 
+// lately is what was noted last.
+func (c *nodes) lately(lines int) string {
+	b, err := os.ReadFile(c.said.Name())
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(string(b), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
 func (c *nodes) fail(format string, args ...any) {
 	c.t.Helper()
 	c.note("FAILED: "+format, args...)
@@ -213,9 +226,9 @@ func (c *nodes) fail(format string, args ...any) {
 func (c *nodes) run(lasts time.Duration, faults int) {
 	defer func() {
 		if c.t.Failed() {
-			b, _ := os.ReadFile(c.said.Name())
-			lines := strings.Split(string(b), "\n")
-			c.t.Logf("%s\n%s", c.sum, strings.Join(lines[max(0, len(lines)-400):], "\n"))
+			c.t.Logf("%s\n%s", c.sum, c.lately(400))
+		} else if c.worst > 0 {
+			c.t.Logf("before the longest wait, of %v:\n%s", c.worst, c.worstSaid)
 		}
 	}()
 	rng := rand.New(rand.NewPCG(c.seed, 21))
