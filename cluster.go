@@ -162,6 +162,7 @@ type node struct {
 	locate func(id string) (db registry.Database, source int, ok bool)
 	prefix func(registry.Database) fleet.Prefix
 	wait   time.Duration // for a database that is about to be served here
+	lost   func(id string) error
 }
 
 // nodeFile remembers the lives of this node, in the state directory.
@@ -199,6 +200,14 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 	}
 	log := m.fleetLog.Shared()
 	n := &node{fleet: m.fleet, locate: m.survey.Locate, prefix: m.cfg.prefix, wait: 2 * c.Heartbeat}
+	served := serving.New(serving.Config{
+		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
+		Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
+		Rescan: m.survey.Soon,
+		Hide:   m.tenancy.Hide,
+		Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
+	})
+	n.lost = served.Lost
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
@@ -209,13 +218,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			life, _, err := m.remember(false)
 			return life, err
 		},
-		Serving: serving.New(serving.Config{
-			Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
-			Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
-			Rescan: m.survey.Soon,
-			Hide:   m.tenancy.Hide,
-			Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
-		}),
+		Serving:   served,
 		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
 		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
@@ -430,4 +433,12 @@ func version() string {
 		}
 	}
 	return ""
+}
+
+// lost is serving.Serving.Lost, of a node that is made later; nil: there is none.
+func (m *Manager) lost() func(id string) error {
+	if m.cfg.cluster == nil {
+		return nil
+	}
+	return func(id string) error { return m.node.lost(id) }
 }

@@ -337,6 +337,36 @@ func TestTheTenantsOfADeadNodeAreServedByAnotherWithAllThatWasPromised(t *testin
 	}
 }
 
+func TestATakeOverWhoseAnswerIsLostLosesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.start("b")
+		c.settled()
+		ids := someTenants(12)
+		for _, row := range []string{"first", "second"} {
+			for _, id := range ids {
+				c.put(id, row)
+			}
+		}
+		lost := c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpCreateObject, LostAnswer: true, Times: 1, Match: func(op multidbtest.Operation) bool {
+			return strings.Contains(op.Object, "map/")
+		}})
+		ended := c.die("a")
+		for _, id := range ids {
+			c.put(id, "third")
+			if n := c.rows(id); n != 3 {
+				t.Errorf("%s has %d rows, want 3", id, n)
+			}
+		}
+		if lost.Hits() != 1 {
+			t.Errorf("%d answers were lost, want that to the take-over's map", lost.Hits())
+		}
+		<-ended
+		c.closeAll()
+	})
+}
+
 func TestANodeThatWasOnlySlowIsFencedAndItsCommitsAreSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -649,4 +679,48 @@ func TestATenantsLifeIsLedAtItsOwner(t *testing.T) {
 	if n := c.rows(src); n != 1 {
 		t.Errorf("%d rows of the one that was made anew, want 1", n)
 	}
+}
+
+func TestASyncOfWhatWasCommittedBeforeANodeWasTakenOverFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		defer c.closeAll()
+		c.start("a")
+		b := c.start("b")
+		c.settled()
+		id := c.ownedBy("b")
+		c.put(id, "first")
+		old, err := b.Acquire(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.members.Partition("b")
+		cut := c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		delete(c.nodes, "b")
+		c.put(id, "second") // at a
+		cut.Clear()
+		c.members.Heal("b")
+		c.nodes["b"] = b
+		<-time.After(time.Minute)
+		c.settled()
+		if n := c.rows(id); n != 2 { // which opens it at b
+			t.Fatalf("%d rows, want 2", n)
+		}
+		if _, err := old.DB().Exec("INSERT INTO t VALUES ('nowhere')"); err != nil {
+			t.Logf("a commit through the old handle: %v", err)
+		}
+		for range 2 {
+			if _, err := b.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
+				t.Errorf("synced while a handle from before is out: %v", err)
+			}
+		}
+		old.Release()
+		if _, err := b.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
+			t.Errorf("synced for whoever has just released it: %v", err)
+		}
+		if _, err := b.Sync(t.Context(), id); err != nil {
+			t.Errorf("and after that: %v", err)
+		}
+		c.put(id, "third")
+	})
 }

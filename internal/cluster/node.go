@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/member"
@@ -304,7 +305,9 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	if len(do.claim) > 0 {
 		errs = append(errs, n.cfg.Log.Claim(ctx, do.claim))
 	}
-	errs = append(errs, n.gain(ctx, false))
+	if errors.Join(errs...) == nil { // else the map may give more than is known to have been taken over
+		errs = append(errs, n.gain(ctx, false))
+	}
 	for to, shards := range do.give {
 		errs = append(errs, n.move(ctx, shards, to))
 	}
@@ -390,6 +393,7 @@ func (n *Node) takeOver(ctx context.Context, epoch uint64) error {
 	if err := n.cfg.Log.TakeOver(ctx, epoch); err != nil {
 		return fmt.Errorf("take over from node %q: %w", name, err)
 	}
+	failpoint.Hit("cluster.takeover.mapped")
 	n.mu.Lock()
 	n.stats.TakeOvers++
 	n.mu.Unlock()
@@ -421,6 +425,7 @@ func (n *Node) move(ctx context.Context, shards []int, to uint64) error {
 	}
 	n.mu.Unlock()
 	n.given = append(n.given, gift{done, to, began})
+	failpoint.Hit("cluster.move.yielded")
 	return n.giveOn(ctx)
 }
 
@@ -433,9 +438,11 @@ func (n *Node) giveOn(ctx context.Context) error {
 		if err := n.cfg.Log.Release(ctx, g.shards); err != nil {
 			return fmt.Errorf("release %d shards: %w", len(g.shards), err)
 		}
+		failpoint.Hit("cluster.move.released")
 		if err := n.cfg.Log.Give(ctx, g.shards, g.to); err != nil {
 			return fmt.Errorf("give %d shards away: %w", len(g.shards), err)
 		}
+		failpoint.Hit("cluster.move.given")
 		n.given = n.given[1:]
 		took := n.cfg.Boot() - g.began
 		m := n.cfg.Log.Map()
@@ -507,6 +514,7 @@ func (n *Node) rejoin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("cluster.rejoin.reborn")
 	n.cfg.Log.Anew(life)
 	n.mu.Lock()
 	n.cfg.Self.Life = Name(life)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/localfile"
@@ -51,10 +52,31 @@ type Config struct {
 }
 
 // Serving serves shards.
-type Serving struct{ cfg Config }
+type Serving struct {
+	cfg Config
+
+	mu   sync.Mutex
+	lost map[string]*fleet.Entry // that were in use when all was lost, by ID, as they were known then
+}
 
 // New returns a Serving that serves nothing.
-func New(cfg Config) *Serving { return &Serving{cfg: cfg} }
+func New(cfg Config) *Serving { return &Serving{cfg: cfg, lost: map[string]*fleet.Entry{}} }
+
+// Lost returns ship.ErrFenced for a database that was in use when another node took it over: while
+// handles from before are out, and once after that. What was committed then is in a file that
+// is set aside, and a caller of Sync may ask for just that.
+func (s *Serving) Lost(id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.lost[id]
+	if e == nil {
+		return nil
+	}
+	if _, leases, _ := s.cfg.Opener.Peek(e); leases == 0 {
+		delete(s.lost, id)
+	}
+	return fmt.Errorf("%w: another node has taken it over meanwhile; what was committed here before that, or through a handle from before, and was not synced by then, is in the file that was set aside", ship.ErrFenced)
+}
 
 // atOnce is how many databases are let go of at once.
 const atOnce = 32
@@ -82,8 +104,10 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	if err := s.allAside(ctx, doubtful); err != nil {
 		return err
 	}
+	failpoint.Hit("cluster.gain.loaded")
 	s.cfg.Hide()
 	s.cfg.Fleet.Serve(shards, true)
+	failpoint.Hit("cluster.gain.served")
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
 	return nil
@@ -128,6 +152,7 @@ func (s *Serving) sealed(r fleet.Recalled) bool {
 // setAside moves a file away that may have what nobody promised, and tells of it.
 func (s *Serving) setAside(ctx context.Context, id, path string) (kept string, err error) {
 	kept, err = localfile.SetAside(ctx, path, filepath.Join(filepath.Dir(path), localfile.KeptDir), "unpromised", s.cfg.Now())
+	failpoint.Hit("cluster.aside.moved")
 	if kept != "" || err != nil {
 		s.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
 	}
@@ -244,6 +269,9 @@ func (s *Serving) Lose(ctx context.Context) error {
 	for _, e := range s.cfg.Fleet.All() {
 		if st := s.cfg.Fleet.Status(e); st.Leased || st.Tier == schedule.Hot || !st.PendingSince.IsZero() {
 			used = append(used, e)
+			s.mu.Lock()
+			s.lost[e.ID()] = e
+			s.mu.Unlock()
 		}
 		s.cfg.Opener.Evict(e)
 		runs = append(runs, s.cfg.Fleet.Detach(e))

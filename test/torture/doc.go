@@ -1,7 +1,7 @@
 // Package torture tries to make multidb lose something. It has only tests: a
 // random workload with an oracle, kill -9 at random and named instants, power
-// failures, a faulty S3, two Managers on one prefix, and writers in other
-// processes. docs/RELIABILITY.md says what each proves and how much of it ran.
+// failures, a faulty S3, two Managers on one prefix, writers in other
+// processes, and the nodes of a cluster. docs/RELIABILITY.md says what each proves and how much of it ran.
 //
 // The short form is `go -C test test ./torture`. The long form, `make torture`,
 // goes on for a time, from seed to seed:

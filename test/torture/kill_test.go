@@ -520,15 +520,24 @@ func (a *arena) spawn(point string) *process {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	p := &process{t: a.t, cmd: exec.Command(a.bin), done: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(job), "MULTIDB_FAILPOINT="+point,
-		"MULTIDB_GRACE=1s") // of level 0 files, so that they are deleted within a run
+	// The grace is that of level 0 files, so that they are deleted within a run.
+	return newProcess(a.t, a.bin, []string{childEnv + "=" + string(job), "MULTIDB_FAILPOINT=" + point, "MULTIDB_GRACE=1s"}, nil)
+}
+
+// newProcess starts a program. out gets what it prints; nil: nobody does.
+func newProcess(t *testing.T, bin string, env []string, out *os.File) *process {
+	p := &process{t: t, cmd: exec.Command(bin), done: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.out
+	if out != nil {
+		p.cmd.Stdout = out
+	}
+	var err error
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := p.cmd.Start(); err != nil {
-		a.t.Fatal(err)
+		t.Fatal(err)
 	}
 	go func() {
 		defer close(p.done)

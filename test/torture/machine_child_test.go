@@ -142,30 +142,35 @@ const noHead = "-"
 
 // commit adds a row that no other life has, and rewrites a page or two.
 func (c *machineChild) commit(ctx context.Context, db *sql.DB, id multidb.ID, before string) (after string, err error) {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return before, err
-	}
-	defer func() { _ = tx.Rollback() }()
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS chain(k INTEGER PRIMARY KEY, v TEXT, head TEXT);
-		CREATE TABLE IF NOT EXISTS page(k INTEGER PRIMARY KEY, v TEXT, pad TEXT)`); err != nil {
-		return before, err
-	}
 	c.seq++
 	v := fmt.Sprintf("%s.%d", c.cfg.Life, c.seq)
 	after = nextHead(before, v)
-	if _, err := tx.ExecContext(ctx, "INSERT INTO chain(v, head) VALUES(?, ?)", v, after); err != nil {
-		return before, err
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO page SELECT max(k) % 16, ?1, ?2 FROM chain`, v, padOf(v)); err != nil {
-		return before, err
-	}
-	c.say("B %s %s %s", id, before, after)
-	if err := tx.Commit(); err != nil {
+	if err := appendChain(ctx, db, v, after, func() { c.say("B %s %s %s", id, before, after) }); err != nil {
 		return before, err
 	}
 	c.say("C %s %s", id, after)
 	return after, nil
+}
+
+// appendChain adds a row to a history in one transaction, and calls soon just before its commit.
+func appendChain(ctx context.Context, db *sql.DB, v, head string, soon func()) error {
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS chain(k INTEGER PRIMARY KEY, v TEXT, head TEXT);
+		CREATE TABLE IF NOT EXISTS page(k INTEGER PRIMARY KEY, v TEXT, pad TEXT)`); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO chain(v, head) VALUES(?, ?)", v, head); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO page SELECT max(k) % 16, ?1, ?2 FROM chain`, v, padOf(v)); err != nil {
+		return err
+	}
+	soon()
+	return tx.Commit()
 }
 
 func nextHead(before, v string) string {

@@ -113,6 +113,8 @@ type Journal struct {
 	closing   bool
 	wanted    bool          // somebody wants the log to begin, though there is no file
 	joined    chan struct{} // closed when it has begun
+
+	doubt *doubt // nil: none. It is of the caller who changes the map (Config.Share)
 }
 
 // write is a file that is not acknowledged.
@@ -645,6 +647,8 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			return nil, context.Cause(ctx)
 		case final(err):
 			return nil, err
+		case j.cfg.Share && errors.Is(err, errJoined): // some node took another one over meanwhile
+			continue
 		}
 		j.cfg.Logger.Warn("multidb: the fleet log cannot begin", "err", err)
 		if j.failed(err); j.givesUp(&tries) {
@@ -666,7 +670,8 @@ func (j *Journal) givesUp(tries *int) bool {
 	return *tries >= attempts
 }
 
-// errJoined: another process has joined since the map was read.
+// errJoined: since the map was read another process has joined, or with Config.Share has ended a log
+// that is to be read.
 var errJoined = errors.New("another process has joined the fleet log meanwhile")
 
 // final reports whether an error of the store does not pass by trying again.
@@ -709,7 +714,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 		epoch = fleetlog.EpochOf(m, j.cfg.Life)
 		for _, live := range m.Live {
 			seq, ours := sealed[live.Epoch]
-			if live.Epoch == epoch || !ours && j.cfg.Share {
+			if live.Epoch == epoch || !ours && j.cfg.Share && !j.takes(m, live) {
 				continue
 			} else if !ours {
 				return errJoined

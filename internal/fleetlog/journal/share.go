@@ -81,53 +81,108 @@ func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Lo
 	} else if epoch == self {
 		return nil, fmt.Errorf("epoch %d is that of this process", epoch)
 	}
-	m, err := j.Refresh(ctx)
-	if err != nil {
-		return nil, err
+	if j.doubt != nil {
+		return nil, errors.New("it is not known yet what became of the take-over before")
 	}
-	if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
+	read := map[uint64]*fleetlog.Takeover{}
+	for {
+		m, err := j.Refresh(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
+			return nil, nil
+		}
+		for _, live := range m.Live {
+			if live.Epoch != epoch && !j.lacks(live) || read[live.Epoch] != nil {
+				continue
+			}
+			t := fleetlog.NewTakeover(format.Seal{Author: j.cfg.Life, Epoch: live.Epoch, Next: m.Next, Created: j.cfg.Now().UnixMilli(), Who: j.cfg.Node})
+			if err := j.takeOver(ctx, t); err != nil {
+				return nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			}
+			read[live.Epoch] = t
+		}
+		failpoint.Hit("cluster.takeover.sealed")
+		j.doubt = j.heir(m, self, epoch, read)
+		if logs, err = j.Resume(ctx); !errors.Is(err, errUnread) {
+			return logs, err
+		}
+	}
+}
+
+// doubt is a take-over of which it is not known yet whether the map has it.
+type doubt struct {
+	ended  Ended
+	read   map[uint64]*fleetlog.Takeover
+	change *fleetlog.Change
+}
+
+// errUnread: another log was sealed since the map was read.
+var errUnread = errors.New("another log was taken over meanwhile")
+
+// heir is the change that makes this process the owner of what a log has that it has sealed.
+func (j *Journal) heir(m *format.Map, self, epoch uint64, read map[uint64]*fleetlog.Takeover) *doubt {
+	ended := Ended{epoch, m.Live[m.Find(epoch)].Node}
+	return &doubt{ended: ended, read: read, change: fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), m, func(m *format.Map) error {
+		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
+			return fleetlog.ErrMoved // whoever was faster has read it too
+		}
+		// The owner of this log may have taken another one over just before it was sealed.
+		if slices.ContainsFunc(m.Live, func(live format.Live) bool { return j.lacks(live) && read[live.Epoch] == nil }) {
+			return errUnread
+		}
+		return fleetlog.TakeOver(m, epoch, read[epoch].Seal().Seq, self)
+	})}
+}
+
+// Resume ends a TakeOver that has failed when it changed the map: it may have done so, and then
+// this process is the owner of shards of which it has not told anybody yet what is in the logs.
+// So nothing else may be asked of the map before it has returned nil. It returns what TakeOver would
+// have.
+func (j *Journal) Resume(ctx context.Context) (logs []*format.Log, err error) {
+	d := j.doubt
+	if d == nil {
 		return nil, nil
 	}
-	var tails []*fleetlog.Tail
-	var sealed uint64
-	var ended Ended
-	for _, live := range m.Live {
-		if live.Epoch == self || live.Epoch != epoch && live.Sealed == 0 || j.has(live.Epoch) {
-			continue
-		}
-		t := fleetlog.NewTakeover(format.Seal{Author: j.cfg.Life, Epoch: live.Epoch, Next: m.Next, Created: j.cfg.Now().UnixMilli(), Who: j.cfg.Node})
-		if err := j.takeOver(ctx, t); err != nil {
-			return nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
-		}
-		if live.Epoch == epoch {
-			sealed, ended = t.Seal().Seq, Ended{live.Epoch, live.Node}
-		}
-		tails = append(tails, t.Tail)
+	failpoint.Hit("fleetlog.map.before")
+	m, err := j.req.change(ctx, d.change)
+	failpoint.Hit("fleetlog.map.after")
+	if failed := failpoint.Err("fleetlog.map.lost", err); failed != nil && err == nil {
+		return nil, failed // the next one finds that it has ended
 	}
-	err = j.change(ctx, func(m *format.Map) error {
-		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
-			return fleetlog.ErrMoved
-		}
-		return fleetlog.TakeOver(m, epoch, sealed, self)
-	})
-	if errors.Is(err, fleetlog.ErrMoved) {
-		return nil, nil // whoever was faster has read it too
-	} else if err != nil {
+	if done, _ := d.change.Done(); !done {
 		return nil, err
 	}
-	m = j.Map()
+	j.doubt = nil
+	switch j.learn(m); {
+	case errors.Is(err, fleetlog.ErrMoved):
+		return nil, nil
+	case err != nil:
+		if !errors.Is(err, fleetlog.ErrFenced) && !errors.Is(err, errUnread) { // it may own what it does not know of
+			j.Fence(fmt.Sprintf("it cannot be told whether a take-over came true: %v", err))
+		}
+		return nil, err
+	}
 	j.mu.Lock()
-	for _, t := range tails {
-		if m.Find(t.Seal().Epoch) >= 0 { // else it was finished meanwhile: the prefixes have all of it
-			j.tails = append(j.tails, t)
+	for _, epoch := range slices.Sorted(maps.Keys(d.read)) {
+		t := d.read[epoch]
+		if m.Find(epoch) >= 0 { // else it was finished meanwhile: the prefixes have all of it
+			j.tails = append(j.tails, t.Tail)
 			logs = append(logs, t.Objects()...)
 		}
 	}
 	j.mu.Unlock()
 	if j.cfg.TookOver != nil {
-		j.cfg.TookOver(ended)
+		j.cfg.TookOver(d.ended)
 	}
 	return fleetlog.Remembered(logs), nil
+}
+
+// lacks reports whether a log is sealed, and not known here: whoever takes over reads it too, as the
+// process that it takes over from may not have unpacked all of it.
+func (j *Journal) lacks(live format.Live) bool {
+	return live.Sealed != 0 && live.Epoch != j.Stats().Epoch && !j.has(live.Epoch)
 }
 
 // has reports whether a log was taken over, and is not finished.

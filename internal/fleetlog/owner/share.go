@@ -28,7 +28,10 @@ func (s Shared) Begin(ctx context.Context) (epoch uint64, err error) {
 // TakeOver ends the log of another epoch; what it had that no prefix has is known when it
 // returns, and is unpacked in the background.
 func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
-	logs, err := s.journal().TakeOver(ctx, epoch)
+	return s.takeIn(s.journal().TakeOver(ctx, epoch))
+}
+
+func (s Shared) takeIn(logs []*format.Log, err error) error {
 	if err == nil && len(logs) > 0 {
 		s.l.now().client.TakeIn(logs)
 	}
@@ -38,11 +41,26 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 	return err
 }
 
+// resume ends a TakeOver of which it is not known whether it came true. Before that nobody may
+// learn of the map who owns what.
+func (s Shared) resume(ctx context.Context) error {
+	logs, err := s.journal().Resume(ctx)
+	if err != nil {
+		return fmt.Errorf("end a take-over: %w", err)
+	} else if len(logs) > 0 {
+		return s.takeIn(logs, nil)
+	}
+	return nil
+}
+
 // Map is journal.Journal.Map.
 func (s Shared) Map() *format.Map { return s.journal().Map() }
 
 // Refresh is journal.Journal.Refresh. What others have finished is let go of.
 func (s Shared) Refresh(ctx context.Context) (*format.Map, error) {
+	if err := s.resume(ctx); err != nil {
+		return s.Map(), err
+	}
 	m, err := s.journal().Refresh(ctx)
 	for _, epoch := range s.journal().Over() {
 		s.l.now().client.Over(epoch)
@@ -52,6 +70,9 @@ func (s Shared) Refresh(ctx context.Context) (*format.Map, error) {
 
 // Claim is journal.Journal.Claim.
 func (s Shared) Claim(ctx context.Context, shards []int) error {
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
 	return s.journal().Claim(ctx, shards)
 }
 
@@ -62,6 +83,9 @@ func (s Shared) Release(ctx context.Context, shards []int) error {
 
 // Give is journal.Journal.Give.
 func (s Shared) Give(ctx context.Context, shards []int, to uint64) error {
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
 	return s.journal().Give(ctx, shards, to)
 }
 

@@ -1,0 +1,78 @@
+package journal
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+)
+
+// watched calls before each Create.
+type watched struct {
+	*bucket
+	before func(name string)
+}
+
+func (w *watched) Create(ctx context.Context, name string, data []byte) error {
+	if w.before != nil {
+		w.before(name)
+	}
+	return w.bucket.Create(ctx, name, data)
+}
+
+// TestWhoTakesOverReadsAlsoWhatTheOtherTookOverMeanwhile: the owner of a log is only slow, and takes
+// another log over between the look at the map and the seal of its own.
+func TestWhoTakesOverReadsAlsoWhatTheOtherTookOverMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		share := func(c *Config) { c.Share = true }
+		dead, slow := life(b, 1, share), life(b, 2, share)
+		w := &watched{bucket: b}
+		heir := life(b, 3, func(c *Config) { c.Share, c.Store = true, w })
+		epochs := map[*Journal]uint64{}
+		for _, j := range []*Journal{dead, slow, heir} {
+			epoch, err := j.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			epochs[j] = epoch
+		}
+		if err := dead.Claim(t.Context(), allShards); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		if err := dead.Append(t.Context(), file("tenant", 1, 10), func(_ Place, err error) { done <- err }); err != nil {
+			t.Fatal(err)
+		} else if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		w.before = func(name string) {
+			if strings.HasPrefix(name, format.LogDir(epochs[slow])) {
+				w.before = nil
+				if logs, err := slow.TakeOver(t.Context(), epochs[dead]); err != nil || len(logs) == 0 {
+					t.Errorf("the slow one takes over %d objects: %v", len(logs), err)
+				}
+			}
+		}
+		logs, err := heir.TakeOver(t.Context(), epochs[slow])
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, log := range logs {
+			_, ok := log.Find("tenant")
+			found = found || ok
+		}
+		if owner := heir.Map().Owners[format.Shard("tenant")]; owner != epochs[heir] || w.before != nil {
+			t.Errorf("epoch %d owns the shard, want %d", owner, epochs[heir])
+		}
+		if !found {
+			t.Error("it does not know of the file that the first has written")
+		}
+		for _, j := range []*Journal{dead, slow, heir} {
+			j.Stop()
+		}
+	})
+}
