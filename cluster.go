@@ -162,7 +162,7 @@ type node struct {
 	locate func(id string) (db registry.Database, source int, ok bool)
 	prefix func(registry.Database) fleet.Prefix
 	wait   time.Duration // for a database that is about to be served here
-	lost   func(id string) error
+	served *serving.Serving
 }
 
 // nodeFile remembers the lives of this node, in the state directory.
@@ -207,7 +207,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Hide:   m.tenancy.Hide,
 		Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
-	n.lost = served.Lost
+	n.served = served
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
@@ -435,10 +435,10 @@ func version() string {
 	return ""
 }
 
-// lost is serving.Serving.Lost, of a node that is made later; nil: there is none.
-func (m *Manager) lost() func(id string) error {
-	if m.cfg.cluster == nil {
+// lost is why Sync of a database may not return nil though all is at the replica.
+func (n *node) lost(id string) error {
+	if n == nil {
 		return nil
 	}
-	return func(id string) error { return m.node.lost(id) }
+	return n.served.Lost(id)
 }

@@ -101,6 +101,9 @@ func (m *Manager) Unpack(ctx context.Context, id ID) error {
 	if err == nil {
 		_, err = m.conductor.Sync(ctx, e)
 	}
+	if err == nil {
+		err = m.node.lost(string(id))
+	}
 	if err == nil && m.fleetLog != nil {
 		_, err = m.conductor.Perform(ctx, e, replicate.OrderUnpack)
 	}

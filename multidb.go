@@ -287,7 +287,7 @@ func (m *Manager) build(ctx context.Context) error {
 	m.conductor = conduct.New(conduct.Config{
 		Fleet: m.fleet, Replicator: replicator, Catalog: m.catalog, Volumes: m.volumes, Logs: m.logs,
 		Age: age, Lag: &m.lag, Replicated: c.replica != nil, Client: m.client, Prefix: c.prefix, Locate: m.survey.Locate, Hurry: m.fleetLog.Hurry,
-		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(), Traced: c.tracer != nil, Lost: m.lost(),
+		Now: c.now, Stat: c.stat, Workers: c.uploadConcurrency, Levels: c.policy(), Policy: c.asks(), Stopped: m.ctx.Done(), Traced: c.tracer != nil,
 	})
 	if m.fleetLog != nil {
 		m.fleetLog.SetConductor(m.conductor)

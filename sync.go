@@ -22,6 +22,9 @@ func (m *Manager) Sync(ctx context.Context, id ID) (at Pos, err error) {
 		return Pos{}, opError("sync", id, err)
 	}
 	txid, err := m.conductor.Sync(ctx, e)
+	if err == nil {
+		err = m.node.lost(string(id))
+	}
 	return Pos{TXID: txid}, opError("sync", id, err)
 }
 
@@ -41,7 +44,15 @@ func (m *Manager) SyncAll(ctx context.Context) error {
 	if err := m.servesReplica(); err != nil {
 		return fmt.Errorf("multidb: sync all: %w", err)
 	}
-	return unsynced(m.conductor.SyncAll(ctx))
+	left := m.conductor.SyncAll(ctx)
+	if m.node != nil {
+		for _, id := range m.node.served.AllLost() {
+			if err := m.node.lost(id); err != nil {
+				left = append(left, conduct.Unshipped{ID: id, Err: err})
+			}
+		}
+	}
+	return unsynced(left)
 }
 
 // unsynced is the error of databases that could not be shipped; nil if there are none.

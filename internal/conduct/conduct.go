@@ -59,9 +59,6 @@ type Config struct {
 	Lag     *lag.Window     // of what is shipped
 	Stopped <-chan struct{} // closed when nothing runs any more
 	Traced  bool            // the contexts of runs say of which database they are
-	// Lost returns an error if commits that were made here before another node took a database over may
-	// be what a caller of Sync asks for; nil: there is no other node.
-	Lost func(id string) error
 }
 
 // Pool is what the application has open.
@@ -320,11 +317,6 @@ func (c *Conductor) exchanged(e *fleet.Entry) {
 // at the path of the database, through a lease from before it was exchanged: while that
 // is out, and once after it was released.
 func (c *Conductor) strayed(e *fleet.Entry) error {
-	if c.cfg.Lost != nil {
-		if err := c.cfg.Lost(e.ID()); err != nil {
-			return err
-		}
-	}
 	open, leases, isOpen := c.pool.Peek(e)
 	file, released := c.fleet.TakeStray(e)
 	if !released && (!isOpen || leases == 0) {

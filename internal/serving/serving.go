@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,6 +78,13 @@ func (s *Serving) Lost(id string) error {
 		delete(s.lost, id)
 	}
 	return fmt.Errorf("%w: another node has taken it over meanwhile; what was committed here before that, or through a handle from before, and was not synced by then, is in the file that was set aside", ship.ErrFenced)
+}
+
+// AllLost are the IDs for which Lost has an error.
+func (s *Serving) AllLost() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.lost))
 }
 
 // atOnce is how many databases are let go of at once.
