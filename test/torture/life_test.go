@@ -160,6 +160,7 @@ var lifeVerbs = []lifeVerb{
 // tenant, once, and once more at the same step of the process that goes on with it, and
 // checks what the next one does: by itself, and where the state directory is lost as well.
 func TestATenantsLifeGoesOnAfterAKillAtAnyStep(t *testing.T) {
+	t.Parallel() // all that it looks at is its children's
 	bin := buildChild(t)
 	var mu sync.Mutex
 	kills, never := 0, []string{}
