@@ -245,6 +245,7 @@ func TestALostBackupIsAnErrorAndNeverAnEmptyDatabase(t *testing.T) {
 
 // TestALimitedDiskIsKeptWithinItsLimit uses more databases at random than fit.
 func TestALimitedDiskIsKeptWithinItsLimit(t *testing.T) {
+	t.Parallel()
 	withAndWithoutLog(t, func(t *testing.T, opts ...multidb.Option) {
 		const n, callers, rounds = 30, 6, 20
 		seed := rand.Uint64()

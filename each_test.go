@@ -87,7 +87,8 @@ func asEachError(t *testing.T, err error) *multidb.EachError {
 }
 
 func TestAMigrationOfAThousandGoesOnWhereItWasCancelled(t *testing.T) {
-	f := start(t, newTree(t, 10, 100))
+	t.Parallel()
+	f := start(t, newTreeIn(t, memoryDir(t), 10, 100))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
 	var calls atomic.Int64
@@ -364,6 +365,7 @@ func migrateAndStall(root string) {
 }
 
 func TestAMigrationThatWasKilledGoesOn(t *testing.T) {
+	t.Parallel()
 	root := newTree(t, 1, 60)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -131,6 +131,7 @@ func (f *fleet) wantNothingAt(rep *multidbtest.Replica, id multidb.ID) {
 // no half of a database is to be had. Each run takes every sixth request, from one of the first
 // three on that is drawn; MULTIDB_LIFECYCLE_TIME has it take all.
 func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
+	t.Parallel()
 	faults := map[string]multidbtest.Fault{
 		"refused":     {Err: multidbtest.ErrInjected},
 		"answer lost": {LostAnswer: true},
@@ -171,7 +172,7 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 // lifeWithFault reports whether there is an n-th request.
 func lifeWithFault(t *testing.T, before, do func(context.Context, *fleet) error, after func(*fleet, *multidbtest.Replica), fault multidbtest.Fault, n int64, opts []multidb.Option) bool {
 	rep := multidbtest.NewReplica()
-	f := start(t, newTree(t, 1, 1), append([]multidb.Option{
+	f := start(t, newTreeIn(t, memoryDir(t), 1, 1), append([]multidb.Option{
 		multidb.WithReplica(rep), withTable(), multidb.WithMaxDisk(1 << 30), multidb.WithIntegrityCheck(multidb.IntegrityNone),
 		// Nobody else makes requests.
 		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour), multidb.WithScanInterval(time.Hour),
