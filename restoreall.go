@@ -40,7 +40,7 @@ type RestoreAllOptions struct {
 	// Place is what the replica is called in messages. A directory is gone on with only
 	// under the same one. Default: the type of the factory.
 	Place string
-	// OnProgress is called once when the listing is done, with an empty ID, and with each
+	// OnProgress is called once when the listing is done, with an empty Database, and with each
 	// database, one at a time. What takes long there holds everything up. Nil: nobody is told.
 	OnProgress func(RestoreAllProgress)
 }
