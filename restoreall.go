@@ -103,7 +103,8 @@ func (m *Manager) RestoreAll(ctx context.Context, opt RestoreAllOptions) (Restor
 //
 // nil means that each is there. Otherwise the error is an *AllError, or says why it did not
 // begin: ErrInvalidOption; ErrNoBackup where there is no database; ErrNotFound where none
-// matches. The result counts in any case. ctx bounds all of it. Safe for concurrent use.
+// matches; fs.ErrNotExist where the directory of a file replica is not there, which may be
+// a mistyped one. The result counts in any case. ctx bounds all of it. Safe for concurrent use.
 func RestoreAllFrom(ctx context.Context, factory ReplicaFactory, opt RestoreAllOptions) (r RestoreAllResult, err error) {
 	if err := opt.check(); err != nil {
 		return r, err
