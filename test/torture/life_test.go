@@ -258,6 +258,9 @@ type tenantLife struct {
 	place place
 	ctx   context.Context
 	m     *multidb.Manager
+
+	signup string           // of the processes, see lifeConfig
+	more   []multidb.Option // of the Manager here
 }
 
 func newTenantLife(t *testing.T, bin string, log bool) *tenantLife {
@@ -280,7 +283,7 @@ func (l *tenantLife) copy() *tenantLife {
 // run has a process do something, and reports whether it died at the point.
 func (l *tenantLife) run(point string, do ...string) bool {
 	l.t.Helper()
-	job, err := json.Marshal(lifeConfig{Root: l.root, Dir: l.place.dir, FleetLog: l.place.log, Said: filepath.Join(l.dir, "said"), Do: do})
+	job, err := json.Marshal(lifeConfig{Root: l.root, Dir: l.place.dir, FleetLog: l.place.log, Said: filepath.Join(l.dir, "said"), Signup: l.signup, Do: do})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -303,7 +306,7 @@ func (l *tenantLife) start() {
 	l.t.Helper()
 	opts, err := lifeOptions(l.root, l.place, func(multidb.Event) {})
 	if err == nil {
-		l.m, err = multidb.New(opts...)
+		l.m, err = multidb.New(append(opts, l.more...)...)
 	}
 	if err == nil {
 		err = l.m.Start(l.ctx)
