@@ -49,6 +49,7 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"each -name n":                                "-sql FILE is missing",
 		"each -name n -sql f -parallel 0":             "-parallel",
 		"each -name n -sql f -forget":                 "exclude each other",
+		"each -name n -forget -dry-run":               "exclude each other",
 		"erase a":                                     "-yes",
 		"help nothing":                                "no command",
 	} {
