@@ -76,6 +76,30 @@ func everyPage(t *testing.T) map[string]string {
 	return all
 }
 
+func TestTheFirstMinuteDoesNotSayThatNothingWasShipped(t *testing.T) {
+	for over, says := range map[time.Duration]string{0: "it takes two samples", time.Minute: "No commit was shipped"} {
+		text := drawn(t, func(w http.ResponseWriter) error {
+			return renderFleet(w, nil, &fleetView{page: page{Now: noon}, Day: dayView{Over: over}, History: historyView{Sampled: true, From: noon, To: noon}})
+		})
+		_, text, _ = strings.Cut(text, `id="h-heat"`)
+		if text, _, _ = strings.Cut(text, "Requests in 15 minutes"); !strings.Contains(text, says) {
+			t.Errorf("after %v: %s", over, text)
+		}
+	}
+}
+
+// The size of a WAL and how far it was read are of two looks, and a commit may lie between them.
+func TestNoMoreOfAWALIsInUseThanThereIs(t *testing.T) {
+	for pos, says := range map[int64]string{1 << 10: "1.0 KiB of 2.0 KiB in use", 3 << 10: "2.0 KiB of 2.0 KiB in use"} {
+		text := drawn(t, func(w http.ResponseWriter) error {
+			return renderTenant(w, nil, &tenantView{page: page{Now: noon}, Found: true, Status: multidb.Status{WALSize: 2 << 10, WALPos: pos, Resident: true}})
+		})
+		if !strings.Contains(text, says) {
+			t.Errorf("it does not say %q", says)
+		}
+	}
+}
+
 func TestNoTextOfATenantBecomesMarkup(t *testing.T) {
 	scripts := regexp.MustCompile(`(?i)<script|<img|javascript:`)
 	values := regexp.MustCompile(`="[^"]*"`)

@@ -45,6 +45,7 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"rename a":                                    "an argument is missing",
 		"fork a b -txid 0":                            "-txid",
 		"fork a b -txid 1 -timestamp 1h":              "exclude each other",
+		"config foo":                                  "did you mean config check?",
 		"each -sql f":                                 "-name NAME is missing",
 		"each -name n":                                "-sql FILE is missing",
 		"each -name n -sql f -parallel 0":             "-parallel",

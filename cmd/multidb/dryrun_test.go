@@ -160,6 +160,12 @@ func TestADryRunOfEachSaysTheOrderAndExecutesNothing(t *testing.T) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[1], string(f.ids[3])+"  first") || !strings.HasPrefix(lines[2], string(f.ids[4])+"  then") || !strings.HasPrefix(lines[4], "3 would be done") {
 		t.Errorf("as a table:\n%s", &p.stdout)
 	}
+	for _, more := range []string{"-dry-run", "-again"} { // a migration of nothing must not look well
+		p := invoke(t, nil, append(args, "-json=false", "-pattern", "projcet1/*", more)...).start().want(1, "no database matches projcet1/*")
+		if p.stdout.Len() > 0 {
+			t.Errorf("%s of nothing writes %s", more, &p.stdout)
+		}
+	}
 	if after := tree(t, f.root); !maps.Equal(before, after) {
 		t.Errorf("the files were\n%v\nand are\n%v", before, after)
 	}

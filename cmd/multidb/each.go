@@ -33,7 +33,7 @@ the order in which they would be begun, the canary first. It opens none of them,
 also lists those that -user-version would leave as they are.
 
 It is carried out by the running replicate. Ends with 3 if it failed for some
-databases, or some are left. -forget forgets what was done under NAME.`,
+databases, or some are left; with 1 if -pattern matches none. -forget forgets what was done under NAME.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
@@ -121,11 +121,14 @@ func each(ctx context.Context, e *env, c *control.Client, o control.EachOrder, q
 		}
 		return err
 	}
+	if err := matchesNone(ctx, c, o, last); err != nil {
+		return err
+	}
 	w := e.stdout
 	if asJSON {
 		w = e.stderr
 	}
-	_, err = fmt.Fprintf(w, "%d done, %d were done or have gone, %d failed, %d left\n", last.DoneAll, last.Skipped, last.Failed, last.Left)
+	_, err = fmt.Fprintf(w, "%d done, %d done before or gone meanwhile, %d failed, %d left\n", last.DoneAll, last.Skipped, last.Failed, last.Left)
 	if last.Stopped != "" {
 		e.note("stopped: %s", show(last.Stopped))
 	}
@@ -140,11 +143,14 @@ func each(ctx context.Context, e *env, c *control.Client, o control.EachOrder, q
 
 // eachPlan shows in which databases SQL would be executed.
 func eachPlan(ctx context.Context, e *env, c *control.Client, o control.EachOrder, asJSON bool) error {
-	out := newRows(e.stdout, asJSON, "ID", "WHEN")
+	var out *rows                             // none where there is nothing to list, which may be a mistyped pattern
 	p := newProgress(e.stderr, true, "", nil) // it takes a moment
 	last, err := eachOutcomes(ctx, c, o, p, func(one control.EachOutcome) error {
 		if one.ID == "" && !asJSON {
 			return nil
+		}
+		if out == nil {
+			out = newRows(e.stdout, asJSON, "ID", "WHEN")
 		}
 		when := "then"
 		if one.Canary {
@@ -153,7 +159,13 @@ func eachPlan(ctx context.Context, e *env, c *control.Client, o control.EachOrde
 		return out.add(one, show(one.ID), when)
 	})
 	p.end()
-	if err = errors.Join(out.end(), err); err != nil {
+	if out != nil {
+		err = errors.Join(out.end(), err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := matchesNone(ctx, c, o, last); err != nil {
 		return err
 	}
 	w := e.stdout
@@ -162,6 +174,19 @@ func eachPlan(ctx context.Context, e *env, c *control.Client, o control.EachOrde
 	}
 	_, err = fmt.Fprintf(w, "%d would be done, at most %d at once; %d were done before; nothing was executed\n", last.Left, o.Parallel, last.Skipped)
 	return err
+}
+
+// matchesNone is the error where a pattern chose nothing: it is mistyped, and a deployment
+// must not go on as if everything was migrated.
+func matchesNone(ctx context.Context, c *control.Client, o control.EachOrder, last control.EachOutcome) error {
+	if o.Pattern == "" || last.DoneAll+last.Skipped+last.Failed+last.Left > 0 {
+		return nil
+	}
+	ids, err := known(ctx, c)
+	if err != nil {
+		return err
+	}
+	return unknown("matches", o.Pattern, "the running replicate", ids)
 }
 
 // eachOutcomes shows what becomes of the databases, and returns how it ended.
