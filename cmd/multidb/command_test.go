@@ -212,6 +212,8 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		"multidb era":                    "erase",
 		"multidb each -canar":            "-canary",
 		"multidb status -max-lag 1s -of": "-offline",
+		"multidb each -sql ":             "", // files, which the shell knows
+		"multidb each -again -canar":     "-canary",
 	} {
 		list := strings.Split(words, " ")
 		cmd := exec.Command(bash, "--norc", "-c", script+`
@@ -220,6 +222,8 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || !strings.HasPrefix(got, want) {
 			t.Errorf("%q completes to %q, want %q (%v)", words, got, want, err)
+		} else if want == "" && got != "" {
+			t.Errorf("%q completes to %q, which is no value of the flag", words, got)
 		}
 	}
 }
