@@ -76,6 +76,17 @@ func everyPage(t *testing.T) map[string]string {
 	return all
 }
 
+// The page calls stopped what Stats.Stopped counts, so that its figures add up: a damaged file
+// is tried again, as one that was put in its place must be seen.
+func TestOnlyWhatNobodyTriesAgainIsCalledStopped(t *testing.T) {
+	for _, r := range multidb.Reasons() {
+		stopped := r == multidb.ReasonFenced || r == multidb.ReasonConflict
+		if got := stateOf(tenantRow{Reason: r.String(), Err: "x", TXID: "1"}); strings.HasPrefix(got.Word, "Stopped") != stopped || got.Kind != "bad" {
+			t.Errorf("%v: %+v", r, got)
+		}
+	}
+}
+
 func TestTheFirstMinuteDoesNotSayThatNothingWasShipped(t *testing.T) {
 	for over, says := range map[time.Duration]string{0: "it takes two samples", time.Minute: "No commit was shipped"} {
 		text := drawn(t, func(w http.ResponseWriter) error {

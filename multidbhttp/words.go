@@ -155,7 +155,7 @@ type condition struct{ Kind, Word string }
 
 func stateOf(r tenantRow) condition {
 	switch {
-	case r.Reason == "fenced" || r.Reason == "conflict" || r.Reason == "corrupt":
+	case r.Reason == "fenced" || r.Reason == "conflict": // which Stats.Stopped counts; all others are tried again
 		return condition{"bad", "Stopped: " + r.Reason}
 	case r.Reason != "" && r.Reason != "other":
 		return condition{"bad", "Failing: " + r.Reason}
