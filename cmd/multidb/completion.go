@@ -147,7 +147,12 @@ _multidb() {
     compadd -- $names
     _files
 }
-compdef _multidb multidb
+# A file of $fpath is run when it is first needed, to complete; elsewhere it is sourced.
+if [[ $funcstack[1] = _multidb ]]; then
+    _multidb "$@"
+else
+    compdef _multidb multidb
+fi
 `)
 	return b.String()
 }
