@@ -217,7 +217,7 @@ func TestValuesAreWrittenInWordsOfPeople(t *testing.T) {
 		size(1): "1 byte", size(0): "0 bytes", size(1536): "1.5 KiB", size(1 << 40): "1.0 TiB", size(1<<20 - 1): "1.0 MiB",
 		number(-1234567): "-1,234,567", number(999): "999", plural(1000, "database"): "1,000 databases", plural(int64(1), "object"): "1 object",
 		dollars(0): "$0", dollars(0.001): "under $0.01", dollars(1234.5): "$1,234.50", dollars(0.999): "$1.00",
-		percent(1, 1000): "under 1 %", percent(0, 0): "0 %", percent(999, 1000): "99 %", percent(3, 3): "100 %",
+		percent(1, 1000): "under 1 %", percent(0, 0): "0 %", percent(999, 1000): "99 %", percent(3, 3): "100 %", percent(25, 60): "42 %", percent(35, 60): "58 %",
 		name("acme/orders"): "acme/orders", name("\u202e"): `"\u202e"`, name(""): `""`,
 	} {
 		if got != want {

@@ -130,15 +130,17 @@ func dollars(usd float64) string {
 	return fmt.Sprintf("$%s.%02d", number(int64(cents)/100), int64(cents)%100)
 }
 
-// percent is a share of a whole.
+// percent is a share of a whole, rounded; 100 % is all of it.
 func percent(part, whole int) string {
 	switch {
 	case whole <= 0 || part <= 0:
 		return "0 %"
 	case part*100 < whole:
 		return "under 1 %"
+	case part >= whole:
+		return "100 %"
 	}
-	return strconv.Itoa(part*100/whole) + " %"
+	return strconv.Itoa(min(99, (part*100+whole/2)/whole)) + " %"
 }
 
 // name writes an ID so that nobody who names a tenant can make it look like another one:
