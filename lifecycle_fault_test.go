@@ -235,14 +235,17 @@ func lifeWithFault(t *testing.T, before, do func(context.Context, *fleet) error,
 func lifeBetween(f *fleet, rep *multidbtest.Replica) {
 	f.t.Helper()
 	for _, id := range []multidb.ID{customer, renamed} {
-		if _, err := f.m.Status(id); err != nil {
-			continue // that would make it
-		}
-		out, err := f.tryReadAll(id)
-		if got := fmt.Sprint(out); err == nil && got != fmt.Sprint(whole) {
-			f.t.Errorf("meanwhile %s has %s", id, got)
-		} else if err != nil && !errors.Is(err, multidb.ErrRemoved) && !errors.Is(err, multidb.ErrInUse) {
+		h, err := f.m.AcquireExisting(f.t.Context(), id) // what was begun may go on by itself, and end right now
+		if errors.Is(err, multidb.ErrNotFound) || errors.Is(err, multidb.ErrRemoved) || errors.Is(err, multidb.ErrInUse) {
+			continue
+		} else if err != nil {
 			f.t.Errorf("meanwhile %s: %v", id, err)
+			continue
+		}
+		out, err := insertedInto(h.DB())
+		h.Release()
+		if got := fmt.Sprint(out); err != nil || got != fmt.Sprint(whole) {
+			f.t.Errorf("meanwhile %s has %s, %v", id, got, err)
 		}
 	}
 	if _, err := f.m.Status(renamed); errors.Is(err, multidb.ErrNotFound) {
