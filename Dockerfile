@@ -16,7 +16,8 @@ RUN mkdir -p /root-of-image/etc/ssl/certs /root-of-image/tmp && \
     chmod 1777 /root-of-image/tmp
 
 FROM scratch
-ARG TARGETPLATFORM=linux/amd64
+# Without a default, which would count for every platform: Docker takes it for a choice of ours.
+ARG TARGETPLATFORM
 COPY --from=root /root-of-image/ /
 COPY $TARGETPLATFORM/multidb /multidb
 USER 65532:65532

@@ -96,6 +96,7 @@ func TestThousandsOfTenantsThatWentLeaveNothingBehind(t *testing.T) {
 // not known whether it is the one that was, so the replica's newest file and what the
 // local one holds decide.
 func TestATenantThatComesBackIsJudgedByWhatItHolds(t *testing.T) {
+	t.Parallel()
 	const id = "project0/db0"
 	for _, c := range []struct {
 		name    string

@@ -131,6 +131,7 @@ func TestAFailedListingRemovesNothing(t *testing.T) {
 // TestARemovedDatabaseIsLetGoOfWhateverElseCannotBeListed and what may be there is
 // kept.
 func TestARemovedDatabaseIsLetGoOfWhateverElseCannotBeListed(t *testing.T) {
+	t.Parallel()
 	for _, restarted := range []bool{false, true} {
 		t.Run(fmt.Sprint("restarted ", restarted), func(t *testing.T) {
 			root, volume := newTree(t, 1, 2), filepath.Join(t.TempDir(), "volume")

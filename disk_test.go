@@ -51,21 +51,27 @@ func (f *fleet) readAll(id multidb.ID) []string {
 
 func (f *fleet) tryReadAll(id multidb.ID) (out []string, err error) {
 	err = f.m.Do(f.t.Context(), id, func(db *sql.DB) error {
-		rs, err := db.Query("SELECT v FROM t ORDER BY k")
-		if err != nil {
-			return err
-		}
-		defer rs.Close()
-		for rs.Next() {
-			var s string
-			if err := rs.Scan(&s); err != nil {
-				return err
-			}
-			out = append(out, s)
-		}
-		return rs.Err()
+		out, err = insertedInto(db)
+		return err
 	})
 	return out, err
+}
+
+// insertedInto returns what was inserted into a database.
+func insertedInto(db *sql.DB) (out []string, err error) {
+	rs, err := db.Query("SELECT v FROM t ORDER BY k")
+	if err != nil {
+		return nil, err
+	}
+	defer rs.Close()
+	for rs.Next() {
+		var s string
+		if err := rs.Scan(&s); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, rs.Err()
 }
 
 func TestAnEvictedDatabaseComesBackWithAllThatWasCommittedAndIsNotForgotten(t *testing.T) {
@@ -245,6 +251,7 @@ func TestALostBackupIsAnErrorAndNeverAnEmptyDatabase(t *testing.T) {
 
 // TestALimitedDiskIsKeptWithinItsLimit uses more databases at random than fit.
 func TestALimitedDiskIsKeptWithinItsLimit(t *testing.T) {
+	t.Parallel()
 	withAndWithoutLog(t, func(t *testing.T, opts ...multidb.Option) {
 		const n, callers, rounds = 30, 6, 20
 		seed := rand.Uint64()

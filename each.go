@@ -36,6 +36,12 @@ type EachOptions struct {
 	Timeout time.Duration
 	// Again does what is done already under Name as well.
 	Again bool
+	// DryRun only says what would be done: OnProgress is called once with an empty ID, and
+	// then with each database in the order in which they would be begun, the canaries
+	// first; Left counts all of them each time. fn is not called and may be nil, no
+	// database is opened, and nothing is remembered. It fails where the call would fail
+	// before the first database.
+	DryRun bool
 	// OnProgress is called once before the first database, with an empty ID, and after each,
 	// from the goroutine of Each: what takes long there holds everything up. It is not
 	// called for those that were done before, which the first Skipped has, nor for those
@@ -106,12 +112,12 @@ func (e *EachError) Unwrap() []error { return unwrapAll(e.Failed, e.Stopped) }
 // Any number of calls may be in progress, but one of each Name: ErrInUse. Before anything is
 // begun there are ErrInvalidOption, ErrNotStarted and ErrClosed too.
 func (m *Manager) Each(ctx context.Context, opt EachOptions, fn func(ctx context.Context, id ID, db *sql.DB) error) error {
-	if err := opt.check(fn != nil); err != nil {
+	if err := opt.check(fn != nil || opt.DryRun); err != nil {
 		return err
 	}
 	o := each.Options{
 		Name: opt.Name, Match: opt.matches, Parallel: opt.Parallel, Canary: opt.Canary, MaxErrors: opt.MaxErrors,
-		Timeout: opt.Timeout, Again: opt.Again,
+		Timeout: opt.Timeout, Again: opt.Again, DryRun: opt.DryRun,
 	}
 	if opt.OnProgress != nil {
 		o.Progress = func(p each.Progress) {
@@ -129,7 +135,7 @@ func (m *Manager) Each(ctx context.Context, opt EachOptions, fn func(ctx context
 	if err != nil {
 		return fmt.Errorf("multidb: each %q: %w", opt.Name, err)
 	}
-	if len(r.Failed) == 0 && r.Stopped == nil {
+	if len(r.Failed) == 0 && r.Stopped == nil { // as after a dry run
 		return nil
 	}
 	e := &EachError{Name: opt.Name, Done: r.Done, Skipped: r.Skipped, Left: r.Left, Stopped: r.Stopped}

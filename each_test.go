@@ -87,7 +87,8 @@ func asEachError(t *testing.T, err error) *multidb.EachError {
 }
 
 func TestAMigrationOfAThousandGoesOnWhereItWasCancelled(t *testing.T) {
-	f := start(t, newTree(t, 10, 100))
+	t.Parallel()
+	f := start(t, newTreeIn(t, memoryDir(t), 10, 100))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	enough := errors.New("enough")
 	var calls atomic.Int64
@@ -340,6 +341,54 @@ func TestWrongOptionsOfEachAreNamed(t *testing.T) {
 	}
 }
 
+func TestADryRunOfEachSaysInWhichOrderAndDoesNothing(t *testing.T) {
+	f := start(t, newTree(t, 2, 5))
+	if err := f.m.Each(t.Context(), multidb.EachOptions{Name: "1", Pattern: "project0/*"}, migrate); err != nil {
+		t.Fatal(err)
+	}
+	opened := f.m.Stats().Pool
+	plan := func(opt multidb.EachOptions) (ids []multidb.ID, last multidb.EachProgress) {
+		t.Helper()
+		opt.DryRun = true
+		opt.OnProgress = func(p multidb.EachProgress) {
+			if last = p; p.ID != "" {
+				ids = append(ids, p.ID)
+			}
+		}
+		if err := f.m.Each(t.Context(), opt, nil); err != nil {
+			t.Fatal(err)
+		}
+		return ids, last
+	}
+	all := f.ids()
+	for range 2 { // nothing is remembered
+		if ids, last := plan(multidb.EachOptions{Name: "1"}); !slices.Equal(ids, all[5:]) || last.Skipped != 5 || last.Left != 5 || last.Done != 0 {
+			t.Errorf("the other half: %q, %+v", ids, last)
+		}
+	}
+	if ids, _ := plan(multidb.EachOptions{Name: "1", Again: true}); !slices.Equal(ids, all) {
+		t.Errorf("again: %q", ids)
+	}
+	if ids, last := plan(multidb.EachOptions{Pattern: "none/*"}); len(ids) != 0 || last.Left != 0 {
+		t.Errorf("of none: %q, %+v", ids, last)
+	}
+	if now := f.m.Stats().Pool; now != opened {
+		t.Errorf("the pool was %+v and is %+v", opened, now)
+	}
+	ended, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	cancel(enough)
+	if err := f.m.Each(ended, multidb.EachOptions{DryRun: true}, nil); !errors.Is(err, enough) {
+		t.Errorf("where ctx has ended: %v", err)
+	}
+	err := f.m.Each(t.Context(), multidb.EachOptions{Name: "x", Pattern: string(all[0])}, func(ctx context.Context, _ multidb.ID, _ *sql.DB) error {
+		return f.m.Each(ctx, multidb.EachOptions{Name: "x", DryRun: true}, nil)
+	})
+	if !errors.Is(err, multidb.ErrInUse) {
+		t.Errorf("beside one of the same name: %v", err)
+	}
+}
+
 // migrateChild makes the test binary be an application that migrates the fleet in the
 // directory it names, and stalls after two thirds of it.
 const migrateChild = "MULTIDB_TEST_MIGRATE_CHILD"
@@ -364,6 +413,7 @@ func migrateAndStall(root string) {
 }
 
 func TestAMigrationThatWasKilledGoesOn(t *testing.T) {
+	t.Parallel()
 	root := newTree(t, 1, 60)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -28,12 +28,13 @@ func loggedRequestsPerHour(tenants int, syncInterval, unpackInterval time.Durati
 // TestAFleetWithALogCostsNoMoreRequestsThanTheFormulaSays runs the clock ahead and counts
 // what reaches the replica.
 func TestAFleetWithALogCostsNoMoreRequestsThanTheFormulaSays(t *testing.T) {
+	t.Parallel()
 	const hours = 0.5
 	tenants := 10
 	if testing.Short() {
 		tenants = 3
 	}
-	root := newTree(t, 1, tenants)
+	root := newTreeIn(t, memoryDir(t), 1, tenants)
 	base := time.Now().Add(time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()

@@ -289,6 +289,7 @@ func (b *logBox) revive(opts ...multidb.Option) {
 // TestALogGoesOnAfterARestartAndAfterADeath of the same machine, and of one that left
 // another its tenants.
 func TestALogGoesOnAfterARestartAndAfterADeath(t *testing.T) {
+	t.Parallel()
 	rep := logReplica()
 	b := newLogBox(t, rep)
 	ids := numberedIDs("t", 5)
@@ -331,6 +332,7 @@ func TestALogGoesOnAfterARestartAndAfterADeath(t *testing.T) {
 // TestLostAnswersOfEveryRequestToTheLogCostNothingButTime: the answer of the nth request
 // is lost, for each n that a life makes; then those of a fifth of them.
 func TestLostAnswersOfEveryRequestToTheLogCostNothingButTime(t *testing.T) {
+	t.Parallel()
 	last, step := 24, 1
 	if testing.Short() {
 		step = 3
@@ -424,6 +426,7 @@ func (b *logBox) restoreAgain(id multidb.ID) (got []string) {
 
 // TestAFleetMovesFromDirectToTheLogAndBackWithoutAGap and each commit stays restorable.
 func TestAFleetMovesFromDirectToTheLogAndBackWithoutAGap(t *testing.T) {
+	t.Parallel()
 	rep := logReplica()
 	b := newLogBox(t, rep)
 	ids := numberedIDs("t", 3)

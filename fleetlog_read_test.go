@@ -141,6 +141,7 @@ func tenantIDs(t *testing.T, f multidb.ReplicaFactory) map[multidb.ID]multidb.Da
 }
 
 func TestWhatOnlyTheFleetLogHasIsListedAndRestoredBesideItsOwner(t *testing.T) {
+	t.Parallel()
 	for name, replica := range factories(t) {
 		t.Run(name, func(t *testing.T) {
 			m := owner(t, replica, t.TempDir())
@@ -190,6 +191,7 @@ func TestWhatOnlyTheFleetLogHasIsListedAndRestoredBesideItsOwner(t *testing.T) {
 }
 
 func TestMetadataLeadsToWhatIsNewerInTheFleetLog(t *testing.T) {
+	t.Parallel()
 	for name, replica := range factories(t) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -261,6 +263,7 @@ func TestWithoutAFleetLogARestoreMakesTheRequestsThatItAlwaysMade(t *testing.T) 
 }
 
 func TestUnpackGivesThePrefixWhatTheFleetLogHas(t *testing.T) {
+	t.Parallel()
 	for name, replica := range factories(t) {
 		t.Run(name, func(t *testing.T) {
 			m := owner(t, replica, t.TempDir())
@@ -310,6 +313,7 @@ func TestUnpackSaysWhyThePrefixCannotBeWritten(t *testing.T) {
 }
 
 func TestAnOwnerGoesOnWhereSomebodyElseHasUnpacked(t *testing.T) {
+	t.Parallel()
 	for name, replica := range factories(t) {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -387,6 +391,7 @@ func TestASnapshotThatIsDueIsMadeOnceAlsoWithAFleetLog(t *testing.T) {
 }
 
 func TestRestoreOnOpenHasWhatOnlyTheLogOfAnotherOwnerHas(t *testing.T) {
+	t.Parallel()
 	for name, replica := range factories(t) {
 		t.Run(name, func(t *testing.T) {
 			first := owner(t, replica, t.TempDir())

@@ -15,6 +15,7 @@ import (
 // knows by its checksum, and goes on from without shipping everything anew; also where
 // another program has written meanwhile, and whether it has a log or not.
 func TestARestartKnowsWhatItHasUnpacked(t *testing.T) {
+	t.Parallel()
 	for _, direct := range []bool{false, true} {
 		for _, files := range []int{1, 5, 40} {
 			t.Run(fmt.Sprintf("direct %v, %d files", direct, files), func(t *testing.T) {

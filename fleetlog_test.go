@@ -58,6 +58,7 @@ func insert(t *testing.T, m *multidb.Manager, id multidb.ID) {
 
 // TestTenantsShareTheObjectsOfAFleetLog and their prefixes are whole after Close.
 func TestTenantsShareTheObjectsOfAFleetLog(t *testing.T) {
+	t.Parallel()
 	root, replica, state := t.TempDir(), t.TempDir(), t.TempDir()
 	const tenants, rounds = 50, 4
 	for life := range 2 {

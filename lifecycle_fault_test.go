@@ -131,6 +131,7 @@ func (f *fleet) wantNothingAt(rep *multidbtest.Replica, id multidb.ID) {
 // no half of a database is to be had. Each run takes every sixth request, from one of the first
 // three on that is drawn; MULTIDB_LIFECYCLE_TIME has it take all.
 func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
+	t.Parallel()
 	faults := map[string]multidbtest.Fault{
 		"refused":     {Err: multidbtest.ErrInjected},
 		"answer lost": {LostAnswer: true},
@@ -171,7 +172,7 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 // lifeWithFault reports whether there is an n-th request.
 func lifeWithFault(t *testing.T, before, do func(context.Context, *fleet) error, after func(*fleet, *multidbtest.Replica), fault multidbtest.Fault, n int64, opts []multidb.Option) bool {
 	rep := multidbtest.NewReplica()
-	f := start(t, newTree(t, 1, 1), append([]multidb.Option{
+	f := start(t, newTreeIn(t, memoryDir(t), 1, 1), append([]multidb.Option{
 		multidb.WithReplica(rep), withTable(), multidb.WithMaxDisk(1 << 30), multidb.WithIntegrityCheck(multidb.IntegrityNone),
 		// Nobody else makes requests.
 		multidb.WithSyncInterval(time.Hour), multidb.WithColdSyncInterval(time.Hour), multidb.WithScanInterval(time.Hour),
@@ -234,14 +235,17 @@ func lifeWithFault(t *testing.T, before, do func(context.Context, *fleet) error,
 func lifeBetween(f *fleet, rep *multidbtest.Replica) {
 	f.t.Helper()
 	for _, id := range []multidb.ID{customer, renamed} {
-		if _, err := f.m.Status(id); err != nil {
-			continue // that would make it
-		}
-		out, err := f.tryReadAll(id)
-		if got := fmt.Sprint(out); err == nil && got != fmt.Sprint(whole) {
-			f.t.Errorf("meanwhile %s has %s", id, got)
-		} else if err != nil && !errors.Is(err, multidb.ErrRemoved) && !errors.Is(err, multidb.ErrInUse) {
+		h, err := f.m.AcquireExisting(f.t.Context(), id) // what was begun may go on by itself, and end right now
+		if errors.Is(err, multidb.ErrNotFound) || errors.Is(err, multidb.ErrRemoved) || errors.Is(err, multidb.ErrInUse) {
+			continue
+		} else if err != nil {
 			f.t.Errorf("meanwhile %s: %v", id, err)
+			continue
+		}
+		out, err := insertedInto(h.DB())
+		h.Release()
+		if got := fmt.Sprint(out); err != nil || got != fmt.Sprint(whole) {
+			f.t.Errorf("meanwhile %s has %s, %v", id, got, err)
 		}
 	}
 	if _, err := f.m.Status(renamed); errors.Is(err, multidb.ErrNotFound) {

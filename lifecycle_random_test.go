@@ -29,6 +29,7 @@ const (
 // through restarts and on a disk that holds a few of them. Whatever comes, each database has
 // what it was promised, and nothing of another one.
 func TestNoVerbLosesWhatWasSynced(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	if s := os.Getenv(randomSeedEnv); s != "" {
 		var err error

@@ -30,6 +30,7 @@ import (
 // sessions and the detection of a copy (internal/catalog/session.go), who is fenced
 // and who is untouched (internal/ship/verify.go).
 func TestNoMachineLosesWhatAnotherPromised(t *testing.T) {
+	t.Parallel()
 	var total livesTally
 	eachSeed(t, 40, &total, func(t *testing.T, seed uint64, dir string) {
 		w := newLives(t, seed, dir)

@@ -13,6 +13,7 @@ import (
 )
 
 func TestTheS3ReplicaKeepsObjects(t *testing.T) {
+	t.Parallel()
 	multidbtest.TestReplicaObjects(t, s3WithObjects)
 }
 
@@ -83,6 +84,7 @@ func TestTheRequestsOfObjectsAreCountedWithTheOthers(t *testing.T) {
 }
 
 func TestTheFileReplicaKeepsObjects(t *testing.T) {
+	t.Parallel()
 	multidbtest.TestReplicaObjects(t, func(t *testing.T) multidb.ReplicaFactory {
 		r, err := multidb.NewFileReplica(t.TempDir(), "litestream/{{tenant}}")
 		if err != nil {

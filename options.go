@@ -341,7 +341,7 @@ func WithIdleTimeout(d time.Duration) Option {
 }
 
 // WithMaxConns bounds the connections of one open database; each costs about
-// three descriptors. Default 4.
+// three descriptors. Whoever needs one more waits until one is free, see Handle.DB. Default 4.
 func WithMaxConns(n int) Option {
 	return atLeastOne("WithMaxConns", n, func(c *config, n int) { c.maxConns = n })
 }
@@ -359,6 +359,8 @@ func WithBusyTimeout(d time.Duration) Option {
 //
 // It is called again at each opening, also of a database whose making was interrupted by a
 // crash. A new database whose hook fails is not made: its file goes, with what the hook wrote.
+// After a crash in the hook its commits stay, and are shipped as all commits are: make them one
+// transaction, if a restore is never to have half of them.
 func WithOpenHook(fn func(ctx context.Context, db Database, conn *sql.DB) error) Option {
 	return func(c *config) error {
 		if fn == nil {

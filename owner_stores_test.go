@@ -10,6 +10,7 @@ import (
 )
 
 func TestATenantIsHandedOverThereAndBackOverEveryReplica(t *testing.T) {
+	t.Parallel()
 	for store, replica := range ownershipStores {
 		t.Run(store, func(t *testing.T) {
 			r := replica(t)

@@ -276,6 +276,7 @@ func (s situation) come(t *testing.T, replica multidb.ReplicaFactory) (a, b *own
 }
 
 func TestWhoMayWriteAtTheFirstWriteAfterAStart(t *testing.T) {
+	t.Parallel()
 	for store, replica := range ownershipStores {
 		for _, s := range situations {
 			t.Run(store+"/"+s.name, func(t *testing.T) {
@@ -328,6 +329,7 @@ func TestWhoMayWriteAtTheFirstWriteAfterAStart(t *testing.T) {
 }
 
 func TestWhoMayWriteIsForAnOperatorToSayWithoutARestart(t *testing.T) {
+	t.Parallel()
 	for store, replica := range ownershipStores {
 		for _, s := range situations {
 			if !s.fenced {
@@ -454,6 +456,7 @@ func equalFiles(a, b map[string][32]byte) bool {
 }
 
 func TestATenantIsHandedOverThereAndBackInAFewRequestsAndNoWaiting(t *testing.T) {
+	t.Parallel()
 	replica := multidbtest.NewReplica()
 	boxes := []*ownBox{newBox(t, replica), newBox(t, replica)}
 	for _, b := range boxes {

@@ -69,6 +69,10 @@ type Handle struct{ lease opener.Lease }
 // DB is the database, good until Release; it panics after that. It is in WAL
 // mode, and its checkpoints are the Manager's: do not run PRAGMA wal_checkpoint
 // or journal_mode on it. Do not close it.
+//
+// It has at most WithMaxConns connections (4), for all handles of the database. A statement
+// that finds them all in use waits for one, for as long as its context allows: always close
+// Rows, and inside of a transaction use the sql.Tx and not the DB, or the program waits for itself.
 func (h Handle) DB() *sql.DB { return h.lease.DB() }
 
 // ID is the database's.

@@ -64,6 +64,7 @@ func (f *failing) conn(context.Context, multidb.Database, *sql.Conn) error {
 // TestADatabaseThatCouldNotBeMadeLeavesNothing: no file, no directory, no row, no backup,
 // though it is looked at, listed and synced while its open hook is at work.
 func TestADatabaseThatCouldNotBeMadeLeavesNothing(t *testing.T) {
+	t.Parallel()
 	const id = "project9/new"
 	policy := multidb.WithPolicy(func(multidb.Database) multidb.Policy { return multidb.Policy{Hot: multidb.HotAlways} })
 	for name, opts := range map[string][]multidb.Option{

@@ -22,6 +22,7 @@ func TestTheMemoryReplicaConforms(t *testing.T) {
 }
 
 func TestTheFileReplicaConforms(t *testing.T) {
+	t.Parallel()
 	multidbtest.TestReplicaFactory(t, func(t *testing.T) multidb.ReplicaFactory {
 		r, err := multidb.NewFileReplica(t.TempDir(), "litestream/{{project}}/{{database}}/")
 		if err != nil {

@@ -30,6 +30,7 @@ func requestsPerHour(commits float64, syncInterval time.Duration) (puts, gets fl
 // TestAnActiveTenantCostsNoMoreRequestsThanTheFormulaSays runs the clock ahead
 // and counts what reaches the replica.
 func TestAnActiveTenantCostsNoMoreRequestsThanTheFormulaSays(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name          string
 		every         time.Duration // between two commits
@@ -42,7 +43,7 @@ func TestAnActiveTenantCostsNoMoreRequestsThanTheFormulaSays(t *testing.T) {
 		{"a commit a minute", time.Minute, 4, time.Second, 240},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			root := newTree(t, 1, 1)
+			root := newTreeIn(t, memoryDir(t), 1, 1)
 			base := time.Now().Add(time.Second)
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()

@@ -15,7 +15,7 @@ import (
 // clock runs ahead of the files' stamps, so that now and then two commits in one
 // tick look like one, and share a file.
 func hour(t *testing.T, opts ...multidb.Option) (s multidb.RequestStats, commits int, span time.Duration) {
-	root := newTree(t, 1, 1)
+	root := newTreeIn(t, memoryDir(t), 1, 1)
 	base := time.Now().Add(time.Second)
 	commits = 3600
 	if testing.Short() {
@@ -69,6 +69,7 @@ func hour(t *testing.T, opts ...multidb.Option) (s multidb.RequestStats, commits
 }
 
 func TestAnActiveTenantHourCostsOnePutPerCommitAndNoDownload(t *testing.T) {
+	t.Parallel()
 	s, commits, span := hour(t)
 	if s.Get != 0 || s.List != 0 {
 		t.Errorf("%d GETs and %d LISTs", s.Get, s.List)
@@ -85,6 +86,7 @@ func TestAnActiveTenantHourCostsOnePutPerCommitAndNoDownload(t *testing.T) {
 }
 
 func TestWithoutACacheEachFileIsDownloadedOncePerLevel(t *testing.T) {
+	t.Parallel()
 	s, commits, _ := hour(t, multidb.WithCacheSize(0))
 	most := int64((commits+1)/60*60 + (commits+1)/960*16)
 	if least := most - most*2/100 - 60; s.Get > most || s.Get < least || s.List != 0 {

@@ -14,6 +14,7 @@ import (
 // What a failed deletion left is due at once, also where this process has never
 // deleted anything.
 func TestRetentionGoesOnAfterItsFirstDeletionsFailed(t *testing.T) {
+	t.Parallel()
 	const id, failures = "project0/db0", 10 // some of them in runs that ship, too
 	root, rep := newTree(t, 1, 1), multidbtest.NewReplica()
 	rep.Inject(multidbtest.Fault{Op: multidbtest.OpDelete, Times: failures, Err: errors.New("injected")})

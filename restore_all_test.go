@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -178,6 +179,13 @@ func TestRestoreAllOfNothingIsNoSuccessAndWrongOptionsAreRefused(t *testing.T) {
 	}
 	if _, err := multidb.RestoreAllFrom(t.Context(), empty, multidb.RestoreAllOptions{Dir: t.TempDir()}); !errors.Is(err, multidb.ErrNoBackup) {
 		t.Errorf("there is none: %v", err)
+	}
+	mistyped, err := multidb.NewFileReplica(filepath.Join(t.TempDir(), "mistyped"), "{{project}}/{{database}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := multidb.RestoreAllFrom(t.Context(), mistyped, multidb.RestoreAllOptions{Dir: t.TempDir()}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory that is not there: %v", err)
 	}
 	unlisted := struct{ multidb.ReplicaFactory }{multidbtest.NewReplica()}
 	if _, err := multidb.RestoreAllFrom(t.Context(), unlisted, multidb.RestoreAllOptions{Dir: t.TempDir()}); !errors.Is(err, errors.ErrUnsupported) {

@@ -22,6 +22,7 @@ import (
 // that grow, shrink and are rewritten, whose files are single ones, compacted ones and
 // snapshots, restored to transactions and to times.
 func TestEveryStateOfARandomDatabaseIsRestoredAsStockLitestreamDoes(t *testing.T) {
+	t.Parallel()
 	for i, pageSize := range []int{4096, 512, 1024, 65536} {
 		if testing.Short() && i > 1 {
 			break
@@ -35,7 +36,7 @@ func TestEveryStateOfARandomDatabaseIsRestoredAsStockLitestreamDoes(t *testing.T
 }
 
 func restoreAsStock(t *testing.T, pageSize int, rng *rand.Rand) {
-	root, replicaDir, outDir := t.TempDir(), t.TempDir(), t.TempDir()
+	root, replicaDir, outDir := memoryDir(t), memoryDir(t), memoryDir(t)
 	const id = "p/d"
 	path := filepath.Join(root, "p/databases/d.db")
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -118,6 +119,11 @@ func restoreAsStock(t *testing.T, pageSize int, rng *rand.Rand) {
 		}
 		if !bytes.Equal(a, b) {
 			t.Errorf("%+v: %d bytes, stock %d, and they differ", opt, len(a), len(b))
+		}
+		for _, path := range []string{opt.OutputPath, sopt.OutputPath} {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	t.Logf("%d restores, files by level: %v", len(opts), levels)

@@ -40,7 +40,7 @@ type RestoreAllOptions struct {
 	// Place is what the replica is called in messages. A directory is gone on with only
 	// under the same one. Default: the type of the factory.
 	Place string
-	// OnProgress is called once when the listing is done, with an empty ID, and with each
+	// OnProgress is called once when the listing is done, with an empty Database, and with each
 	// database, one at a time. What takes long there holds everything up. Nil: nobody is told.
 	OnProgress func(RestoreAllProgress)
 }
@@ -103,7 +103,8 @@ func (m *Manager) RestoreAll(ctx context.Context, opt RestoreAllOptions) (Restor
 //
 // nil means that each is there. Otherwise the error is an *AllError, or says why it did not
 // begin: ErrInvalidOption; ErrNoBackup where there is no database; ErrNotFound where none
-// matches. The result counts in any case. ctx bounds all of it. Safe for concurrent use.
+// matches; fs.ErrNotExist where the directory of a file replica is not there, which may be
+// a mistyped one. The result counts in any case. ctx bounds all of it. Safe for concurrent use.
 func RestoreAllFrom(ctx context.Context, factory ReplicaFactory, opt RestoreAllOptions) (r RestoreAllResult, err error) {
 	if err := opt.check(); err != nil {
 		return r, err

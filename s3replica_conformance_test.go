@@ -12,6 +12,7 @@ import (
 )
 
 func TestTheS3ReplicaConforms(t *testing.T) {
+	t.Parallel()
 	multidbtest.TestReplicaFactory(t, func(t *testing.T) multidb.ReplicaFactory {
 		backend := s3mem.New()
 		if err := backend.CreateBucket("backups"); err != nil {

@@ -63,6 +63,7 @@ func TestTheClockOfTheseTestsJumpsAsTheSystemsDoes(t *testing.T) {
 //
 // Red without fsid.AgeClock: the first jump of two days deletes the history.
 func TestAClockThatIsSetLosesNothing(t *testing.T) {
+	t.Parallel()
 	clock, rep := &setClock{}, multidbtest.NewReplica()
 	f := start(t, newTree(t, 1, 4), multidb.WithReplica(rep), multidb.WithClock(clock.now),
 		multidb.WithHotDuration(100*time.Millisecond), multidb.WithMaxHot(1),

@@ -29,6 +29,7 @@ import (
 // names (internal/conduct/drain.go, shipAll); the records that a start loads
 // (internal/conduct/record.go, Load).
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
+	t.Parallel()
 	var total tally
 	eachSeed(t, 60, &total, func(t *testing.T, seed uint64, dir string) {
 		w := newWorld(t, seed, dir)

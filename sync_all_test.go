@@ -154,4 +154,18 @@ func TestSyncAllNeedsAReplicaAndAManagerThatServes(t *testing.T) {
 	if err := f.m.SyncAll(t.Context()); !errors.Is(err, multidb.ErrNoReplica) {
 		t.Errorf("without a replica: %v", err)
 	}
+	m, err := multidb.New(multidb.WithDiscoverer(multidb.Glob(pattern(f.root))), multidb.WithReplica(multidbtest.NewReplica()),
+		multidb.WithStateDir(t.TempDir()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SyncAll(t.Context()); !errors.Is(err, multidb.ErrNotStarted) {
+		t.Errorf("before Start: %v", err)
+	}
+	if err := errors.Join(m.Start(t.Context()), m.SyncAll(t.Context()), m.Close(t.Context())); err != nil {
+		t.Errorf("between Start and Close: %v", err)
+	}
+	if err := m.SyncAll(t.Context()); !errors.Is(err, multidb.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
 }

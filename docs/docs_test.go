@@ -214,3 +214,15 @@ func TestTheKeysOfTheMigrationTablesExist(t *testing.T) {
 		t.Errorf("%d rows were found", rows)
 	}
 }
+
+// A default of an automatic argument wins over the platform that is built: the image for arm64
+// would have the binary for amd64 (docker/buildx issue 510).
+func TestTheImageHasTheBinaryOfItsPlatform(t *testing.T) {
+	text := read(t, "../Dockerfile")
+	if m := regexp.MustCompile(`(?m)^ARG (TARGET|BUILD)\w+=.*`).FindString(text); m != "" {
+		t.Errorf("the Dockerfile has %q", m)
+	}
+	if !regexp.MustCompile(`(?ms)^ARG TARGETPLATFORM$.*^COPY \$TARGETPLATFORM/multidb /multidb$`).MatchString(text) {
+		t.Error("the binary is not that of the platform")
+	}
+}

@@ -38,7 +38,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 			return
 		}
 		if !s.knowsHost(r.Host) {
-			s.refuse(w, r, http.StatusForbidden, fmt.Sprintf("this server is not known as %q; call it by its address, or add the name to Options.Hosts", hostname(r.Host)))
+			s.refuse(w, r, http.StatusForbidden, fmt.Sprintf("this server is not known as %q; call it by its address, or add the name to hosts in its configuration (Options.Hosts in a program)", hostname(r.Host)))
 			return
 		}
 		if err := fromOthers.Check(r); err != nil {
@@ -49,7 +49,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		case r.URL.Path == "/login" || strings.HasPrefix(r.URL.Path, "/static/"): // what asks for the token
 		case s.allowed(r):
 		case s.opt.Token == "":
-			s.refuse(w, r, http.StatusForbidden, "without a token only connections from this machine are served; set Options.Token")
+			s.refuse(w, r, http.StatusForbidden, "without a token only connections from this machine are served; set token-file in its configuration (Options.Token in a program)")
 			return
 		default:
 			s.askForToken(w, r)

@@ -38,6 +38,9 @@ func TestWithoutTheTokenNothingIsTold(t *testing.T) {
 			if a.status != 401 || !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer") || strings.Contains(a.body, "example") {
 				t.Errorf("%s with %q: %d %s", path, credentials, a.status, a.body)
 			}
+			if wrong := strings.Contains(a.body, "the token is wrong"); strings.HasPrefix(path, "/api/") && wrong != (credentials != "") {
+				t.Errorf("%s with %q is told %s", path, credentials, a.body)
+			}
 		}
 	}
 	for _, path := range []string{"/act", "/logout", "/api/v1/sync?id=acme/orders"} {

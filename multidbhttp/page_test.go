@@ -76,6 +76,41 @@ func everyPage(t *testing.T) map[string]string {
 	return all
 }
 
+// The page calls stopped what Stats.Stopped counts, so that its figures add up: a damaged file
+// is tried again, as one that was put in its place must be seen.
+func TestOnlyWhatNobodyTriesAgainIsCalledStopped(t *testing.T) {
+	for _, r := range multidb.Reasons() {
+		stopped := r == multidb.ReasonFenced || r == multidb.ReasonConflict
+		if got := stateOf(tenantRow{Reason: r.String(), Err: "x", TXID: "1"}); strings.HasPrefix(got.Word, "Stopped") != stopped || got.Kind != "bad" {
+			t.Errorf("%v: %+v", r, got)
+		}
+	}
+}
+
+func TestTheFirstMinuteDoesNotSayThatNothingWasShipped(t *testing.T) {
+	for over, says := range map[time.Duration]string{0: "it takes two samples", time.Minute: "No commit was shipped"} {
+		text := drawn(t, func(w http.ResponseWriter) error {
+			return renderFleet(w, nil, &fleetView{page: page{Now: noon}, Day: dayView{Over: over}, History: historyView{Sampled: true, From: noon, To: noon}})
+		})
+		_, text, _ = strings.Cut(text, `id="h-heat"`)
+		if text, _, _ = strings.Cut(text, "Requests in 15 minutes"); !strings.Contains(text, says) {
+			t.Errorf("after %v: %s", over, text)
+		}
+	}
+}
+
+// The size of a WAL and how far it was read are of two looks, and a commit may lie between them.
+func TestNoMoreOfAWALIsInUseThanThereIs(t *testing.T) {
+	for pos, says := range map[int64]string{1 << 10: "1.0 KiB of 2.0 KiB in use", 3 << 10: "2.0 KiB of 2.0 KiB in use"} {
+		text := drawn(t, func(w http.ResponseWriter) error {
+			return renderTenant(w, nil, &tenantView{page: page{Now: noon}, Found: true, Status: multidb.Status{WALSize: 2 << 10, WALPos: pos, Resident: true}})
+		})
+		if !strings.Contains(text, says) {
+			t.Errorf("it does not say %q", says)
+		}
+	}
+}
+
 func TestNoTextOfATenantBecomesMarkup(t *testing.T) {
 	scripts := regexp.MustCompile(`(?i)<script|<img|javascript:`)
 	values := regexp.MustCompile(`="[^"]*"`)
@@ -182,7 +217,7 @@ func TestValuesAreWrittenInWordsOfPeople(t *testing.T) {
 		size(1): "1 byte", size(0): "0 bytes", size(1536): "1.5 KiB", size(1 << 40): "1.0 TiB", size(1<<20 - 1): "1.0 MiB",
 		number(-1234567): "-1,234,567", number(999): "999", plural(1000, "database"): "1,000 databases", plural(int64(1), "object"): "1 object",
 		dollars(0): "$0", dollars(0.001): "under $0.01", dollars(1234.5): "$1,234.50", dollars(0.999): "$1.00",
-		percent(1, 1000): "under 1 %", percent(0, 0): "0 %", percent(999, 1000): "99 %", percent(3, 3): "100 %",
+		percent(1, 1000): "under 1 %", percent(0, 0): "0 %", percent(999, 1000): "99 %", percent(3, 3): "100 %", percent(25, 60): "42 %", percent(35, 60): "58 %",
 		name("acme/orders"): "acme/orders", name("\u202e"): `"\u202e"`, name(""): `""`,
 	} {
 		if got != want {

@@ -70,7 +70,11 @@ func sessionOf(r *http.Request) string {
 func (s *Server) askForToken(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="multidb"`)
 	if isAPI(r) {
-		writeError(w, http.StatusUnauthorized, `a token is needed: send "Authorization: Bearer TOKEN"`)
+		said := `a token is needed: send "Authorization: Bearer TOKEN"`
+		if r.Header.Get("Authorization") != "" {
+			said = `the token is wrong; the header is "Authorization: Bearer TOKEN"`
+		}
+		writeError(w, http.StatusUnauthorized, said)
 		return
 	}
 	to := s.opt.Base + "/"

@@ -63,7 +63,7 @@ type result struct {
 }
 
 var (
-	errNotAllowed = errors.New("this server is not allowed to do that: see Options.Verbs")
+	errNotAllowed = errors.New("this server is not allowed to do that: see verbs in its configuration (Options.Verbs in a program)")
 	errTooMany    = errors.New("too much is being done already; wait until some of it has ended")
 )
 

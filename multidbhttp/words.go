@@ -130,15 +130,17 @@ func dollars(usd float64) string {
 	return fmt.Sprintf("$%s.%02d", number(int64(cents)/100), int64(cents)%100)
 }
 
-// percent is a share of a whole.
+// percent is a share of a whole, rounded; 100 % is all of it.
 func percent(part, whole int) string {
 	switch {
 	case whole <= 0 || part <= 0:
 		return "0 %"
 	case part*100 < whole:
 		return "under 1 %"
+	case part >= whole:
+		return "100 %"
 	}
-	return strconv.Itoa(part*100/whole) + " %"
+	return strconv.Itoa(min(99, (part*100+whole/2)/whole)) + " %"
 }
 
 // name writes an ID so that nobody who names a tenant can make it look like another one:
@@ -155,7 +157,7 @@ type condition struct{ Kind, Word string }
 
 func stateOf(r tenantRow) condition {
 	switch {
-	case r.Reason == "fenced" || r.Reason == "conflict" || r.Reason == "corrupt":
+	case r.Reason == "fenced" || r.Reason == "conflict": // which Stats.Stopped counts; all others are tried again
 		return condition{"bad", "Stopped: " + r.Reason}
 	case r.Reason != "" && r.Reason != "other":
 		return condition{"bad", "Failing: " + r.Reason}

@@ -47,7 +47,7 @@ func absent(dir string) error {
 	case err == nil && host != "" && host != own:
 		return fmt.Errorf("%w here: the state directory %s is that of another host%s, and what runs there cannot be told from here%s", control.ErrNotRunning, dir, lastSeen(dir), instead)
 	case errors.Is(noSocket, fs.ErrNotExist) && pid != 0 && runs(pid):
-		return fmt.Errorf("nobody can be asked with the state directory %s: process %d, which had it last, serves no socket, as with -socket=false%s", dir, pid, instead)
+		return fmt.Errorf("nobody can be asked with the state directory %s: process %d, which had it last, serves no socket: it is just starting, or was started with -socket=false%s", dir, pid, instead)
 	}
 	return fmt.Errorf("%w with the state directory %s%s: nothing is shipped since%s", control.ErrNotRunning, dir, lastSeen(dir), instead)
 }

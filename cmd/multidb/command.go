@@ -65,6 +65,9 @@ func find(args []string) (*command, []string, error) {
 			return nil, args[:1], nil
 		}
 		given += " " + args[1]
+		if len(of) == 1 { // no other can be meant
+			return nil, nil, usagef("no command %q; did you mean %s? `multidb help` lists them", given, of[0].name)
+		}
 	}
 	if near := nearest.Names(given, names, 1); len(near) > 0 {
 		return nil, nil, usagef("no command %q; did you mean %s? `multidb help` lists them", given, near[0])

@@ -45,10 +45,12 @@ func TestAWrongCommandLineEndsWithTwoAndSaysWhatToWrite(t *testing.T) {
 		"rename a":                                    "an argument is missing",
 		"fork a b -txid 0":                            "-txid",
 		"fork a b -txid 1 -timestamp 1h":              "exclude each other",
+		"config foo":                                  "did you mean config check?",
 		"each -sql f":                                 "-name NAME is missing",
 		"each -name n":                                "-sql FILE is missing",
 		"each -name n -sql f -parallel 0":             "-parallel",
 		"each -name n -sql f -forget":                 "exclude each other",
+		"each -name n -forget -dry-run":               "exclude each other",
 		"erase a":                                     "-yes",
 		"nodes a":                                     `unexpected argument "a"`,
 		"nodes -timeout 0s":                           "-timeout",
@@ -214,6 +216,8 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		"multidb era":                    "erase",
 		"multidb each -canar":            "-canary",
 		"multidb status -max-lag 1s -of": "-offline",
+		"multidb each -sql ":             "", // files, which the shell knows
+		"multidb each -again -canar":     "-canary",
 	} {
 		list := strings.Split(words, " ")
 		cmd := exec.Command(bash, "--norc", "-c", script+`
@@ -222,6 +226,8 @@ func TestBashCompletesCommandsAndFlags(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if got := strings.TrimSpace(string(out)); err != nil || !strings.HasPrefix(got, want) {
 			t.Errorf("%q completes to %q, want %q (%v)", words, got, want, err)
+		} else if want == "" && got != "" {
+			t.Errorf("%q completes to %q, which is no value of the flag", words, got)
 		}
 	}
 }

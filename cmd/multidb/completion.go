@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -39,14 +40,15 @@ fish:  multidb completion fish | source`,
 type completed struct {
 	name, short string
 	flags       []string
-	words       []string // its first operand
+	valued      map[string]bool // of flags, those that are followed by a value
+	words       []string        // its first operand
 }
 
 func completions() []completed {
 	all := []completed{{name: "help", short: "explain a command"}}
 	for _, c := range commands() {
 		name, sub, _ := strings.Cut(c.name, " ")
-		one := completed{name: name, short: c.short}
+		one := completed{name: name, short: c.short, valued: map[string]bool{}}
 		if sub != "" {
 			one.words = append(one.words, sub)
 		}
@@ -55,11 +57,29 @@ func completions() []completed {
 		}
 		fs := flag.NewFlagSet(c.name, flag.ContinueOnError)
 		c.flags(fs)
-		fs.VisitAll(func(f *flag.Flag) { one.flags = append(one.flags, "-"+f.Name) })
+		fs.VisitAll(func(f *flag.Flag) {
+			one.flags = append(one.flags, "-"+f.Name)
+			b, ok := f.Value.(interface{ IsBoolFlag() bool })
+			one.valued["-"+f.Name] = !ok || !b.IsBoolFlag()
+		})
 		all[0].words = append(all[0].words, name)
 		all = append(all, one)
 	}
 	return all
+}
+
+// valuedFlags are the flags of all commands that are followed by a value, which a shell
+// completes as a file: no flag is of one kind here and of another there.
+func valuedFlags() string {
+	all := map[string]bool{}
+	for _, c := range completions() {
+		for f, valued := range c.valued {
+			if valued {
+				all[f] = true
+			}
+		}
+	}
+	return strings.Join(slices.Sorted(maps.Keys(all)), "|")
 }
 
 func bashCompletion() string {
@@ -77,6 +97,9 @@ _multidb() {
 		fmt.Fprintf(&b, "        %s) words=%q ;;\n", c.name, strings.Join(slices.Concat(c.words, c.flags), " "))
 	}
 	b.WriteString(`        esac
+        case "${COMP_WORDS[COMP_CWORD-1]}" in
+        ` + valuedFlags() + `) words= ;;
+        esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$cur"))
     # Files otherwise.
@@ -118,10 +141,18 @@ _multidb() {
 		fmt.Fprintf(&b, "        %s) names=(%s) ;;\n", c.name, strings.Join(slices.Concat(c.words, c.flags), " "))
 	}
 	b.WriteString(`    esac
+    case $words[CURRENT-1] in
+        ` + valuedFlags() + `) names=() ;;
+    esac
     compadd -- $names
     _files
 }
-compdef _multidb multidb
+# A file of $fpath is run when it is first needed, to complete; elsewhere it is sourced.
+if [[ $funcstack[1] = _multidb ]]; then
+    _multidb "$@"
+else
+    compdef _multidb multidb
+fi
 `)
 	return b.String()
 }
@@ -132,10 +163,14 @@ func fishCompletion() string {
 	for _, c := range completions() {
 		fmt.Fprintf(&b, "complete -c multidb -n __fish_use_subcommand -f -a %s -d '%s'\n", c.name, quoteShell(c.short))
 		for _, w := range c.words {
-			fmt.Fprintf(&b, "complete -c multidb -n '__fish_seen_subcommand_from %s' -a %s\n", c.name, w)
+			fmt.Fprintf(&b, "complete -c multidb -n '__fish_seen_subcommand_from %s' -f -a %s\n", c.name, w)
 		}
 		for _, f := range c.flags {
-			fmt.Fprintf(&b, "complete -c multidb -n '__fish_seen_subcommand_from %s' -o %s\n", c.name, strings.TrimPrefix(f, "-"))
+			takes := ""
+			if c.valued[f] {
+				takes = " -r"
+			}
+			fmt.Fprintf(&b, "complete -c multidb -n '__fish_seen_subcommand_from %s' -o %s%s\n", c.name, strings.TrimPrefix(f, "-"), takes)
 		}
 	}
 	return b.String()

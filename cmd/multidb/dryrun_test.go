@@ -132,6 +132,48 @@ func TestADryRunTouchesNothingAndSaysWhatWouldBeDone(t *testing.T) {
 	}
 }
 
+func TestADryRunOfEachSaysTheOrderAndExecutesNothing(t *testing.T) {
+	f := newFleet(t, 2, 3)
+	cfg := f.running(t, "")
+	file := filepath.Join(t.TempDir(), "x.sql")
+	if err := os.WriteFile(file, []byte("INSERT INTO t (v) VALUES ('migrated')"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"each", "-config", cfg, "-name", "add", "-sql", file}
+	invoke(t, nil, append(args, "-pattern", string(f.ids[0]))...).start().want(0)
+	invoke(t, nil, "handover", "-all", "-config", cfg).start().want(0) // everything is shipped, and tidied up
+	before := tree(t, f.root)
+	for canary, want := range map[string]int{"-1": 0, "1": 1, "2": 2, "9": 5} {
+		p := invoke(t, nil, append(args, "-dry-run", "-canary", canary)...).start().want(0, "5 would be done, at most 4 at once; 1 were done before; nothing was executed")
+		r := p.records()
+		if len(r) != 6 || r[5]["id"] != nil || r[5]["left"] != 5.0 || r[5]["done"] != false || r[5]["canary"] != nil {
+			t.Fatalf("-canary %s: %v", canary, r)
+		}
+		for i, one := range r[:5] {
+			if one["id"] != string(f.ids[i+1]) || one["dry_run"] != true || one["done"] != false || (one["canary"] == true) != (i < want) {
+				t.Errorf("-canary %s: %d is %v", canary, i, one)
+			}
+		}
+	}
+	p := invoke(t, nil, append(args, "-dry-run", "-json=false", "-pattern", "project1/*")...).start().want(0)
+	lines := strings.Split(strings.TrimSpace(p.stdout.String()), "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[1], string(f.ids[3])+"  first") || !strings.HasPrefix(lines[2], string(f.ids[4])+"  then") || !strings.HasPrefix(lines[4], "3 would be done") {
+		t.Errorf("as a table:\n%s", &p.stdout)
+	}
+	for _, more := range []string{"-dry-run", "-again"} { // a migration of nothing must not look well
+		p := invoke(t, nil, append(args, "-json=false", "-pattern", "projcet1/*", more)...).start().want(1, "no database matches projcet1/*")
+		if p.stdout.Len() > 0 {
+			t.Errorf("%s of nothing writes %s", more, &p.stdout)
+		}
+	}
+	if after := tree(t, f.root); !maps.Equal(before, after) {
+		t.Errorf("the files were\n%v\nand are\n%v", before, after)
+	}
+	if p := invoke(t, nil, args...).start().want(0); len(p.records()) != 6 {
+		t.Errorf("after it the run itself does %s", &p.stdout)
+	}
+}
+
 func TestADryRunOfAnUnpackWritesNothing(t *testing.T) {
 	f := newFleet(t, 1, 2)
 	replica := t.TempDir()

@@ -28,8 +28,12 @@ After a crash what was done in the last second is executed again. With
 -user-version N it is not: FILE is executed only where PRAGMA user_version is below
 N, and it is N afterwards, in the same transaction.
 
+-dry-run executes nothing. It lists the databases in which FILE would be executed, in
+the order in which they would be begun, the canary first. It opens none of them, so it
+also lists those that -user-version would leave as they are.
+
 It is carried out by the running replicate. Ends with 3 if it failed for some
-databases, or some are left. -forget forgets what was done under NAME.`,
+databases, or some are left; with 1 if -pattern matches none. -forget forgets what was done under NAME.`,
 		flags: func(fs *flag.FlagSet) action {
 			var s sourceFlags
 			s.addConfig(fs)
@@ -46,6 +50,7 @@ databases, or some are left. -forget forgets what was done under NAME.`,
 			fs.IntVar(&o.MaxErrors, "max-errors", 10, "begin nothing more after `N` failures; -1: however many there are")
 			fs.DurationVar(&o.Timeout, "timeout", 0, "how long one database may take; 0: however long")
 			fs.BoolVar(&o.Again, "again", false, "do those that are done as well")
+			fs.BoolVar(&o.DryRun, "dry-run", false, "only say in which databases it would be executed, in which order")
 			forget := fs.Bool("forget", false, "forget what was done under NAME, and do nothing else")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 0); err != nil {
@@ -59,6 +64,8 @@ databases, or some are left. -forget forgets what was done under NAME.`,
 					return usagef("-name NAME is missing")
 				case *forget && *file != "":
 					return usagef("-forget and -sql exclude each other")
+				case *forget && o.DryRun:
+					return usagef("-forget and -dry-run exclude each other")
 				case !*forget && *file == "":
 					return usagef("-sql FILE is missing")
 				case o.Parallel < 1:
@@ -86,6 +93,9 @@ databases, or some are left. -forget forgets what was done under NAME.`,
 				if *forget {
 					return running.ForgetEach(ctx, o.Name)
 				}
+				if o.DryRun {
+					return eachPlan(ctx, e, running, o, asJSON.use(e.stdout))
+				}
 				return each(ctx, e, running, o, *quiet, asJSON.use(e.stdout))
 			}
 		},
@@ -111,11 +121,14 @@ func each(ctx context.Context, e *env, c *control.Client, o control.EachOrder, q
 		}
 		return err
 	}
+	if err := matchesNone(ctx, c, o, last); err != nil {
+		return err
+	}
 	w := e.stdout
 	if asJSON {
 		w = e.stderr
 	}
-	_, err = fmt.Fprintf(w, "%d done, %d were done or have gone, %d failed, %d left\n", last.DoneAll, last.Skipped, last.Failed, last.Left)
+	_, err = fmt.Fprintf(w, "%d done, %d done before or gone meanwhile, %d failed, %d left\n", last.DoneAll, last.Skipped, last.Failed, last.Left)
 	if last.Stopped != "" {
 		e.note("stopped: %s", show(last.Stopped))
 	}
@@ -126,6 +139,54 @@ func each(ctx context.Context, e *env, c *control.Client, o control.EachOrder, q
 		return errPartly
 	}
 	return err
+}
+
+// eachPlan shows in which databases SQL would be executed.
+func eachPlan(ctx context.Context, e *env, c *control.Client, o control.EachOrder, asJSON bool) error {
+	var out *rows                             // none where there is nothing to list, which may be a mistyped pattern
+	p := newProgress(e.stderr, true, "", nil) // it takes a moment
+	last, err := eachOutcomes(ctx, c, o, p, func(one control.EachOutcome) error {
+		if one.ID == "" && !asJSON {
+			return nil
+		}
+		if out == nil {
+			out = newRows(e.stdout, asJSON, "ID", "WHEN")
+		}
+		when := "then"
+		if one.Canary {
+			when = "first, alone: if it fails, nothing more is begun"
+		}
+		return out.add(one, show(one.ID), when)
+	})
+	p.end()
+	if out != nil {
+		err = errors.Join(out.end(), err)
+	}
+	if err != nil {
+		return err
+	}
+	if err := matchesNone(ctx, c, o, last); err != nil {
+		return err
+	}
+	w := e.stdout
+	if asJSON {
+		w = e.stderr
+	}
+	_, err = fmt.Fprintf(w, "%d would be done, at most %d at once; %d were done before; nothing was executed\n", last.Left, o.Parallel, last.Skipped)
+	return err
+}
+
+// matchesNone is the error where a pattern chose nothing: it is mistyped, and a deployment
+// must not go on as if everything was migrated.
+func matchesNone(ctx context.Context, c *control.Client, o control.EachOrder, last control.EachOutcome) error {
+	if o.Pattern == "" || last.DoneAll+last.Skipped+last.Failed+last.Left > 0 {
+		return nil
+	}
+	ids, err := known(ctx, c)
+	if err != nil {
+		return err
+	}
+	return unknown("matches", o.Pattern, "the running replicate", ids)
 }
 
 // eachOutcomes shows what becomes of the databases, and returns how it ended.
@@ -158,23 +219,26 @@ func eachOutcomes(ctx context.Context, c *control.Client, o control.EachOrder, p
 // Each executes an operator's SQL.
 func (s *served) Each(ctx context.Context, o control.EachOrder, tell func(control.EachOutcome) error) {
 	var last control.EachOutcome
+	told := 0
 	err := s.m.Each(ctx, multidb.EachOptions{
 		Name: o.Name, Pattern: o.Pattern, Parallel: o.Parallel, Canary: o.Canary, MaxErrors: o.MaxErrors,
-		Timeout: o.Timeout, Again: o.Again,
+		Timeout: o.Timeout, Again: o.Again, DryRun: o.DryRun,
 		OnProgress: func(p multidb.EachProgress) {
-			last = control.EachOutcome{ID: string(p.ID), Done: p.Err == nil, DoneAll: p.Done, Failed: p.Failed, Skipped: p.Skipped, Left: p.Left}
+			last = control.EachOutcome{ID: string(p.ID), Done: p.Err == nil && !o.DryRun, DryRun: o.DryRun, DoneAll: p.Done, Failed: p.Failed, Skipped: p.Skipped, Left: p.Left}
 			if p.Err != nil {
 				last.Error = cause(p.Err)
 			}
 			if p.ID != "" { // before the first
+				last.Canary = o.DryRun && told < o.Canary
+				told++
 				_ = tell(last) // it has ended ctx
 			}
 		},
 	}, func(ctx context.Context, _ multidb.ID, db *sql.DB) error {
 		return execute(ctx, db, o.SQL, o.UserVersion)
 	})
-	s.logger.Info("each by command", "name", o.Name, "pattern", o.Pattern, "done", last.DoneAll, "failed", last.Failed, "left", last.Left, "err", err)
-	last.ID, last.Error, last.Done = "", "", err == nil
+	s.logger.Info("each by command", "name", o.Name, "pattern", o.Pattern, "dry_run", o.DryRun, "done", last.DoneAll, "failed", last.Failed, "left", last.Left, "err", err)
+	last.ID, last.Error, last.Done, last.Canary = "", "", err == nil && !o.DryRun, false
 	var some *multidb.EachError
 	switch {
 	case errors.As(err, &some):

@@ -232,6 +232,9 @@ func lifeResult(o control.Outcome) string {
 }
 
 func showErased(x *control.Erased) string {
+	if x.Objects+x.Versions == 0 && len(x.Local)+len(x.Left) == 0 { // erased before, or an ID that is mistyped
+		return "nothing was there"
+	}
 	return fmt.Sprintf("%d objects, %d older versions, %s, %d local files", x.Objects, x.Versions, showBytes(x.Bytes), len(x.Local))
 }
 

@@ -116,6 +116,9 @@ func TestADatabaseIsRemovedUndeletedForkedRenamedAndErased(t *testing.T) {
 		if x, _ := r["erased"].(map[string]any); x["objects"] != 0.0 || x["local"] != nil || x["complete"] != true {
 			t.Errorf("the second time: %v", r)
 		}
+		if p := invoke(t, nil, "erase", "-yes", string(moved), "-config", cfg, "-json=false").start().want(0); !strings.Contains(p.stdout.String(), "erased: nothing was there") {
+			t.Errorf("the third time: %s", &p.stdout)
+		}
 		if left, _ := filepath.Glob(f.path(moved) + "*"); len(left) > 0 {
 			t.Error(left)
 		}

@@ -70,15 +70,16 @@ type port struct {
 	ended    chan error
 }
 
-// openPort opens the listener. serve must be called then.
+// openPort opens the listener. serve must be called then. Only an address that cannot be had is
+// no mistake of the command line or the configuration.
 func openPort(ctx context.Context, l *config.Listen, m *multidb.Manager, events *multidbhttp.Events, logger *slog.Logger) (*port, error) {
 	opt := multidbhttp.Options{Title: l.Title, MaxLag: l.MaxLag, RestoreDir: l.RestoreDir, Events: events, Logger: logger}
 	var err error
 	if opt.Token, err = readToken(l.TokenFile); err != nil {
-		return nil, err
+		return nil, usagef("%v", err)
 	}
 	if opt.Verbs, err = multidbhttp.ParseVerbs(strings.Join(l.Verbs, ",")); err != nil {
-		return nil, err
+		return nil, usagef("%v", err)
 	}
 	if slices.Contains(opt.Verbs, multidbhttp.VerbRestore) && opt.RestoreDir == "" {
 		return nil, usagef("restore is among the verbs: say with -listen-restore-dir (restore-dir) into which directory")
@@ -91,10 +92,12 @@ func openPort(ctx context.Context, l *config.Listen, m *multidb.Manager, events 
 	}
 	p := &port{ended: make(chan error, 1)}
 	if p.server, err = multidbhttp.Handler(m, opt); err != nil {
-		return nil, err
+		return nil, usagef("%v", err)
 	}
-	if p.listener, err = p.server.Listen(ctx, l.Address); err != nil {
+	if p.listener, err = p.server.Listen(ctx, l.Address); errors.As(err, new(*net.OpError)) {
 		return nil, err
+	} else if err != nil {
+		return nil, usagef("%v", err)
 	}
 	return p, nil
 }

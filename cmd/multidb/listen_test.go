@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -119,19 +120,26 @@ func TestAPortThatIsWrongEndsReplicateBeforeItTouchesAnything(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	var lc net.ListenConfig
+	taken, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for _, c := range []struct {
 		flags []string
 		code  int
 		says  string
 	}{
-		{[]string{"-listen", ":9460"}, exitFailed, "-listen-token-file"},
-		{[]string{"-listen", "0.0.0.0:9460"}, exitFailed, "listen at 127.0.0.1:9460"},
-		{[]string{"-listen", "example.com:9460"}, exitFailed, "no token"},
-		{[]string{"-listen", "9460"}, exitFailed, "write a host and a port"},
-		{[]string{"-listen", "127.0.0.1:0", "-listen-token-file", empty}, exitFailed, "openssl rand"},
-		{[]string{"-listen", "127.0.0.1:0", "-listen-token-file", "/does/not/exist"}, exitFailed, "/does/not/exist"},
-		{[]string{"-listen", "127.0.0.1:0", "-listen-verbs", "sync,erase"}, exitFailed, `no verb "erase"`},
+		{[]string{"-listen", ":9460"}, exitUsage, "-listen-token-file"},
+		{[]string{"-listen", "0.0.0.0:9460"}, exitUsage, "listen at 127.0.0.1:9460"},
+		{[]string{"-listen", "example.com:9460"}, exitUsage, "no token"},
+		{[]string{"-listen", "9460"}, exitUsage, "write a host and a port"},
+		{[]string{"-listen", "127.0.0.1:0", "-listen-token-file", empty}, exitUsage, "openssl rand"},
+		{[]string{"-listen", "127.0.0.1:0", "-listen-token-file", "/does/not/exist"}, exitUsage, "/does/not/exist"},
+		{[]string{"-listen", "127.0.0.1:0", "-listen-verbs", "sync,erase"}, exitUsage, `no verb "erase"`},
 		{[]string{"-listen", "127.0.0.1:0", "-listen-verbs", "restore"}, exitUsage, "-listen-restore-dir"},
+		{[]string{"-listen", taken.Addr().String()}, exitFailed, "address already in use"},
 		{[]string{"-listen-verbs", "sync"}, exitUsage, "-listen is missing"},
 	} {
 		invoke(t, nil, append([]string{"replicate", "-config", cfg}, c.flags...)...).start().want(c.code, c.says)

@@ -176,14 +176,22 @@ func problem(ctx context.Context, c *control.Client, o control.Outcome) error {
 	if !o.NotFound {
 		return fmt.Errorf("%s: %s", show(o.ID), show(o.Error))
 	}
-	var ids []string
+	ids, err := known(ctx, c)
+	if err != nil {
+		return fmt.Errorf("%s: %s", show(o.ID), show(o.Error))
+	}
+	return unknown("with the ID", o.ID, "the running replicate", ids)
+}
+
+// known are the IDs of all databases of the running replicate.
+func known(ctx context.Context, c *control.Client) (ids []string, err error) {
 	for t, err := range c.Tenants(ctx) {
 		if err != nil {
-			return fmt.Errorf("%s: %s", show(o.ID), show(o.Error))
+			return nil, err
 		}
 		ids = append(ids, t.ID)
 	}
-	return unknown("with the ID", o.ID, "the running replicate", ids)
+	return ids, nil
 }
 
 // result is an outcome in a few words.

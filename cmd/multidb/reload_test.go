@@ -20,6 +20,12 @@ func rewrite(t *testing.T, cfg, from, to string) {
 	}
 }
 
+func tierOf(t *testing.T, cfg, id string) string {
+	t.Helper()
+	tier, _ := one(t, 0, "status", id, "-config", cfg)["tier"].(string)
+	return tier
+}
+
 func TestSIGHUPTakesUpPatternsAndPolicies(t *testing.T) {
 	f, second := newFleet(t, 1, 2), newFleet(t, 0, 0)
 	second.add(t, "project7/db7")
@@ -36,6 +42,18 @@ func TestSIGHUPTakesUpPatternsAndPolicies(t *testing.T) {
 	run.await("databases=3")
 	invoke(t, nil, "status", "project7/db7", "-config", cfg).start().want(0)
 	write(t, second.path("project7/db7"), "INSERT INTO t (v) VALUES ('after the reload')")
+	// What is written becomes hot, but for the one whose policy says never.
+	for _, path := range []string{f.path("project0/db0"), f.path("project0/db1")} {
+		write(t, path, "INSERT INTO t (v) VALUES ('after the reload')")
+	}
+	for range 200 { // each asks another process
+		if tierOf(t, cfg, "project0/db0") != "cold" && tierOf(t, cfg, "project0/db1") == "hot" {
+			break
+		}
+	}
+	if a, b := tierOf(t, cfg, "project0/db0"), tierOf(t, cfg, "project0/db1"); a != "warm" || b != "hot" {
+		t.Errorf("with hot: never one is %s, and without it the other %s", a, b)
+	}
 
 	rewrite(t, cfg, `, "`+second.pattern+`"]`, "]") // and without it again
 	run.signal(syscall.SIGHUP)

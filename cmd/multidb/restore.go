@@ -21,8 +21,9 @@ func restoreCommand() *command {
 		args:  "[flags] ID -o PATH",
 		short: "restore one database to a new file",
 		long: `
-PATH must not exist. The file appears there only when it is complete, checked
-and on disk. It may be done at any time, beside a replicate.
+PATH must not exist; directories that are missing above it are made. The file
+appears there only when it is complete, checked and on disk. It may be done at any
+time, beside a replicate.
 
 -o - writes the database to standard output, and nothing else there: it is
 restored below -tmp and checked before the first byte.

@@ -160,7 +160,7 @@ func (s *sourceFlags) read(e *env) (*config.Config, error) {
 	}
 	if s.config == "" {
 		if _, err := os.Stat("multidb.yaml"); err != nil {
-			return nil, usagef("where are the backups? give -config FILE, or -bucket NAME, or -dir DIR")
+			return nil, usagef("where are the backups? there is no multidb.yaml here; give -config FILE, or -bucket NAME, or -dir DIR")
 		}
 		s.config = "multidb.yaml"
 	}

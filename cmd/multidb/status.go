@@ -121,7 +121,7 @@ func statusRunning(ctx context.Context, e *env, c *control.Client, args []string
 	err = e.fields(asJSON, t,
 		"id", show(t.ID), "path", show(t.Path), "replica", dash(t.Replica), "tier", t.Tier, "txid", txid,
 		"synced", showTime(t.SyncedAt), "last write", showTime(t.LastWrite), "lag", fmt.Sprintf("%s, %s", showDuration(t.Lag), showBytes(t.LagBytes)),
-		"wal", fmt.Sprintf("%s of %s in use", showBytes(t.WALPos), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince),
+		"wal", fmt.Sprintf("%s of %s in use", showBytes(min(t.WALPos, t.WALSize)), showBytes(t.WALSize)), "state", state(t), "since", showTime(t.ErrSince),
 		"local", showBytes(t.LocalBytes), "at the replica", showHeld(t), "proved", showProof(t))
 	if err == nil && (t.Error != "" || t.Lag > maxLag || t.ProvedError != "") {
 		return errPartly

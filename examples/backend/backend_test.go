@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -296,6 +297,37 @@ func TestWhatWasConfirmedSurvivesAKill(t *testing.T) {
 				t.Errorf("%s: %s was confirmed, and the backup has only %d payments", name, key, len(got))
 			}
 		}
+	}
+}
+
+// TestAnOrderlyStopSaysThatTheBackupHasEverything, and ends with 0: whoever deploys by stopping
+// it knows that another machine may go on.
+func TestAnOrderlyStopSaysThatTheBackupHasEverything(t *testing.T) {
+	dir := t.TempDir()
+	backups := filepath.Join(dir, "backups")
+	p := process.Start(t, nil, "-addr", "127.0.0.1:0", "-data", filepath.Join(dir, "data"), "-backups", backups)
+	p.Stderr.Await(t, "it listens")
+	_, address, _ := strings.Cut(p.Stderr.String(), "addr=")
+	address, _, _ = strings.Cut(address, "\n")
+	client := &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	resp, err := client.Post(strings.TrimSpace(address)+"/customers", "application/json", strings.NewReader(`{"name": "acme", "email": "a@b.example"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusCreated {
+		t.Fatalf("signup: %d, %v", resp.StatusCode, err)
+	}
+	p.Signal(syscall.SIGTERM)
+	if code := p.Wait(); code != 0 || !strings.Contains(p.Stderr.String(), "the backup has everything") {
+		t.Errorf("it ended with %d, and said:\n%s", code, &p.Stderr)
+	}
+	replica, err := backupsAt("", backups)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keys := keysOf(t, replica, "acme"); len(keys) != 0 {
+		t.Errorf("payments that nobody made: %v", keys)
 	}
 }
 

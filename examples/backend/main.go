@@ -9,7 +9,14 @@
 //	curl localhost:8080/customers/acme/payments
 //
 // With BACKEND_ADMIN_TOKEN set (16 characters or more), /ops/ has a page and metrics, and
-// /admin/ is there for who sends it as a bearer token.
+// /admin/ is there for those who send it as a bearer token: a copy of a customer's database, as
+// it is or as it was, and erasure.
+//
+//	curl -H "Authorization: Bearer $BACKEND_ADMIN_TOKEN" -o acme.db 'localhost:8080/admin/customers/acme/copy?at=2026-01-31T12:00:00Z'
+//	curl -H "Authorization: Bearer $BACKEND_ADMIN_TOKEN" -X DELETE localhost:8080/admin/customers/acme
+//
+// To lose the machine, stop it (kill -9 will do), delete data, and start it: the first request of
+// a customer brings the database back.
 package main
 
 import (
@@ -62,7 +69,11 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	// Close ships what is left. It is called last, when no request is in progress.
-	defer func() { err = errors.Join(err, within(30*time.Second, m.Close)) }()
+	defer func() {
+		if err = errors.Join(err, within(30*time.Second, m.Close)); err == nil {
+			slog.Info("backend: it has ended, and the backup has everything")
+		}
+	}()
 	if err := m.Start(ctx); err != nil {
 		return err
 	}
@@ -92,6 +103,7 @@ func run(ctx context.Context, args []string) (err error) {
 	case err := <-failed:
 		return err
 	case <-ctx.Done(): // an orderly stop: requests end, then what they wrote is shipped
+		slog.Info("backend: it stops")
 		err := within(10*time.Second, server.Shutdown)
 		if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 			err = errors.Join(err, served)

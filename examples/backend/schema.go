@@ -53,6 +53,10 @@ func migrateAll(ctx context.Context, m *multidb.Manager) error {
 	opt := multidb.EachOptions{
 		Name: fmt.Sprintf("schema-%d", len(schema)), Canary: 1,
 		OnProgress: func(p multidb.EachProgress) {
+			if p.ID == "" { // before the first
+				slog.Info("backend: migrating", "customers", p.Left, "done before", p.Skipped)
+				return
+			}
 			slog.Info("backend: migrated", "customer", p.ID, "done", p.Done, "failed", p.Failed, "left", p.Left)
 		},
 	}

@@ -29,6 +29,9 @@ type EachOrder struct {
 	MaxErrors   int           `json:"max_errors,omitempty"`
 	Timeout     time.Duration `json:"timeout_ns,omitempty"`
 	Again       bool          `json:"again,omitempty"`
+	// DryRun only reports what would be done. It is asked for at an address of its own: a
+	// process that does not know it must refuse, and not execute the SQL.
+	DryRun bool `json:"-"`
 }
 
 // check returns what is wrong with the order. What its numbers may be the process says.
@@ -49,6 +52,8 @@ func (o EachOrder) check() error {
 type EachOutcome struct {
 	ID      string `json:"id,omitempty"`
 	Done    bool   `json:"done"` // or it has gone, and was skipped
+	DryRun  bool   `json:"dry_run,omitempty"`
+	Canary  bool   `json:"canary,omitempty"` // of a dry run: it is one of the first, which are done one after another
 	Error   string `json:"error,omitempty"`
 	DoneAll int    `json:"done_all"`
 	Failed  int    `json:"failed"`
@@ -60,8 +65,9 @@ type EachOutcome struct {
 // Lifer is an optional interface of a Source, beside Actor. Safe for concurrent use.
 type Lifer interface {
 	Removed() iter.Seq[Removed]
-	// Each executes SQL and tells of each database, and at the end of all. An error of tell
-	// says that nobody listens. ctx ends it.
+	// Each executes SQL and tells of each database, and at the end of all. A dry run tells of
+	// each that it would be executed in, in their order. An error of tell says that nobody
+	// listens. ctx ends it.
 	Each(ctx context.Context, o EachOrder, tell func(EachOutcome) error)
 	// ForgetEach forgets what is done under a name.
 	ForgetEach(ctx context.Context, name string) error
@@ -78,12 +84,13 @@ func removed(l Lifer) http.HandlerFunc {
 	}
 }
 
-func eachOf(l Lifer) http.HandlerFunc {
+func eachOf(l Lifer, dryRun bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var o EachOrder
 		if !readOrder(w, r, &o) {
 			return
 		}
+		o.DryRun = dryRun
 		tell, ok := stream(w)
 		if !ok {
 			return
@@ -139,14 +146,18 @@ func (c *Client) Removed(ctx context.Context) iter.Seq2[Removed, error] {
 	}
 }
 
-// Each has the process execute SQL. It yields what became of each database, and at last how
-// it ended; nothing but ctx bounds how long that takes. When the caller stops, nothing more is
+// Each has the process execute SQL, or say where it would. It yields what became of each
+// database, and at last how it ended; nothing but ctx bounds how long that takes. When the caller stops, nothing more is
 // begun. An error is the last pair.
 func (c *Client) Each(ctx context.Context, o EachOrder) iter.Seq2[EachOutcome, error] {
 	return func(yield func(EachOutcome, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		res, err := c.order(ctx, "each", o)
+		path := "each"
+		if o.DryRun {
+			path = "each/plan"
+		}
+		res, err := c.order(ctx, path, o)
 		if err != nil {
 			yield(EachOutcome{}, err)
 			return

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"slices"
@@ -82,6 +83,24 @@ func TestEachIsToldAsItGoesAndEndsWhenNobodyListens(t *testing.T) {
 	case <-ended:
 	case <-time.After(20 * time.Second):
 		t.Error("it goes on")
+	}
+}
+
+// A process that does not know dry runs must not take one for an order.
+func TestADryRunOfEachIsAskedForAtAPlaceOfItsOwn(t *testing.T) {
+	c := serveActor(t, lifer{each: func(_ context.Context, o EachOrder, tell func(EachOutcome) error) {
+		_ = tell(EachOutcome{DryRun: o.DryRun})
+	}}, 0)
+	for _, dry := range []bool{true, false} {
+		for out, err := range c.Each(t.Context(), EachOrder{Name: "n", SQL: "x", DryRun: dry}) {
+			if err != nil || out.DryRun != dry {
+				t.Errorf("%v: %+v, %v", dry, out, err)
+			}
+		}
+	}
+	var o EachOrder
+	if err := json.Unmarshal([]byte(`{"name":"n","sql":"x","dry_run":true}`), &o); err != nil || o.DryRun {
+		t.Errorf("the order itself says it: %+v, %v", o, err)
 	}
 }
 

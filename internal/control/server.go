@@ -162,7 +162,8 @@ func handler(source Source) http.Handler {
 	}
 	if l, ok := source.(Lifer); ok {
 		mux.HandleFunc("GET /v1/removed", removed(l))
-		mux.HandleFunc("POST /v1/each", eachOf(l))
+		mux.HandleFunc("POST /v1/each", eachOf(l, false))
+		mux.HandleFunc("POST /v1/each/plan", eachOf(l, true))
 		mux.HandleFunc("POST /v1/each/forget", forgetEach(l))
 	}
 	if c, ok := source.(Clusterer); ok {

@@ -133,6 +133,19 @@ func Run(ctx context.Context, cfg Config) Result {
 	return r.result
 }
 
+// plan tells which databases Run would do, in the order in which it would begin them.
+func plan(ctx context.Context, cfg Config) (Result, error) {
+	r := &run{cfg: cfg, result: Result{Skipped: cfg.Skipped, Left: len(cfg.IDs)}}
+	r.tell("", nil)
+	for _, id := range cfg.IDs {
+		if ctx.Err() != nil {
+			return r.result, context.Cause(ctx)
+		}
+		r.tell(id, nil)
+	}
+	return r.result, nil
+}
+
 // mayBegin reports whether another call may begin beside those that run.
 func (r *run) mayBegin(ctx context.Context, parallel int) bool {
 	return len(r.cfg.IDs) > 0 && r.result.Stopped == nil && ctx.Err() == nil && r.busy+int(r.hung.Load()) < parallel

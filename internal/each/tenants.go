@@ -48,10 +48,14 @@ type Options struct {
 	Parallel, Canary, MaxErrors int
 	Timeout                     time.Duration
 	Again                       bool
-	Progress                    func(Progress)
+	// DryRun only tells Progress which databases would be done, in their order.
+	DryRun   bool
+	Progress func(Progress)
 }
 
-// Run does fn to each database that matches. The error says that nothing was begun.
+// Run does fn to each database that matches. The error says that nothing was begun. A dry run
+// takes the name all the same, so that it fails where a run would, and counts every database
+// as left.
 func (t *Tenants) Run(ctx context.Context, o Options, fn func(ctx context.Context, id string, db *sql.DB) error) (r Result, err error) {
 	end, ok := t.Book.Begin(o.Name)
 	if !ok {
@@ -85,6 +89,9 @@ func (t *Tenants) Run(ctx context.Context, o Options, fn func(ctx context.Contex
 		}
 	}
 	slices.Sort(cfg.IDs)
+	if o.DryRun {
+		return plan(ctx, cfg)
+	}
 	r = Run(ctx, cfg)
 	if o.Name != "" && r.Done > 0 {
 		// The catalog writes what is queued when it is closed, too.

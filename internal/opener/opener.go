@@ -208,10 +208,17 @@ func (o *Opener) LeaseKnown(ctx context.Context, id string) (Lease, error) {
 	return o.leaseOf(ctx, id, func(string) (db registry.Database, source int, ok bool) { return db, 0, false }, false)
 }
 
+// errNoPattern is why a database is not made: its ID is not one that the discoverers could
+// find, which is easily mistyped where a pattern has several names.
+var errNoPattern = fmt.Errorf("%w: no pattern makes a file of this ID", registry.ErrNotFound)
+
 // leaseOf leases a database that is known, or that locate finds. anew: one that has neither a
 // file nor a backup is made.
 func (o *Opener) leaseOf(ctx context.Context, id string, locate func(id string) (registry.Database, int, bool), anew bool) (Lease, error) {
 	e, err := o.hold(ctx, id, locate)
+	if anew && err == registry.ErrNotFound { // not one that says more, as of a file that was refused
+		err = errNoPattern
+	}
 	if err != nil {
 		return Lease{}, err
 	}

@@ -62,6 +62,7 @@ func TestADatabaseThatStandsStillIsReadWithoutAConnection(t *testing.T) {
 // file (alone, in openFilePin), and without the one at its fingerprint (after == print,
 // in dump).
 func TestACommitBesideAStillReadIsNeverLost(t *testing.T) {
+	t.Parallel()
 	const change = "UPDATE t SET v = randomblob(300)"
 	for _, c := range []struct {
 		name   string

@@ -10,6 +10,7 @@ import (
 // the WAL, so that nothing but a resync is left. It goes red if
 // dump ships pages whose hash is known and the same.
 func TestOneRowOfAWriterThatOpensWritesAndClosesCostsAFewPages(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "a.db")
 	w := foreign(t, path)
 	mustExec(t, w, "PRAGMA journal_mode=wal")

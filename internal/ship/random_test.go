@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/superfly/ltx"
@@ -22,6 +23,7 @@ var (
 // random transactions, checkpoints of every mode by us and by others, reopening,
 // sealing, and unobserved writes, and restores with stock litestream.
 func TestEveryShippedStateIsTheSourceAtThatCommit(t *testing.T) {
+	t.Parallel()
 	if *seedFlag != 0 {
 		runRandom(t, *seedFlag, *stepsFlag, map[Rule]int{})
 		return
@@ -33,13 +35,29 @@ func TestEveryShippedStateIsTheSourceAtThatCommit(t *testing.T) {
 			n = 3
 		}
 	}
+	var mu sync.Mutex // guards taken
 	taken := map[Rule]int{}
 	base := rand.Uint64() >> 1
-	for i := range n {
-		runRandom(t, base+uint64(i), *stepsFlag, taken)
-		if t.Failed() {
-			return
+	t.Run("seeds", func(group *testing.T) { // which ends when all of them have
+		for i := range n {
+			seed := base + uint64(i)
+			group.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				if group.Failed() {
+					return // the first one is what to look at
+				}
+				own := map[Rule]int{}
+				runRandom(t, seed, *stepsFlag, own)
+				mu.Lock()
+				defer mu.Unlock()
+				for r, times := range own {
+					taken[r] += times
+				}
+			})
 		}
+	})
+	if t.Failed() {
+		return
 	}
 	t.Logf("rules taken: %v", taken)
 	for _, r := range []Rule{RuleSame, RuleRestart, RuleCheckpoint, RuleResync} {

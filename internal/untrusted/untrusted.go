@@ -11,7 +11,7 @@ import (
 
 // ErrDamaged is returned when the replica holds something that neither multidb nor
 // litestream can have written.
-var ErrDamaged = errors.New("the replica holds what no backup has")
+var ErrDamaged = errors.New("the replica holds something damaged")
 
 const (
 	// MaxMetadata is the largest size of a metadata.json, in bytes. Usually it has a few

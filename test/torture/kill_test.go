@@ -53,6 +53,7 @@ var logPoints = []string{
 // all replication (P3), and Seen in Listed (internal/fleet/found.go), without which nobody
 // looks at what was written while the process was down (P3).
 func TestNothingSyncedIsLostByKill9(t *testing.T) {
+	t.Parallel() // all that it looks at is its children's
 	bin := buildChild(t)
 	perArena := 75 // 300 kills
 	if testing.Short() {
@@ -67,7 +68,7 @@ func kills(t *testing.T, bin string, log bool, perArena int, sum *tally) {
 	if log && longForm(t) == 0 {
 		perArena /= 2
 	}
-	eachSeed(t, 4, 2, func(t *testing.T, seed uint64) {
+	eachSeed(t, 4, 4, func(t *testing.T, seed uint64) {
 		a := newArena(t, bin, seed, log)
 		for i := 0; i < perArena && !t.Failed(); i++ {
 			a.cycle()

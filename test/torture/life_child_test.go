@@ -23,6 +23,7 @@ type lifeConfig struct {
 	Dir      string // of the replica
 	FleetLog bool
 	Said     string   // the file to which it writes what it did
+	Signup   string   // how the making of its schema ends, see signupHook; empty: there is no open hook
 	Do       []string // in this order; then it closes its Manager, and ends
 }
 
@@ -54,8 +55,11 @@ func runLife(job string) error {
 	if err != nil {
 		return err
 	}
-	m, err := multidb.New(opts...)
-	if err != nil {
+	var m *multidb.Manager
+	if cfg.Signup != "" {
+		opts = append(opts, multidb.WithOpenHook(signupHook(cfg, func() *multidb.Manager { return m })))
+	}
+	if m, err = multidb.New(opts...); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -88,6 +92,8 @@ func lifeStep(ctx context.Context, m *multidb.Manager, cfg lifeConfig, what stri
 	case "sync":
 		pos, err := m.Sync(ctx, id)
 		return fmt.Sprint(uint64(pos.TXID)), err
+	case "sign-up":
+		return "", m.Do(ctx, id, func(db *sql.DB) error { return signUp(ctx, db) })
 	case "acquire":
 		return "", m.Do(ctx, id, func(db *sql.DB) error { return db.PingContext(ctx) })
 	case "create": // a file without anything in it, as a program leaves that has not begun

@@ -160,6 +160,7 @@ var lifeVerbs = []lifeVerb{
 // tenant, once, and once more at the same step of the process that goes on with it, and
 // checks what the next one does: by itself, and where the state directory is lost as well.
 func TestATenantsLifeGoesOnAfterAKillAtAnyStep(t *testing.T) {
+	t.Parallel() // all that it looks at is its children's
 	bin := buildChild(t)
 	var mu sync.Mutex
 	kills, never := 0, []string{}
@@ -257,6 +258,9 @@ type tenantLife struct {
 	place place
 	ctx   context.Context
 	m     *multidb.Manager
+
+	signup string           // of the processes, see lifeConfig
+	more   []multidb.Option // of the Manager here
 }
 
 func newTenantLife(t *testing.T, bin string, log bool) *tenantLife {
@@ -279,7 +283,7 @@ func (l *tenantLife) copy() *tenantLife {
 // run has a process do something, and reports whether it died at the point.
 func (l *tenantLife) run(point string, do ...string) bool {
 	l.t.Helper()
-	job, err := json.Marshal(lifeConfig{Root: l.root, Dir: l.place.dir, FleetLog: l.place.log, Said: filepath.Join(l.dir, "said"), Do: do})
+	job, err := json.Marshal(lifeConfig{Root: l.root, Dir: l.place.dir, FleetLog: l.place.log, Said: filepath.Join(l.dir, "said"), Signup: l.signup, Do: do})
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -302,7 +306,7 @@ func (l *tenantLife) start() {
 	l.t.Helper()
 	opts, err := lifeOptions(l.root, l.place, func(multidb.Event) {})
 	if err == nil {
-		l.m, err = multidb.New(opts...)
+		l.m, err = multidb.New(append(opts, l.more...)...)
 	}
 	if err == nil {
 		err = l.m.Start(l.ctx)

@@ -86,6 +86,28 @@ func newRestorer(t testing.TB, p place, name string) *restorer {
 	return r
 }
 
+// merged reports whether a transaction has no file of its own any more, because the log that had it was taken
+// over and is finished since: the prefix has it as a part of a longer file. Without a log none goes so.
+func (r *restorer) merged(t testing.TB, txid ltx.TXID) bool {
+	t.Helper()
+	if !r.place.log {
+		return false
+	}
+	files, err := r.files()
+	if err != nil {
+		t.Errorf("list again: %v", err)
+		return false
+	}
+	within := false
+	for _, f := range files {
+		if f.MaxTXID == txid {
+			return false
+		}
+		within = within || f.MinTXID <= txid && txid < f.MaxTXID
+	}
+	return within
+}
+
 // files is every file of the prefix and of the log.
 func (r *restorer) files() ([]*ltx.FileInfo, error) {
 	if !r.place.log {
