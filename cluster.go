@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"log/slog"
 	"net/url"
 	"path/filepath"
 	"runtime/debug"
@@ -20,7 +22,9 @@ import (
 	"github.com/multidb-go/multidb/internal/member"
 	"github.com/multidb-go/multidb/internal/member/bucket"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/roster"
 	"github.com/multidb-go/multidb/internal/serving"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // Member is one node of a cluster, as the others see it.
@@ -163,6 +167,9 @@ type node struct {
 	prefix func(registry.Database) fleet.Prefix
 	wait   time.Duration // for a database that is about to be served here
 	served *serving.Serving
+	roster *roster.Roster
+	pages  store.Objects // where the roster's are
+	logger *slog.Logger
 }
 
 // nodeFile remembers the lives of this node, in the state directory.
@@ -199,8 +206,24 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		former = cluster.Name(ended[len(ended)-1])
 	}
 	log := m.fleetLog.Shared()
-	n := &node{fleet: m.fleet, locate: m.survey.Locate, prefix: m.cfg.prefix, wait: 2 * c.Heartbeat}
+	n := &node{fleet: m.fleet, locate: m.survey.Locate, prefix: m.cfg.prefix, wait: 2 * c.Heartbeat, pages: innerObjects{dir}, logger: m.cfg.logger}
+	tenants := &serving.Tenants{
+		Locate: m.survey.Locate, Client: m.cfg.prefixClient,
+		At: func(dir string) (registry.Database, error) {
+			db, err := objects.DatabaseAt(dir)
+			return db.inner(), err
+		},
+		Taken: log.Taken, Named: log.Named, Told: m.tenancy.Told, Warn: m.cfg.logger.Warn,
+	}
+	n.roster = roster.New(roster.Config{
+		Objects: n.pages, Found: tenants.Found, Pause: c.Heartbeat / 2, Again: c.Heartbeat, Warn: m.cfg.logger.Warn,
+		Shard: func(db registry.Database) (int, bool) {
+			at := m.cfg.prefix(db)
+			return at.Shard, at.Err == nil
+		},
+	})
 	served := serving.New(serving.Config{
+		Roster: n.roster, Shard: format.Shard,
 		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
 		Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
 		Rescan: m.survey.Soon,
@@ -208,6 +231,8 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
 	n.served = served
+	m.tenancy.SetNames(n.roster)
+	tenants.Serving, tenants.Roster = served, n.roster
 	n.Node = cluster.New(cluster.Config{
 		Self:  Member{Name: c.Node, URL: c.URL, Life: cluster.Name(life), Version: version()},
 		Ended: former, Membership: members, Log: log,
@@ -291,12 +316,59 @@ func (n *node) elsewhere(ctx context.Context, id ID, do func() error) error {
 		if err := n.here(ctx, string(id)); err != nil {
 			return err
 		}
-		if err := do(); !errors.Is(err, fleet.ErrElsewhere) {
+		err := do()
+		if errors.Is(err, registry.ErrNotFound) && n.known(ctx) {
+			err = do()
+		}
+		if !errors.Is(err, fleet.ErrElsewhere) {
 			return err
 		}
 	}
 	shard, _ := n.shard(string(id))
 	return &NotOwnerError{ID: id, Owner: ownerOf(n.Node.Owner(shard))}
+}
+
+// known waits until the databases of the shards that this node serves are known, if they are not;
+// only then it is true.
+func (n *node) known(ctx context.Context) bool {
+	if ctx == nil || n.roster.Settled() {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.wait)
+	defer cancel()
+	return n.roster.Wait(ctx) == nil
+}
+
+// all waits until the databases of the shards that this node serves are known.
+func (n *node) all(ctx context.Context) error {
+	if n == nil {
+		return nil
+	}
+	if err := n.roster.Wait(ctx); err != nil {
+		return fmt.Errorf("the bucket has not told yet which databases this node has: %w", err)
+	}
+	return nil
+}
+
+// leave tells the others that this node has gone, after everything.
+func (n *node) leave(ctx context.Context) {
+	if n == nil {
+		return
+	}
+	if err := n.roster.Flush(ctx, func(int) bool { return true }); err != nil {
+		n.logger.Warn("multidb: the pages that name this node's databases lack some, which are named when they are next used", "err", err)
+	}
+	if err := n.Leave(ctx); err != nil {
+		n.logger.Warn("multidb: the other nodes have to find out that this one has left", "err", err)
+	}
+}
+
+// names is told which databases there are; nil without a cluster.
+func (n *node) names() *roster.Roster {
+	if n == nil {
+		return nil
+	}
+	return n.roster
 }
 
 // both is elsewhere for what is done with two databases: a node that does not own the second one
@@ -327,6 +399,79 @@ func (m *Manager) Owner(_ context.Context, id ID) (Owner, error) {
 		return Owner{}, opError("look up", id, ErrNotFound)
 	}
 	return ownerOf(m.node.Node.Owner(shard)), nil
+}
+
+// Placed is a database of a cluster, as Everywhere finds it.
+type Placed struct {
+	ID    ID
+	Owner Owner
+	// RemovedAt and EraseAfter are those of one that Remove took out of service; zero: it is in
+	// service.
+	RemovedAt, EraseAfter time.Time
+}
+
+// Everywhere yields the databases of all nodes, in no order, with who serves them: those that this
+// node knows, as All has them, and those that the bucket names, which it reads (with 1,024 requests
+// at most, and one or two listings). One that another node made in the last seconds may be
+// left out. After an error it ends. Without WithCluster it yields All and Removed. Errors:
+// ErrNotStarted, ErrClosed, that of ctx, and what the bucket says.
+func (m *Manager) Everywhere(ctx context.Context) iter.Seq2[Placed, error] {
+	return func(yield func(Placed, error) bool) {
+		if err := m.fleet.Serving(); err != nil {
+			yield(Placed{}, fmt.Errorf("multidb: list the databases of all nodes: %w", err))
+			return
+		}
+		here := map[ID]bool{}
+		for s := range m.All() {
+			here[s.ID] = true
+			if !yield(Placed{ID: s.ID, Owner: m.self()}, nil) {
+				return
+			}
+		}
+		for r := range m.Removed() {
+			if here[r.ID] {
+				continue
+			}
+			here[r.ID] = true
+			if !yield(Placed{ID: r.ID, Owner: m.ownerNow(r.ID), RemovedAt: r.RemovedAt, EraseAfter: r.EraseAfter}, nil) {
+				return
+			}
+		}
+		if m.node == nil {
+			return
+		}
+		for page, err := range roster.All(ctx, m.node.pages) {
+			if err != nil {
+				yield(Placed{}, fmt.Errorf("multidb: list the databases of all nodes: %w", err))
+				return
+			}
+			owner := ownerOf(m.node.Node.Owner(page.Shard))
+			for _, t := range page.Tenants {
+				p := Placed{ID: ID(t.ID), Owner: owner, RemovedAt: t.Removed, EraseAfter: t.EraseAfter}
+				if !here[p.ID] && !yield(p, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// self is this node as an owner.
+func (m *Manager) self() Owner {
+	if m.cfg.cluster == nil {
+		return Owner{Self: true}
+	}
+	return Owner{Node: m.cfg.cluster.Node, URL: m.cfg.cluster.URL, Self: true}
+}
+
+func (m *Manager) ownerNow(id ID) Owner {
+	if m.node == nil {
+		return m.self()
+	}
+	if shard, ok := m.node.shard(string(id)); ok {
+		return ownerOf(m.node.Node.Owner(shard))
+	}
+	return Owner{}
 }
 
 // Drain gives all databases to other nodes, as before a deploy, and returns when this one serves none. It

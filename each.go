@@ -130,6 +130,9 @@ func (m *Manager) Each(ctx context.Context, opt EachOptions, fn func(ctx context
 	var r each.Result
 	t, err := m.eachTenants()
 	if err == nil {
+		err = m.node.all(ctx)
+	}
+	if err == nil {
 		r, err = t.Run(ctx, o, func(ctx context.Context, id string, db *sql.DB) error { return fn(ctx, ID(id), db) })
 	}
 	if err != nil {

@@ -153,15 +153,9 @@ func (m *Manager) openFleetLog(life format.ID, ended []format.ID) (*owner.Log, e
 		Share: c.cluster != nil, Life: life, Ended: ended, GiveUp: giveUp,
 		SyncInterval: c.syncInterval, UnpackInterval: c.fleetLog.UnpackInterval, Retention: c.fleetLog.LogRetention,
 		Prefix: c.prefix, Client: c.prefixClient,
-		Dir: func(db registry.Database) (string, error) { return r.Dir(databaseOf(db)) },
-		ClientAt: func(dir string) (litestream.ReplicaClient, error) {
-			db, err := r.DatabaseAt(dir)
-			if err != nil {
-				return nil, err
-			}
-			return c.replica.ReplicaClient(db)
-		},
-		Emit: m.fleet.Emit, Now: c.now, Logger: c.logger,
+		Dir:      func(db registry.Database) (string, error) { return r.Dir(databaseOf(db)) },
+		ClientAt: c.clientAt,
+		Emit:     m.fleet.Emit, Now: c.now, Logger: c.logger,
 	}), nil
 }
 
@@ -171,6 +165,15 @@ func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error)
 		return m.fleetLog.Client(db)
 	}
 	return m.cfg.prefixClient(db)
+}
+
+// clientAt is the client of the prefix in a directory, of a replica that keeps a fleet log.
+func (c *config) clientAt(dir string) (litestream.ReplicaClient, error) {
+	db, err := c.replica.(ReplicaObjects).DatabaseAt(dir)
+	if err != nil {
+		return nil, err
+	}
+	return c.replica.ReplicaClient(db)
 }
 
 func (c *config) prefixClient(db registry.Database) (litestream.ReplicaClient, error) {

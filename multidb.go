@@ -99,8 +99,10 @@ func New(opts ...Option) (*Manager, error) {
 			m.logs.Forget(id)
 			m.drills.Leave(id)
 		},
-		Crowded: func() { m.evictor.Poke() },
-		Deliver: m.deliver,
+		BackedUp: func(db registry.Database) { m.node.names().Note(db) },
+		Gone:     func(db registry.Database) { m.node.names().Again(db) },
+		Crowded:  func() { m.evictor.Poke() },
+		Deliver:  m.deliver,
 		AsEvent: func(err error) fleet.Event {
 			return fleet.Event{Type: fleet.EventState, Path: m.dir, Err: err}
 		},
@@ -216,6 +218,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		m.joined.Go(func() { m.tenancy.Run(scanCtx) })
 	}
 	m.joined.Go(func() { m.evictor.Run(scanCtx) })
+	if m.node != nil {
+		m.joined.Go(func() { m.node.roster.Run(m.ctx) })
+	}
 	whole = true
 	return nil
 }
@@ -451,11 +456,7 @@ func (m *Manager) close(ctx context.Context) error {
 		if m.fleetLog != nil {
 			left = errors.Join(left, m.fleetLog.Close(ctx))
 		}
-		if m.node != nil {
-			if err := m.node.Leave(ctx); err != nil {
-				m.cfg.logger.Warn("multidb: the other nodes have to find out that this one has left", "err", err)
-			}
-		}
+		m.node.leave(ctx)
 		if ctx.Err() != nil {
 			return late(left)
 		}

@@ -44,6 +44,9 @@ func (m *Manager) SyncAll(ctx context.Context) error {
 	if err := m.servesReplica(); err != nil {
 		return fmt.Errorf("multidb: sync all: %w", err)
 	}
+	if err := m.node.all(ctx); err != nil {
+		return fmt.Errorf("multidb: sync all: %w", err)
+	}
 	left := m.conductor.SyncAll(ctx)
 	if m.node != nil {
 		for _, id := range m.node.served.AllLost() {

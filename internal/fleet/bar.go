@@ -225,6 +225,7 @@ func (f *Fleet) AddEvicted(c Candidate) (*Entry, error) {
 	e := f.addLocked(c.Database, fsid.ID{}, c.Prefix, c.Source)
 	e.evicted = true
 	f.evicted++
+	f.backedUpLocked(e)
 	f.mu.Note(Event{Type: EventAdded, ID: c.ID, Path: e.Path()})
 	return e, nil
 }

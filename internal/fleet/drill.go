@@ -18,7 +18,7 @@ func (f *Fleet) Backup(id string) (b Backup, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e := f.reg.Get(id)
-	if e == nil || e.health.txid == 0 || e.reg.PrefixTaken {
+	if e == nil || e.health.txid == 0 && !e.evicted || e.reg.PrefixTaken {
 		return b, false
 	}
 	b = Backup{Database: e.Database(), TXID: e.health.txid, Size: e.size.file()}

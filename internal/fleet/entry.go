@@ -168,6 +168,9 @@ func (f *Fleet) dropLocked(e *Entry, detached bool) {
 	} else {
 		f.cfg.Forget(e.ID())
 		f.rememberLocked(e)
+		if f.cfg.Gone != nil {
+			f.cfg.Gone(e.Database())
+		}
 	}
 	if !e.item.Running() && e.state != nil { // else its run does it
 		e.state.Forget()
@@ -208,6 +211,7 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.absent.Remove(e.ID())
+	f.backedUpLocked(e)
 	f.residentLocked(e)
 	f.setLocalLocked(e, int64(now.Position.Commit)*int64(now.Position.PageSize), 0)
 	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State

@@ -58,6 +58,12 @@ type Config struct {
 	Due func()
 	// Added is called with each database that is made known; nil: nobody asks.
 	Added func(id string)
+	// BackedUp is called when the replica is known to have a database, for the first time since it
+	// became known, or again; nil: nobody asks. It must not block, nor call the Fleet.
+	BackedUp func(registry.Database)
+	// Gone is called like BackedUp with each database that is removed, but not with those that another node
+	// goes on with; nil: nobody asks.
+	Gone func(registry.Database)
 	// Forget is called with each database that is removed, and Resident with each evicted
 	// one that has a local file again.
 	Forget   func(id string)

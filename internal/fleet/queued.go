@@ -79,6 +79,9 @@ func (f *Fleet) durableLocked(e *Entry, txid ltx.TXID, now time.Time) (lags []ti
 	for len(q.pledges) > 0 && q.pledges[0].txid <= txid {
 		p := q.pledges[0]
 		q.pledges = q.pledges[1:]
+		if h.txid == 0 && p.txid != 0 {
+			f.backedUpLocked(e)
+		}
 		h.txid = max(h.txid, p.txid)
 		h.syncedAt, h.dirtySince = max(h.syncedAt, p.began), p.began
 		p.waiters.answer(Synced{TXID: p.txid})

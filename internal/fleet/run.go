@@ -205,6 +205,7 @@ func (f *Fleet) Replaced(r *Run, rep *replicate.Report, file fsid.ID) {
 		f.absent.Remove(e.ID())
 		f.unknownLocked(e)
 		e.health.txid, e.health.dirtySince = rep.Position.TXID, 0
+		f.backedUpLocked(e)
 	}
 	f.mu.Unlock()
 	if err == nil {
@@ -234,6 +235,9 @@ func (f *Fleet) Exchanged(e *Entry, file fsid.ID) {
 // syncedLocked notes that everything is at the replica.
 func (f *Fleet) syncedLocked(r *Run, rep *replicate.Report) {
 	e, h := r.Entry, &r.Entry.health
+	if h.txid == 0 && rep.Position.TXID != 0 {
+		f.backedUpLocked(e)
+	}
 	h.txid = rep.Position.TXID
 	f.setDeferredLocked(e, false, 0)
 	h.syncedAt, h.dirtySince = f.moment(rep.Started), 0
@@ -244,6 +248,13 @@ func (f *Fleet) syncedLocked(r *Run, rep *replicate.Report) {
 	delete(f.backlog, e)
 	if _, maintenance := h.err.(*replicate.MaintenanceError); h.err != nil && !maintenance { // which is not over yet
 		f.recoveredLocked(e)
+	}
+}
+
+// backedUpLocked tells that the replica has something of a database.
+func (f *Fleet) backedUpLocked(e *Entry) {
+	if f.cfg.BackedUp != nil && !e.reg.Removed {
+		f.cfg.BackedUp(e.Database())
 	}
 }
 

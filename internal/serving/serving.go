@@ -21,6 +21,7 @@ import (
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/roster"
 	"github.com/multidb-go/multidb/internal/schedule"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -51,6 +52,10 @@ type Config struct {
 	Rescan func()
 	// Hide forgets those of the catalog that are not in service.
 	Hide func()
+	// Roster names the databases of the shards, of whom there need be nothing on this disk. Shard is that
+	// of a directory.
+	Roster *roster.Roster
+	Shard  func(dir string) int
 }
 
 // Serving serves shards.
@@ -117,6 +122,7 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	s.cfg.Hide()
 	s.cfg.Fleet.Serve(shards, true)
 	failpoint.Hit("cluster.gain.served")
+	s.cfg.Roster.Load(shards) // who opens one of them need not wait for that
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
 	return nil
@@ -175,6 +181,7 @@ func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err erro
 	byShard := s.databases(set(shards))
 	// What is shipped before anybody has to wait need not be shipped while they do.
 	s.each(byShard, func(e *fleet.Entry, shard int) { _, _ = s.cfg.Conductor.Sync(ctx, e) })
+	_ = s.cfg.Roster.Flush(ctx, set(shards)) // or by and by
 	s.cfg.Fleet.Serve(shards, false)
 	byShard = s.databases(set(shards)) // some may have come meanwhile
 	var mu sync.Mutex
@@ -217,6 +224,10 @@ func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err erro
 			}
 		}
 	}
+	if in := set(done); slices.ContainsFunc(done, s.cfg.Roster.Dirty) {
+		_ = s.cfg.Roster.Flush(ctx, in)
+	}
+	s.cfg.Roster.Leave(done, false)
 	return done, err
 }
 
@@ -273,6 +284,7 @@ func (s *Serving) Lose(ctx context.Context) error {
 		all[i] = i
 	}
 	s.cfg.Fleet.Serve(all, false)
+	s.cfg.Roster.Leave(all, true)
 	var used []*fleet.Entry
 	var runs []<-chan struct{}
 	for _, e := range s.cfg.Fleet.All() {

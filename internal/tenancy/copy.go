@@ -324,6 +324,8 @@ func (t *Tenancy) move(ctx context.Context, n *note) error {
 		}
 	}
 	failpoint.Hit("life.rename.entombed")
+	t.named(to)
+	t.nameless(from)
 	if err := t.introduce(ctx, to); err != nil {
 		return err
 	}

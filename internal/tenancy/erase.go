@@ -184,6 +184,7 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 		done.Left = append(done.Left, store.LeftObject{Name: t.cfg.FleetLog, Err: store.ErrLogVersions})
 	}
 	failpoint.Hit("life.erase.erased")
+	t.nameless(db)
 	if err := t.cfg.Catalog.Erase(ctx, db.ID); err != nil {
 		return done, err
 	}

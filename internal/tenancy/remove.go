@@ -151,6 +151,7 @@ func deleteEmpty(path string) error {
 
 // forget ends a removal of what was never at the replica.
 func (t *Tenancy) forget(ctx context.Context, n *note, e *fleet.Entry) error {
+	t.nameless(n.DB.database())
 	if err := waitFor(ctx, t.cfg.Fleet.Drop(e)); err != nil {
 		return err
 	}
@@ -168,6 +169,9 @@ func (t *Tenancy) entomb(ctx context.Context, n *note, e *fleet.Entry) error {
 		return fmt.Errorf("write the tombstone: %w", err)
 	}
 	failpoint.Hit("life.remove.entombed")
+	if t.names != nil {
+		t.names.Removed(n.DB.database(), n.Since, n.Until)
+	}
 	done := *n
 	done.Op = opRemoved
 	if err := t.set(ctx, &done); err != nil {
@@ -304,6 +308,7 @@ func (t *Tenancy) revive(ctx context.Context, n *note, c fleet.Candidate) error 
 			t.cfg.Conductor.RecordNew(added) // in the same commit
 		}
 	}
+	t.named(c.Database)
 	if err := t.end(ctx, n, notes...); err != nil {
 		if added != nil {
 			t.cfg.Fleet.Drop(added) // nothing has run: it is withheld

@@ -60,11 +60,19 @@ type Config struct {
 	Age       *fsid.AgeClock // from which the retention is counted
 }
 
+// Names is roster.Roster.
+type Names interface {
+	Note(registry.Database)
+	Removed(db registry.Database, at, until time.Time)
+	Erased(registry.Database)
+}
+
 // Tenancy does it.
 type Tenancy struct {
 	cfg  Config
 	wake chan struct{}
 
+	names   Names
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
 
@@ -79,6 +87,9 @@ func New(cfg Config) *Tenancy {
 	t.closing, t.close = context.WithCancel(context.Background())
 	return t
 }
+
+// SetNames says who is told which databases there are, where several nodes have them.
+func (t *Tenancy) SetNames(n Names) { t.names = n }
 
 // noteKind is the kind of its notes in the catalog.
 const noteKind = "life"
@@ -325,6 +336,57 @@ func (t *Tenancy) Hide() {
 		t.hide(n)
 	}
 	t.later()
+}
+
+// Told takes in what another node did: that a database was taken out of service, and until when its
+// backups stay; or, where at is zero, that it is in service. What is noted here from an earlier
+// time yields to what the prefix says.
+func (t *Tenancy) Told(ctx context.Context, db registry.Database, at, until time.Time) error {
+	n := t.noted(db.ID)
+	if at.IsZero() == (n == nil) || n != nil && n.Op != opRemoved {
+		return nil // nothing new, or something is being done
+	}
+	end, busy, err := t.tryBegin(db.ID)
+	if err != nil || busy != nil {
+		return nil //nolint:nilerr // somebody works on it, and knows better
+	}
+	defer end()
+	if t.noted(db.ID) != n {
+		return nil
+	}
+	client, err := t.cfg.Client(db)
+	if err != nil {
+		return err
+	}
+	md, err := metadata.At(ctx, client)
+	if err != nil {
+		return err
+	}
+	switch removed := md.RemovedAt != nil && md.EraseAfter != nil; {
+	case n != nil && md.Unusable() == nil:
+		return t.end(ctx, n)
+	case n == nil && removed:
+		if err := t.set(ctx, &note{Op: opRemoved, DB: identityOf(db), Since: *md.RemovedAt, Until: *md.EraseAfter}); err != nil {
+			return err
+		}
+		if e := t.cfg.Fleet.Get(db.ID); e != nil { // as the catalog had it
+			t.cfg.Fleet.Drop(e)
+		}
+		t.later()
+	}
+	return nil
+}
+
+func (t *Tenancy) named(db registry.Database) {
+	if t.names != nil {
+		t.names.Note(db)
+	}
+}
+
+func (t *Tenancy) nameless(db registry.Database) {
+	if t.names != nil {
+		t.names.Erased(db)
+	}
 }
 
 // Removed is a database that was taken out of service, or is about to be.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,9 @@ type Log struct {
 	cur       atomic.Pointer[life]
 	conductor *conduct.Conductor
 	more      chan struct{} // holds one: something was taken over since the log began
+
+	mu    sync.Mutex
+	taken map[string]bool // the directories of which logs had something that were taken over, until Named
 }
 
 // life is the log of one epoch, or of none yet.
@@ -72,7 +76,7 @@ type life struct {
 
 // New returns a Log that has begun nothing: the first write does.
 func New(cfg Config) *Log {
-	l := &Log{cfg: cfg, more: make(chan struct{}, 1)}
+	l := &Log{cfg: cfg, more: make(chan struct{}, 1), taken: map[string]bool{}}
 	id := cfg.Life
 	if id == (format.ID{}) {
 		_, _ = rand.Read(id[:]) // never fails (crypto/rand)

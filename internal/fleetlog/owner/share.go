@@ -3,6 +3,8 @@ package owner
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -22,7 +24,22 @@ func (s Shared) Begin(ctx context.Context) (epoch uint64, err error) {
 	if epoch, err = s.journal().Begin(ctx); err == nil {
 		err = s.l.now().client.Begin(ctx)
 	}
+	var former []string
+	if err == nil {
+		former, err = s.l.now().client.Former(ctx)
+	}
+	s.l.take(former)
 	return epoch, err
+}
+
+// take remembers directories of which a log had something that was taken over: they may be in
+// their prefixes before anybody has looked whose they are.
+func (l *Log) take(dirs []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, dir := range dirs {
+		l.taken[dir] = true
+	}
 }
 
 // TakeOver ends the log of another epoch; what it had that no prefix has is known when it
@@ -34,6 +51,11 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 func (s Shared) takeIn(logs []*format.Log, err error) error {
 	if err == nil && len(logs) > 0 {
 		s.l.now().client.TakeIn(logs)
+		for _, log := range logs {
+			for _, rec := range log.Records {
+				s.l.take([]string{rec.Prefix})
+			}
+		}
 	}
 	if err == nil {
 		s.l.again()
@@ -134,3 +156,18 @@ func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error
 
 // Away is client.Log.Away.
 func (s Shared) Away(dir string) { s.l.now().client.Away(dir) }
+
+// Taken are the directories of which logs had something that were taken over, but for those that
+// Named was called with since.
+func (s Shared) Taken() []string {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.l.taken))
+}
+
+// Named says that it is known whose a directory is.
+func (s Shared) Named(dir string) {
+	s.l.mu.Lock()
+	defer s.l.mu.Unlock()
+	delete(s.l.taken, dir)
+}
