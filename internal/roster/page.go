@@ -47,8 +47,8 @@ func (p *Page) Find(id string) (Tenant, bool) {
 }
 
 // dir is where the pages are, in the directory of the fleet log. Pages are created and never
-// changed: the one with the highest number counts, so no conditional replacement is needed, and a request
-// that comes late meets the page that has its number.
+// changed: the one with the highest number counts, so no conditional replacement is needed. One that is
+// created late, when its number is free again, is void, which whoever wrote it sees in the next listing.
 const dir = "tenants/"
 
 // Format is the version that is written. A newer one is refused.
@@ -185,21 +185,21 @@ func open(ctx context.Context, objects store.Objects, shard int, number uint64) 
 
 // read returns the newest page of a shard. known is its number, if a listing has said so; 0: it is
 // listed.
-func read(ctx context.Context, objects store.Objects, shard int, known uint64) (p *Page, old []string, err error) {
+func read(ctx context.Context, objects store.Objects, shard int, known uint64) (p *Page, err error) {
 	for range tries {
 		if known == 0 {
-			numbers, gone, err := newest(ctx, objects, shardDir(shard))
+			numbers, _, err := newest(ctx, objects, shardDir(shard))
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
-			known, old = numbers[shard], gone
+			known = numbers[shard]
 		}
 		if p, err = open(ctx, objects, shard, known); !errors.Is(err, errGone) {
-			return p, old, err
+			return p, err
 		}
 		known = 0
 	}
-	return nil, nil, fmt.Errorf("read the databases of shard %d: %w", shard, err)
+	return nil, fmt.Errorf("read the databases of shard %d: %w", shard, err)
 }
 
 // tries is how often a page is read, or written, that others change meanwhile.
@@ -223,7 +223,7 @@ func All(ctx context.Context, objects store.Objects) func(yield func(*Page, erro
 		}
 		slices.Sort(shards)
 		for _, shard := range shards {
-			p, _, err := read(ctx, objects, shard, numbers[shard])
+			p, err := read(ctx, objects, shard, numbers[shard])
 			if !yield(p, err) || err != nil {
 				return
 			}

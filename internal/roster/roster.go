@@ -52,6 +52,7 @@ type shard struct {
 	page    *Page             // as read or written last; nil: not known
 	changes map[string]change // by ID, that the page may lack
 	load    bool              // Found has yet to be told
+	writes  int
 	served  bool
 }
 
@@ -342,6 +343,14 @@ func (r *Roster) read(ctx context.Context, shards []int) (pages []*Page, err err
 	if len(shards) == 1 {
 		prefix = shardDir(shards[0])
 	}
+	began := map[int]int{}
+	r.mu.Lock()
+	for _, at := range shards {
+		if s := r.shards[at]; s != nil {
+			began[at] = s.writes
+		}
+	}
+	r.mu.Unlock()
 	numbers, _, err := newest(ctx, r.cfg.Objects, prefix)
 	if err != nil {
 		return nil, err
@@ -350,14 +359,16 @@ func (r *Roster) read(ctx context.Context, shards []int) (pages []*Page, err err
 		p := &Page{Shard: at}
 		if numbers[at] > 0 {
 			var err error
-			if p, _, err = read(ctx, r.cfg.Objects, at, numbers[at]); err != nil {
+			if p, err = read(ctx, r.cfg.Objects, at, numbers[at]); err != nil {
 				return err
 			}
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if s := r.shards[at]; s != nil && s.served && s.load {
-			s.page, s.load = p, false
+			if s.load = false; s.writes == began[at] { // else p may be older
+				s.page = p
+			}
 			pages = append(pages, p)
 		}
 		return nil
@@ -431,7 +442,7 @@ func (r *Roster) write(ctx context.Context, at int) error {
 		var old []string
 		if page == nil {
 			var err error
-			if page, old, err = read(ctx, r.cfg.Objects, at, 0); err != nil {
+			if page, err = read(ctx, r.cfg.Objects, at, 0); err != nil {
 				return err
 			}
 		}
@@ -448,14 +459,17 @@ func (r *Roster) write(ctx context.Context, at int) error {
 		err = r.cfg.Objects.Create(ctx, pageName(at, next.Number), b)
 		if err == nil {
 			failpoint.Hit("roster.write.created")
-			r.written(at, next, changes)
-			if page.Number > 0 {
-				old = append(old, pageName(at, page.Number))
+			// Where others have gone on by more than one page the number may have been free again.
+			var numbers map[int]uint64
+			if numbers, old, err = newest(ctx, r.cfg.Objects, shardDir(at)); err == nil && numbers[at] == next.Number {
+				r.written(at, next, changes)
+				if len(old) > 0 { // what stays is listed the next time
+					_ = r.cfg.Objects.Delete(ctx, old...)
+				}
+				return nil
+			} else if err == nil {
+				err = fs.ErrExist
 			}
-			if len(old) > 0 { // what stays is listed, and deleted, when the page is read to be written
-				_ = r.cfg.Objects.Delete(ctx, old...)
-			}
-			return nil
 		}
 		// Another one has the number, or the answer was lost: then the page is read as it is by now.
 		r.mu.Lock()
@@ -476,6 +490,7 @@ func (r *Roster) written(at int, page *Page, changes map[string]change) {
 	if s == nil {
 		return
 	}
+	s.writes++
 	for id, c := range changes {
 		if now, ok := s.changes[id]; ok && now.same(c) {
 			delete(s.changes, id)

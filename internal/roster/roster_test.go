@@ -58,7 +58,13 @@ func (b *bucket) Open(ctx context.Context, name string, offset, size int64) (io.
 	if err := b.count("open", name); err != nil {
 		return nil, err
 	}
-	return b.Objects.Open(ctx, name, offset, size)
+	rc, err := b.Objects.Open(ctx, name, offset, size)
+	if err == nil && b.after != nil {
+		if err := b.after("open", name); err != nil {
+			return nil, errors.Join(err, rc.Close())
+		}
+	}
+	return rc, err
 }
 
 var errNo = errors.New("the store says no")
@@ -231,6 +237,57 @@ func TestALostAnswerIsLookedUp(t *testing.T) {
 	want(t, dir, "1/a")
 }
 
+func TestWhatIsSaidWhileAPageIsWrittenIsWrittenNext(t *testing.T) {
+	dir := objects(t)
+	a := newNode(dir)
+	a.Note(db("1/a"))
+	a.way.before = func(op, name string) error {
+		if op == "create" {
+			a.way.before = nil
+			a.Erased(db("1/a"))
+			if !a.Dirty(1) {
+				t.Error("nothing is to be written")
+			}
+		}
+		return nil
+	}
+	flush(t, a)
+	want(t, dir, "1/a")
+	flush(t, a)
+	want(t, dir)
+}
+
+func TestAPageThatIsReadWhileTheNextIsWrittenIsNotTakenForTheNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := objects(t)
+		a := newNode(dir)
+		a.Note(db("1/a"))
+		flush(t, a)
+		b := newNode(dir)
+		b.way.after = func(op, name string) error {
+			if op == "open" {
+				b.way.after = nil
+				b.Note(db("1/b"))
+				flush(t, b)
+			}
+			return nil
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); b.Run(ctx) }()
+		b.Load([]int{1})
+		if err := b.Wait(ctx); err != nil {
+			t.Fatal(err)
+		}
+		want(t, dir, "1/a", "1/b")
+		b.Erased(db("1/b"))
+		<-time.After(time.Minute)
+		want(t, dir, "1/a")
+		cancel()
+		<-ended
+	})
+}
+
 func TestALatePageIsVoid(t *testing.T) {
 	dir := objects(t)
 	late := newNode(dir)
@@ -267,6 +324,10 @@ func TestANodeThatWasTakenOverNamesNothingMore(t *testing.T) {
 	a := newNode(dir)
 	a.Load([]int{1})
 	a.Note(db("1/a"))
+	if !a.Dirty(1) {
+		t.Error("it has nothing to write")
+	}
+	a.Note(db("1/b"))
 	a.Leave([]int{1}, true)
 	flush(t, a)
 	want(t, dir)
@@ -386,6 +447,7 @@ func randomNodes(t *testing.T, rng *rand.Rand) {
 			}
 			return nil
 		}
+		n.Load([]int{0, 1, 2}) // as each thinks of itself
 		running.Go(func() { n.Run(ctx) })
 		nodes = append(nodes, n)
 	}
