@@ -118,5 +118,7 @@ func scenarios(short bool) []scenario {
 		logRestoreScenario(short),
 		logThroughputScenario(short),
 		logStartScenario(short),
+		nodesMoveScenario(short),
+		nodesCrashScenario(short),
 	}
 }
