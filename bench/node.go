@@ -252,9 +252,9 @@ func (n *nodeProcess) status(heap bool) nodeAnswer {
 
 // node is a node's process, seen from a scenario.
 type node struct {
-	h   *helper
-	dir string
-	url string
+	h    *helper
+	name string
+	url  string
 }
 
 // startNode starts one node, and waits until it serves.
@@ -263,7 +263,7 @@ func (sp *spec) startNode(ctx context.Context, name, dir string) (*node, nodeAns
 	if err != nil {
 		return nil, nodeAnswer{}, err
 	}
-	n := &node{h: h, dir: dir}
+	n := &node{h: h, name: name}
 	var a nodeAnswer
 	err = h.ask(nodeSpec{Name: name, Dir: dir, S3: sp.S3, N: sp.N}, &a)
 	if err == nil && a.Err != "" {

@@ -120,5 +120,8 @@ func scenarios(short bool) []scenario {
 		logStartScenario(short),
 		nodesMoveScenario(short),
 		nodesCrashScenario(short),
+		nodesThroughputScenario(short),
+		nodesIdleScenario(short),
+		nodesJoinScenario(short),
 	}
 }
