@@ -22,6 +22,7 @@ const (
 	roleScenario = "scenario"
 	roleS3       = "s3"
 	roleWriter   = "writer"
+	roleNode     = "node"
 )
 
 // spec is what a scenario's process is told.
@@ -65,6 +66,8 @@ func runRole(ctx context.Context, args []string) error {
 		return s3Role(os.Stdin, os.Stdout)
 	case roleWriter:
 		return writerRole(os.Stdin, os.Stdout)
+	case roleNode:
+		return nodeRole(ctx, os.Stdin, os.Stdout)
 	}
 	return fmt.Errorf("unknown role %q", args[0])
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/benbjohnson/litestream/s3"
 	"github.com/multidb-go/multidb"
@@ -60,6 +61,12 @@ func (c s3Control) seqs(ctx context.Context) (all []arrivedSeq, err error) {
 func (c s3Control) hang(ctx context.Context) error {
 	var ok bool
 	return c.ask(ctx, pathHang+"?on=1", &ok)
+}
+
+// delay makes the server wait so long before each answer, as a bucket in the same region does.
+func (c s3Control) delay(ctx context.Context, by time.Duration) error {
+	var ok bool
+	return c.ask(ctx, pathDelay+"?by="+by.String(), &ok)
 }
 
 func (c s3Control) ask(ctx context.Context, path string, answer any) (err error) {

@@ -13,7 +13,7 @@ import (
 const logPath = "fleet"
 
 // classOf says what a key, or the prefix of a listing, is of: the fleet log's "log",
-// "map" and "large", or a tenant's "level 0", "level 1", …, "metadata" and "prefix".
+// "map", "large", "member" and "settings", or a tenant's "level 0", "level 1", …, "metadata" and "prefix".
 func classOf(key string) string {
 	if rest, ok := strings.CutPrefix(key, logPath+"/"); ok {
 		switch {
@@ -21,6 +21,10 @@ func classOf(key string) string {
 			return "map"
 		case strings.HasPrefix(rest, format.LargeDir):
 			return "large"
+		case strings.HasPrefix(rest, format.MemberDir):
+			return "member"
+		case strings.HasPrefix(rest, "cluster/"):
+			return "settings"
 		}
 		return "log"
 	}

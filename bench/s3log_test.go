@@ -86,6 +86,8 @@ func TestARequestIsOfTheLogOrOfALevel(t *testing.T) {
 		logPath + "/" + format.LogDir(7):        "log",
 		logPath + "/" + format.MapDir:           "map",
 		logPath + "/" + format.LargeName(1, 2):  "large",
+		logPath + "/" + format.MemberDir + "x":  "member",
+		logPath + "/cluster/settings":           "settings",
 		"project0/db1/":                         "prefix",
 		"project0/db1/metadata.json":            "metadata",
 		"project0/db1/0000/1.ltx":               "level 0",

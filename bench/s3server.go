@@ -24,6 +24,7 @@ const (
 	pathRecord = "/-bench/record"
 	pathSeqs   = "/-bench/seqs"
 	pathHang   = "/-bench/hang"
+	pathDelay  = "/-bench/delay"
 )
 
 // s3Stats is what the server has seen.
@@ -71,6 +72,7 @@ type s3Server struct {
 	mu    sync.Mutex
 	stats s3Stats
 	hang  chan struct{} // closed when it ends; nil: it answers
+	delay time.Duration // before each answer
 }
 
 // s3Role serves S3 from memory until in ends, and tells where on out.
@@ -108,9 +110,12 @@ func (s *s3Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	hang := s.hang
+	hang, delay := s.hang, s.delay
 	s.countLocked(r)
 	s.mu.Unlock()
+	if delay > 0 && pause(r.Context(), delay) != nil {
+		return // who asked has gone
+	}
 	if hang != nil {
 		select {
 		case <-hang:
@@ -197,6 +202,13 @@ func (s *s3Server) control(w http.ResponseWriter, r *http.Request) {
 		answer, err = s.store.seqs(bucket)
 	case pathHang:
 		s.setHang(on)
+	case pathDelay:
+		var d time.Duration
+		if d, err = time.ParseDuration(r.URL.Query().Get("by")); err == nil {
+			s.mu.Lock()
+			s.delay = d
+			s.mu.Unlock()
+		}
 	default:
 		http.NotFound(w, r)
 		return

@@ -118,5 +118,10 @@ func scenarios(short bool) []scenario {
 		logRestoreScenario(short),
 		logThroughputScenario(short),
 		logStartScenario(short),
+		nodesMoveScenario(short),
+		nodesCrashScenario(short),
+		nodesThroughputScenario(short),
+		nodesIdleScenario(short),
+		nodesJoinScenario(short),
 	}
 }

@@ -55,7 +55,7 @@ type Serving interface {
 	// returns.
 	Lose(ctx context.Context) error
 	// Idle reports whether nothing of a shard was used lately.
-	Idle() func(shard int) bool
+	Idle(shard int) bool
 }
 
 // Config is how a Node works. All but Logger is required.
@@ -325,7 +325,6 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 
 func (n *Node) plan(session member.Session, epoch uint64) plan {
 	now := n.cfg.Boot()
-	idle := n.cfg.Serving.Idle()
 	self := n.self()
 	members := slices.Clone(session.Members())
 	for i := range members {
@@ -334,7 +333,7 @@ func (n *Node) plan(session member.Session, epoch uint64) plan {
 		}
 	}
 	do := n.planner.next(view{
-		now: now, self: self, epoch: epoch, m: n.cfg.Log.Map(), members: members, idle: idle,
+		now: now, self: self, epoch: epoch, m: n.cfg.Log.Map(), members: members, idle: n.cfg.Serving.Idle,
 		stuck: func(s int) bool { return n.stuck[s] > now },
 	})
 	n.mu.Lock()

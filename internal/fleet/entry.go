@@ -118,6 +118,7 @@ func (f *Fleet) addLocked(db registry.Database, file fsid.ID, prefix Prefix, sou
 	e.item = f.schedule.Add(e)
 	f.sizes.Unknown++
 	f.reg.Add(e, file, prefix.Err, source)
+	f.shards.addLocked(e, prefix)
 	if f.cfg.Added != nil {
 		f.cfg.Added(db.ID)
 	}
@@ -143,6 +144,7 @@ func (f *Fleet) dropLocked(e *Entry, detached bool) {
 		f.schedule.Reset(heir.item, now)
 		f.schedule.Request(heir.item, now)
 	}
+	f.shards.removedLocked(f.reg.Len())
 	f.setDeferredLocked(e, false, 0)
 	f.setErrLocked(e, nil)
 	if detached && e.evicted { // the catalog goes on saying so

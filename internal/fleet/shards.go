@@ -2,8 +2,11 @@ package fleet
 
 import (
 	"errors"
+	"slices"
 
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/schedule"
 )
 
 // ErrElsewhere is returned for a database whose shard this process does not serve: it is
@@ -14,7 +17,76 @@ var ErrElsewhere = errors.New("this node does not serve it")
 const Shards = 1024
 
 // shards are those that this process serves. Nil: all, as it is alone.
-type shards struct{ served [Shards]bool }
+type shards struct {
+	served [Shards]bool
+	// known are the databases of each, so that a move looks at its own and not at all there are. Those that
+	// were removed are dropped now and then: gone counts them.
+	known [Shards][]*Entry
+	gone  int
+}
+
+// addLocked makes a database one of its shard.
+func (s *shards) addLocked(e *Entry, at Prefix) {
+	if s != nil && at.Err == nil {
+		s.known[at.Shard] = append(s.known[at.Shard], e)
+	}
+}
+
+// fewGone is how many that were removed are kept at least.
+const fewGone = 1000
+
+// removedLocked notes that a database was removed. left is how many there are.
+func (s *shards) removedLocked(left int) {
+	if s == nil {
+		return
+	}
+	if s.gone++; s.gone < max(left, fewGone) {
+		return
+	}
+	for i := range s.known {
+		s.ofLocked(i)
+		s.known[i] = slices.Clip(s.known[i])
+	}
+	s.gone = 0
+}
+
+// ofLocked are the databases of a shard.
+func (s *shards) ofLocked(shard int) []*Entry {
+	s.known[shard] = slices.DeleteFunc(s.known[shard], func(e *Entry) bool { return e.reg.Removed })
+	return s.known[shard]
+}
+
+// OfShard returns the databases of a shard, as they are now. Only where several nodes serve them.
+func (f *Fleet) OfShard(shard int) []*Entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.shards.ofLocked(shard))
+}
+
+// Busy reports whether a database of a shard is leased, or was written to lately. Only where several
+// nodes serve them.
+func (f *Fleet) Busy(shard int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.ContainsFunc(f.shards.ofLocked(shard), func(e *Entry) bool {
+		return e.item.Pinned() || e.item.Tier() == schedule.Hot
+	})
+}
+
+// Sealed is what the file of a database looked like when it alone was all that the replica has, if
+// nothing that is known here has happened to it since. If it still looks like that, and has no log,
+// nothing was committed since (rule R3), and there is nothing to ship.
+func (f *Fleet) Sealed(e *Entry) (file fsid.Fingerprint, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.reg.Removed || e.reg.Refused != nil || e.reg.Unread || f.fence != nil || e.item.Running() || e.deferred || e.health.dirtySince != 0 ||
+		e.waiters != nil || f.orders[e] != nil {
+		return file, false
+	}
+	st := e.peekLocked()
+	file = st.Position().Fingerprint
+	return file, st.Captured() == 0 && !file.IsZero()
+}
 
 // refusesLocked reports whether a database with a prefix is not to be known here.
 func (f *Fleet) refusesLocked(at Prefix) bool {

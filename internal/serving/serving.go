@@ -156,12 +156,24 @@ func (s *Serving) there(path string) bool {
 
 // sealed reports whether a file is as it was when all of it was at the replica.
 func (s *Serving) sealed(r fleet.Recalled) bool {
-	at, err := fsid.StatFiles(r.Path, s.cfg.Stat)
-	if err != nil || r.Known == nil {
-		return false
+	return r.Known != nil && s.looks(r.Path, r.Known.Position.Fingerprint)
+}
+
+// looks reports whether a file looks as it did at some time, and has no log.
+func (s *Serving) looks(path string, file fsid.Fingerprint) bool {
+	at, err := fsid.StatFiles(path, s.cfg.Stat)
+	return err == nil && !file.IsZero() && file == at.Main && at.WAL.Size == 0
+}
+
+// rests reports whether a database has nothing to ship, which its file alone tells. A Sync would compare it
+// with the replica, if nothing was asked of it since the process started: two requests for each of the
+// thousands that a join moves.
+func (s *Serving) rests(e *fleet.Entry) bool {
+	if s.cfg.Fleet.Evicted(e) && !s.there(e.Path()) {
+		return true
 	}
-	pos := &r.Known.Position
-	return !pos.Fingerprint.IsZero() && pos.Fingerprint == at.Main && at.WAL.Size == 0
+	file, ok := s.cfg.Fleet.Sealed(e)
+	return ok && s.looks(e.Path(), file)
 }
 
 // setAside moves a file away that may have what nobody promised, and tells of it.
@@ -178,12 +190,16 @@ func (s *Serving) setAside(ctx context.Context, id, path string) (kept string, e
 // and what was committed is given to the prefixes. ctx bounds all of it. done are the shards
 // that nothing here touches any more; the others are served on.
 func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err error) {
-	byShard := s.databases(set(shards))
+	byShard := s.databases(shards)
 	// What is shipped before anybody has to wait need not be shipped while they do.
-	s.each(byShard, func(e *fleet.Entry, shard int) { _, _ = s.cfg.Conductor.Sync(ctx, e) })
+	s.each(byShard, func(e *fleet.Entry, shard int) {
+		if !s.rests(e) {
+			_, _ = s.cfg.Conductor.Sync(ctx, e)
+		}
+	})
 	_ = s.cfg.Roster.Flush(ctx, set(shards)) // or by and by
 	s.cfg.Fleet.Serve(shards, false)
-	byShard = s.databases(set(shards)) // some may have come meanwhile
+	byShard = s.databases(shards) // some may have come meanwhile
 	var mu sync.Mutex
 	failed := map[int]error{}
 	lifts := map[*fleet.Entry]func(){}
@@ -240,8 +256,10 @@ func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err e
 	} else if err != nil {
 		return lift, err
 	}
-	if _, err := s.cfg.Conductor.Sync(ctx, e); err != nil {
-		return lift, s.leave(ctx, e, err)
+	if !s.rests(e) {
+		if _, err := s.cfg.Conductor.Sync(ctx, e); err != nil {
+			return lift, s.leave(ctx, e, err)
+		}
 	}
 	dir, err := s.cfg.Dir(e.Database())
 	if err != nil {
@@ -320,25 +338,14 @@ func (s *Serving) Lose(ctx context.Context) error {
 	return nil
 }
 
-// Idle returns a function that reports whether no database of a shard is leased, or written to
-// lately, as of now.
-func (s *Serving) Idle() func(shard int) bool {
-	busy := map[int]bool{}
-	for _, e := range s.cfg.Fleet.All() {
-		if s.cfg.Fleet.IsLeased(e) || s.cfg.Fleet.Status(e).Tier == schedule.Hot {
-			busy[s.cfg.Prefix(e.Database()).Shard] = true
-		}
-	}
-	return func(shard int) bool { return !busy[shard] }
-}
+// Idle reports whether no database of a shard is leased, or was written to lately.
+func (s *Serving) Idle(shard int) bool { return !s.cfg.Fleet.Busy(shard) }
 
 // databases are those that are known, by shard.
-func (s *Serving) databases(in func(shard int) bool) map[int][]*fleet.Entry {
+func (s *Serving) databases(shards []int) map[int][]*fleet.Entry {
 	by := map[int][]*fleet.Entry{}
-	for _, e := range s.cfg.Fleet.All() {
-		if at := s.cfg.Prefix(e.Database()); at.Err == nil && in(at.Shard) {
-			by[at.Shard] = append(by[at.Shard], e)
-		}
+	for _, shard := range shards {
+		by[shard] = s.cfg.Fleet.OfShard(shard)
 	}
 	return by
 }

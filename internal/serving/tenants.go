@@ -99,15 +99,12 @@ func (t *Tenants) introduce(db registry.Database, source int) error {
 // by another node meanwhile is one of these, so that the replica is asked.
 func (t *Tenants) nameKnown(ctx context.Context, named map[int]*roster.Page) error {
 	var ask []registry.Database
-	for _, e := range t.Serving.cfg.Fleet.All() {
-		db := e.Database()
-		p := named[t.Serving.cfg.Prefix(db).Shard]
-		if p == nil {
-			continue
-		}
-		_, listed := p.Find(db.ID)
-		if _, _, pending := t.Roster.Pending(p.Shard, db.ID); !listed && !pending {
-			ask = append(ask, db)
+	for shard, p := range named {
+		for _, e := range t.Serving.cfg.Fleet.OfShard(shard) {
+			_, listed := p.Find(e.ID())
+			if _, _, pending := t.Roster.Pending(shard, e.ID()); !listed && !pending {
+				ask = append(ask, e.Database())
+			}
 		}
 	}
 	return all(ask, func(db registry.Database) error {
@@ -143,9 +140,11 @@ func (t *Tenants) nameLogged(ctx context.Context, named map[int]*roster.Page) er
 		return nil
 	}
 	known := map[string]bool{}
-	for _, e := range t.Serving.cfg.Fleet.All() {
-		if dir, err := t.Serving.cfg.Dir(e.Database()); err == nil {
-			known[dir] = true
+	for shard := range named {
+		for _, e := range t.Serving.cfg.Fleet.OfShard(shard) {
+			if dir, err := t.Serving.cfg.Dir(e.Database()); err == nil {
+				known[dir] = true
+			}
 		}
 	}
 	return all(taken, func(dir string) error {
