@@ -580,6 +580,12 @@ func version() string {
 	return ""
 }
 
+// stop ends what goes on by itself.
+func (n *node) stop() {
+	n.Stop()
+	n.served.Stop()
+}
+
 // lost is why Sync of a database may not return nil though all is at the replica.
 func (n *node) lost(id string) error {
 	if n == nil {

@@ -40,7 +40,7 @@ var below = map[string]string{
 	"replicate":      "ship levels policy fsid localfile store store/metadata restore durable schedule sqlitedb varint wal",
 	"restore":        "ctxio fsid localfile sqlitedb store store/metadata untrusted",
 	"roster":         "ctxio failpoint registry store untrusted",
-	"serving":        "conduct failpoint roster store store/metadata fleet fsid localfile opener registry replicate schedule ship sqlitedb",
+	"serving":        "conduct ctxio failpoint fleet fsid opener registry replicate roster schedule ship sqlitedb store store/metadata",
 	"ship":           "wal fsid sqlitedb boottime ctxio failpoint ltxfile untrusted",
 	"member/bucket":  "boottime ctxio fleetlog/format member store",
 	"store":          "untrusted",

@@ -232,7 +232,7 @@ func (m *Manager) abandon() (err error) {
 	}
 	err = m.survey.Wait(context.Background())
 	if m.node != nil {
-		m.node.Stop()
+		m.node.stop()
 		err = errors.Join(err, m.node.Leave(context.Background()))
 	}
 	if m.opener != nil {
@@ -432,7 +432,7 @@ func (m *Manager) close(ctx context.Context) error {
 	}
 	if l.Stage == life.Drain {
 		if m.node != nil {
-			m.node.Stop()
+			m.node.stop()
 		}
 		m.stopScan()
 		if err := m.survey.Wait(ctx); err != nil {

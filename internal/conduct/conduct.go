@@ -195,6 +195,9 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 	if st.Unrecorded() {
 		c.record(e, st)
 	}
+	if r.Proved {
+		c.NotCache(e.ID())
+	}
 	if !r.Acked.IsZero() {
 		c.cfg.Lag.Observe(r.Acked.Sub(r.Files.ModTime()), now)
 	}

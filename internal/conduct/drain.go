@@ -126,7 +126,8 @@ func (c *Conductor) each(ctx context.Context, all []*fleet.Entry, do func(*fleet
 func (c *Conductor) shipLast(ctx context.Context, e *fleet.Entry) error {
 	for i := 1; ; i++ {
 		_, err := c.Sync(ctx, e)
-		if err == nil || errors.Is(err, registry.ErrNotFound) || errors.Is(err, ship.ErrMissing) && c.renamed(e) {
+		if err == nil || errors.Is(err, registry.ErrNotFound) || errors.Is(err, ship.ErrMissing) && c.renamed(e) ||
+			errors.Is(err, ship.ErrFenced) && c.fleet.IsCache(e) {
 			return nil
 		}
 		if ctx.Err() != nil || i == drainAttempts || replicate.IsLocal(err) || errors.Is(err, ErrInUse) ||

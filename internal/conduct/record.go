@@ -16,16 +16,17 @@ import (
 func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, nil, nil) }
 
 // LoadShards is Load for the databases of some shards; nil: of all. Those that are known stay as
-// they are. keep is asked about each that may have a local file, and what is known of the position
-// of that, nil if nothing is: false forgets the database. Nil: all are kept.
-func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, keep func(fleet.Recalled) bool) error {
+// they are. keep is asked about each that may have a local file, and may say that this is a cache:
+// false forgets the database. Nil: all are kept.
+func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, keep func(*fleet.Recalled) bool) error {
 	var gone []string
-	evicted := map[string]bool{}
-	for n, err := range c.cfg.Catalog.Notes(ctx, evictedNote) {
-		if err != nil {
-			return err
-		}
-		evicted[n.ID] = true
+	evicted, err := c.noted(ctx, evictedNote)
+	if err != nil {
+		return err
+	}
+	caches, err := c.noted(ctx, cacheNote)
+	if err != nil {
+		return err
 	}
 	for rec, err := range c.cfg.Catalog.Load(ctx) {
 		if err != nil {
@@ -34,7 +35,7 @@ func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, kee
 		r := fleet.Recalled{
 			Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
 			File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
-			LastWrite: time.Unix(0, rec.LastWrite), Evicted: evicted[rec.ID],
+			LastWrite: time.Unix(0, rec.LastWrite), Evicted: evicted[rec.ID], Cache: caches[rec.ID],
 		}
 		for _, v := range rec.Vars {
 			r.Vars = append(r.Vars, registry.Var(v))
@@ -61,7 +62,7 @@ func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, kee
 			}
 			r.Known, r.Looked = c.known(rec)
 		}
-		if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(r) {
+		if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(&r) {
 			gone = append(gone, r.ID)
 			continue
 		}
@@ -69,9 +70,41 @@ func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, kee
 	}
 	for _, id := range gone { // not while the rows are read
 		c.cfg.Catalog.Delete(id)
+		if caches[id] {
+			c.NotCache(id)
+		}
 	}
 	return nil
 }
+
+// noted are the IDs that have a note of a kind.
+func (c *Conductor) noted(ctx context.Context, kind string) (ids map[string]bool, err error) {
+	ids = map[string]bool{}
+	for n, err := range c.cfg.Catalog.Notes(ctx, kind) {
+		if err != nil {
+			return nil, err
+		}
+		ids[n.ID] = true
+	}
+	return ids, nil
+}
+
+// cacheNote is the kind of note of a database whose local file is a cache: others may have served it
+// since, and the file may have commits that nobody promised. It outlives this process, whose next
+// life would take the file for its own.
+const cacheNote = "cache"
+
+// NoteCaches notes of databases that their local files are caches. It is on disk when it returns.
+func (c *Conductor) NoteCaches(ctx context.Context, ids []string) error {
+	notes := make([]catalog.Note, len(ids))
+	for i, id := range ids {
+		notes[i] = catalog.Note{Kind: cacheNote, ID: id, Value: []byte{}}
+	}
+	return c.cfg.Catalog.SetNotes(ctx, notes...)
+}
+
+// NotCache ends what NoteCaches has noted of a database.
+func (c *Conductor) NotCache(id string) { c.cfg.Catalog.PutNote(catalog.Note{Kind: cacheNote, ID: id}) }
 
 // known is what a row of the catalog says of the State of a database that has the prefix
 // that it had. looked: everything of it was at the replica.

@@ -22,6 +22,7 @@ type Entry struct {
 	deferred   bool // a change is left local on purpose, since health.dirtySince
 	evicted    bool // it has no local file on purpose
 	poolClosed bool // the pool has closed it, and may have left a log
+	cache      bool // of the local file nothing counts but what the replica has, too; as its State says
 	askPolicy  bool // it became active: the application is to be asked how to treat it
 
 	early    uint8   // how many more changes make it due at once though it is hot
@@ -218,7 +219,7 @@ func (f *Fleet) Restored(e *Entry, now replicate.Remains) {
 	f.setLocalLocked(e, int64(now.Position.Commit)*int64(now.Position.PageSize), 0)
 	if !e.item.Running() && !now.Position.Fingerprint.IsZero() { // nobody owns its State
 		st := replicate.Restored(now)
-		e.state, e.packed = &st, ""
+		e.state, e.packed, e.cache = &st, "", false
 		f.unknownLocked(e)
 		e.health.txid = now.Position.TXID
 		if s, ok := replicate.EncodedSize(now.Inventory); ok {

@@ -217,7 +217,7 @@ const (
 // ofRun are the events that a run reports.
 var ofRun = map[replicate.EventType]EventType{
 	replicate.EventResync: EventResync, replicate.EventSnapshot: EventSnapshot, replicate.EventWALLimit: EventWALLimit,
-	replicate.EventAdopted: EventAdopted, replicate.EventLogSetAside: EventLogSetAside, replicate.EventState: EventState,
+	replicate.EventAdopted: EventAdopted, replicate.EventLogSetAside: EventLogSetAside, replicate.EventSetAside: EventSetAside, replicate.EventState: EventState,
 }
 
 // Emit delivers one event.

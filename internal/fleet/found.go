@@ -95,6 +95,7 @@ func (f *Fleet) Decide(found registry.Found, q registry.Question[Entry], rival, 
 			f.removeLocked(d.Moved) // the ID has moved to another file
 		}
 		e := f.addLocked(c.Database, found.File, c.Prefix, found.Source)
+		f.doubtLocked(e, c.Prefix)
 		f.neverShippedLocked(e, c.ModTime)
 		if e.reg.Unread = d.Unread; d.Unread {
 			f.unread = append(f.unread, e)

@@ -29,6 +29,8 @@ type Recalled struct {
 	Known *replicate.Record
 	// Evicted: it has no local file on purpose.
 	Evicted bool
+	// Cache: others may have served it since what is in its file, see replicate.State.MarkCache.
+	Cache bool
 }
 
 // Recall makes a database known that the catalog has.
@@ -59,9 +61,16 @@ func (f *Fleet) Recall(r Recalled) {
 	if r.Evicted {
 		e.health.dirtySince = 0 // all of it was at the replica
 	}
-	if r.Known == nil {
-		return
+	if r.Known != nil {
+		f.recallStateLocked(e, r)
 	}
+	if r.Cache {
+		e.markCache()
+	}
+}
+
+// recallStateLocked takes over what the catalog has of the State of a database.
+func (f *Fleet) recallStateLocked(e *Entry, r Recalled) {
 	pos := &r.Known.Position
 	e.health.txid = pos.TXID
 	f.recallPackedLocked(e, r.Unpacked)

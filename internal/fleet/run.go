@@ -278,7 +278,9 @@ func (f *Fleet) failedLocked(r *Run, rep *replicate.Report, err error) {
 		e.reg.Refused = err
 		rep.Outcome.Stop = true
 	}
-	if e.health.err == nil || fenced && !errors.Is(e.health.err, ship.ErrFenced) {
+	if fenced && e.cache {
+		// Nothing is wrong: others have gone on, and the file is set aside, which an event of its own tells.
+	} else if e.health.err == nil || fenced && !errors.Is(e.health.err, ship.ErrFenced) {
 		t := EventFailed
 		if fenced {
 			t = EventFenced
@@ -340,6 +342,7 @@ func (f *Fleet) Finish(r *Run, rep *replicate.Report) (removed, touched bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.runs, e)
+	e.cache = e.cache && !rep.Proved
 	if rep.Shipped > 0 {
 		e.early = 0
 	}

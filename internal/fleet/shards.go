@@ -23,6 +23,9 @@ type shards struct {
 	// were removed are dropped now and then: gone counts them.
 	known [Shards][]*Entry
 	gone  int
+	// foreign: others may have served them since what is on this disk, of which the catalog may
+	// know nothing.
+	foreign [Shards]bool
 }
 
 // addLocked makes a database one of its shard.
@@ -101,6 +104,59 @@ func (f *Fleet) Serve(shards []int, yes bool) {
 	for _, s := range shards {
 		f.shards.served[s] = yes
 	}
+}
+
+// Foreign says whether others may have served databases of these shards since what this
+// process finds on its disk was written, or copied there. A file that is found of them is a cache,
+// which a look at the replica decides about; see replicate.State.MarkCache.
+func (f *Fleet) Foreign(shards []int, yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, s := range shards {
+		f.shards.foreign[s] = yes
+	}
+}
+
+// Doubt marks a database of which nothing is known as a cache, if others may have served it: its
+// file was there before it was known.
+func (f *Fleet) Doubt(e *Entry, at Prefix) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.doubtLocked(e, at)
+}
+
+func (f *Fleet) doubtLocked(e *Entry, at Prefix) {
+	if f.shards == nil || at.Err != nil || !f.shards.foreign[at.Shard] || e.item.Running() {
+		return
+	}
+	if known := e.peekLocked(); !known.Verified() && known.Position().TXID == 0 && known.Captured() == 0 {
+		e.markCache()
+	}
+}
+
+// markCache marks the State of an entry that is not running.
+func (e *Entry) markCache() {
+	st := e.unpack()
+	st.MarkCache()
+	e.packed, e.state, e.cache = st.Pack(), nil, true
+}
+
+// Anew forgets what is known of the file of a database, which was set aside.
+func (f *Fleet) Anew(e *Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !e.item.Running() {
+		e.state, e.packed, e.cache = nil, "", false
+		f.unknownLocked(e)
+	}
+}
+
+// IsCache reports whether the local file of a database is a cache that no look at the replica
+// has decided about.
+func (f *Fleet) IsCache(e *Entry) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return e.cache
 }
 
 // Serves reports whether databases of a shard may be known.

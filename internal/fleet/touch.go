@@ -84,7 +84,7 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch _, stray := f.strays[e]; {
-	case e.reg.Removed || e.evicted:
+	case e.reg.Removed || e.evicted || e.cache: // what only a cache has is nobody's
 		return false
 	case e.item.Running() || stray || f.queued[e] != nil:
 		return true // and owns what is known of it
@@ -98,12 +98,12 @@ func (f *Fleet) MayOwe(e *Entry, st fsid.Files, err error) bool {
 		err == nil && known.MayLack(st)
 }
 
-// Replicating returns those with the IDs that are known and neither refused nor failing.
+// Replicating returns those with the IDs that are known, and neither refused nor failing nor caches.
 func (f *Fleet) Replicating(ids []string) (out []*Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, id := range ids {
-		if e := f.reg.Get(id); e != nil && e.reg.Refused == nil && e.health.err == nil {
+		if e := f.reg.Get(id); e != nil && e.reg.Refused == nil && e.health.err == nil && !e.cache {
 			out = append(out, e)
 		}
 	}

@@ -57,3 +57,13 @@ func SetAside(ctx context.Context, path, dir, why string, now time.Time) (kept s
 	}
 	return kept, errors.Join(durable.SyncDir(dir), durable.SyncDir(filepath.Dir(path)))
 }
+
+// Drop deletes a file that SetAside has moved, with its log.
+func Drop(kept string) error {
+	for _, suffix := range []string{"-wal", "-journal", "-shm", ""} {
+		if err := os.Remove(kept + suffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/replicate"
+	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
 )
 
@@ -118,16 +122,28 @@ func (o *Opener) refresh(ctx context.Context, e *fleet.Entry) error {
 	return nil
 }
 
+// errAway: the file was set aside, and there is nothing that could take its place.
+var errAway = errors.New("the local file was set aside")
+
 // renew is refresh where another node may have gone on with the database: nothing that may be old
 // is opened, and commits that nobody promised to keep give way to the history that
-// others have. They are set aside with the file, and told of (EventAdopted).
+// others have. They are set aside with the file, and told of (EventSetAside).
 func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
 	if o.fleet.IsNewest(e) {
 		return nil
 	}
+	o.fleet.Doubt(e, o.cfg.Prefix(e.Database()))
 	err := o.perform(ctx, e, replicate.OrderCheck)
 	if errors.Is(err, ship.ErrFenced) && o.fleet.Fenced() == nil {
+		cache := o.fleet.IsCache(e)
 		err = o.perform(ctx, e, replicate.OrderAdopt)
+		if cache && errors.Is(err, restore.ErrNoBackup) { // another node has erased it
+			if _, err := o.SetAside(ctx, e.ID(), e.Path()); err != nil {
+				return err
+			}
+			o.fleet.Anew(e)
+			return errAway
+		}
 	}
 	if err == nil && !o.fleet.IsNewest(e) {
 		err = fmt.Errorf("%w: it is not known to be the newest", conduct.ErrInUse)
@@ -136,4 +152,17 @@ func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
 		return fmt.Errorf("look for newer commits of other nodes: %w", err)
 	}
 	return nil
+}
+
+// SetAside moves a file away, which nobody has open, that may have what nobody promised, and tells of it.
+func (o *Opener) SetAside(ctx context.Context, id, path string) (kept string, err error) {
+	kept, err = localfile.SetAside(ctx, path, filepath.Join(filepath.Dir(path), localfile.KeptDir), "unpromised", o.cfg.Now())
+	failpoint.Hit("cluster.aside.moved")
+	if kept != "" || err != nil {
+		o.fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
+	}
+	if err == nil {
+		o.conductor.NotCache(id)
+	}
+	return kept, err
 }

@@ -38,7 +38,9 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 	} else if err == nil {
 		o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 		o.fleet.Found(e)
-		return o.refresh(ctx, e)
+		if err := o.refresh(ctx, e); !errors.Is(err, errAway) {
+			return err
+		}
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

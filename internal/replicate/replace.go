@@ -23,10 +23,17 @@ import (
 // errInUse: the local file was opened or written to while its replacement was restored.
 var errInUse = localfile.ErrInUse
 
+// Why a file is replaced, as the name of the one that is set aside says.
+const (
+	behind     = "behind"     // it has nothing that the replica lacks
+	unpromised = "unpromised" // others have served the database without what only the file has
+)
+
 // replaceLocal sets the local file aside and puts the replica's newest state in its place.
-// Nobody may have the file open.
+// Nobody may have the file open. A cache that lags is not kept.
 func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err error) {
 	x.unverify()
+	cache := x.st.cache
 	client, err := x.in.Caller.Client()
 	if err != nil {
 		return "", err
@@ -78,13 +85,23 @@ func (x *run) replaceLocal(ctx context.Context, why string) (kept string, err er
 	case err == nil:
 		*x.st = Restored(rest)
 	case errors.Is(err, fs.ErrNotExist): // unpacked meanwhile: the next run finds out where it ends
-		*x.st = State{unrecorded: true}
+		*x.st = State{unrecorded: true, cache: cache}
 	default:
 		return kept, err
 	}
 	x.st.db.Path = path
 	x.r.Drained = true
-	x.event(Event{Type: EventAdopted, Path: kept, TXID: rest.Position.TXID})
+	switch {
+	case cache && why == behind: // all of it is in the replica's history
+		if err := localfile.Drop(kept); err != nil {
+			return kept, err
+		}
+		kept = ""
+	case why == unpromised:
+		x.event(Event{Type: EventSetAside, Path: kept, TXID: rest.Position.TXID})
+	default:
+		x.event(Event{Type: EventAdopted, Path: kept, TXID: rest.Position.TXID})
+	}
 	x.r.Files, err = x.stat()
 	return kept, err
 }

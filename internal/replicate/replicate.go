@@ -232,6 +232,9 @@ type Report struct {
 	Replaced bool
 	Kept     string
 
+	// Proved: what was a cache (State.MarkCache) is the newest state.
+	Proved bool
+
 	// Vacated: the local file is deleted, as OrderEvict says; else Unvacated is why it is not,
 	// though nothing is wrong with the database.
 	Vacated   bool
@@ -286,6 +289,7 @@ const (
 	EventWALLimit                         // the log was cut although it was not shipped
 	EventAdopted                          // the replica's state has replaced the local file, which is now at Path
 	EventLogSetAside                      // a log was set aside and is now at Path
+	EventSetAside                         // so has that of a database that others have served, with commits that nobody promised
 	EventState                            // something could not be written to the state directory
 )
 

@@ -36,6 +36,7 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	x.in, x.st = in, st
 	x.r.Started, x.r.MayDefer = p.cfg.Now(), in.MayDefer
 	st.db.Path = in.Path
+	cache := st.cache
 	st.settle()
 	if in.Evicted {
 		x.absent(ctx)
@@ -44,6 +45,7 @@ func (p *Replicator) Run(ctx context.Context, st *State, in Input) Report {
 	}
 	st.settle() // what was acknowledged before Settled was called, nobody else tells
 	x.r.Position, x.r.Captured = st.Position(), st.Captured()
+	x.r.Proved = cache && !st.cache
 	r := x.r
 	*x = run{Replicator: p}
 	p.runs.Put(x)
@@ -126,7 +128,11 @@ func (x *run) do(ctx context.Context) {
 func (x *run) ship(ctx context.Context) {
 	switch {
 	case x.in.Order == OrderAdopt:
-		x.r.Kept, x.r.Err = x.replaceLocal(ctx, "adopted")
+		why := "adopted"
+		if x.st.cache {
+			why = unpromised
+		}
+		x.r.Kept, x.r.Err = x.replaceLocal(ctx, why)
 		x.r.Replaced = true
 	case x.in.Relieve && x.in.Overdue && !x.in.Asked && x.mayRelieve():
 		// Another attempt at a replica that does not answer would take long, while the log
@@ -301,7 +307,7 @@ func (x *run) shipNew(ctx context.Context) error {
 	err := x.activate(ctx)
 	switch {
 	case errors.Is(err, ship.ErrBehind) && x.in.Order == OrderCheck:
-		x.r.Kept, err = x.replaceLocal(ctx, "behind")
+		x.r.Kept, err = x.replaceLocal(ctx, behind)
 		if errors.Is(err, errInUse) { // the file stays as it is, as without the order
 			x.r.Drained, x.r.Lagging = true, true
 			return nil

@@ -62,6 +62,9 @@ type State struct {
 	// handedOver: the database was handed over, and was not compared with the replica by
 	// an OrderCheck since.
 	handedOver bool
+	// cache: the local file is of an earlier time, and others may have served the database since.
+	// It counts only as far as it is a state of the replica's history; see ship.Listing.Cache.
+	cache bool
 
 	// These are not packed. takeOver: the local file counts at the next comparison with
 	// the replica. maintenance is why maintenance fails while the database is active,
@@ -238,6 +241,11 @@ func FromRecord(rec Record) State {
 // had been lost, and the catalog has to be written again.
 func (st *State) MarkLost() { st.unrecorded = true }
 
+// MarkCache marks the State of a file of an earlier time, of a database that others may have
+// served since: nothing that only the file has is shipped. The mark goes when the file was found
+// to be the newest state, or was replaced by that.
+func (st *State) MarkCache() { st.cache = true }
+
 // Remains is what is kept of a database whose file does not exist any more, so that it can
 // be restored without a listing.
 type Remains struct {
@@ -304,6 +312,7 @@ const (
 	packedEndSeen
 	packedUnanswered
 	packedHandedOver
+	packedCache
 )
 
 // Pack encodes the State of a database at rest in about a hundred bytes, most of which are
@@ -323,6 +332,7 @@ func (st *State) Pack() string {
 	set(1, packedYoung, st.young)
 	set(1, packedUnanswered, st.unanswered)
 	set(1, packedHandedOver, st.handedOver)
+	set(1, packedCache, st.cache)
 	set(1, packedRecorded, !st.recorded.IsZero() && st.recorded.Equal(st.modTime))
 	b = binary.AppendUvarint(b, uint64(pos.TXID))
 	b = binary.AppendUvarint(b, uint64(pos.PageSize))
@@ -385,7 +395,7 @@ func (st *State) Unpack(s string) error {
 	flags, more := s[0], s[1]
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
-	st.unanswered, st.handedOver = more&packedUnanswered != 0, more&packedHandedOver != 0
+	st.unanswered, st.handedOver, st.cache = more&packedUnanswered != 0, more&packedHandedOver != 0, more&packedCache != 0
 	pos.TXID, pos.PageSize = ltx.TXID(d.Uvarint()), uint32(d.Uvarint())
 	pos.Commit, pos.Ino = uint32(d.Uvarint()), d.Uvarint()
 	if flags&packedPosition != 0 {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +16,6 @@ import (
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
-	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
@@ -60,14 +58,27 @@ type Config struct {
 
 // Serving serves shards.
 type Serving struct {
-	cfg Config
+	cfg  Config
+	ctx  context.Context // of settle
+	stop context.CancelFunc
+	wg   sync.WaitGroup // of settle
 
 	mu   sync.Mutex
 	lost map[string]*fleet.Entry // that were in use when all was lost, by ID, as they were known then
 }
 
 // New returns a Serving that serves nothing.
-func New(cfg Config) *Serving { return &Serving{cfg: cfg, lost: map[string]*fleet.Entry{}} }
+func New(cfg Config) *Serving {
+	s := &Serving{cfg: cfg, lost: map[string]*fleet.Entry{}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s
+}
+
+// Stop ends what goes on in the background. No Gain follows.
+func (s *Serving) Stop() {
+	s.stop()
+	s.wg.Wait()
+}
 
 // Lost returns ship.ErrFenced for a database that was in use when another node took it over: while
 // handles from before are out, and once after that. What was committed then is in a file that
@@ -82,7 +93,7 @@ func (s *Serving) Lost(id string) error {
 	if _, leases, _ := s.cfg.Opener.Peek(e); leases == 0 {
 		delete(s.lost, id)
 	}
-	return fmt.Errorf("%w: another node has taken it over meanwhile; what was committed here before that, or through a handle from before, and was not synced by then, is in the file that was set aside", ship.ErrFenced)
+	return fmt.Errorf("%w: another node has taken it over meanwhile; what was committed here before that, or through a handle from before, and was not synced by then, is served by nobody: the file that has it is set aside", ship.ErrFenced)
 }
 
 // AllLost are the IDs for which Lost has an error.
@@ -95,28 +106,27 @@ func (s *Serving) AllLost() []string {
 // atOnce is how many databases are let go of at once.
 const atOnce = 32
 
-// Gain begins to serve shards. What the catalog knows of their databases is loaded first: a file
-// that is there from an earlier time is a cache until it is opened, and is brought up to date
-// then. Unless nobody but this node has served them since (ours), a file that may have commits
-// which nobody promised is set aside: others may have served the tenant without them.
+// Gain begins to serve shards. What the catalog knows of their databases is loaded first. Unless nobody
+// but this node has served them since (ours), each file that is there from an earlier time is
+// a cache: it is used if it is a state of the replica's history, after it was brought up to date, and set aside
+// if it has what that lacks. That is decided when it is opened, or sooner: see settle.
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
-	in := set(shards)
-	var doubtful []fleet.Recalled
-	keep := func(r fleet.Recalled) bool {
-		switch {
-		case !s.there(r.Path):
+	var doubtful []string
+	keep := func(r *fleet.Recalled) bool {
+		if !s.there(r.Path) {
 			return false // it is where the replica is
-		case ours || s.sealed(r):
-			return true
 		}
-		doubtful = append(doubtful, r)
-		return false
+		if r.Cache = r.Cache || !ours; r.Cache && !s.sealed(*r) {
+			doubtful = append(doubtful, r.ID)
+		}
+		return true
 	}
-	if err := s.cfg.Conductor.LoadShards(ctx, in, keep); err != nil {
+	s.cfg.Fleet.Foreign(shards, !ours)
+	if err := s.cfg.Conductor.LoadShards(ctx, set(shards), keep); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
-	if err := s.allAside(ctx, doubtful); err != nil {
-		return err
+	if err := s.cfg.Conductor.NoteCaches(ctx, doubtful); err != nil {
+		return fmt.Errorf("note which files are caches: %w", err)
 	}
 	failpoint.Hit("cluster.gain.loaded")
 	s.cfg.Hide()
@@ -125,27 +135,8 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	s.cfg.Roster.Load(shards) // who opens one of them need not wait for that
 	s.cfg.Rescan()
 	s.cfg.Conductor.Due()
+	s.settle(doubtful)
 	return nil
-}
-
-// allAside sets files aside, some at once: each waits for the disk a few times.
-func (s *Serving) allAside(ctx context.Context, all []fleet.Recalled) error {
-	var mu sync.Mutex
-	var errs []error
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, atOnce)
-	for _, r := range all {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			_, err := s.setAside(ctx, r.ID, r.Path)
-			mu.Lock()
-			defer mu.Unlock()
-			errs = append(errs, err)
-		})
-	}
-	wg.Wait()
-	return errors.Join(errs...)
 }
 
 // there reports whether there is a file, as far as can be told.
@@ -174,16 +165,6 @@ func (s *Serving) rests(e *fleet.Entry) bool {
 	}
 	file, ok := s.cfg.Fleet.Sealed(e)
 	return ok && s.looks(e.Path(), file)
-}
-
-// setAside moves a file away that may have what nobody promised, and tells of it.
-func (s *Serving) setAside(ctx context.Context, id, path string) (kept string, err error) {
-	kept, err = localfile.SetAside(ctx, path, filepath.Join(filepath.Dir(path), localfile.KeptDir), "unpromised", s.cfg.Now())
-	failpoint.Hit("cluster.aside.moved")
-	if kept != "" || err != nil {
-		s.cfg.Fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
-	}
-	return kept, err
 }
 
 // Yield lets go of shards: nobody opens their databases any more, the handles are waited for,
@@ -278,7 +259,7 @@ func (s *Serving) leave(ctx context.Context, e *fleet.Entry, err error) error {
 	case s.cfg.Fleet.Fenced() != nil:
 		return err
 	case errors.Is(err, ship.ErrFenced): // the others have gone on without what its file has
-		_, err = s.setAside(ctx, e.ID(), e.Path())
+		_, err = s.cfg.Opener.SetAside(ctx, e.ID(), e.Path())
 		return err
 	case errors.Is(err, ship.ErrMissing), errors.Is(err, sqlitedb.ErrCorrupt), errors.Is(err, sqlitedb.ErrNotDatabase),
 		errors.Is(err, replicate.ErrConflict):
@@ -293,9 +274,9 @@ func (s *Serving) away(e *fleet.Entry) {
 	}
 }
 
-// Lose stops serving everything at once: another process has taken it over. Databases that were
-// in use are set aside with what may have been committed since, which nobody promised.
-// Handles that are out are of those files from then on.
+// Lose stops serving everything at once: another process has taken it over. The files stay where
+// they are, as caches, but for those of which handles are out: these are moved away below them, as
+// what is committed through them from then on is nobody's.
 func (s *Serving) Lose(ctx context.Context) error {
 	all := make([]int, fleet.Shards)
 	for i := range all {
@@ -327,8 +308,11 @@ func (s *Serving) Lose(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	for _, e := range used {
-		_ = s.cfg.Opener.Closed(wait, e) // or the handle's file is moved away below it
-		_, err := s.setAside(ctx, e.ID(), e.Path())
+		err := s.cfg.Opener.Closed(wait, e)
+		if _, _, open := s.cfg.Opener.Peek(e); err == nil || !open {
+			continue
+		}
+		_, err = s.cfg.Opener.SetAside(ctx, e.ID(), e.Path())
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {

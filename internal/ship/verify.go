@@ -36,6 +36,10 @@ type Listing struct {
 	// TakeOverUnknown: the local file counts if it cannot be found out who wrote the
 	// newest file of the replica, because the state was lost or is a copy.
 	TakeOverUnknown bool
+	// Cache: the local file is of an earlier time, and others may have served the database
+	// since, even if the replica's last file is ours. What only the local file has was not
+	// promised to anybody, and does not count: see verifyCache.
+	Cache bool
 }
 
 // Verify decides whether the local file may go on from what the replica holds. It is called
@@ -48,7 +52,9 @@ type Listing struct {
 func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 	db.pending = nil
 	last := newest(l.Files)
-	if last == nil {
+	if last == nil && l.Cache && !l.TakeOver && db.State.TXID != 0 {
+		return fmt.Errorf("%w: the replica has nothing of the database any more, of which it had transaction %s: another node has erased it", ErrFenced, db.State.TXID)
+	} else if last == nil {
 		db.State, db.EndSeen = State{}, l.Began
 		return nil
 	}
@@ -57,6 +63,10 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 		return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 	}
 	switch known := db.State; {
+	case l.Cache && !l.TakeOver:
+		if err := s.verifyCache(ctx, db, l, last, found); err != nil {
+			return err
+		}
 	case known.TXID == last.MaxTXID && s.isShippedFile(known, found):
 		db.State.Origin = found.Origin
 	case l.TakeOver, s.wroteIt(found.hdr), l.TakeOverUnknown && (known.TXID == 0 || found.Node() == s.cfg.Node || s.cfg.Copied):

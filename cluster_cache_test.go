@@ -1,0 +1,316 @@
+package multidb_test
+
+import (
+	"database/sql"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
+)
+
+// asides are the files that nodes have set aside, by ID, as their events say.
+type asides struct {
+	mu sync.Mutex
+	by map[multidb.ID]string
+}
+
+func (c *clusterRig) watchAsides() *asides {
+	a := &asides{by: map[multidb.ID]string{}}
+	c.observe = func(_ string, ev multidb.Event) {
+		if ev.Type == multidb.EventSetAside {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.by[ev.ID] = ev.Path
+		}
+	}
+	return a
+}
+
+func (a *asides) of(id multidb.ID) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.by[id]
+}
+
+func (a *asides) all() (ids []multidb.ID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id := range a.by {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (c *clusterRig) fileOf(node string, id multidb.ID) string {
+	return filepath.Join(c.dirs[node], "data", string(id)+".db")
+}
+
+// kept are the files in the directories of what a node has set aside.
+func (c *clusterRig) kept(node string) []string {
+	c.t.Helper()
+	all, err := filepath.Glob(filepath.Join(c.dirs[node], "data/*/.multidb-kept/*"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return all
+}
+
+// owned are those of the tenants that a node serves.
+func (c *clusterRig) owned(node string, ids []multidb.ID) (its []multidb.ID) {
+	c.t.Helper()
+	for _, id := range ids {
+		if o, err := c.nodes[node].Owner(c.t.Context(), id); err != nil {
+			c.t.Fatal(err)
+		} else if o.Self {
+			its = append(its, id)
+		}
+	}
+	return its
+}
+
+// rowsAt are the rows of a file.
+func rowsAt(t *testing.T, path string) (all []string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer db.Close()
+	rows, err := db.Query("SELECT row FROM t")
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var row string
+		if err := rows.Scan(&row); err != nil {
+			t.Error(err)
+		}
+		all = append(all, row)
+	}
+	return all
+}
+
+// unpromised commits a row at a node that cannot reach the bucket.
+func (c *clusterRig) unpromised(m *multidb.Manager, id multidb.ID) {
+	c.t.Helper()
+	if err := m.Do(c.t.Context(), id, func(db *sql.DB) error {
+		_, err := db.Exec("INSERT INTO t VALUES ('unpromised')")
+		return err
+	}); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func TestTheFilesOfANodeThatDiedAreUsedAgainUnlessTheyHaveWhatNobodyPromised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		aside := c.watchAsides()
+		for _, name := range []string{"a", "b"} {
+			c.start(name)
+		}
+		c.settled()
+		ids := someTenants(24)
+		for _, row := range []string{"first", "second"} {
+			for _, id := range ids {
+				c.put(id, row)
+			}
+		}
+		its := c.owned("b", ids)
+		if len(its) < 6 {
+			t.Fatalf("b has %v", its)
+		}
+		more, lags, lagsAndMore := its[0], its[1], its[2] // the others are the newest state
+		b := c.nodes["b"]
+		c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		c.unpromised(b, more)
+		c.unpromised(b, lagsAndMore)
+		ended := c.die("b")
+		<-ended
+		c.put(lags, "third")
+		c.put(lagsAndMore, "third")
+		for _, id := range its { // without what b has promised to nobody
+			want := 2
+			if id == lags || id == lagsAndMore {
+				want = 3
+			}
+			if n := c.rows(id); n != want {
+				t.Errorf("%s has %d rows at a, want %d", id, n, want)
+			}
+		}
+		files := map[multidb.ID]os.FileInfo{}
+		for _, id := range its {
+			fi, err := os.Stat(c.fileOf("b", id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[id] = fi
+		}
+		c.start("b")
+		c.settled()
+		<-time.After(10 * time.Second)
+		if got, want := aside.all(), []multidb.ID{more, lagsAndMore}; !slices.Equal(got, want) {
+			t.Errorf("set aside before anybody opened them: %v, want %v", got, want)
+		}
+		for _, id := range its {
+			want, same := 2, true
+			if id == lags || id == lagsAndMore {
+				want, same = 3, false
+			} else if id == more {
+				same = false
+			}
+			if n := c.rows(id); n != want {
+				t.Errorf("%s has %d rows, want %d", id, n, want)
+			}
+			if o, err := c.nodes["b"].Owner(t.Context(), id); err != nil || !o.Self {
+				t.Fatalf("b does not serve %s: %+v, %v", id, o, err)
+			}
+			fi, err := os.Stat(c.fileOf("b", id))
+			if err != nil || os.SameFile(fi, files[id]) != same {
+				t.Errorf("%s: its former file is used: %v, want %v; %v", id, err == nil && os.SameFile(fi, files[id]), same, err)
+			}
+			c.put(id, "last")
+		}
+		for _, id := range []multidb.ID{more, lagsAndMore} {
+			if got := rowsAt(t, aside.of(id)); !slices.Contains(got, "unpromised") {
+				t.Errorf("the file of %s that was set aside has %v", id, got)
+			}
+		}
+		if kept := c.kept("b"); len(kept) != 2 {
+			t.Errorf("kept beside the databases: %v", kept)
+		}
+		c.closeAll()
+	})
+}
+
+func TestTheFilesOfANodeThatWasTakenOverWhileItSleptAreUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		aside := c.watchAsides()
+		for _, name := range []string{"a", "b"} {
+			c.start(name)
+		}
+		c.settled()
+		ids := someTenants(16)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		b, its := c.nodes["b"], c.owned("b", ids)
+		c.members.Partition("b")
+		cut := c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		delete(c.nodes, "b")
+		c.put(its[0], "second")
+		cut.Clear()
+		c.members.Heal("b")
+		c.nodes["b"] = b
+		<-time.After(time.Minute)
+		c.settled()
+		for _, id := range its {
+			_, _ = b.Sync(t.Context(), id) // who waits since then is told that the node was taken over
+			want := 1
+			if id == its[0] {
+				want = 2
+			}
+			if n := c.rows(id); n != want {
+				t.Errorf("%s has %d rows, want %d", id, n, want)
+			}
+			c.put(id, "last")
+		}
+		if got := aside.all(); len(got) > 0 || len(c.kept("b")) > 0 {
+			t.Errorf("set aside: %v; kept: %v", got, c.kept("b"))
+		}
+		c.closeAll()
+	})
+}
+
+func TestATenantThatWasErasedWhileItsNodeWasDeadDoesNotComeBackWithItsFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		aside := c.watchAsides()
+		a := c.start("a")
+		c.start("b")
+		c.settled()
+		id := c.ownedBy("b")
+		c.put(id, "first")
+		<-c.die("b")
+		c.rows(id) // a has it
+		if err := a.Remove(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Erase(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		c.start("b")
+		c.settled()
+		<-time.After(10 * time.Second)
+		c.put(id, "anew")
+		if n := c.rows(id); n != 1 {
+			t.Errorf("%d rows, want the one of the tenant that was made anew", n)
+		}
+		if o, err := c.nodes["b"].Owner(t.Context(), id); err != nil || !o.Self {
+			t.Fatalf("b does not serve it: %+v, %v", o, err)
+		}
+		if aside.of(id) == "" {
+			t.Error("the former file is nowhere")
+		}
+		c.closeAll()
+	})
+}
+
+// TestWhatANodeHasNotDecidedAboutWhenItDiesIsNotItsOwnAfterThat: its next life owns the shards at
+// once, and would ship what others have served the tenant without.
+func TestWhatANodeHasNotDecidedAboutWhenItDiesIsNotItsOwnAfterThat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		aside := c.watchAsides()
+		c.start("a")
+		b := c.start("b")
+		c.settled()
+		id := c.ownedBy("b")
+		c.put(id, "first")
+		c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		c.unpromised(b, id)
+		<-c.die("b")
+		if n := c.rows(id); n != 1 {
+			t.Errorf("%d rows at a, want 1", n)
+		}
+		c.views["b"] = c.rep.View() // the log and the map answer, the tenant's prefix does not
+		c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpList, Err: errCutOff})
+		c.start("b")
+		c.settled()
+		<-time.After(10 * time.Second)
+		if got := aside.all(); len(got) > 0 {
+			t.Fatalf("set aside without a look at the replica: %v", got)
+		}
+		held := c.views["a"].Inject(multidbtest.Fault{Err: errCutOff}) // it takes nothing over meanwhile
+		c.members.Kill("b")
+		m := c.nodes["b"]
+		delete(c.nodes, "b")
+		c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		_ = m.Close(t.Context()) // dead
+		delete(c.views, "b")
+		c.start("b")
+		if n := c.nodes["b"].Nodes().TakeOvers; n != 0 || len(c.owned("b", []multidb.ID{id})) != 1 {
+			t.Fatalf("it is not its own next life that has it: %+v", c.nodes["b"].Nodes())
+		}
+		<-time.After(10 * time.Second)
+		held.Clear()
+		c.settled()
+		if n := c.rows(id); n != 1 {
+			t.Errorf("%d rows, want 1: others have served it without the unpromised one", n)
+		}
+		if aside.of(id) == "" {
+			t.Error("what was not promised is nowhere")
+		}
+		c.closeAll()
+	})
+}
