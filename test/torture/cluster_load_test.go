@@ -15,16 +15,17 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/test/torture/clusternode"
 )
 
 // movedError is the answer of a node that does not serve a tenant.
-type movedError struct{ moved }
+type movedError struct{ clusternode.Moved }
 
 func (e movedError) Error() string { return fmt.Sprintf("served by %q at %q", e.Node, e.URL) }
 
 // ask makes one request of a node, and reads the answer into one of these.
-func (c *nodes) ask(ctx context.Context, node, path string, q url.Values, answer any) (err error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, node+path+"?"+q.Encode(), nil)
+func (c *nodes) ask(ctx context.Context, at, path string, q url.Values, answer any) (err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, at+path+"?"+q.Encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -45,9 +46,9 @@ func (c *nodes) ask(ctx context.Context, node, path string, q url.Values, answer
 		return json.Unmarshal(b, answer)
 	case http.StatusMisdirectedRequest:
 		var e movedError
-		return errors.Join(json.Unmarshal(b, &e.moved), e)
+		return errors.Join(json.Unmarshal(b, &e.Moved), e)
 	}
-	return fmt.Errorf("%s of %s: %d %s", path, node, resp.StatusCode, b)
+	return fmt.Errorf("%s of %s: %d %s", path, at, resp.StatusCode, b)
 }
 
 // anywhere asks random nodes, and goes on where their answers say, until one does it. Every
@@ -152,7 +153,7 @@ func (c *nodes) restoreSome(use context.Context, rng *rand.Rand) {
 		if tenant := pick(rng, c.tenants...); len(c.owed(tenant)) > 0 {
 			c.restore(tenant)
 		}
-		pause(50 * time.Millisecond)
+		pause(300 * time.Millisecond)
 	}
 }
 
@@ -196,7 +197,7 @@ func (c *nodes) restored(fn func(out string) error) (rows []string, err error) {
 	if err := integrity(db); err != nil {
 		return nil, err
 	}
-	return chainRows(context.Background(), db)
+	return clusternode.Rows(context.Background(), db)
 }
 
 // compare finds what was promised, and nothing that nobody tried.
