@@ -76,21 +76,28 @@ func (c *nodes) hurtEtcd(rng *rand.Rand) {
 		_ = e.p.cmd.Process.Signal(syscall.SIGSTOP)
 		pause(lasts)
 		_ = e.p.cmd.Process.Signal(syscall.SIGCONT)
+		c.note("etcd goes on")
 	} else {
-		c.sum.count("etcd killed")
-		_ = e.p.cmd.Process.Kill()
-		<-e.p.done
-		pause(lasts)
-		if what == "empty" {
-			c.sum.count("etcd emptied")
-			if err := os.RemoveAll(e.dir); err != nil {
-				c.t.Fatal(err)
-			}
+		c.withoutEtcd(what == "empty", lasts)
+	}
+}
+
+// withoutEtcd kills etcd and starts it again after a while.
+func (c *nodes) withoutEtcd(empty bool, lasts time.Duration) {
+	e := c.etcd
+	c.sum.count("etcd killed")
+	_ = e.p.cmd.Process.Kill()
+	<-e.p.done
+	pause(lasts)
+	if empty {
+		c.sum.count("etcd emptied")
+		if err := os.RemoveAll(e.dir); err != nil {
+			c.t.Fatal(err)
 		}
-		if err := e.start(); err != nil {
-			c.fail("%v", err)
-			return
-		}
+	}
+	if err := e.start(); err != nil {
+		c.fail("%v", err)
+		return
 	}
 	c.note("etcd serves again")
 }

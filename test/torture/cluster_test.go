@@ -338,6 +338,11 @@ func (c *nodes) run() {
 		for _, n := range c.all {
 			n.unarm()
 		}
+		if c.etcd != nil { // nobody is started again any more: they have to find each other by themselves
+			c.etcd.busy.Lock()
+			c.withoutEtcd(true, 0)
+			c.etcd.busy.Unlock()
+		}
 		c.settled(2 * time.Minute)
 	}
 	stop()
@@ -795,7 +800,13 @@ func (c *nodes) settled(limit time.Duration) {
 			err := c.ask(ctx, n.at(), "/stats", nil, &s)
 			cancel()
 			sum += s.Served
-			if err != nil || s.Trouble != "" || s.Served != s.Expected || s.Moving > 0 || s.Free > 0 {
+			alive := 0
+			for _, o := range s.Nodes {
+				if o.Alive {
+					alive++
+				}
+			}
+			if err != nil || s.Trouble != "" || alive != len(c.all) || s.Served != s.Expected || s.Moving > 0 || s.Free > 0 {
 				say += fmt.Sprintf("%s: %v, %+v; ", n.cfg.Node, err, s)
 			}
 		}

@@ -18,7 +18,9 @@ type Querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// Append adds a row to a history in one transaction, and calls soon just before its commit.
+// Append adds a row to a history in one transaction, and calls soon just before its commit. Without a head it is what
+// follows from the rows that the transaction sees: another request may still be at work of which nobody waits
+// for the answer any more.
 func Append(ctx context.Context, db *sql.DB, v, head string, soon func()) error {
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
@@ -28,6 +30,13 @@ func Append(ctx context.Context, db *sql.DB, v, head string, soon func()) error 
 	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS chain(k INTEGER PRIMARY KEY, v TEXT, head TEXT);
 		CREATE TABLE IF NOT EXISTS page(k INTEGER PRIMARY KEY, v TEXT, pad TEXT)`); err != nil {
 		return err
+	}
+	if head == "" {
+		before, err := lastHead(ctx, tx)
+		if err != nil {
+			return err
+		}
+		head = Next(before, v)
 	}
 	if _, err := tx.ExecContext(ctx, "INSERT INTO chain(v, head) VALUES(?, ?)", v, head); err != nil {
 		return err
@@ -39,6 +48,7 @@ func Append(ctx context.Context, db *sql.DB, v, head string, soon func()) error 
 	return tx.Commit()
 }
 
+// Next is the head after a row.
 func Next(before, v string) string {
 	return fmt.Sprintf("%x", sha256.Sum256([]byte(before+"/"+v)))[:20]
 }
@@ -58,7 +68,7 @@ func Read(ctx context.Context, db Querier) (n int, head string, err error) {
 		return 0, head, err
 	}
 	defer rows.Close()
-	pages := map[int]string{}
+	pages, last := map[int]string{}, "none"
 	for rows.Next() {
 		var k int
 		var v, h string
@@ -67,9 +77,9 @@ func Read(ctx context.Context, db Querier) (n int, head string, err error) {
 		}
 		n++
 		if head = Next(head, v); h != head || k != n {
-			return n, head, fmt.Errorf("row %d (%s) does not follow from the rows before it", k, v)
+			return n, head, fmt.Errorf("row %d (%s) does not follow from the rows before it, the last of which is %s", k, v, last)
 		}
-		pages[k%16] = v
+		pages[k%16], last = v, v
 	}
 	if err := rows.Err(); err != nil {
 		return n, head, err
@@ -96,12 +106,8 @@ func Read(ctx context.Context, db Querier) (n int, head string, err error) {
 	return n, head, more.Err()
 }
 
-// Head is the head of a history, which may be empty.
-func Head(ctx context.Context, db Querier) (head string, err error) {
-	var tables int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'chain'").Scan(&tables); err != nil || tables == 0 {
-		return NoHead, err
-	}
+// lastHead is the head of a history, which may be empty.
+func lastHead(ctx context.Context, db Querier) (head string, err error) {
 	err = db.QueryRowContext(ctx, "SELECT head FROM chain ORDER BY k DESC LIMIT 1").Scan(&head)
 	if errors.Is(err, sql.ErrNoRows) {
 		return NoHead, nil

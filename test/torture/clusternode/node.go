@@ -181,10 +181,7 @@ func (n *nodeChild) put(ctx context.Context, q url.Values) (any, error) {
 	}
 	held := q.Get("held") != ""
 	err = n.m.Do(ctx, id, func(db *sql.DB) error {
-		before, err := Head(ctx, db)
-		if err == nil {
-			err = Append(ctx, db, v, Next(before, v), func() {})
-		}
+		err := Append(ctx, db, v, "", func() {})
 		if err == nil && held {
 			err = sync()
 		}
