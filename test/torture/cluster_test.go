@@ -69,8 +69,8 @@ func (p plan) wants(t *testing.T) wanted {
 	case long > 0:
 		lasts := min(long, 4*time.Minute)
 		return wanted{least: lasts, most: lasts}
-	case testing.Short():
-		return wanted{kills: 10, rolling: 1, least: 15 * time.Second, most: 2 * time.Minute}
+	case testing.Short() && !p.deploys:
+		return wanted{kills: 10, least: 15 * time.Second, most: 2 * time.Minute}
 	case p.deploys:
 		return wanted{rolling: 3, least: 15 * time.Second, most: 4 * time.Minute}
 	}
