@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/examples/cluster/internal/node"
 	"github.com/multidb-go/multidb/examples/internal/cli"
 )
 
@@ -131,8 +132,8 @@ func (l *load) once(tenant int, method, path, text string) ([]byte, error) {
 			l.tally.failure(fmt.Sprint(resp.StatusCode), text)
 			return nil, fmt.Errorf("%s: %s", resp.Status, text)
 		}
-		node := resp.Header.Get(servedBy)
-		l.tally.answered(tenant, node, node != l.nodes.all[asked].name, time.Now())
+		by := resp.Header.Get(node.ServedBy)
+		l.tally.answered(tenant, by, by != l.nodes.all[asked].Name, time.Now())
 		return body, nil
 	}
 	err := errors.New("no node takes connections")

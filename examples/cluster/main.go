@@ -3,8 +3,12 @@
 //
 //	go run ./examples/cluster
 //
-// needs nothing else. Each node is a process of its own, with a directory of its own, and a small HTTP
-// service (service.go) behind multidbhttp.Router. All have one bucket: that of an S3 server inside this
+// needs nothing else. With -etcd the nodes find each other in etcd in place of the bucket. The go command, which is needed
+// then, builds the program of the nodes and of etcd from examples/cluster/etcd, a module of its own, so that
+// nobody else depends on etcd.
+//
+// Each node is a process of its own, with a directory of its own, and a small HTTP
+// service (internal/node) behind multidbhttp.Router. All have one bucket: that of an S3 server inside this
 // program, or the one that LITESTREAM_S3_BUCKET names (see examples/with_s3). This process is the load balancer that knows
 // nothing of tenants, and the clients: one for each tenant, which sends a request, waits for the answer and sends
 // the next one, to any node. A note is answered with 200 when it is committed and Sync has returned.
@@ -31,6 +35,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/multidb-go/multidb/examples/cluster/internal/node"
 	"github.com/multidb-go/multidb/examples/internal/bucket"
 	"github.com/multidb-go/multidb/examples/internal/cli"
 )
@@ -38,8 +43,8 @@ import (
 const name = "cluster"
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == nodeCommand { // this program starts itself so
-		os.Exit(nodeMain(os.Args[2:]))
+	if len(os.Args) > 1 && os.Args[1] == node.Command { // this program starts itself so
+		os.Exit(node.Main(os.Args[2:], node.InBucket))
 	}
 	cli.Main(run)
 }
@@ -49,19 +54,19 @@ type options struct {
 	tenants  int
 	duration time.Duration
 	dir      string
+	etcd     bool
 }
 
 const (
-	defaultDuration  = 30 * time.Second
-	defaultHeartbeat = 3 * time.Second // of multidb.ClusterConfig
-	mostNodes        = 16
-	mostTenants      = 2000
-	leastDuration    = 5 * time.Second
+	defaultDuration = 30 * time.Second
+	mostNodes       = 16
+	mostTenants     = 2000
+	leastDuration   = 5 * time.Second
 )
 
 // heartbeat is that of the nodes: the default, or a shorter one for a shorter run.
 func (o options) heartbeat() time.Duration {
-	return min(defaultHeartbeat, o.duration/time.Duration(defaultDuration/defaultHeartbeat))
+	return min(node.DefaultHeartbeat, o.duration/time.Duration(defaultDuration/node.DefaultHeartbeat))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -71,6 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.IntVar(&o.tenants, "tenants", 60, "how many tenants")
 	fs.DurationVar(&o.duration, "duration", defaultDuration, "how long the tenants write at least; below 30s the nodes have shorter heartbeats")
 	fs.StringVar(&o.dir, "dir", "", "keep the nodes' files, their logs and what was restored in this `directory` (default: a temporary one, removed)")
+	fs.BoolVar(&o.etcd, "etcd", false, "have the nodes find each other in etcd, in place of the bucket: this builds examples/cluster/etcd, and starts one etcd")
 	if code, done := cli.Parse(fs, args, stderr); done {
 		return code
 	}
@@ -89,8 +95,8 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, store.Close()) }()
 	say(out, "%s\n", store)
 	// What an earlier run has left in a bucket belongs to other nodes.
-	in := place{path: "multidb-cluster/" + strings.ToLower(rand.Text()[:8])}
-	replica, err := store.Replica(ctx, in.template())
+	in := node.Place{Path: "multidb-cluster/" + strings.ToLower(rand.Text()[:8])}
+	replica, err := store.Replica(ctx, in.Template())
 	if err != nil {
 		return err
 	}
@@ -101,8 +107,19 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, done()) }()
 
-	nodes := newNodes(o, dir, in, store.Environ())
+	nodes, err := newNodes(o, dir, in, store.Environ())
+	if err != nil {
+		return err
+	}
 	defer func() { err = errors.Join(err, nodes.stop()) }()
+	if o.etcd {
+		etcd, err := startEtcd(ctx, dir, out)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, etcd.stop()) }()
+		nodes.in(etcd)
+	}
 	p := &play{options: o, out: out, nodes: nodes, tally: newTally(o.tenants)}
 	if err := p.perform(ctx); err != nil {
 		return err
@@ -113,16 +130,10 @@ func demo(ctx context.Context, o options, out io.Writer) (err error) {
 		say(out, "The files of the nodes, their logs and what was restored are in %s.\n", dir)
 	}
 	if !store.Embedded() {
-		say(out, "The backups stay in the bucket: s3://%s/%s/\n", store.Name(), in.path)
+		say(out, "The backups stay in the bucket: s3://%s/%s/\n", store.Name(), in.Path)
 	}
 	return err
 }
-
-// place is where in the bucket the fleet is.
-type place struct{ path string }
-
-func (p place) template() string { return p.path + "/tenants/{{tenant}}/" }
-func (p place) log() string      { return p.path + "/fleet" }
 
 // shared is a Writer for several goroutines.
 type shared struct {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/examples/cluster/internal/node"
 	"github.com/multidb-go/multidb/examples/internal/bucket"
 	"github.com/multidb-go/multidb/examples/internal/process"
 	"go.uber.org/goleak"
@@ -26,7 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	// What a test starts in this process starts this binary again as its nodes. Without the second condition these
 	// would run the tests, start nodes, and so on.
-	if process.Wanted() || len(os.Args) > 1 && os.Args[1] == nodeCommand {
+	if process.Wanted() || len(os.Args) > 1 && os.Args[1] == node.Command {
 		main()
 		return
 	}
@@ -105,7 +106,7 @@ func TestTheNodesEndWhenTheirParentIsKilled(t *testing.T) {
 				break
 			}
 			_ = conn.Close()
-			if time.Since(began) > 2*stopLimit {
+			if time.Since(began) > 2*node.StopLimit {
 				t.Fatalf("%s still takes connections", m[1])
 			}
 		}
@@ -218,13 +219,13 @@ type rig struct {
 	*play
 	out     strings.Builder
 	replica *multidb.S3Replica
-	in      place
+	in      node.Place
 	dir     string
 }
 
 func newRig(t *testing.T, stored map[string]string) *rig {
 	t.Helper()
-	r := &rig{in: place{path: "test"}, dir: t.TempDir()}
+	r := &rig{in: node.Place{Path: "test"}, dir: t.TempDir()}
 	store, err := bucket.Open(func(string) string { return "" })
 	if err != nil {
 		t.Fatal(err)
@@ -234,13 +235,13 @@ func newRig(t *testing.T, stored map[string]string) *rig {
 			t.Error(err)
 		}
 	})
-	if r.replica, err = store.Replica(t.Context(), r.in.template()); err != nil {
+	if r.replica, err = store.Replica(t.Context(), r.in.Template()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.replica.CloseIdleConnections)
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(filepath.Join(r.dir, "{{tenant}}.db"))), multidb.WithReplica(r.replica),
-		multidb.WithFleetLog(multidb.FleetLogConfig{Path: r.in.log()}),
+		multidb.WithFleetLog(multidb.FleetLogConfig{Path: r.in.Log()}),
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -255,7 +256,7 @@ func newRig(t *testing.T, stored map[string]string) *rig {
 	})
 	id := multidb.ID(tenantName(0))
 	if err := m.Do(t.Context(), id, func(db *sql.DB) error {
-		if _, err := db.Exec(schema); err != nil {
+		if _, err := db.Exec(node.Schema); err != nil {
 			return err
 		}
 		for key, text := range stored {
@@ -270,12 +271,12 @@ func newRig(t *testing.T, stored map[string]string) *rig {
 	if _, err := m.Sync(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
-	s := &service{m: m, node: "n1"}
-	server := httptest.NewServer(s.handler())
+	s := &node.Service{Manager: m, Node: "n1"}
+	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
 	r.play = &play{
 		options: options{tenants: 1}, out: &r.out, tally: newTally(1),
-		nodes: &nodes{all: []*nodeProcess{{nodeConfig: nodeConfig{name: "n1"}}}, urls: []string{server.URL}, client: http.DefaultClient},
+		nodes: &nodes{all: []*nodeProcess{{Config: node.Config{Name: "n1"}}}, urls: []string{server.URL}, client: http.DefaultClient},
 	}
 	return r
 }
@@ -313,18 +314,11 @@ func TestATenantThatTheBucketLacksIsAnError(t *testing.T) {
 	}
 }
 
-func TestRequestsForATenantAreToldFromOthers(t *testing.T) {
-	for _, c := range []struct {
-		path string
-		id   multidb.ID
-		ok   bool
-	}{
-		{"/tenants/t001/notes", "t001", true}, {"/tenants/t001", "t001", true}, {"/node", "", true},
-		{"/tenants/", "", false}, {"/tenants/..%2fx/notes", "", false}, {"/tenants/A/notes", "", false},
-	} {
-		id, err := tenantOf(httptest.NewRequest("GET", c.path, nil))
-		if id != c.id || (err == nil) != c.ok {
-			t.Errorf("%s: %q, %v", c.path, id, err)
-		}
+func TestEtcdIsBuiltFromAClone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	p := process.Start(t, []string{"GOWORK=off"}, "-etcd")
+	code, text := p.Wait(), p.Stderr.String()
+	if code != 1 || !strings.Contains(text, "within a clone of multidb") || len(p.Left()) > 0 {
+		t.Errorf("exit code %d, stderr %q, left %v", code, text, p.Left())
 	}
 }

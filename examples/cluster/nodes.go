@@ -16,14 +16,16 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/multidb-go/multidb/examples/cluster/internal/node"
 	"github.com/multidb-go/multidb/examples/internal/cli"
 )
 
 // nodes are the processes. Safe for concurrent use as far as addresses goes.
 type nodes struct {
-	all    []*nodeProcess
-	env    []string
-	client *http.Client // for what is asked of the nodes themselves
+	all     []*nodeProcess
+	program string // that is a node
+	env     []string
+	client  *http.Client // for what is asked of the nodes themselves
 
 	mu   sync.Mutex
 	urls []string // by node; of one that was killed, the last one; "": it has left
@@ -31,34 +33,43 @@ type nodes struct {
 
 // nodeProcess is one node, now or again and again.
 type nodeProcess struct {
-	nodeConfig
+	node.Config
 	cmd   *exec.Cmd
 	stdin interface{ Close() error }
 	ended chan struct{} // closed when it has
 	asked bool          // to end
 }
 
-func newNodes(o options, dir string, in place, bucketEnv []string) *nodes {
+func newNodes(o options, dir string, in node.Place, bucketEnv []string) (*nodes, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	n := &nodes{
-		env:    append(append(os.Environ(), bucketEnv...), secretEnv+"="+rand.Text()),
-		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}},
-		urls:   make([]string, o.nodes),
+		program: program,
+		env:     append(append(os.Environ(), bucketEnv...), node.SecretEnv+"="+rand.Text()),
+		client:  &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{}},
+		urls:    make([]string, o.nodes),
 	}
 	for i := range o.nodes {
 		name := fmt.Sprintf("n%d", i+1)
-		n.all = append(n.all, &nodeProcess{nodeConfig: nodeConfig{name: name, dir: filepath.Join(dir, name), in: in, heartbeat: o.heartbeat()}})
+		n.all = append(n.all, &nodeProcess{Config: node.Config{Name: name, Dir: filepath.Join(dir, name), In: in, Heartbeat: o.heartbeat()}})
 	}
-	return n
+	return n, nil
+}
+
+// in has the nodes find each other in etcd.
+func (n *nodes) in(e *etcd) {
+	n.program = e.program
+	for _, p := range n.all {
+		p.Etcd = e.url
+	}
 }
 
 // start starts a node and returns when it serves.
 func (n *nodes) start(ctx context.Context, i int) error {
 	p := n.all[i]
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(p.dir, 0o750); err != nil {
+	if err := os.MkdirAll(p.Dir, 0o750); err != nil {
 		return err
 	}
 	log, err := os.OpenFile(p.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -66,12 +77,12 @@ func (n *nodes) start(ctx context.Context, i int) error {
 		return err
 	}
 	defer func() { _ = log.Close() }() // the process has it
-	cmd := exec.Command(program, p.args()...)
+	cmd := exec.Command(n.program, p.Args()...)
 	serves := make(chan string, 1)
 	said := &lines{each: func(line string) {
-		if url, ok := strings.CutPrefix(line, ready); ok {
+		if url, ok := strings.CutPrefix(line, node.Ready); ok {
 			serves <- url
-		} else if line == leaving {
+		} else if line == node.Leaving {
 			n.address(i, "")
 		}
 	}}
@@ -117,7 +128,7 @@ func (l *lines) Write(b []byte) (int, error) {
 	}
 }
 
-func (p *nodeProcess) log() string { return p.dir + ".log" }
+func (p *nodeProcess) log() string { return p.Dir + ".log" }
 
 // broken is the error of a node that has ended and should not have.
 func (p *nodeProcess) broken() error {
@@ -126,7 +137,7 @@ func (p *nodeProcess) broken() error {
 		return err
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return fmt.Errorf("%s has ended (%s); its log ends with: %s", p.name, p.cmd.ProcessState, lines[len(lines)-1])
+	return fmt.Errorf("%s has ended (%s); its log ends with: %s", p.Name, p.cmd.ProcessState, lines[len(lines)-1])
 }
 
 // check returns an error if a node has ended of which nobody has asked it.
@@ -181,9 +192,6 @@ func (n *nodes) drain(ctx context.Context, i int) error {
 	return nil
 }
 
-// stopLimit is how long a node may take to end before it is killed.
-const stopLimit = shutdownLimit + closeLimit
-
 // stop ends all nodes that run.
 func (n *nodes) stop() error {
 	var errs []error
@@ -195,7 +203,7 @@ func (n *nodes) stop() error {
 			}
 		}
 	}
-	limit := time.After(stopLimit)
+	limit := time.After(node.StopLimit)
 	for _, p := range n.all {
 		if p.hasEnded() {
 			continue
@@ -203,7 +211,7 @@ func (n *nodes) stop() error {
 		select {
 		case <-p.ended:
 		case <-limit:
-			errs = append(errs, fmt.Errorf("%s has not ended within %s, and was killed", p.name, stopLimit), p.cmd.Process.Kill())
+			errs = append(errs, fmt.Errorf("%s has not ended within %s, and was killed", p.Name, node.StopLimit), p.cmd.Process.Kill())
 			<-p.ended
 		}
 	}
@@ -226,7 +234,7 @@ func (n *nodes) addresses() []string {
 }
 
 // status asks a node.
-func (n *nodes) status(ctx context.Context, i int) (s nodeStatus, err error) {
+func (n *nodes) status(ctx context.Context, i int) (s node.Status, err error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, n.addresses()[i]+"/node", nil)
 	if err != nil {
 		return s, err

@@ -55,8 +55,8 @@ func (p *play) perform(ctx context.Context) error {
 
 func (p *play) startAll(ctx context.Context) error {
 	for _, n := range p.nodes.all {
-		if _, err := os.Stat(n.dir); err == nil {
-			return fmt.Errorf("%s is there already, of a fleet that this program does not know; name another -dir", n.dir)
+		if _, err := os.Stat(n.Dir); err == nil {
+			return fmt.Errorf("%s is there already, of a fleet that this program does not know; name another -dir", n.Dir)
 		}
 	}
 	began := time.Now()
@@ -71,7 +71,7 @@ func (p *play) startAll(ctx context.Context) error {
 	}
 	say(p.out, "%d nodes serve after %s, with a heartbeat of %s.\n", len(errs), term.Duration(time.Since(began)), p.heartbeat())
 	for i, n := range p.nodes.all {
-		say(p.out, "  %s  process %d, %s\n", n.name, n.cmd.Process.Pid, p.nodes.addresses()[i])
+		say(p.out, "  %s  process %d, %s\n", n.Name, n.cmd.Process.Pid, p.nodes.addresses()[i])
 	}
 	if err := p.nodes.settled(ctx); err != nil {
 		return err
@@ -101,7 +101,7 @@ func (p *play) acts(ctx context.Context) error {
 
 // crash kills a node, and starts it again when its tenants are served by the others.
 func (p *play) crash(ctx context.Context, i int) error {
-	name := p.nodes.all[i].name
+	name := p.nodes.all[i].Name
 	p.event("kill -9 of %s, which serves %s", name, term.Plural(p.tally.of(name), "tenant"))
 	killed := time.Now()
 	p.tally.begin(period{what: name + " is killed", crash: true}, killed)
@@ -118,7 +118,7 @@ func (p *play) crash(ctx context.Context, i int) error {
 
 // deploy drains a node, which ends it, and starts it again.
 func (p *play) deploy(ctx context.Context, i int) error {
-	name := p.nodes.all[i].name
+	name := p.nodes.all[i].Name
 	p.event("SIGTERM to %s, which serves %s: it gives them to the others, and ends", name, term.Plural(p.tally.of(name), "tenant"))
 	began := time.Now()
 	p.tally.begin(period{what: name + " is drained", planned: true}, began)
@@ -131,7 +131,7 @@ func (p *play) deploy(ctx context.Context, i int) error {
 
 // back starts a node again, on the disk that it had, and returns when it has its share.
 func (p *play) back(ctx context.Context, i int) error {
-	name := p.nodes.all[i].name
+	name := p.nodes.all[i].Name
 	began := time.Now()
 	p.tally.begin(period{what: name + " comes back", planned: true}, began)
 	if err := p.nodes.start(ctx, i); err != nil {
@@ -156,7 +156,7 @@ func (p *play) watch(ctx context.Context) {
 		now, failed := p.tally.counts()
 		var by []string
 		for _, n := range p.nodes.all {
-			by = append(by, fmt.Sprintf("%s %4.0f/s", n.name, float64(now[n.name]-before[n.name])/reportEvery.Seconds()))
+			by = append(by, fmt.Sprintf("%s %4.0f/s", n.Name, float64(now[n.Name]-before[n.Name])/reportEvery.Seconds()))
 		}
 		since := time.Now().Add(-reportEvery)
 		say(p.out, "%6.1fs    %s    %s without an answer for %s, %s failed so far\n", time.Since(p.began).Seconds(), strings.Join(by, "  "),
@@ -176,7 +176,7 @@ func (p *play) report() {
 	say(p.out, "\nWho has served what\n")
 	table := [][]string{{"node", "answers", "share", "tenants at the end"}}
 	for _, n := range p.nodes.all {
-		table = append(table, []string{n.name, term.Count(served[n.name]), percent(served[n.name], all), fmt.Sprint(t.of(n.name))})
+		table = append(table, []string{n.Name, term.Count(served[n.Name]), percent(served[n.Name], all), fmt.Sprint(t.of(n.Name))})
 	}
 	term.Table(p.out, table)
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,27 +10,10 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/examples/cluster/internal/node"
 	"github.com/multidb-go/multidb/examples/internal/tenant"
 	"github.com/multidb-go/multidb/examples/internal/term"
 )
-
-// notes reads all notes of a tenant.
-func notes(ctx context.Context, db *sql.DB) (all map[string]string, err error) {
-	rows, err := db.QueryContext(ctx, "SELECT key, text FROM note")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	all = map[string]string{}
-	for rows.Next() {
-		var key, text string
-		if err := rows.Scan(&key, &text); err != nil {
-			return nil, err
-		}
-		all[key] = text
-	}
-	return all, rows.Err()
-}
 
 // lacking are the keys of the notes that were not found, or not as they were written.
 func lacking(known, found map[string]string) (keys []string) {
@@ -44,7 +26,7 @@ func lacking(known, found map[string]string) (keys []string) {
 }
 
 // verify looks for every note that was answered with 200. The error says which are missing.
-func (p *play) verify(ctx context.Context, replica multidb.ReplicaFactory, in place, dir string) error {
+func (p *play) verify(ctx context.Context, replica multidb.ReplicaFactory, in node.Place, dir string) error {
 	say(p.out, "\nIs every note there that was answered with 200?\n")
 	errs := []error{lostError("to a request of the run", p.tally.lost)}
 	served, total := p.ask(ctx)
@@ -105,8 +87,8 @@ func compared(tenant int, known, found map[string]string, err error) []string {
 
 // restore makes every tenant's database of what the bucket has, while the nodes run, and compares
 // it with what the clients know.
-func (p *play) restore(ctx context.Context, replica multidb.ReplicaFactory, in place, dir string) (lost []string, took time.Duration, err error) {
-	reader, err := multidb.ReadFleetLog(replica, in.log())
+func (p *play) restore(ctx context.Context, replica multidb.ReplicaFactory, in node.Place, dir string) (lost []string, took time.Duration, err error) {
+	reader, err := multidb.ReadFleetLog(replica, in.Log())
 	if err != nil {
 		return nil, 0, err
 	}
@@ -136,5 +118,5 @@ func notesOf(ctx context.Context, path string) (all map[string]string, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	return notes(ctx, db)
+	return node.Notes(ctx, db)
 }

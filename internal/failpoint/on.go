@@ -72,9 +72,11 @@ func Duration(name string, d time.Duration) time.Duration {
 }
 
 // Err returns err, or ErrInjected if err is nil, the place is armed and its
-// count is reached: the operation was applied and its answer lost.
+// count is reached: the operation was applied and its answer lost. Standard error then says so, for a
+// test that counts what it has reached.
 func Err(name string, err error) error {
 	if err == nil && armed().fires(name) {
+		fmt.Fprintf(os.Stderr, "failpoint: an answer is lost at %s\n", name)
 		return fmt.Errorf("%w at %s", ErrInjected, name)
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/Shopify/toxiproxy/v2/stream"
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/test/torture/clusternode"
 )
 
 // nodePoints are the places at which a node kills itself, or loses an answer (".lost"), and up
@@ -30,38 +32,86 @@ var nodePoints = map[string]int{
 	"cluster.takeover.sealed": 2, "cluster.takeover.mapped": 2, "cluster.rejoin.reborn": 1,
 	"cluster.gain.loaded": 4, "cluster.gain.served": 4, "cluster.aside.moved": 3,
 	"fleetlog.map.before": 6, "fleetlog.map.after": 6, "fleetlog.map.lost": 6, "fleetlog.seal.before": 2, "fleetlog.seal.after": 2,
-	"fleetlog.put.before": 60, "fleetlog.put.after": 60, "fleetlog.put.lost": 30,
-	"fleetlog.unpack.before": 30, "fleetlog.unpack.after": 30, "fleetlog.finish.before": 2, "fleetlog.finish.after": 2,
-	"fleetlog.delete.before": 20, "fleetlog.delete.after": 20, "restore.link.after": 10, "catalog.commit.after": 30,
-	"seal.checkpoint.after": 20, "snapshot.put.after": 20,
+	"fleetlog.put.before": 25, "fleetlog.put.after": 25, "fleetlog.put.lost": 25,
+	"fleetlog.unpack.before": 10, "fleetlog.unpack.after": 10, "fleetlog.finish.before": 2, "fleetlog.finish.after": 2,
+	"fleetlog.delete.before": 5, "fleetlog.delete.after": 5, "restore.link.after": 3, "catalog.commit.after": 10,
+	"seal.checkpoint.after": 6, "snapshot.put.after": 5,
 }
 
 const (
 	clusterNodes   = 3
-	clusterTenants = 30
+	clusterTenants = 12
+	clusters       = 5  // of the short form, at once; one of them is for deploys
+	clusterKills   = 76 // in each of the others
 )
 
-// TestWhatNodesPromisedOutlivesTheirProcesses runs three nodes that share a bucket, each with a
-// disk and a road of its own, and kills them, stops them for longer than every timeout, cuts them
-// off, drains them in turns, and takes their disks, while tenants are written at random nodes. A
-// restore has at any time all for which any node's Sync had returned before it; when all is
-// healed each tenant is served by one node, with all of it, and takes commits. P1, P2, P6.
-func TestWhatNodesPromisedOutlivesTheirProcesses(t *testing.T) {
-	bin := buildChild(t)
-	lasts, faults := 60*time.Second, 25
+// plan is what kind of cluster a seed is, and what happens to it.
+type plan struct {
+	etcd    bool          // the members are in etcd, in place of the bucket
+	gateway bool          // versitygw is the store, if it is there; else gofakes3, which does more in the same time
+	deploys bool          // nothing but rolling restarts
+	strict  time.Duration // StrictOwnership
+}
+
+func planOf(seed uint64) plan {
+	return plan{etcd: seed%2 == 0, gateway: seed%3 == 0, deploys: seed%5 == 0, strict: time.Duration(seed/2%2) * 2 * clusternode.Beat}
+}
+
+// wanted is what has to happen to a cluster, before the end of a time.
+type wanted struct {
+	kills, rolling int
+	least, most    time.Duration
+}
+
+// wants is the short form, the one with -short, and the long one, of which each seed takes some minutes.
+func (p plan) wants(t *testing.T) wanted {
 	switch long := longForm(t); {
 	case long > 0:
-		lasts, faults = min(long, 5*time.Minute), 0
-	case testing.Short():
-		lasts, faults = 25*time.Second, 10
+		lasts := min(long, 4*time.Minute)
+		return wanted{least: lasts, most: lasts}
+	case testing.Short() && !p.deploys:
+		return wanted{kills: 10, least: 15 * time.Second, most: 2 * time.Minute}
+	case p.deploys:
+		return wanted{rolling: 3, least: 15 * time.Second, most: 4 * time.Minute}
 	}
+	return wanted{kills: clusterKills, least: 20 * time.Second, most: 4 * time.Minute}
+}
+
+// TestWhatNodesPromisedOutlivesTheirProcesses runs clusters of three nodes that share a bucket, each node with a
+// disk and roads of its own, and kills them, stops them for longer than every timeout, cuts them
+// off from the bucket, from etcd or both, drains them in turns, and takes their disks, and etcd's, while tenants are written at
+// random nodes. A restore has at any time all for which any node's Sync had returned before it; when all is
+// healed each tenant is served by one node, with all of it, and takes commits. P1, P2, P6.
+//
+// The short form kills 300 times and more. The long form goes on for MULTIDB_TORTURE_TIME: half an hour is about 5,000
+// kills where nothing else runs. From 1,000 on it fails if a node was never killed at one of the places.
+func TestWhatNodesPromisedOutlivesTheirProcesses(t *testing.T) {
+	bin := buildNode(t)
 	sum := newNodeTally()
-	eachSeed(t, 1, 1, func(t *testing.T, seed uint64) {
-		c := newNodes(t, bin, seed)
+	eachSeed(t, clusters, clusters, func(t *testing.T, seed uint64) {
+		c := newNodes(t, bin, seed, sum)
 		defer func() { sum.add(c.sum) }()
-		c.run(lasts, faults)
+		c.run()
 	})
 	t.Logf("%s", sum)
+	if t.Failed() {
+		return
+	}
+	if never := sum.never(); longForm(t) > 0 && sum.did["kills"] >= 1000 && len(never) > 0 {
+		t.Errorf("no node was killed at %q, in %d kills", never, sum.did["kills"])
+	}
+}
+
+// buildNode builds what the nodes and etcd run.
+func buildNode(t *testing.T) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "node")
+	cmd := exec.Command("go", "build", "-tags", "failpoint", "-o", bin, ".")
+	cmd.Dir, cmd.Env = filepath.Join("..", "etcd"), append(os.Environ(), "GOWORK=off", "PWD=")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build a node: %v\n%s", err, out)
+	}
+	return bin
 }
 
 // nodeTally is what was done, for docs/RELIABILITY.md.
@@ -84,11 +134,29 @@ func (s *nodeTally) counted(what string, n int) {
 	s.did[what] += n
 }
 
-// faults are the kills and stops so far.
-func (s *nodeTally) faults() int {
+func (s *nodeTally) of(what string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.did["kills"] + s.did["stops"]
+	return s.did[what]
+}
+
+// reached notes that a process was killed, or had an answer lost, at a place.
+func (s *nodeTally) reached(place string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.at[place]++
+}
+
+// never are the places that no process has reached.
+func (s *nodeTally) never() (all []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, place := range slices.Sorted(maps.Keys(nodePoints)) {
+		if s.at[place] == 0 {
+			all = append(all, place)
+		}
+	}
+	return all
 }
 
 func (s *nodeTally) add(o *nodeTally) {
@@ -108,7 +176,7 @@ func (s *nodeTally) add(o *nodeTally) {
 }
 
 func (s *nodeTally) String() string {
-	return fmt.Sprintf("%v; by itself at %v; longest wait of a tenant by what went on: %v", s.did, s.at, s.longest)
+	return fmt.Sprintf("%v; by itself at %v; never at %v; longest wait of a tenant by what went on: %v", s.did, s.at, s.never(), s.longest)
 }
 
 // nodes are a cluster, those who use it, and what they were promised.
@@ -116,6 +184,8 @@ type nodes struct {
 	t       *testing.T
 	bin     string
 	seed    uint64
+	plan    plan
+	etcd    *etcd // nil: the members are in the bucket
 	place   place // of who looks at the bucket by no node's road
 	factory multidb.ReplicaFactory
 	dir     string
@@ -124,6 +194,7 @@ type nodes struct {
 	all     []*node
 	tenants []string
 	sum     *nodeTally
+	before  *nodeTally // of the clusters of before
 	began   time.Time
 
 	mu       sync.Mutex
@@ -146,12 +217,13 @@ type spell struct {
 	from, to time.Time // to is zero: it goes on
 }
 
-// node is a disk, a road to the bucket, and the process on it, if there is one.
+// node is a disk, roads to the bucket and to etcd, and the process on it, if there is one.
 type node struct {
 	c    *nodes
-	cfg  nodeConfig
+	cfg  clusternode.Config
 	road *road
-	busy bool // by c.mu: somebody does something to it
+	etcd *road // nil: there is none
+	busy bool  // by c.mu: somebody does something to it
 
 	mu   sync.Mutex // of what follows
 	p    *process   // nil: none
@@ -159,18 +231,23 @@ type node struct {
 	arms string     // the place at which it kills itself
 }
 
-func newNodes(t *testing.T, bin string, seed uint64) *nodes {
+func newNodes(t *testing.T, bin string, seed uint64, before *nodeTally) *nodes {
+	p := planOf(seed)
 	var srv s3Server
-	if g := newGatewayServer(t); g != nil {
-		srv = g
-	} else {
-		t.Logf("%s is not set: gofakes3 is the store", gatewayEnv)
+	if p.gateway {
+		if g := newGatewayServer(t); g != nil {
+			srv = g
+		} else {
+			t.Logf("%s is not set: gofakes3 is the store", gatewayEnv)
+		}
+	}
+	if srv == nil {
 		srv = newMemoryServer(t)
 	}
 	srv.bucket(t, bucket)
 	srv.grant(t, "key")
 	c := &nodes{
-		t: t, bin: bin, seed: seed, dir: t.TempDir(), place: place{url: "http://" + srv.addr(), log: true}, sum: newNodeTally(),
+		t: t, bin: bin, seed: seed, plan: p, before: before, dir: t.TempDir(), place: place{url: "http://" + srv.addr(), log: true}, sum: newNodeTally(),
 		client:   &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
 		promised: map[string][]promise{}, tried: map[string]map[string]bool{}, began: time.Now(),
 	}
@@ -180,12 +257,22 @@ func newNodes(t *testing.T, bin string, seed uint64) *nodes {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.said.Close() })
-	strict := time.Duration(seed%2) * 2 * nodeBeat
+	if c.plan.etcd {
+		c.etcd = newEtcd(t, bin)
+		if err := c.etcd.start(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i := range clusterNodes {
 		name := string(rune('a' + i))
 		n := &node{c: c, road: newRoad(t, srv.addr())}
-		n.cfg = nodeConfig{Node: name, Root: filepath.Join(c.dir, name, "data"), State: filepath.Join(c.dir, name, "state"),
-			URL: n.road.url(), Strict: strict, Said: c.said.Name()}
+		store := place{url: n.road.url(), timeout: time.Second}
+		n.cfg = clusternode.Config{Node: name, Root: filepath.Join(c.dir, name, "data"), State: filepath.Join(c.dir, name, "state"),
+			Store: store.s3(), Log: logDir, Strict: c.plan.strict, Said: c.said.Name()}
+		if c.etcd != nil {
+			n.etcd = newRoad(t, c.etcd.clients)
+			n.cfg.Etcd = n.etcd.addr
+		}
 		c.all = append(c.all, n)
 		t.Cleanup(func() {
 			if n.p != nil {
@@ -221,12 +308,11 @@ func (c *nodes) fail(format string, args ...any) {
 	c.t.Errorf(format, args...)
 }
 
-// run lets things happen for a time, and until there were so many kills and stops; then heals
-// all, and looks at what is left.
-func (c *nodes) run(lasts time.Duration, faults int) {
+// run lets things happen for as long as is wanted, then heals all, and looks at what is left.
+func (c *nodes) run() {
 	defer func() {
-		if c.t.Failed() {
-			c.t.Logf("%s\n%s", c.sum, c.lately(400))
+		if c.t.Logf("%+v: %s", c.plan, c.sum); c.t.Failed() {
+			c.t.Log(c.lately(400))
 		} else if c.worst > 0 {
 			c.t.Logf("before the longest wait, of %v:\n%s", c.worst, c.worstSaid)
 		}
@@ -245,14 +331,17 @@ func (c *nodes) run(lasts time.Duration, faults int) {
 	for i, name := range c.tenants {
 		users.Go(func() { c.write(use, name, rand.New(rand.NewPCG(c.seed, uint64(100+i)))) })
 	}
-	for i := range 2 {
-		users.Go(func() { c.restoreSome(use, rand.New(rand.NewPCG(c.seed, uint64(50+i)))) })
-	}
-	c.happen(rng, lasts, faults)
+	users.Go(func() { c.restoreSome(use, rand.New(rand.NewPCG(c.seed, 50))) })
+	c.happen(rng, c.plan.wants(c.t))
 	if !c.t.Failed() {
 		c.note("all is healed")
 		for _, n := range c.all {
 			n.unarm()
+		}
+		if c.etcd != nil { // nobody is started again any more: they have to find each other by themselves
+			c.etcd.busy.Lock()
+			c.withoutEtcd(true, 0)
+			c.etcd.busy.Unlock()
 		}
 		c.settled(2 * time.Minute)
 	}
@@ -264,45 +353,130 @@ func (c *nodes) run(lasts time.Duration, faults int) {
 }
 
 // happen does things to nodes, to two of them at most at a time.
-func (c *nodes) happen(rng *rand.Rand, lasts time.Duration, faults int) {
+func (c *nodes) happen(rng *rand.Rand, want wanted) {
 	slots := make(chan struct{}, clusterNodes-1)
 	var doing sync.WaitGroup
 	defer doing.Wait()
 	began := time.Now()
 	for !c.t.Failed() {
-		if d := time.Since(began); d > lasts && (c.sum.faults() >= faults || d > 3*lasts) {
-			break
+		kills, rolling, d := c.sum.of("kills"), c.sum.of("rolling restarts"), time.Since(began)
+		if d > want.least && kills >= want.kills && rolling >= want.rolling {
+			return
+		} else if d > want.most {
+			if want.kills+want.rolling > 0 {
+				c.fail("%d kills and %d rolling restarts in %v, want %d and %d: the test tries too little", kills, rolling, d, want.kills, want.rolling)
+			}
+			return
 		}
-		pause(time.Duration(rng.IntN(1200)) * time.Millisecond)
+		pause(time.Duration(rng.IntN(600)) * time.Millisecond)
 		own := rand.New(rand.NewPCG(rng.Uint64(), 22))
-		what := pick(rng, "kill", "kill", "kill", "stop", "stop", "cut", "cut", "restart", "restart", "rolling", "empty")
-		if what == "rolling" {
+		what := "kill"
+		if rng.IntN(5) < 2 {
+			what = pick(rng, "empty", "stop", "stop", "cut", "cut", "cut", "restart", "aim", "etcd", "etcd", pick(rng, "rolling", "kill", "kill"))
+		}
+		if c.plan.deploys {
+			what = "rolling"
+		}
+		switch what {
+		case "rolling", "aim": // it needs all nodes
 			for range cap(slots) {
 				slots <- struct{}{}
 			}
-			for _, n := range c.all {
-				n.do("restart", own)
+			if what == "rolling" {
+				c.rolling(own)
+			} else {
+				c.aim(own)
 			}
-			c.sum.count("rolling restarts")
 			for range cap(slots) {
 				<-slots
 			}
-			continue
+		case "etcd":
+			if c.etcd != nil && c.etcd.busy.TryLock() {
+				doing.Go(func() {
+					defer c.etcd.busy.Unlock()
+					c.hurtEtcd(own)
+				})
+			}
+		default:
+			slots <- struct{}{}
+			n := c.claim(rng)
+			doing.Go(func() {
+				defer func() { <-slots }()
+				defer n.leave()
+				n.do(what, own)
+			})
 		}
-		slots <- struct{}{}
-		n := c.claim(rng)
-		doing.Go(func() {
-			defer func() { <-slots }()
-			defer n.leave()
-			n.do(what, own)
-		})
-	}
-	if got := c.sum.faults(); got < faults && !c.t.Failed() {
-		c.fail("%d kills and stops in %v, want %d: the test tries too little", got, 3*lasts, faults)
 	}
 }
 
-// claim takes a node to which nobody does anything; one that has killed itself before others.
+// rolling is the deploy of a new version: all nodes in turns.
+func (c *nodes) rolling(rng *rand.Rand) {
+	for _, n := range c.all {
+		n.do("restart", rng)
+	}
+	c.sum.count("rolling restarts")
+}
+
+// aim has a node die at a place at which others have died least: it is killed there when it takes over from
+// another, gives back, or wakes up after it was taken over.
+func (c *nodes) aim(rng *rand.Rand) {
+	defer c.hurt("crash")()
+	place, n := c.seldom(rng), pick(rng, c.all...)
+	other := c.all[(slices.Index(c.all, n)+1+rng.IntN(len(c.all)-1))%len(c.all)]
+	for _, o := range c.all {
+		if o.gone() {
+			o.revive(rng, "")
+		}
+	}
+	c.note("%s is to die at %s", n.cfg.Node, place)
+	c.sum.count("aims")
+	n.kill()
+	n.start(place + "@1")
+	reached := func() bool { return n.gone() || n.unarmed() || c.t.Failed() }
+	wait := func(limit time.Duration) {
+		for end := time.Now().Add(limit); !reached() && time.Now().Before(end); {
+			pause(50 * time.Millisecond)
+		}
+	}
+	if wait(500 * time.Millisecond); !reached() {
+		other.kill()
+		wait(5 * clusternode.Beat)
+		other.start("")
+		wait(2 * time.Second)
+	}
+	if !reached() {
+		c.sum.count("stops")
+		n.signal(syscall.SIGSTOP)
+		pause(8 * clusternode.Beat)
+		n.signal(syscall.SIGCONT)
+		wait(2 * time.Second)
+	}
+	n.unarm()
+}
+
+// seldom is a place at which least processes have died.
+func (c *nodes) seldom(rng *rand.Rand) string {
+	var all []string
+	least := 0
+	for _, place := range slices.Sorted(maps.Keys(nodePoints)) {
+		switch n := c.sum.times(place) + c.before.times(place); {
+		case len(all) == 0 || n < least:
+			all, least = []string{place}, n
+		case n == least:
+			all = append(all, place)
+		}
+	}
+	return pick(rng, all...)
+}
+
+func (s *nodeTally) times(place string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.at[place]
+}
+
+// claim takes a node to which nobody does anything; first one that has killed itself, and last one that is
+// about to.
 func (c *nodes) claim(rng *rand.Rand) *node {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -314,7 +488,7 @@ func (c *nodes) claim(rng *rand.Rand) *node {
 	}
 	n := pick(rng, free...)
 	for _, o := range free {
-		if o.gone() {
+		if !n.gone() && (o.gone() || o.unarmed() && !n.unarmed()) {
 			n = o
 		}
 	}
@@ -345,7 +519,7 @@ func (c *nodes) hurt(kind string) (end func()) {
 func (n *node) do(what string, rng *rand.Rand) {
 	c := n.c
 	if n.gone() {
-		n.revive(rng)
+		n.revive(rng, point(rng))
 		return
 	}
 	c.note("%s: %s", n.cfg.Node, what)
@@ -359,7 +533,7 @@ func (n *node) do(what string, rng *rand.Rand) {
 				c.t.Fatal(err)
 			}
 		}
-		pause(time.Duration(rng.IntN(rng.IntN(5000)+1)) * time.Millisecond)
+		pause(away(rng))
 		n.start(point(rng))
 	case "stop":
 		defer c.hurt("crash")()
@@ -375,35 +549,62 @@ func (n *node) do(what string, rng *rand.Rand) {
 		n.signal(syscall.SIGCONT)
 	case "cut":
 		defer c.hurt("crash")()
-		how := pick(rng, "refused", "silent", "answers lost")
-		c.sum.count("cuts")
-		c.note("%s is cut off: %s", n.cfg.Node, how)
-		switch how {
-		case "refused":
-			n.road.down()
-		case "silent":
-			n.road.both("timeout", map[string]int{"timeout": 0})
-		case "answers lost":
-			n.road.add("timeout", stream.Downstream, map[string]int{"timeout": 0})
-		}
-		pause(time.Duration(500+rng.IntN(6000)) * time.Millisecond)
-		n.road.clear()
-		if how == "refused" {
-			n.road.up()
-		}
-		c.note("%s is reached by the bucket again", n.cfg.Node)
+		n.cut(rng)
 	case "restart":
 		defer c.hurt("move")()
 		n.restart(rng)
 	}
 }
 
+// away is for how long a node that was killed is not there: mostly a moment.
+func away(rng *rand.Rand) time.Duration {
+	if rng.IntN(4) > 0 {
+		return time.Duration(rng.IntN(200)) * time.Millisecond
+	}
+	return time.Duration(rng.IntN(4000)) * time.Millisecond
+}
+
+// cut cuts a node off from the bucket, from etcd or from both for a while.
+func (n *node) cut(rng *rand.Rand) {
+	c := n.c
+	from, roads := "the bucket", []*road{n.road}
+	if n.etcd != nil {
+		switch from = pick(rng, "the bucket", "etcd", "both"); from {
+		case "etcd":
+			roads = []*road{n.etcd}
+		case "both":
+			roads = append(roads, n.etcd)
+		}
+	}
+	how := pick(rng, "refused", "silent", "answers lost")
+	c.sum.count("cuts from " + from)
+	c.note("%s is cut off from %s: %s", n.cfg.Node, from, how)
+	for _, r := range roads {
+		switch how {
+		case "refused":
+			r.down()
+		case "silent":
+			r.both("timeout", map[string]int{"timeout": 0})
+		case "answers lost":
+			r.add("timeout", stream.Downstream, map[string]int{"timeout": 0})
+		}
+	}
+	pause(time.Duration(500+rng.IntN(6000)) * time.Millisecond)
+	for _, r := range roads {
+		r.clear()
+		if how == "refused" {
+			r.up()
+		}
+	}
+	c.note("%s is reached by %s again", n.cfg.Node, from)
+}
+
 // revive starts a node again that has killed itself at a place.
-func (n *node) revive(rng *rand.Rand) {
+func (n *node) revive(rng *rand.Rand, arms string) {
 	defer n.c.hurt("crash")()
 	n.died()
-	pause(time.Duration(rng.IntN(rng.IntN(4000)+1)) * time.Millisecond)
-	n.start("")
+	pause(away(rng))
+	n.start(arms)
 }
 
 // restart is what a deploy does: nobody has to wait for a take-over.
@@ -425,16 +626,23 @@ func (n *node) restart(rng *rand.Rand) {
 			c.fail("%s was closed and does not end", n.cfg.Node)
 		}
 		if n.gone() && n.killed() {
-			n.revive(rng)
+			n.revive(rng, "")
 			return
 		}
 	} else if n.gone() {
-		n.revive(rng)
+		n.revive(rng, "")
 		return
 	} else { // say, it was fenced just before, or the others are gone
+		if c.plan.deploys {
+			c.fail("%s does not stop in order: %v", n.cfg.Node, errors.Join(err, cerr))
+		}
 		c.note("%s does not stop in order: %v", n.cfg.Node, errors.Join(err, cerr))
 		c.sum.count("stops not in order")
 		n.kill()
+	}
+	if c.plan.deploys {
+		n.start("")
+		return
 	}
 	n.start(point(rng))
 }
@@ -477,6 +685,9 @@ func (n *node) start(arms string) {
 				n.died()
 			case strings.Contains(arms, ".lost@") && strings.Contains(p.out.String(), "failpoint: injected error"):
 				c.sum.count("starts that failed") // as a request of a Start had no answer
+			case strings.Contains(p.out.String(), "does not answer (no byte moved for"):
+				c.sum.count("starts that failed") // on a machine that is so busy that the store is silent for a second
+				c.note("%s starts anew: %s", n.cfg.Node, p.out.String())
 			default:
 				c.fail("%s does not start: %v: %s", n.cfg.Node, p.cmd.ProcessState, p.out.String())
 				return
@@ -493,6 +704,13 @@ func (n *node) at() string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.url
+}
+
+// unarmed reports whether the process has no place left at which it would die.
+func (n *node) unarmed() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.arms == ""
 }
 
 func (n *node) gone() bool {
@@ -519,9 +737,7 @@ func (n *node) died() {
 	c.note("%s killed itself at %s", n.cfg.Node, n.arms)
 	c.sum.count("kills")
 	name, _, _ := strings.Cut(n.arms, "@")
-	c.sum.mu.Lock()
-	defer c.sum.mu.Unlock()
-	c.sum.at[name]++
+	c.sum.reached(name)
 }
 
 func (n *node) signal(s syscall.Signal) { _ = n.p.cmd.Process.Signal(s) }
@@ -537,7 +753,7 @@ func (n *node) unarm() {
 	switch {
 	case n.gone():
 		n.died()
-	case n.arms == "":
+	case n.unarmed():
 		return
 	default:
 		n.kill()
@@ -556,7 +772,7 @@ func (n *node) spawn(arms string) (*process, <-chan string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	p, addr := newProcess(c.t, c.bin, []string{nodeEnv + "=" + string(job), "MULTIDB_FAILPOINT=" + arms, "MULTIDB_GRACE=1s"}, in), make(chan string, 1)
+	p, addr := newProcess(c.t, c.bin, []string{clusternode.Env + "=" + string(job), "MULTIDB_FAILPOINT=" + arms, "MULTIDB_GRACE=1s"}, in), make(chan string, 1)
 	_ = in.Close()
 	go func() {
 		defer out.Close()
@@ -565,6 +781,10 @@ func (n *node) spawn(arms string) (*process, <-chan string) {
 			addr <- a
 		}
 		_, _ = io.Copy(io.Discard, out)
+		<-p.done
+		if _, lost, ok := strings.Cut(p.out.String(), "failpoint: an answer is lost at "); ok {
+			c.sum.reached(strings.Fields(lost)[0])
+		}
 	}()
 	return p, addr
 }
@@ -575,12 +795,18 @@ func (c *nodes) settled(limit time.Duration) {
 	eventually(c.t, limit, func() string {
 		sum, say := 0, ""
 		for _, n := range c.all {
-			var s nodeStats
+			var s clusternode.Stats
 			ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
 			err := c.ask(ctx, n.at(), "/stats", nil, &s)
 			cancel()
 			sum += s.Served
-			if err != nil || s.Trouble != "" || s.Served != s.Expected || s.Moving > 0 || s.Free > 0 {
+			alive := 0
+			for _, o := range s.Nodes {
+				if o.Alive {
+					alive++
+				}
+			}
+			if err != nil || s.Trouble != "" || alive != len(c.all) || s.Served != s.Expected || s.Moving > 0 || s.Free > 0 {
 				say += fmt.Sprintf("%s: %v, %+v; ", n.cfg.Node, err, s)
 			}
 		}

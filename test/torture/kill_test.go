@@ -526,8 +526,8 @@ func (a *arena) spawn(point string) *process {
 }
 
 // newProcess starts a program. out gets what it prints; nil: nobody does.
-func newProcess(t *testing.T, bin string, env []string, out *os.File) *process {
-	p := &process{t: t, cmd: exec.Command(bin), done: make(chan struct{})}
+func newProcess(t *testing.T, bin string, env []string, out *os.File, args ...string) *process {
+	p := &process{t: t, cmd: exec.Command(bin, args...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.out
 	if out != nil {

@@ -3,7 +3,6 @@ package torture
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/test/torture/clusternode"
 )
 
 // machineEnv is what a process that is one of several machines is to do.
@@ -95,7 +95,7 @@ func (c *machineChild) do(what string, id multidb.ID, n int) error {
 	var head string
 	use := func(fn func(*sql.DB) error) error {
 		return c.m.Do(ctx, id, func(db *sql.DB) (err error) {
-			if _, head, err = readChain(ctx, db); err == nil && fn != nil {
+			if _, head, err = clusternode.Read(ctx, db); err == nil && fn != nil {
 				err = fn(db)
 			}
 			return err
@@ -138,96 +138,16 @@ func (c *machineChild) do(what string, id multidb.ID, n int) error {
 	return err
 }
 
-const noHead = "-"
-
 // commit adds a row that no other life has, and rewrites a page or two.
 func (c *machineChild) commit(ctx context.Context, db *sql.DB, id multidb.ID, before string) (after string, err error) {
 	c.seq++
 	v := fmt.Sprintf("%s.%d", c.cfg.Life, c.seq)
-	after = nextHead(before, v)
-	if err := appendChain(ctx, db, v, after, func() { c.say("B %s %s %s", id, before, after) }); err != nil {
+	after = clusternode.Next(before, v)
+	if err := clusternode.Append(ctx, db, v, after, func() { c.say("B %s %s %s", id, before, after) }); err != nil {
 		return before, err
 	}
 	c.say("C %s %s", id, after)
 	return after, nil
-}
-
-// appendChain adds a row to a history in one transaction, and calls soon just before its commit.
-func appendChain(ctx context.Context, db *sql.DB, v, head string, soon func()) error {
-	tx, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = tx.Rollback() }()
-	if _, err := tx.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS chain(k INTEGER PRIMARY KEY, v TEXT, head TEXT);
-		CREATE TABLE IF NOT EXISTS page(k INTEGER PRIMARY KEY, v TEXT, pad TEXT)`); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, "INSERT INTO chain(v, head) VALUES(?, ?)", v, head); err != nil {
-		return err
-	}
-	if _, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO page SELECT max(k) % 16, ?1, ?2 FROM chain`, v, padOf(v)); err != nil {
-		return err
-	}
-	soon()
-	return tx.Commit()
-}
-
-func nextHead(before, v string) string {
-	return fmt.Sprintf("%x", sha256.Sum256([]byte(before+"/"+v)))[:20]
-}
-
-func padOf(v string) string { return strings.Repeat(v+";", 200) }
-
-// readChain returns the length and the head of the history that a database holds,
-// and an error unless all of it belongs together.
-func readChain(ctx context.Context, db querier) (n int, head string, err error) {
-	head = noHead
-	var tables int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'chain'").Scan(&tables); err != nil || tables == 0 {
-		return 0, head, err
-	}
-	rows, err := db.QueryContext(ctx, "SELECT k, v, head FROM chain ORDER BY k")
-	if err != nil {
-		return 0, head, err
-	}
-	defer rows.Close()
-	pages := map[int]string{}
-	for rows.Next() {
-		var k int
-		var v, h string
-		if err := rows.Scan(&k, &v, &h); err != nil {
-			return n, head, err
-		}
-		n++
-		if head = nextHead(head, v); h != head || k != n {
-			return n, head, fmt.Errorf("row %d (%s) does not follow from the rows before it", k, v)
-		}
-		pages[k%16] = v
-	}
-	if err := rows.Err(); err != nil {
-		return n, head, err
-	}
-	more, err := db.QueryContext(ctx, "SELECT k, v, pad FROM page")
-	if err != nil {
-		return n, head, err
-	}
-	defer more.Close()
-	for more.Next() {
-		var k int
-		var v, pad string
-		if err := more.Scan(&k, &v, &pad); err != nil {
-			return n, head, err
-		}
-		if pages[k] != v || pad != padOf(v) {
-			return n, head, fmt.Errorf("page %d is of %s, the history's last there is %s", k, v, pages[k])
-		}
-		delete(pages, k)
-	}
-	if len(pages) > 0 {
-		return n, head, fmt.Errorf("pages are missing: %v", pages)
-	}
-	return n, head, more.Err()
 }
 
 // machineDirs makes the directories of a machine.

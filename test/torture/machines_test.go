@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/test/torture/clusternode"
 )
 
 // machineGrace is how long the machines keep level 0 files; half of it is the
@@ -401,7 +402,7 @@ func (w *processes) takeOver(m *machine, tenant string) {
 // hasLocked reports whether the history that ends with a head has another in it.
 func (w *processes) hasLocked(head, want string) bool {
 	for ; head != want; head = w.before[head] {
-		if head == noHead || head == "" {
+		if head == clusternode.NoHead || head == "" {
 			return false
 		}
 	}
@@ -444,7 +445,7 @@ func (w *processes) check() {
 		}
 		w.count("restores")
 		db := openDB(w.t, path, "immutable=1")
-		n, head, err := readChain(context.Background(), db)
+		n, head, err := clusternode.Read(context.Background(), db)
 		err = errors.Join(err, integrity(db), db.Close(), os.RemoveAll(filepath.Dir(path)))
 		if err != nil {
 			w.fail("%s restores to no state: %v", name, err)

@@ -34,13 +34,6 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	if job := os.Getenv(nodeEnv); job != "" {
-		if err := runNode(job); err != nil {
-			fmt.Fprintln(os.Stderr, "node:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
 	if job := os.Getenv(lifeEnv); job != "" {
 		if err := runLife(job); err != nil {
 			fmt.Fprintln(os.Stderr, "life:", err)

@@ -46,10 +46,14 @@ func (p place) open() (multidb.ReplicaFactory, error) {
 	if p.url == "" {
 		return multidb.NewFileReplica(p.dir, "{{database}}")
 	}
+	return multidb.NewS3Replica(p.s3())
+}
+
+func (p place) s3() multidb.S3Config {
 	access := cmp.Or(p.access, "key")
-	return multidb.NewS3Replica(multidb.S3Config{Bucket: cmp.Or(p.bucket, bucket), Path: "t/{{database}}/", Endpoint: p.url,
+	return multidb.S3Config{Bucket: cmp.Or(p.bucket, bucket), Path: "t/{{database}}/", Endpoint: p.url,
 		Region: "us-east-1", AccessKeyID: access, SecretAccessKey: secretOf(access), ForcePathStyle: true,
-		RequestTimeout: cmp.Or(p.timeout, 3*time.Second)})
+		RequestTimeout: cmp.Or(p.timeout, 3*time.Second)}
 }
 
 // logDir is the directory of the fleet log.

@@ -2,11 +2,13 @@ package journal
 
 import (
 	"context"
+	"iter"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // watched calls before each Create.
@@ -73,6 +75,61 @@ func TestWhoTakesOverReadsAlsoWhatTheOtherTookOverMeanwhile(t *testing.T) {
 		}
 		for _, j := range []*Journal{dead, slow, heir} {
 			j.Stop()
+		}
+	})
+}
+
+// tardy lists a map that another has just created only when it was asked for the third time.
+type tardy struct {
+	watched
+	asked int
+}
+
+func (s *tardy) List(ctx context.Context, prefix, after string) iter.Seq2[store.ObjectInfo, error] {
+	if prefix != format.MapName(2) {
+		return s.bucket.List(ctx, prefix, after)
+	}
+	if s.asked++; s.asked == 3 {
+		return s.bucket.List(ctx, prefix, after)
+	}
+	return func(yield func(store.ObjectInfo, error) bool) {
+		for o, err := range s.bucket.List(ctx, prefix, after) {
+			o.Size = 0 // it is there, and nobody knows yet how long it is
+			if s.asked == 1 && !yield(o, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestAMapThatIsCreatedByAnotherAndIsNotListedYetIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(1)
+		s := &tardy{watched: watched{bucket: b}}
+		first := life(b, 1, func(c *Config) { c.Share = true })
+		second := life(b, 2, func(c *Config) { c.Share, c.Store = true, s })
+		third := life(b, 3, func(c *Config) { c.Share = true })
+		if _, err := first.Begin(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.before = func(name string) {
+			if name == format.MapName(2) {
+				s.before = nil
+				if _, err := third.Begin(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if epoch, err := second.Begin(t.Context()); err != nil || epoch != 3 {
+			t.Errorf("epoch %d, %v", epoch, err)
+		}
+		if s.asked != 3 {
+			t.Errorf("it was asked %d times", s.asked)
+		}
+		for _, j := range []*Journal{first, second, third} {
+			if err := j.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

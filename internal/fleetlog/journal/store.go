@@ -9,7 +9,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/store"
@@ -171,17 +173,39 @@ func (r requests) newestMap(ctx context.Context, after string) (newest uint64, e
 	return newest, nil
 }
 
+// A map that is just being created may be refused to whoever creates it too, and be listed with its size only a
+// moment later. So its size is asked for again, a few times and after a pause that doubles.
+const (
+	mapTries = 6
+	mapPause = 50 * time.Millisecond
+)
+
+// sizeOfMap is 0 if there is none.
+func (r requests) sizeOfMap(ctx context.Context, name string) (size int64, err error) {
+	for try := 0; ; try++ {
+		for o, err := range r.store.List(ctx, name, "") {
+			if err != nil {
+				return 0, err
+			}
+			if o.Name == name {
+				size = o.Size
+			}
+		}
+		if size > 0 || try == mapTries {
+			return size, nil
+		}
+		if err := ctxio.Sleep(ctx, mapPause<<try); err != nil {
+			return 0, err
+		}
+	}
+}
+
 // readMap reads a map; nil if there is none.
 func (r requests) readMap(ctx context.Context, name string) (*format.Map, error) {
 	number, _ := format.ParseMapName(name)
-	var size int64
-	for o, err := range r.store.List(ctx, name, "") {
-		if err != nil {
-			return nil, err
-		}
-		if o.Name == name {
-			size = o.Size
-		}
+	size, err := r.sizeOfMap(ctx, name)
+	if err != nil || size == 0 {
+		return nil, err
 	}
 	var m *format.Map
 	there, err := r.footer(ctx, name, size, func(end []byte) (need int64, err error) {

@@ -1,6 +1,7 @@
-package main
+package node
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -14,25 +15,27 @@ import (
 	"github.com/multidb-go/multidb/multidbhttp"
 )
 
-// service keeps notes of tenants. It runs on every node, behind a multidbhttp.Router, which brings each
+// Service keeps notes of tenants. It runs on every node, behind a multidbhttp.Router, which brings each
 // request to the node of its tenant.
 //
 //	PUT /tenants/{tenant}/notes/{key}   the body is the note; 200 means that it is durable
 //	GET /tenants/{tenant}/notes         all of them, as a JSON object of key and text
 //	GET /node                           what this node knows of the cluster; for any node
-type service struct {
-	m    *multidb.Manager
-	node string
+type Service struct {
+	Manager *multidb.Manager
+	Node    string
 }
 
-const schema = "CREATE TABLE IF NOT EXISTS note(key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
+// Schema is that of a tenant.
+const Schema = "CREATE TABLE IF NOT EXISTS note(key TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID"
 
 const maxNote = 64 << 10
 
-// servedBy is a header of the answer: the node whose handler has made it.
-const servedBy = "Served-By"
+// ServedBy is a header of the answer: the node whose handler has made it.
+const ServedBy = "Served-By"
 
-func (s *service) handler() http.Handler {
+// Handler is for behind a Router.
+func (s *Service) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("PUT /tenants/{tenant}/notes/{key}", s.put)
 	mux.HandleFunc("GET /tenants/{tenant}/notes", s.list)
@@ -43,8 +46,8 @@ func (s *service) handler() http.Handler {
 // names are what a tenant may be called: it becomes a file name, and a path in the bucket.
 var names = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
-// tenantOf is for the Router. A request for no tenant is served by the node that gets it.
-func tenantOf(r *http.Request) (multidb.ID, error) {
+// TenantOf is for the Router. A request for no tenant is served by the node that gets it.
+func TenantOf(r *http.Request) (multidb.ID, error) {
 	rest, ok := strings.CutPrefix(r.URL.Path, "/tenants/")
 	if !ok {
 		return "", nil
@@ -56,7 +59,7 @@ func tenantOf(r *http.Request) (multidb.ID, error) {
 	return multidb.ID(tenant), nil
 }
 
-func (s *service) put(w http.ResponseWriter, r *http.Request) {
+func (s *Service) put(w http.ResponseWriter, r *http.Request) {
 	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxNote))
 	if err != nil {
 		http.Error(w, "the note cannot be read: "+err.Error(), http.StatusBadRequest)
@@ -66,14 +69,14 @@ func (s *service) put(w http.ResponseWriter, r *http.Request) {
 	if s.failed(w, r, s.write(r, id, r.PathValue("key"), string(text))) {
 		return
 	}
-	w.Header().Set(servedBy, s.node)
+	w.Header().Set(ServedBy, s.Node)
 	w.WriteHeader(http.StatusOK)
 }
 
 // write returns when a note is durable. The handle is held until then, so that the tenant does
 // not move between the commit and Sync.
-func (s *service) write(r *http.Request, id multidb.ID, key, text string) error {
-	h, err := s.m.Acquire(r.Context(), id)
+func (s *Service) write(r *http.Request, id multidb.ID, key, text string) error {
+	h, err := s.Manager.Acquire(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -82,26 +85,26 @@ func (s *service) write(r *http.Request, id multidb.ID, key, text string) error 
 	if err != nil {
 		return err
 	}
-	_, err = s.m.Sync(r.Context(), id)
+	_, err = s.Manager.Sync(r.Context(), id)
 	return err
 }
 
-func (s *service) list(w http.ResponseWriter, r *http.Request) {
+func (s *Service) list(w http.ResponseWriter, r *http.Request) {
 	var all map[string]string
-	err := s.m.Do(r.Context(), multidb.ID(r.PathValue("tenant")), func(db *sql.DB) (err error) {
-		all, err = notes(r.Context(), db)
+	err := s.Manager.Do(r.Context(), multidb.ID(r.PathValue("tenant")), func(db *sql.DB) (err error) {
+		all, err = Notes(r.Context(), db)
 		return err
 	})
 	if s.failed(w, r, err) {
 		return
 	}
-	w.Header().Set(servedBy, s.node)
+	w.Header().Set(ServedBy, s.Node)
 	answer(w, all)
 }
 
 // failed answers a request that has failed, and reports whether it has. A PUT may be sent again to another node,
 // also after it was committed here: the same note twice is one note.
-func (s *service) failed(w http.ResponseWriter, r *http.Request, err error) bool {
+func (s *Service) failed(w http.ResponseWriter, r *http.Request, err error) bool {
 	switch {
 	case err == nil:
 		return false
@@ -115,16 +118,34 @@ func (s *service) failed(w http.ResponseWriter, r *http.Request, err error) bool
 	return true
 }
 
-// nodeStatus is what GET /node answers: how many shards the node serves, is to serve and gives away right
+// Status is what GET /node answers: how many shards the node serves, is to serve and gives away right
 // now, and how many nobody has.
-type nodeStatus struct{ Shards, Expected, Moving, Free int }
+type Status struct{ Shards, Expected, Moving, Free int }
 
-func (s *service) status(w http.ResponseWriter, _ *http.Request) {
-	n := s.m.Nodes()
-	answer(w, nodeStatus{n.Served, n.Expected, n.Moving, n.Free})
+func (s *Service) status(w http.ResponseWriter, _ *http.Request) {
+	n := s.Manager.Nodes()
+	answer(w, Status{n.Served, n.Expected, n.Moving, n.Free})
 }
 
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // who does not read it has gone
+}
+
+// Notes reads all notes of a tenant.
+func Notes(ctx context.Context, db *sql.DB) (all map[string]string, err error) {
+	rows, err := db.QueryContext(ctx, "SELECT key, text FROM note")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	all = map[string]string{}
+	for rows.Next() {
+		var key, text string
+		if err := rows.Scan(&key, &text); err != nil {
+			return nil, err
+		}
+		all[key] = text
+	}
+	return all, rows.Err()
 }

@@ -1,4 +1,7 @@
-package torture
+// Package clusternode is a node of the clusters that the torture tests kill: a Manager, and a control port by which the test
+// commits, reads and stops it. The program is in test/etcd, a module of its own, as etcd demands newer versions of others
+// than the root module does.
+package clusternode
 
 import (
 	"context"
@@ -6,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,36 +19,46 @@ import (
 	"github.com/multidb-go/multidb"
 )
 
-// nodeEnv is what a process that is a node of a cluster is to do.
-const nodeEnv = "MULTIDB_TORTURE_NODE"
+// Env is what a process that is a node is to do: a Config as JSON.
+const Env = "MULTIDB_TORTURE_NODE"
 
-// nodeConfig tells a node what it is.
-type nodeConfig struct {
+// Config tells a node what it is.
+type Config struct {
 	Node, Root, State string
-	URL               string // of the store, by this node's own road
+	Store             multidb.S3Config // by this node's own road
+	Log               string           // the directory of the fleet log
+	Etcd              string           // where its road to etcd begins; empty: the members are in the bucket
 	Strict            time.Duration
 	Said              string // where it notes what happened to it
 }
 
-// The heartbeat of the nodes. A node counts as gone after three of them.
-const nodeBeat = 500 * time.Millisecond
+const (
+	// Beat is the heartbeat of the nodes. One counts as gone after three of them.
+	Beat = 500 * time.Millisecond
+	// TTL is for how long a node is a member after etcd has heard of it: the shortest one that there is.
+	TTL = 2 * time.Second
+)
 
-// nodeStats is the answer to /stats.
-type nodeStats struct {
+// Stats is the answer to /stats.
+type Stats struct {
 	multidb.ClusterStatus
 	Trouble string // ClusterStatus.Err
 }
 
-// moved is the answer of a node that does not serve a tenant.
-type moved struct{ Node, URL string }
+// Moved is the answer of a node that does not serve a tenant.
+type Moved struct{ Node, URL string }
 
-// runNode is one node: a Manager, and a control port by which the test commits, reads and stops
-// it. It prints its address once it serves, and ends after /close.
-func runNode(job string) error {
-	var cfg nodeConfig
+// Run is one  It prints its address once it serves, and ends after /close, or when its standard input
+// ends, as the test is gone then. members is asked for those of the cluster, and may answer nil: they are in the bucket.
+func Run(job string, members func(Config) (multidb.Membership, error)) error {
+	var cfg Config
 	if err := json.Unmarshal([]byte(job), &cfg); err != nil {
 		return err
 	}
+	go func() { // ends with the process
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(3)
+	}()
 	said, err := os.OpenFile(cfg.Said, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
@@ -53,16 +67,18 @@ func runNode(job string) error {
 	if err != nil {
 		return err
 	}
-	p := place{url: cfg.URL, log: true, timeout: time.Second}
-	f, err := p.open()
+	f, err := multidb.NewS3Replica(cfg.Store)
 	if err != nil {
+		return err
+	}
+	cluster := multidb.ClusterConfig{Node: cfg.Node, URL: "http://" + l.Addr().String(), Heartbeat: Beat, StrictOwnership: cfg.Strict, MaxMoves: 128}
+	if cluster.Membership, err = members(cfg); err != nil {
 		return err
 	}
 	m, err := multidb.New(
 		multidb.WithDiscoverer(multidb.Glob(cfg.Root+"/{{database}}.db")), multidb.WithStateDir(cfg.State), multidb.WithReplica(f),
-		multidb.WithCluster(multidb.ClusterConfig{Node: cfg.Node, URL: "http://" + l.Addr().String(), Heartbeat: nodeBeat,
-			StrictOwnership: cfg.Strict, MaxMoves: 128}),
-		multidb.WithFleetLog(multidb.FleetLogConfig{Path: logDir, UnpackInterval: time.Second, UnpackSize: 200 << 10, LogRetention: 3 * time.Second}),
+		multidb.WithCluster(cluster),
+		multidb.WithFleetLog(multidb.FleetLogConfig{Path: cfg.Log, UnpackInterval: time.Second, UnpackSize: 200 << 10, LogRetention: 3 * time.Second}),
 		multidb.WithSyncInterval(50*time.Millisecond), multidb.WithColdSyncInterval(200*time.Millisecond),
 		multidb.WithScanInterval(500*time.Millisecond), multidb.WithHotDuration(500*time.Millisecond), multidb.WithIdleTimeout(100*time.Millisecond),
 		multidb.WithCheckpointPages(30), multidb.WithSnapshotInterval(3*time.Second), multidb.WithRetention(6*time.Second),
@@ -115,7 +131,7 @@ func (n *nodeChild) mux() http.Handler {
 			var elsewhere *multidb.NotOwnerError
 			switch {
 			case errors.As(err, &elsewhere):
-				code, answer = http.StatusMisdirectedRequest, moved{elsewhere.Owner.Node, elsewhere.Owner.URL}
+				code, answer = http.StatusMisdirectedRequest, Moved{elsewhere.Owner.Node, elsewhere.Owner.URL}
 			case err != nil:
 				code, answer = http.StatusServiceUnavailable, err.Error()
 			}
@@ -130,7 +146,7 @@ func (n *nodeChild) mux() http.Handler {
 	})
 	handle("/drain", func(ctx context.Context, _ url.Values) (any, error) { return nil, n.m.Drain(ctx) })
 	handle("/stats", func(context.Context, url.Values) (any, error) {
-		s := nodeStats{ClusterStatus: n.m.Nodes()}
+		s := Stats{ClusterStatus: n.m.Nodes()}
 		if s.Err != nil {
 			s.Trouble, s.Err = s.Err.Error(), nil
 		}
@@ -165,10 +181,7 @@ func (n *nodeChild) put(ctx context.Context, q url.Values) (any, error) {
 	}
 	held := q.Get("held") != ""
 	err = n.m.Do(ctx, id, func(db *sql.DB) error {
-		before, err := chainHead(ctx, db)
-		if err == nil {
-			err = appendChain(ctx, db, v, nextHead(before, v), func() {})
-		}
+		err := Append(ctx, db, v, "", func() {})
 		if err == nil && held {
 			err = sync()
 		}
@@ -180,44 +193,11 @@ func (n *nodeChild) put(ctx context.Context, q url.Values) (any, error) {
 	return nil, err
 }
 
-// chainHead is the head of a history, which may be empty.
-func chainHead(ctx context.Context, db querier) (head string, err error) {
-	var tables int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'chain'").Scan(&tables); err != nil || tables == 0 {
-		return noHead, err
-	}
-	err = db.QueryRowContext(ctx, "SELECT head FROM chain ORDER BY k DESC LIMIT 1").Scan(&head)
-	if errors.Is(err, sql.ErrNoRows) {
-		return noHead, nil
-	}
-	return head, err
-}
-
 // get answers with all rows of a tenant, which belong together.
 func (n *nodeChild) get(ctx context.Context, q url.Values) (rows any, err error) {
 	err = n.m.Do(ctx, multidb.ID(q.Get("id")), func(db *sql.DB) (err error) {
-		rows, err = chainRows(ctx, db)
+		rows, err = Rows(ctx, db)
 		return err
 	})
 	return rows, err
-}
-
-// chainRows are the rows of a history, in order; an error unless they belong together.
-func chainRows(ctx context.Context, db querier) (all []string, err error) {
-	if n, _, err := readChain(ctx, db); err != nil || n == 0 {
-		return nil, err
-	}
-	rows, err := db.QueryContext(ctx, "SELECT v FROM chain ORDER BY k")
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var v string
-		if err := rows.Scan(&v); err != nil {
-			return nil, err
-		}
-		all = append(all, v)
-	}
-	return all, rows.Err()
 }
