@@ -28,6 +28,10 @@ type clusterRig struct {
 	config  func(*multidb.ClusterConfig)
 	observe func(node string, ev multidb.Event)
 	opts    []multidb.Option
+	// Of one node: the replica over its view, how it finds files, and more options.
+	store    func(node string) multidb.ReplicaFactory
+	discover func(*multidb.GlobDiscoverer) multidb.Discoverer
+	each     func(node string) []multidb.Option
 }
 
 func newCluster(t *testing.T, opts ...multidb.Option) *clusterRig {
@@ -63,10 +67,21 @@ func (c *clusterRig) open(name string) *multidb.Manager {
 			c.observe(name, ev)
 		}
 	}
-	m, err := multidb.New(append([]multidb.Option{
-		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))),
-		multidb.WithReplica(c.views[name]), multidb.WithCluster(cfg), multidb.WithObserver(observe),
-	}, c.opts...)...)
+	glob := multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))
+	found, replica := multidb.Discoverer(glob), multidb.ReplicaFactory(c.views[name])
+	if c.discover != nil {
+		found = c.discover(glob)
+	}
+	if c.store != nil {
+		replica = c.store(name)
+	}
+	opts := append([]multidb.Option{
+		multidb.WithDiscoverer(found), multidb.WithReplica(replica), multidb.WithCluster(cfg), multidb.WithObserver(observe),
+	}, c.opts...)
+	if c.each != nil {
+		opts = append(opts, c.each(name)...)
+	}
+	m, err := multidb.New(opts...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
