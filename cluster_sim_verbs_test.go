@@ -115,20 +115,22 @@ func (s *clusterSim) erase(name string) {
 
 // undelete puts a tenant back that was removed, or was not.
 func (s *clusterSim) undelete(id multidb.ID) {
-	var err error
+	var errs []error
 	for began := time.Now(); time.Since(began) < servedWithin; s.pass(time.Second) {
+		errs = nil
 		for _, m := range s.nodes {
-			if err = m.Undelete(s.t.Context(), id); errors.Is(err, multidb.ErrNotOwner) {
+			err := m.Undelete(s.t.Context(), id)
+			if errors.Is(err, multidb.ErrNotOwner) {
 				continue
 			}
 			h, e := m.Acquire(s.t.Context(), id)
 			if h.Release(); e == nil {
 				return
 			}
-			err = errors.Join(err, e)
+			errs = append(errs, err, e)
 		}
 	}
-	s.must(fmt.Errorf("%s cannot be put back: %w", id, err))
+	s.must(fmt.Errorf("%s cannot be put back: %w", id, errors.Join(errs...)))
 }
 
 // exists reports whether a tenant has another name by now.

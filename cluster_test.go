@@ -739,3 +739,44 @@ func TestASyncOfWhatWasCommittedBeforeANodeWasTakenOverFails(t *testing.T) {
 		c.put(id, "third")
 	})
 }
+
+func TestATenantThatAnotherNodeRemovedIsPutBackWhereItsFileIsFromBefore(t *testing.T) {
+	// Not in virtual time: a file is deleted only when its stamps have come of age.
+	c := newCluster(t)
+	c.config = func(cfg *multidb.ClusterConfig) { cfg.Heartbeat, cfg.MaxMoves = 100*time.Millisecond, 1024 }
+	defer c.closeAll()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c.start("a")
+	c.settled()
+	id := multidb.ID("p/t0")
+	c.put(id, "first")
+	b := c.start("b")
+	if err := c.nodes["a"].Drain(ctx); err != nil { // its file stays
+		t.Fatal(err)
+	}
+	c.put(id, "second")
+	if err := b.Remove(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	c.close("a")
+	a := c.start("a")
+	if err := b.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.close("b")
+	c.settled()
+	h, err := a.Acquire(ctx, id)
+	if h.Release(); !errors.Is(err, multidb.ErrRemoved) {
+		t.Errorf("acquired after another node removed it: %v", err)
+	}
+	if err := a.Undelete(ctx, id); err != nil {
+		t.Errorf("put back where a file of before is: %v", err)
+	}
+	if n := c.rows(id); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+	if err := a.Undelete(ctx, id); !errors.Is(err, multidb.ErrInUse) {
+		t.Errorf("put back a second time: %v", err)
+	}
+}
