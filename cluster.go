@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/boottime"
 	"github.com/multidb-go/multidb/internal/cluster"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
@@ -197,7 +196,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		return nil, err
 	}
 	if members == nil {
-		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Logger: m.cfg.logger}); err != nil {
+		if members, err = bucket.New(bucket.Config{Objects: innerObjects{dir}, Heartbeat: c.Heartbeat, Boot: m.cfg.steady, Logger: m.cfg.logger}); err != nil {
 			return nil, err
 		}
 	}
@@ -245,7 +244,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		},
 		Serving:   served,
 		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
-		Boot: boottime.Steady(), Emit: m.clusterEvent, Logger: m.cfg.logger,
+		Boot: m.cfg.steady, Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil
 }

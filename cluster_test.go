@@ -28,6 +28,10 @@ type clusterRig struct {
 	config  func(*multidb.ClusterConfig)
 	observe func(node string, ev multidb.Event)
 	opts    []multidb.Option
+	// Of one node: the replica over its view, how it finds files, and more options.
+	store    func(node string) multidb.ReplicaFactory
+	discover func(*multidb.GlobDiscoverer) multidb.Discoverer
+	each     func(node string) []multidb.Option
 }
 
 func newCluster(t *testing.T, opts ...multidb.Option) *clusterRig {
@@ -63,10 +67,21 @@ func (c *clusterRig) open(name string) *multidb.Manager {
 			c.observe(name, ev)
 		}
 	}
-	m, err := multidb.New(append([]multidb.Option{
-		multidb.WithDiscoverer(multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))),
-		multidb.WithReplica(c.views[name]), multidb.WithCluster(cfg), multidb.WithObserver(observe),
-	}, c.opts...)...)
+	glob := multidb.Glob(filepath.Join(dir, "data/{{project}}/{{database}}.db"))
+	found, replica := multidb.Discoverer(glob), multidb.ReplicaFactory(c.views[name])
+	if c.discover != nil {
+		found = c.discover(glob)
+	}
+	if c.store != nil {
+		replica = c.store(name)
+	}
+	opts := append([]multidb.Option{
+		multidb.WithDiscoverer(found), multidb.WithReplica(replica), multidb.WithCluster(cfg), multidb.WithObserver(observe),
+	}, c.opts...)
+	if c.each != nil {
+		opts = append(opts, c.each(name)...)
+	}
+	m, err := multidb.New(opts...)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -723,4 +738,45 @@ func TestASyncOfWhatWasCommittedBeforeANodeWasTakenOverFails(t *testing.T) {
 		}
 		c.put(id, "third")
 	})
+}
+
+func TestATenantThatAnotherNodeRemovedIsPutBackWhereItsFileIsFromBefore(t *testing.T) {
+	// Not in virtual time: a file is deleted only when its stamps have come of age.
+	c := newCluster(t)
+	c.config = func(cfg *multidb.ClusterConfig) { cfg.Heartbeat, cfg.MaxMoves = 100*time.Millisecond, 1024 }
+	defer c.closeAll()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c.start("a")
+	c.settled()
+	id := multidb.ID("p/t0")
+	c.put(id, "first")
+	b := c.start("b")
+	if err := c.nodes["a"].Drain(ctx); err != nil { // its file stays
+		t.Fatal(err)
+	}
+	c.put(id, "second")
+	if err := b.Remove(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	c.close("a")
+	a := c.start("a")
+	if err := b.Drain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.close("b")
+	c.settled()
+	h, err := a.Acquire(ctx, id)
+	if h.Release(); !errors.Is(err, multidb.ErrRemoved) {
+		t.Errorf("acquired after another node removed it: %v", err)
+	}
+	if err := a.Undelete(ctx, id); err != nil {
+		t.Errorf("put back where a file of before is: %v", err)
+	}
+	if n := c.rows(id); n != 2 {
+		t.Errorf("%d rows, want 2", n)
+	}
+	if err := a.Undelete(ctx, id); !errors.Is(err, multidb.ErrInUse) {
+		t.Errorf("put back a second time: %v", err)
+	}
 }

@@ -238,7 +238,7 @@ func ask[T any](ctx context.Context, g *gate, op multidbtest.Op, apply func() (T
 		err error
 	}
 	answer := make(chan result, 1)
-	changes := op == multidbtest.OpWrite || op == multidbtest.OpDelete
+	changes := op == multidbtest.OpWrite || op == multidbtest.OpDelete || op == multidbtest.OpCreateObject || op == multidbtest.OpDeleteObjects
 	g.mu.Lock()
 	lost := g.rng.IntN(100) < g.lose
 	g.mu.Unlock()

@@ -77,6 +77,7 @@ type config struct {
 	tracer   Tracer // nil: none
 	now      func() time.Time
 	boot     func() time.Duration // counts the time in which the machine was suspended
+	steady   func() time.Duration // boot, which goes on in virtual time too
 	grace    time.Duration        // for how long every level 0 file stays at least
 	flush    func(*os.File) error // of a WAL, to disk
 	stat     func(path, suffix string) (fsid.Fingerprint, error)
@@ -110,6 +111,7 @@ func defaults() config {
 		logger:            slog.New(slog.DiscardHandler),
 		now:               time.Now,
 		boot:              boottime.Now,
+		steady:            boottime.Steady(),
 		grace:             failpoint.Duration("GRACE", 2*ship.DefaultWindow),
 		flush:             (*os.File).Sync,
 		stat:              fsid.StatWith,
@@ -553,7 +555,7 @@ func withClock(now func() time.Time) Option {
 // withBoot sets the clock that counts the time in which the machine was suspended,
 // and for how long level 0 files stay at least, for tests.
 func withBoot(boot func() time.Duration, grace time.Duration) Option {
-	return func(c *config) error { c.boot, c.grace = boot, grace; return nil }
+	return func(c *config) error { c.boot, c.steady, c.grace = boot, boot, grace; return nil }
 }
 
 // withFlush sets what flushes a WAL to disk, for tests.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unsafe"
 
@@ -26,8 +27,18 @@ func (c *setClock) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := time.Now()
-	const nsecBits = 30
-	*(*uint64)(unsafe.Pointer(&t)) += uint64(int64(c.off/time.Second)) << nsecBits
+	const nsecBits, hasMonotonic, year1885 = 30, 1 << 63, -2682288000
+	parts := (*struct {
+		wall uint64
+		ext  int64
+	})(unsafe.Pointer(&t))
+	if parts.wall&hasMonotonic == 0 { // in a bubble of virtual time, whose times have a wall's part alone
+		unix, nsec := t.Unix(), t.Nanosecond()
+		parts.wall, parts.ext = hasMonotonic, 0
+		parts.ext = int64(time.Since(t))
+		parts.wall |= uint64(unix-year1885)<<nsecBits | uint64(nsec)
+	}
+	parts.wall += uint64(int64(c.off/time.Second)) << nsecBits
 	return t
 }
 
@@ -38,12 +49,21 @@ func (c *setClock) set(off time.Duration) {
 }
 
 func TestTheClockOfTheseTestsJumpsAsTheSystemsDoes(t *testing.T) {
+	theClockJumps(t)
+	synctest.Test(t, theClockJumps)
+}
+
+func theClockJumps(t *testing.T) {
 	c := &setClock{}
 	for _, off := range []time.Duration{0, 80 * time.Hour, -80 * time.Hour, 365 * 24 * time.Hour} {
 		before := c.now()
+		<-time.After(time.Millisecond)
+		if d := time.Since(before); d < time.Millisecond || d > time.Minute {
+			t.Errorf("%v since a millisecond ago", d)
+		}
 		c.set(off)
 		real, jumped := time.Now(), c.now()
-		if d := jumped.Sub(real); d < 0 || d > time.Minute {
+		if d := jumped.Sub(before); d < time.Millisecond || d > time.Minute {
 			t.Errorf("%v: the monotonic clock moved by %v", off, d)
 		}
 		if d := jumped.Round(0).Sub(real.Round(0)) - off; d < 0 || d > time.Minute {

@@ -24,12 +24,13 @@ type stamps struct {
 	mu    sync.Mutex
 	files map[string]stamped
 	last  time.Time // the last real stamp that was set
+	now   func() time.Time
 }
 
 type stamped struct{ real, told fsid.Fingerprint }
 
 func newStamps() *stamps {
-	return &stamps{files: map[string]stamped{}, last: time.Unix(1e9, 0)}
+	return &stamps{files: map[string]stamped{}, last: time.Unix(1e9, 0), now: time.Now}
 }
 
 // stat is fsid.Stat by the bubble's clock.
@@ -44,7 +45,7 @@ func (s *stamps) stat(path string) (fsid.Fingerprint, error) {
 	f := s.files[path]
 	if f.real != real {
 		f = stamped{real, real}
-		f.told.Mtime = time.Now().UnixNano() | 1 // whole seconds would say that the file system has no others
+		f.told.Mtime = s.now().UnixNano() | 1 // whole seconds would say that the file system has no others
 		f.told.Ctime = f.told.Mtime
 		s.files[path] = f
 	}
@@ -71,7 +72,7 @@ func (s *stamps) renamed(from, to string) {
 	defer s.mu.Unlock()
 	if f, ok := s.files[from]; ok {
 		if real, err := fsid.Stat(to); err == nil {
-			f.told.Ctime = time.Now().UnixNano() | 1 // a rename changes it, and no mtime
+			f.told.Ctime = s.now().UnixNano() | 1 // a rename changes it, and no mtime
 			s.files[to] = stamped{real, f.told}
 		}
 	}

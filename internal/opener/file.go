@@ -11,6 +11,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
+	"github.com/multidb-go/multidb/internal/localfile"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/sqlitedb"
@@ -36,9 +37,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 	if fi, err := os.Stat(e.Path()); err == nil && !fi.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is no regular file", sqlitedb.ErrNotDatabase, e.Path())
 	} else if err == nil {
-		o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
-		o.fleet.Found(e)
-		if err := o.refresh(ctx, e); !errors.Is(err, errAway) {
+		if err := o.found(ctx, e); !errors.Is(err, errAway) {
 			return err
 		}
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -72,6 +71,10 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 		case err == nil:
 			o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 			return nil
+		case o.cfg.Shared && errors.Is(err, localfile.ErrExists):
+			// An opening from before this node lost the database, for which nobody waits any
+			// more, was faster. What it has made may be old.
+			return o.found(ctx, e)
 		case !errors.Is(err, restore.ErrNoBackup):
 			return fmt.Errorf("restore on open: %w", err)
 		}
@@ -85,6 +88,13 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 		}
 	}
 	return o.makeFile(ctx, e, m)
+}
+
+// found goes on with a file that is there.
+func (o *Opener) found(ctx context.Context, e *fleet.Entry) error {
+	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
+	o.fleet.Found(e)
+	return o.refresh(ctx, e)
 }
 
 // restore makes the missing file of a database from the replica. It returns

@@ -218,6 +218,8 @@ func (t *Tenancy) mark(ctx context.Context, client litestream.ReplicaClient, db 
 	return store.WriteMetadata(ctx, b)
 }
 
+var errInService = fmt.Errorf("%w: it is in service", conduct.ErrInUse)
+
 // Undelete puts a removed database into service again, as it was: without a local file,
 // which the next one who opens it brings back. Also one that another process has removed,
 // whose tombstone is at the prefix.
@@ -229,9 +231,9 @@ func (t *Tenancy) Undelete(ctx context.Context, id string) (err error) {
 	defer func() { end(&err) }()
 	n := t.noted(id)
 	switch {
-	case n == nil && t.cfg.Fleet.Has(id):
-		return fmt.Errorf("%w: it is in service", conduct.ErrInUse)
-	case n == nil:
+	case n == nil && t.cfg.Fleet.Has(id) && t.cfg.Serves == nil:
+		return errInService
+	case n == nil: // on a node its file may be from before another one removed it
 		return t.undelete(ctx, id, nil)
 	case n.Op == opBack:
 		return t.back(ctx, n)
@@ -266,6 +268,8 @@ func (t *Tenancy) undelete(ctx context.Context, id string, n *note) error {
 			return errors.Join(md.Unusable(), t.end(ctx, n))
 		}
 		return md.Unusable()
+	case n == nil && md.RemovedAt == nil && t.cfg.Fleet.Has(id):
+		return errInService
 	case n == nil && md.RemovedAt == nil:
 		return fmt.Errorf("%w: it was not removed, and nothing of it is here", registry.ErrNotFound)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/conduct"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/client"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
@@ -170,7 +171,12 @@ func (l *Log) Close(ctx context.Context) error {
 			l.cfg.Logger.Warn("multidb: the other nodes have to take the shards of this one over", "err", err)
 		}
 	}
-	return l.now().journal.Close(ctx)
+	if err := l.now().journal.Close(ctx); errors.Is(err, fleetlog.ErrFenced) {
+		return fmt.Errorf("%w: %w", ship.ErrFenced, err)
+	} else if err != nil {
+		return err
+	}
+	return nil
 }
 
 // UnpackFormer gives the prefixes what logs that were taken over have, and finishes those
