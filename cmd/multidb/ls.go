@@ -25,7 +25,9 @@ otherwise, and with -offline, -bucket or -dir, it is what the replica holds.
 -sizes is for the first. The cost is that of its bytes in S3 Standard (0.023 USD
 for a GB and month); requests are not in it.
 
-A node of a cluster lists what it serves; -offline lists all.
+A node of a cluster lists what it serves. -everywhere lists the databases of all nodes,
+with who has them, which the running replicate reads from the bucket; -offline lists
+what the bucket holds.
 
 -watch lists them again every 2 seconds, or as in -watch=10s, in the same place on
 a terminal. Elsewhere the lists follow each other, with -json one document each.
@@ -42,6 +44,7 @@ running replicate knows.`,
 			fs.Var(&sizes, "sizes", "list sizes and what they cost, the largest on this disk first; -sizes=replica: there")
 			var watch watchFlag
 			fs.Var(&watch, "watch", "list again every 2s, until Ctrl-C; -watch=10s: every 10 seconds")
+			everywhere := fs.Bool("everywhere", false, "list the databases of all nodes of the cluster, with who has them")
 			removed := fs.Bool("removed", false, "list what was removed and is not erased yet")
 			return func(ctx context.Context, e *env, args []string) error {
 				if err := operands(args, 0, 1); err != nil {
@@ -49,6 +52,9 @@ running replicate knows.`,
 				}
 				if *removed && sizes != "" {
 					return usagef("-removed and -sizes exclude each other")
+				}
+				if *everywhere && (*removed || sizes != "") {
+					return usagef("-everywhere excludes -removed and -sizes, which are for one node")
 				}
 				pattern := strings.Join(args, "")
 				match, err := selects(pattern)
@@ -63,7 +69,9 @@ running replicate knows.`,
 					defer running.Close()
 					inJSON := asJSON.use(e.stdout)
 					list := func(e *env) error { return lsRunning(ctx, e, running, pattern, match, sizes, inJSON) }
-					if *removed {
+					if *everywhere {
+						list = func(e *env) error { return lsEverywhere(ctx, e, running, pattern, match, inJSON) }
+					} else if *removed {
 						list = func(e *env) error { return lsRemoved(ctx, e, running, match, inJSON) }
 					}
 					if watch > 0 {
@@ -73,6 +81,9 @@ running replicate knows.`,
 				}
 				if watch > 0 {
 					return usagef("-watch is for a replicate that runs, which none does here: each list of the replica costs requests")
+				}
+				if *everywhere {
+					return usagef("-everywhere is for a replicate that runs, which none does here; leave it out")
 				}
 				if *removed {
 					return usagef("-removed is for a replicate that runs, which none does here; leave it out")
@@ -121,6 +132,36 @@ func lsRunning(ctx context.Context, e *env, c *control.Client, pattern string, m
 	for _, t := range all {
 		if err := out.add(t, show(t.ID), t.Tier, dash(t.TXID), showDuration(t.Lag), showBytes(t.WALSize),
 			showTime(t.LastWrite), state(t)); err != nil {
+			return err
+		}
+	}
+	return out.end()
+}
+
+// lsEverywhere lists the databases of all nodes, also those that were removed.
+func lsEverywhere(ctx context.Context, e *env, c *control.Client, pattern string, match func(multidb.ID) bool, asJSON bool) error {
+	var all []control.Placed
+	var ids []string
+	for p, err := range c.Everywhere(ctx) {
+		if err != nil {
+			return err
+		}
+		ids = append(ids, p.ID)
+		if match(multidb.ID(p.ID)) {
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 && pattern != "" {
+		return unknown("matches", pattern, "the cluster", ids)
+	}
+	slices.SortFunc(all, func(a, b control.Placed) int { return strings.Compare(a.ID, b.ID) })
+	out := newRows(e.stdout, asJSON, "ID", "NODE", "URL", "STATE")
+	for _, p := range all {
+		state := "in service"
+		if !p.RemovedAt.IsZero() {
+			state = "removed, erased after " + showTime(p.EraseAfter)
+		}
+		if err := out.add(p, show(p.ID), showDash(p.Node), showDash(p.URL), state); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"iter"
 	"os"
 	"slices"
 	"strconv"
@@ -210,6 +211,20 @@ func nodeName(c *config.Config) string {
 		return n.Node
 	}
 	return ""
+}
+
+// Everywhere lists the databases of all nodes.
+func (s *served) Everywhere(ctx context.Context) iter.Seq2[control.Placed, error] {
+	return func(yield func(control.Placed, error) bool) {
+		for p, err := range s.m.Everywhere(ctx) {
+			one := control.Placed{
+				ID: string(p.ID), Node: p.Owner.Node, URL: p.Owner.URL, Self: p.Owner.Self, RemovedAt: p.RemovedAt, EraseAfter: p.EraseAfter,
+			}
+			if !yield(one, err) {
+				return
+			}
+		}
+	}
 }
 
 // Nodes is what this node knows of its cluster.

@@ -115,6 +115,26 @@ func TestTheNodesAreListedAndOneIsDrainedAndWhoHasADatabaseIsTold(t *testing.T) 
 	i := slices.IndexFunc(f.ids, func(id multidb.ID) bool { return !slices.Contains(away, string(id)) })
 	invoke(t, nil, "evict", away[0], string(f.ids[i]), "-config", a).start().want(exitPartly, at)
 
+	placed := map[string]string{}
+	for _, r := range invoke(t, nil, "ls", "-everywhere", "-config", a).start().want(0).records() {
+		placed[r["id"].(string)] = r["node"].(string)
+	}
+	for _, id := range f.ids {
+		want := "a"
+		if slices.Contains(away, string(id)) {
+			want = "b"
+		}
+		if placed[string(id)] != want {
+			t.Errorf("%s is at %q, want %q", id, placed[string(id)], want)
+		}
+	}
+	if len(placed) != len(f.ids) {
+		t.Errorf("everywhere: %v", placed)
+	}
+	if out := invoke(t, nil, "ls", "-everywhere", away[0], "-config", a, "-json=false").start().want(0).stdout.String(); !strings.Contains(out, "b     http://b.test  in service") {
+		t.Errorf("everywhere, as a table:\n%s", out)
+	}
+
 	p = invoke(t, nil, "drain", "-config", a).start().want(0)
 	if d := p.records()[0]; d["done"] != true || d["left"] != 0.0 {
 		t.Errorf("%v", d)
@@ -133,6 +153,7 @@ func TestTheNodesAreListedAndOneIsDrainedAndWhoHasADatabaseIsTold(t *testing.T) 
 	runB.signal(syscall.SIGTERM)
 	runB.want(0)
 	invoke(t, nil, "nodes", "-config", b).start().want(1, "no multidb replicate is running")
+	invoke(t, nil, "ls", "-everywhere", "-config", b).start().want(2, "none does here")
 	invoke(t, nil, "drain", "-config", b).start().want(1, "no multidb replicate is running")
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -88,6 +89,55 @@ type Clusterer interface {
 	// timeout is over, or ctx has ended. An error of tell says that nobody listens. Giving goes
 	// on, also after an error.
 	Drain(ctx context.Context, timeout time.Duration, tell func(Drained) error)
+	// Everywhere yields the databases of all nodes. After an error it ends.
+	Everywhere(ctx context.Context) iter.Seq2[Placed, error]
+}
+
+// Placed is a database of a cluster, and which node has it.
+type Placed struct {
+	ID         string    `json:"id"`
+	Node       string    `json:"node,omitempty"` // empty: nobody serves it right now
+	URL        string    `json:"url,omitempty"`
+	Self       bool      `json:"self,omitempty"` // it is at the node that is asked
+	RemovedAt  time.Time `json:"removed_at,omitzero"`
+	EraseAfter time.Time `json:"erase_after,omitzero"`
+	Error      string    `json:"error,omitempty"` // why the list ends here, without an ID
+}
+
+func everywhere(c Clusterer) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if _, err := c.Nodes(); err != nil {
+			fail(w, http.StatusConflict, err)
+			return
+		}
+		enc := json.NewEncoder(w)
+		for p, err := range c.Everywhere(r.Context()) {
+			if err != nil {
+				p = Placed{Error: err.Error()}
+			}
+			if enc.Encode(p) != nil {
+				return // the client has gone
+			}
+		}
+	}
+}
+
+// Everywhere yields the databases of all nodes. An error is the last pair.
+func (c *Client) Everywhere(ctx context.Context) iter.Seq2[Placed, error] {
+	return func(yield func(Placed, error) bool) {
+		res, err := c.get(ctx, "everywhere", nil)
+		if err != nil {
+			yield(Placed{}, err)
+			return
+		}
+		defer func() { _ = res.Body.Close() }() // only read from
+		lines(ctx, res.Body, func(p Placed, err error) bool {
+			if err == nil && p.Error != "" {
+				err = errors.New(p.Error)
+			}
+			return yield(p, err) && err == nil
+		})
+	}
 }
 
 // draining is the order to drain. After Timeout it is told what is left.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +23,14 @@ func (c clusterer) Nodes() (Cluster, error) { return c.nodes, c.err }
 
 func (c clusterer) Drain(ctx context.Context, timeout time.Duration, tell func(Drained) error) {
 	c.drain(ctx, timeout, tell)
+}
+
+func (c clusterer) Everywhere(context.Context) iter.Seq2[Placed, error] {
+	return func(yield func(Placed, error) bool) {
+		if yield(Placed{ID: "p/a", Node: "a", Self: true}, nil) {
+			yield(Placed{}, errors.New("the bucket says no"))
+		}
+	}
 }
 
 func (c clusterer) Tenant(id string) (Tenant, error) {
@@ -106,4 +116,21 @@ func TestADrainingThatNobodyListensToEnds(t *testing.T) {
 		break
 	}
 	<-ended
+}
+
+func TestTheDatabasesOfAllNodesAreToldUpToAnError(t *testing.T) {
+	var got []string
+	for p, err := range serveActor(t, clusterer{}, 0).Everywhere(t.Context()) {
+		got = append(got, fmt.Sprint(p.ID, p.Node, p.Self, err))
+	}
+	if want := []string{"p/aatrue <nil>", "false the bucket says no"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for says, source := range map[string]Source{"no node of a cluster": clusterer{err: ErrNoCluster}, "older version": fleet{}} {
+		for _, err := range serveActor(t, source, 0).Everywhere(t.Context()) {
+			if err == nil || !strings.Contains(err.Error(), says) {
+				t.Errorf("%v, want %s", err, says)
+			}
+		}
+	}
 }

@@ -168,6 +168,7 @@ func handler(source Source) http.Handler {
 	}
 	if c, ok := source.(Clusterer); ok {
 		mux.HandleFunc("GET /v1/nodes", nodes(c))
+		mux.HandleFunc("GET /v1/everywhere", everywhere(c))
 		mux.HandleFunc("POST /v1/drain", drain(c))
 	}
 	return mux
