@@ -91,14 +91,14 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		return err
 	},
 	"Drain": func(ctx context.Context, m *multidb.Manager) error { return m.Drain(ctx) },
-	// These say what they know at any time.
-	"Stats": func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Everywhere": func(ctx context.Context, m *multidb.Manager) error {
 		for _, err := range m.Everywhere(ctx) {
 			return err
 		}
 		return nil
 	},
+	// These say what they know at any time.
+	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Nodes":   func(_ context.Context, m *multidb.Manager) error { m.Nodes(); return nil },
 	"Healthy": func(_ context.Context, m *multidb.Manager) error { m.Healthy(time.Hour); return nil },
 	"Largest": func(_ context.Context, m *multidb.Manager) error { m.Largest(1, 0); return nil },

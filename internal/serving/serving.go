@@ -116,7 +116,9 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 		if !s.there(r.Path) {
 			return false // it is where the replica is
 		}
-		if r.Cache = r.Cache || !ours; r.Cache && !s.sealed(*r) {
+		// One that is as it was when it was sealed has nothing that nobody promised, and what another
+		// program commits to it from now on is this node's to ship.
+		if r.Cache = (r.Cache || !ours) && !s.sealed(*r); r.Cache {
 			doubtful = append(doubtful, r.ID)
 		}
 		return true
