@@ -83,8 +83,8 @@ func (p plan) wants(t *testing.T) wanted {
 // random nodes. A restore has at any time all for which any node's Sync had returned before it; when all is
 // healed each tenant is served by one node, with all of it, and takes commits. P1, P2, P6.
 //
-// The short form kills 300 times and more. The long form goes on for MULTIDB_TORTURE_TIME: half an hour is about 5,000
-// kills where nothing else runs. From 1,000 on it fails if a node was never killed at one of the places.
+// The short form kills 300 times and more, in two or three minutes. The long form goes on for MULTIDB_TORTURE_TIME: 5,000 kills
+// take an hour. From 1,000 on it fails if no node was ever killed at one of the places.
 func TestWhatNodesPromisedOutlivesTheirProcesses(t *testing.T) {
 	bin := buildNode(t)
 	sum := newNodeTally()
