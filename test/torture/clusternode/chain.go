@@ -67,7 +67,7 @@ func Read(ctx context.Context, db Querier) (n int, head string, err error) {
 	if err != nil {
 		return 0, head, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err says what it would
 	pages, last := map[int]string{}, "none"
 	for rows.Next() {
 		var k int
@@ -88,7 +88,7 @@ func Read(ctx context.Context, db Querier) (n int, head string, err error) {
 	if err != nil {
 		return n, head, err
 	}
-	defer more.Close()
+	defer func() { _ = more.Close() }()
 	for more.Next() {
 		var k int
 		var v, pad string
@@ -124,7 +124,7 @@ func Rows(ctx context.Context, db Querier) (all []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // Err says what it would
 	for rows.Next() {
 		var v string
 		if err := rows.Scan(&v); err != nil {
