@@ -47,6 +47,8 @@ type Config struct {
 	Now       func() time.Time
 	Stat      func(path, suffix string) (fsid.Fingerprint, error)
 	Move      time.Duration // how long handles are waited for when all is lost
+	// Expects reports whether a shard is to be served here once all is in its place.
+	Expects func(shard int) bool
 	// Rescan has everything listed soon.
 	Rescan func()
 	// Hide forgets those of the catalog that are not in service.
@@ -95,7 +97,6 @@ const atOnce = 32
 // then. Unless nobody but this node has served them since (ours), a file that may have commits
 // which nobody promised is set aside: others may have served the tenant without them.
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
-	in := set(shards)
 	var doubtful []fleet.Recalled
 	keep := func(r fleet.Recalled) bool {
 		switch {
@@ -107,7 +108,7 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 		doubtful = append(doubtful, r)
 		return false
 	}
-	if err := s.cfg.Conductor.LoadShards(ctx, in, keep); err != nil {
+	if err := s.cfg.Conductor.LoadShards(ctx, shards, keep, s.cfg.Expects); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
 	if err := s.allAside(ctx, doubtful); err != nil {
@@ -349,12 +350,4 @@ func (s *Serving) each(by map[int][]*fleet.Entry, fn func(e *fleet.Entry, shard 
 		}
 	}
 	wg.Wait()
-}
-
-func set(shards []int) func(shard int) bool {
-	in := map[int]bool{}
-	for _, s := range shards {
-		in[s] = true
-	}
-	return func(shard int) bool { return in[shard] }
 }
