@@ -99,10 +99,11 @@ const atOnce = 32
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	var doubtful []fleet.Recalled
 	keep := func(r fleet.Recalled) bool {
+		files, err := fsid.StatFiles(r.Path, s.cfg.Stat)
 		switch {
-		case !s.there(r.Path):
+		case errors.Is(err, fs.ErrNotExist):
 			return false // it is where the replica is
-		case ours || s.sealed(r):
+		case ours || err == nil && r.Known != nil && asSealed(files, r.Known.Position.Fingerprint):
 			return true
 		}
 		doubtful = append(doubtful, r)
@@ -143,29 +144,22 @@ func (s *Serving) allAside(ctx context.Context, all []fleet.Recalled) error {
 	return errors.Join(errs...)
 }
 
-// there reports whether there is a file, as far as can be told.
-func (s *Serving) there(path string) bool {
-	_, err := fsid.StatFiles(path, s.cfg.Stat)
-	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// sealed reports whether a file is as it was when all of it was at the replica.
-func (s *Serving) sealed(r fleet.Recalled) bool {
-	return r.Known != nil && s.looks(r.Path, r.Known.Position.Fingerprint)
-}
-
-// looks reports whether a file looks as it did at some time, and has no log.
-func (s *Serving) looks(path string, file fsid.Fingerprint) bool {
-	at, err := fsid.StatFiles(path, s.cfg.Stat)
-	return err == nil && !file.IsZero() && file == at.Main && at.WAL.Size == 0
+// asSealed reports whether a database's file alone is all of it, and looks as it did when all of it was at
+// the replica.
+func asSealed(files fsid.Files, sealed fsid.Fingerprint) bool {
+	return !sealed.IsZero() && sealed == files.Main && files.WAL.Size == 0
 }
 
 // rests reports whether a database has nothing to ship, which its file alone tells. A Sync would compare it
 // with the replica, if nothing was asked of it since the process started: two requests for each of the
 // thousands that a join moves.
 func (s *Serving) rests(e *fleet.Entry) bool {
-	file, ok := s.cfg.Fleet.Sealed(e)
-	return ok && s.looks(e.Path(), file)
+	sealed, ok := s.cfg.Fleet.Sealed(e)
+	if !ok {
+		return false
+	}
+	files, err := fsid.StatFiles(e.Path(), s.cfg.Stat)
+	return err == nil && asSealed(files, sealed)
 }
 
 // setAside moves a file away that may have what nobody promised, and tells of it.
