@@ -41,6 +41,9 @@ func (c *Conductor) LoadShards(ctx context.Context, shards []int, keep func(flee
 	var gone []string
 	for _, shard := range shards {
 		for _, row := range c.ahead.rows[shard] {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // those that are known by now stay so until the shard comes again
+			}
 			c.recall(row, c.place(row), keep, &gone)
 		}
 		delete(c.ahead.rows, shard)
