@@ -4,10 +4,13 @@ import (
 	"database/sql"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/fsid"
 )
 
 // TestAJoinAsksTheReplicaNothingOfTenantsAtRest: of a node that was started anew, which has compared none of them with the
@@ -75,4 +78,38 @@ func TestAJoinAsksTheReplicaNothingOfTenantsAtRest(t *testing.T) {
 		t.Errorf("%d that were written and %d at rest have moved", moved[true], moved[false])
 	}
 	c.closeAll()
+}
+
+// TestANodeWithASlowDiskStartsHoweverLongItLooksAtItsFiles: what bounds a request would end it, each time anew.
+func TestANodeWithASlowDiskStartsHoweverLongItLooksAtItsFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var slow atomic.Bool
+		c := newCluster(t, multidb.WithWatch(false), multidb.WithScanInterval(24*time.Hour), multidb.WithStat(func(path string) (fsid.Fingerprint, error) {
+			if slow.Load() {
+				<-time.After(time.Second)
+			}
+			return fsid.Stat(path)
+		}))
+		c.start("a")
+		c.settled()
+		ids := someTenants(40)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		c.close("a")
+		slow.Store(true)
+		began := time.Now()
+		c.start("a")
+		c.settled()
+		if took := time.Since(began); took < 35*time.Second {
+			t.Errorf("it took %v, which shows nothing", took)
+		}
+		slow.Store(false)
+		for _, id := range ids {
+			if n := c.rows(id); n != 1 {
+				t.Errorf("%s has %d rows, want 1", id, n)
+			}
+		}
+		c.closeAll()
+	})
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -13,6 +14,7 @@ func nodesJoinScenario(short bool) scenario {
 	rows := []row{{key: "rss-1", what: "nodes, one serves N cold: its resident memory", unit: inBytes}}
 	for _, k := range []struct{ key, what string }{
 		{"2", "nodes, N cold on one node, a second joins"}, {"3", "nodes, N cold on two nodes, a third joins"},
+		{"drain", "nodes, N cold on three nodes, the first is drained"}, {"again", "nodes, N cold on two nodes, the first joins again on its disk"},
 	} {
 		rows = append(rows,
 			row{key: "took-" + k.key, what: k.what + ": until all shards are in their place", unit: inSeconds, bar: bar{kind: atMost, limit: 180, text: "3 min"}},
@@ -22,8 +24,7 @@ func nodesJoinScenario(short bool) scenario {
 			row{key: "each-" + k.key, what: k.what + ": requests for a tenant that moved", unit: plain, bar: bar{kind: atMost, limit: 1, text: "1"}},
 			row{key: "cpu-" + k.key, what: k.what + ": CPU of all nodes for a tenant that moved", unit: inSeconds},
 			row{key: "worst-" + k.key, what: k.what + ": the longest that shards had no owner", unit: inSeconds, bar: bar{kind: atMost, limit: 2, text: "2 s"}},
-			row{key: "rss-" + k.key, what: k.what + ": resident memory of the first node after that", unit: inBytes},
-			row{key: "new-rss-" + k.key, what: k.what + ": resident memory of the new node", unit: inBytes})
+			row{key: "rss-" + k.key, what: k.what + ": resident memory of the first node after that", unit: inBytes})
 	}
 	return scenario{
 		name: "nodes-join", title: "nodes: N cold tenants on one node, then on two, then on three",
@@ -35,8 +36,8 @@ func nodesJoinScenario(short bool) scenario {
 	}
 }
 
-// nodesJoin has the world served by one node, which a second one joins, and a third one. Before it
-// ends it moves everything back.
+// nodesJoin has the world served by one node, which a second one joins, and a third one. Then the first one is
+// drained and started again, as by a deploy. Before it ends it moves everything back to that.
 func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := sp.control().delay(ctx, s3Delay); err != nil {
 		return nil, err
@@ -55,7 +56,9 @@ func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 	}()
 	start := func(name, dir string) error {
 		n, _, err := sp.startNode(ctx, name, dir)
-		if err == nil {
+		if err == nil && name == "a" {
+			all = slices.Insert(all, 0, n)
+		} else if err == nil {
 			all = append(all, n)
 		}
 		return err
@@ -84,37 +87,35 @@ func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, fmt.Errorf("%d databases are known, not %d", was[0].Databases, sp.N)
 	}
 	f["rss-1"] = was[0].Resident
-	for _, name := range []string{"b", "c"} {
+	// measure measures do, which moves shards and says how many.
+	measure := func(key string, do func() (shards int, err error)) error {
 		cpu, _, err := state()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		before, err := sp.control().stats(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		key := fmt.Sprint(len(all) + 1)
 		began := time.Now()
-		if err := start(name, filepath.Join(sp.Dir, "nodes", name)); err != nil {
-			return nil, err
-		}
-		if err := placed(ctx, 10*time.Minute, all...); err != nil {
-			return nil, fmt.Errorf("node %q joins: %w", name, err)
+		moved, err := do()
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
 		}
 		took := time.Since(began).Seconds()
 		after, err := sp.control().stats(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		cpuNow, now, err := state()
 		if err != nil {
-			return nil, err
+			return err
 		}
-		joined := now[len(now)-1]
-		tenants := float64(sp.N) * float64(joined.Served) / 1024 // its share: what it knows of them is another question
+		shards := float64(moved)
+		tenants := float64(sp.N) * shards / 1024 // that is their share: what a node knows of them is another question
 		d := after.minus(before)
 		f.requests(key+" ", d)
-		f["took-"+key], f["shards-"+key], f["tenants-"+key] = took, float64(joined.Served)/took, tenants/took
+		f["took-"+key], f["shards-"+key], f["tenants-"+key] = took, shards/took, tenants/took
 		f["requests-"+key], f["each-"+key] = float64(d.total()), float64(d.total())/tenants
 		f["cpu-"+key] = (cpuNow - cpu) / tenants
 		for i, a := range now {
@@ -122,11 +123,44 @@ func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 			f["stuck-"+key] += float64(a.Stuck)
 			f[fmt.Sprintf("databases-%s-%d", key, i+1)] = float64(a.Databases)
 			f[fmt.Sprintf("cpu-%s-%d", key, i+1)] = a.CPU
+			f[fmt.Sprintf("rss-%s-%d", key, i+1)] = a.Resident
 		}
-		f["rss-"+key], f["new-rss-"+key] = now[0].Resident, joined.Resident
-		if err := pause(ctx, 5*time.Second); err != nil {
+		f["rss-"+key] = now[0].Resident
+		return pause(ctx, 5*time.Second)
+	}
+	join := func(name, dir string) (int, error) {
+		if err := start(name, dir); err != nil {
+			return 0, err
+		}
+		if err := placed(ctx, 10*time.Minute, all...); err != nil {
+			return 0, err
+		}
+		for _, n := range all {
+			if n.name == name {
+				a, err := n.ask(nodeAsk{Do: nodeStatus})
+				return a.Served, err
+			}
+		}
+		return 0, fmt.Errorf("node %q has gone", name)
+	}
+	for i, name := range []string{"b", "c"} {
+		if err := measure(fmt.Sprint(i+2), func() (int, error) { return join(name, filepath.Join(sp.Dir, "nodes", name)) }); err != nil {
 			return nil, err
 		}
 	}
-	return f, nil
+	first := all[0]
+	if err := measure("drain", func() (int, error) {
+		a, err := first.ask(nodeAsk{Do: nodeStatus})
+		if err == nil {
+			_, err = first.ask(nodeAsk{Do: nodeDrain})
+		}
+		return a.Served, err
+	}); err != nil {
+		return nil, err
+	}
+	all = all[1:]
+	if err := first.close(); err != nil {
+		return nil, err
+	}
+	return f, measure("again", func() (int, error) { return join("a", sp.Dir) })
 }

@@ -268,6 +268,9 @@ const timeout = 30 * time.Second
 
 func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	wait = n.cfg.Heartbeat
+	// What is read of this disk when shards come takes as long as it takes: it would begin from the
+	// start in the next round.
+	whole := ctx
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if n.isFenced() != nil {
@@ -297,7 +300,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	if err := n.giveOn(ctx); err != nil { // else the map still names this node
 		return soon, err
 	}
-	errs = append(errs, n.gain(ctx, false))
+	errs = append(errs, n.gain(whole, false))
 	do := n.plan(session, epoch)
 	for _, epoch := range do.takeOver {
 		errs = append(errs, n.takeOver(ctx, epoch))
@@ -306,7 +309,7 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 		errs = append(errs, n.cfg.Log.Claim(ctx, do.claim))
 	}
 	if errors.Join(errs...) == nil { // else the map may give more than is known to have been taken over
-		errs = append(errs, n.gain(ctx, false))
+		errs = append(errs, n.gain(whole, false))
 	}
 	for to, shards := range do.give {
 		errs = append(errs, n.move(ctx, shards, to))

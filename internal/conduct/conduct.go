@@ -76,6 +76,7 @@ type Conductor struct {
 	pool    Pool
 	workers *worker.Pool
 	jobs    sync.Pool // of *job
+	ahead   ahead     // of LoadShards
 }
 
 // New returns a Conductor at rest.

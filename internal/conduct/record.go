@@ -1,7 +1,10 @@
 package conduct
 
 import (
+	"bytes"
 	"context"
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/multidb-go/multidb/internal/catalog"
@@ -13,68 +16,114 @@ import (
 )
 
 // Load makes the databases of the catalog known. The Fleet has none yet.
-func (c *Conductor) Load(ctx context.Context) error { return c.LoadShards(ctx, nil, nil) }
-
-// LoadShards is Load for the databases of some shards; nil: of all. Those that are known stay as
-// they are. keep is asked about each that may have a local file, and may say that this is a cache:
-// false forgets the database. Nil: all are kept.
-func (c *Conductor) LoadShards(ctx context.Context, in func(shard int) bool, keep func(*fleet.Recalled) bool) error {
+func (c *Conductor) Load(ctx context.Context) error {
 	var gone []string
-	evicted, err := c.noted(ctx, evictedNote)
-	if err != nil {
-		return err
-	}
-	caches, err := c.noted(ctx, cacheNote)
-	if err != nil {
-		return err
-	}
-	for rec, err := range c.cfg.Catalog.Load(ctx) {
+	for row, err := range c.rows(ctx) {
 		if err != nil {
 			return err
 		}
-		r := fleet.Recalled{
-			Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
-			File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
-			LastWrite: time.Unix(0, rec.LastWrite), Evicted: evicted[rec.ID], Cache: caches[rec.ID],
-		}
-		for _, v := range rec.Vars {
-			r.Vars = append(r.Vars, registry.Var(v))
-		}
-		if r.Evicted {
-			// No listing will tell that the root has moved.
-			if db, _, ok := c.cfg.Locate(rec.ID); ok && db.Path != rec.Path {
-				r.Database = db
-			}
-		}
-		r.Prefix = c.cfg.Prefix(r.Database)
-		if in != nil && (r.Prefix.Err != nil || !in(r.Prefix.Shard)) {
-			continue
-		}
-		r.Policy = c.AskPolicy(r.Database)
-		if !c.cfg.Volumes.Emptied() {
-			r.Device = uint64(rec.Flags)
-		}
-		if r.Prefix.Path == rec.Prefix {
-			var inv levels.Inventory
-			if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
-				r.RetainAt, r.Unpacked = inv.NextRetention(c.levels(r.Policy)), inv.MaxTXID()
-				r.Sized, r.Size = true, replicate.SizeOf(&inv)
-			}
-			r.Known, r.Looked = c.known(rec)
-		}
-		if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(&r) {
-			gone = append(gone, r.ID)
-			continue
-		}
-		c.fleet.Recall(r)
+		c.recall(row, c.place(row), nil, &gone)
 	}
-	for _, id := range gone { // not while the rows are read
+	return nil
+}
+
+// LoadShards is Load for the databases of some shards. Those that are known stay as
+// they are. keep is asked about each that may have a local file, and may say that this is a cache:
+// false forgets the database. ahead says which shards are expected soon: what the catalog has
+// of those is kept for a while, as it has to be read to the end each time, and shards come a few at
+// once. One caller at a time.
+func (c *Conductor) LoadShards(ctx context.Context, shards []int, keep func(*fleet.Recalled) bool, ahead func(shard int) bool) error {
+	if !c.ahead.has(shards, c.cfg.Now()) {
+		if err := c.readAhead(ctx, shards, ahead); err != nil {
+			return err
+		}
+	}
+	var gone []string
+	for _, shard := range shards {
+		for _, row := range c.ahead.rows[shard] {
+			if ctx.Err() != nil {
+				return context.Cause(ctx) // those that are known by now stay so until the shard comes again
+			}
+			c.recall(row, c.place(row), keep, &gone)
+		}
+		delete(c.ahead.rows, shard)
+	}
+	for _, id := range gone {
 		c.cfg.Catalog.Delete(id)
-		if caches[id] {
-			c.NotCache(id)
+		c.NotCache(id)
+	}
+	return nil
+}
+
+// ahead is what the catalog has of shards that this process does not serve, so that nobody changes it, by shard.
+type ahead struct {
+	rows map[int][]row
+	read time.Time
+}
+
+// keepAhead is for how long. The application may want a database treated differently from what it said
+// of the row.
+const keepAhead = time.Minute
+
+// has reports whether all of some shards is there.
+func (a *ahead) has(shards []int, now time.Time) bool {
+	for _, s := range shards {
+		if _, ok := a.rows[s]; !ok {
+			return false
+		}
+	}
+	return now.Sub(a.read) < keepAhead
+}
+
+// readAhead reads what the catalog has of shards, and of those that are expected and not served.
+func (c *Conductor) readAhead(ctx context.Context, shards []int, expected func(shard int) bool) error {
+	c.ahead = ahead{map[int][]row{}, c.cfg.Now()}
+	for s := range fleet.Shards {
+		if slices.Contains(shards, s) || expected != nil && expected(s) && !c.fleet.Serves(s) {
+			c.ahead.rows[s] = nil
+		}
+	}
+	// Something of a shard may be queued still that was given away just now. If it cannot be written, the catalog tells of
+	// that by itself, and a row from before does no harm: the file does not look like that any more.
+	_ = c.cfg.Catalog.Flush(ctx)
+	for r, err := range c.rows(ctx) {
+		if err != nil {
+			c.ahead = ahead{}
+			return err
+		}
+		at := c.place(r).Prefix
+		if rows, ok := c.ahead.rows[at.Shard]; ok && at.Err == nil {
+			r.State, r.Files = bytes.Clone(r.State), bytes.Clone(r.Files)
+			c.ahead.rows[at.Shard] = append(rows, r)
 		}
 	}
 	return nil
+}
+
+// row is what the catalog has of a database.
+type row struct {
+	catalog.Record
+	evicted, cache bool
+}
+
+// rows are all that the catalog has. Their bytes are valid until the next one.
+func (c *Conductor) rows(ctx context.Context) iter.Seq2[row, error] {
+	return func(yield func(row, error) bool) {
+		evicted, err := c.noted(ctx, evictedNote)
+		var caches map[string]bool
+		if err == nil {
+			caches, err = c.noted(ctx, cacheNote)
+		}
+		if err != nil {
+			yield(row{}, err)
+			return
+		}
+		for rec, err := range c.cfg.Catalog.Load(ctx) {
+			if !yield(row{rec, evicted[rec.ID], caches[rec.ID]}, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // noted are the IDs that have a note of a kind.
@@ -105,6 +154,47 @@ func (c *Conductor) NoteCaches(ctx context.Context, ids []string) error {
 
 // NotCache ends what NoteCaches has noted of a database.
 func (c *Conductor) NotCache(id string) { c.cfg.Catalog.PutNote(catalog.Note{Kind: cacheNote, ID: id}) }
+
+// place is where a database of the catalog is.
+func (c *Conductor) place(rec row) fleet.Recalled {
+	r := fleet.Recalled{
+		Database:  registry.Database{ID: rec.ID, Path: rec.Path, RelPath: rec.RelPath},
+		File:      fsid.ID{Dev: rec.Dev, Ino: rec.Ino},
+		LastWrite: time.Unix(0, rec.LastWrite), Evicted: rec.evicted, Cache: rec.cache,
+	}
+	for _, v := range rec.Vars {
+		r.Vars = append(r.Vars, registry.Var(v))
+	}
+	if r.Evicted {
+		// No listing will tell that the root has moved.
+		if db, _, ok := c.cfg.Locate(rec.ID); ok && db.Path != rec.Path {
+			r.Database = db
+		}
+	}
+	r.Prefix = c.cfg.Prefix(r.Database)
+	return r
+}
+
+// recall makes a database of the catalog known, or adds it to those that are to be forgotten.
+func (c *Conductor) recall(rec row, r fleet.Recalled, keep func(*fleet.Recalled) bool, gone *[]string) {
+	r.Policy = c.AskPolicy(r.Database)
+	if !c.cfg.Volumes.Emptied() {
+		r.Device = uint64(rec.Flags)
+	}
+	if r.Prefix.Path == rec.Prefix {
+		var inv levels.Inventory
+		if len(rec.Files) > 0 && inv.UnmarshalBinary(rec.Files) == nil {
+			r.RetainAt, r.Unpacked = inv.NextRetention(c.levels(r.Policy)), inv.MaxTXID()
+			r.Sized, r.Size = true, replicate.SizeOf(&inv)
+		}
+		r.Known, r.Looked = c.known(rec.Record)
+	}
+	if keep != nil && !r.Evicted && c.fleet.Get(r.ID) == nil && !keep(&r) {
+		*gone = append(*gone, r.ID)
+		return
+	}
+	c.fleet.Recall(r)
+}
 
 // known is what a row of the catalog says of the State of a database that has the prefix
 // that it had. looked: everything of it was at the replica.

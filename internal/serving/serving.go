@@ -46,6 +46,8 @@ type Config struct {
 	Now       func() time.Time
 	Stat      func(path, suffix string) (fsid.Fingerprint, error)
 	Move      time.Duration // how long handles are waited for when all is lost
+	// Expects reports whether a shard is to be served here once all is in its place.
+	Expects func(shard int) bool
 	// Rescan has everything listed soon.
 	Rescan func()
 	// Hide forgets those of the catalog that are not in service.
@@ -113,18 +115,20 @@ const atOnce = 32
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 	var doubtful []string
 	keep := func(r *fleet.Recalled) bool {
-		if !s.there(r.Path) {
+		files, err := fsid.StatFiles(r.Path, s.cfg.Stat)
+		if errors.Is(err, fs.ErrNotExist) {
 			return false // it is where the replica is
 		}
 		// One that is as it was when it was sealed has nothing that nobody promised, and what another
 		// program commits to it from now on is this node's to ship.
-		if r.Cache = (r.Cache || !ours) && !s.sealed(*r); r.Cache {
+		sealed := err == nil && r.Known != nil && asSealed(files, r.Known.Position.Fingerprint)
+		if r.Cache = (r.Cache || !ours) && !sealed; r.Cache {
 			doubtful = append(doubtful, r.ID)
 		}
 		return true
 	}
 	s.cfg.Fleet.Foreign(shards, !ours)
-	if err := s.cfg.Conductor.LoadShards(ctx, set(shards), keep); err != nil {
+	if err := s.cfg.Conductor.LoadShards(ctx, shards, keep, s.cfg.Expects); err != nil {
 		return fmt.Errorf("load catalog: %w", err)
 	}
 	if err := s.cfg.Conductor.NoteCaches(ctx, doubtful); err != nil {
@@ -147,15 +151,10 @@ func (s *Serving) there(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// sealed reports whether a file is as it was when all of it was at the replica.
-func (s *Serving) sealed(r fleet.Recalled) bool {
-	return r.Known != nil && s.looks(r.Path, r.Known.Position.Fingerprint)
-}
-
-// looks reports whether a file looks as it did at some time, and has no log.
-func (s *Serving) looks(path string, file fsid.Fingerprint) bool {
-	at, err := fsid.StatFiles(path, s.cfg.Stat)
-	return err == nil && !file.IsZero() && file == at.Main && at.WAL.Size == 0
+// asSealed reports whether a database's file alone is all of it, and looks as it did when all of it was at
+// the replica.
+func asSealed(files fsid.Files, sealed fsid.Fingerprint) bool {
+	return !sealed.IsZero() && sealed == files.Main && files.WAL.Size == 0
 }
 
 // rests reports whether a database has nothing to ship, which its file alone tells. A Sync would compare it
@@ -165,8 +164,12 @@ func (s *Serving) rests(e *fleet.Entry) bool {
 	if s.cfg.Fleet.Evicted(e) && !s.there(e.Path()) {
 		return true
 	}
-	file, ok := s.cfg.Fleet.Sealed(e)
-	return ok && s.looks(e.Path(), file)
+	sealed, ok := s.cfg.Fleet.Sealed(e)
+	if !ok {
+		return false
+	}
+	files, err := fsid.StatFiles(e.Path(), s.cfg.Stat)
+	return err == nil && asSealed(files, sealed)
 }
 
 // Yield lets go of shards: nobody opens their databases any more, the handles are waited for,
@@ -353,9 +356,5 @@ func (s *Serving) each(by map[int][]*fleet.Entry, fn func(e *fleet.Entry, shard 
 }
 
 func set(shards []int) func(shard int) bool {
-	in := map[int]bool{}
-	for _, s := range shards {
-		in[s] = true
-	}
-	return func(shard int) bool { return in[shard] }
+	return func(shard int) bool { return slices.Contains(shards, shard) }
 }
