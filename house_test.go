@@ -53,7 +53,7 @@ var below = map[string]string{
 	"fleetlog":         "fleetlog/format untrusted",
 	"fleetlog/client":  "fleetlog fleetlog/format fleetlog/journal failpoint ltxfile ship store untrusted",
 	"fleetlog/format":  "untrusted varint",
-	"fleetlog/owner":   "conduct fleet fleetlog/client fleetlog/format fleetlog/journal registry ship store",
+	"fleetlog/owner":   "conduct fleet fleetlog fleetlog/client fleetlog/format fleetlog/journal registry ship store",
 	"fleetlog/reading": "fleetlog/client store store/metadata",
 	"fleetlog/journal": "fleetlog fleetlog/format store ctxio failpoint untrusted",
 }
