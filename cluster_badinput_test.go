@@ -221,6 +221,42 @@ func TestCloseOfANodeThatWasTakenOverSaysSo(t *testing.T) {
 	})
 }
 
+// TestAStrictOwnerThatHasMetTheSealServesNothingOld, though it has yet to look at the map.
+func TestAStrictOwnerThatHasMetTheSealServesNothingOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.config = func(cfg *multidb.ClusterConfig) { cfg.StrictOwnership, cfg.Heartbeat = 50*time.Second, 30*time.Second }
+		defer c.closeAll()
+		c.start("a")
+		b := c.start("b")
+		c.settled()
+		<-time.After(31 * time.Second)
+		id := c.ownedBy("b")
+		c.put(id, "first")
+		c.members.Partition("b")
+		delete(c.nodes, "b")
+		c.put(id, "second") // at a
+		c.nodes["b"] = b
+		if err := b.Do(t.Context(), id, func(db *sql.DB) error { _, err := db.Exec("INSERT INTO t VALUES ('lost')"); return err }); err != nil {
+			t.Fatal(err) // it does not know yet
+		}
+		if _, err := b.Sync(t.Context(), id); !errors.Is(err, multidb.ErrFenced) {
+			t.Fatalf("synced after it was taken over: %v", err)
+		}
+		c.members.Heal("b")
+		var old bool
+		err := b.Do(t.Context(), id, func(db *sql.DB) error {
+			return db.QueryRow("SELECT count(*) = 0 FROM t WHERE row = 'second'").Scan(&old)
+		})
+		if err != nil && !errors.Is(err, multidb.ErrNotOwner) {
+			t.Error(err)
+		}
+		if old {
+			t.Error("it serves what another node has gone on with")
+		}
+	})
+}
+
 // TestAnOpeningFromBeforeANodeWasTakenOverIsInNobodysWay: it is still reading from the bucket when the node
 // has the tenant again, and makes the file that the next one is about to make.
 func TestAnOpeningFromBeforeANodeWasTakenOverIsInNobodysWay(t *testing.T) {
