@@ -20,9 +20,10 @@ type Owner struct {
 }
 
 // Sure reports whether this node may count as the owner of what it has: always, unless
-// Config.Strict says for how long, and it could not read the map for longer.
+// Config.Strict says for how long, and it could not read the map for longer, or has met the seal of
+// whoever took it over.
 func (n *Node) Sure() bool {
-	return n.cfg.Strict == 0 || n.cfg.Boot()-time.Duration(n.sure.Load()) <= n.cfg.Strict
+	return n.cfg.Strict == 0 || n.cfg.Log.Err() == nil && n.cfg.Boot()-time.Duration(n.sure.Load()) <= n.cfg.Strict
 }
 
 // Owner says who serves a shard. It makes no request.
