@@ -205,7 +205,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Dir:    func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
 		Rescan: m.survey.Soon,
 		Hide:   m.tenancy.Hide,
-		Now:    m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
+		Kept:   m.cfg.removedRetention, Warn: m.cfg.logger.Warn, Now: m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
 	n.served = served
 	n.Node = cluster.New(cluster.Config{
@@ -433,6 +433,15 @@ func version() string {
 		}
 	}
 	return ""
+}
+
+// start begins what Start of a Manager is to begin.
+func (n *node) start(ctx context.Context) error {
+	if err := n.Node.Start(ctx); err != nil {
+		return err
+	}
+	n.served.Start()
+	return nil
 }
 
 // stop ends what goes on by itself.

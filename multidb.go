@@ -185,7 +185,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return fmt.Errorf("load catalog: %w", err)
 	}
 	if m.node != nil {
-		if err := m.node.Start(ctx); err != nil {
+		if err := m.node.start(ctx); err != nil {
 			return err
 		}
 	}
