@@ -214,6 +214,9 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Agree: func(ctx context.Context) error {
 			return cluster.Agree(ctx, innerObjects{dir}, cluster.SettingsOf(m.cfg.place()))
 		},
+		Final: func(err error) bool {
+			return errors.Is(err, ErrAccessDenied) || errors.Is(err, ErrNoCredentials) || errors.Is(err, ErrNoBucket)
+		},
 		Reborn: func() (format.ID, error) {
 			life, _, err := m.remember(false)
 			return life, err
@@ -373,7 +376,12 @@ type ClusterStatus struct {
 	// LastMove and WorstMove are for how long the shards of a move were served by nobody,
 	// up to the map that names the next owner.
 	LastMove, WorstMove time.Duration
-	// Err is why this node does not take part now: it is fenced, or the others cannot be asked.
+	// Joined: this node takes part. It does not before it has joined, and after it was fenced until it has joined again.
+	Joined bool
+	// Draining: Drain was called, and this node takes nothing any more.
+	Draining bool
+	// Err is why this node does not take part now, or what the last look at the map could not do, which
+	// is tried again: it is fenced, or the bucket, or the others, cannot be asked.
 	Err error
 }
 
@@ -403,7 +411,7 @@ func clusterStatus(s cluster.Status) ClusterStatus {
 	c := ClusterStatus{
 		Map: s.Map, MapMade: s.Made, Free: s.Free, Served: s.Served, Moving: s.Moving, Expected: s.Expected,
 		Moves: s.Moves, Gains: s.Gains, TakeOvers: s.TakeOvers, Stuck: s.Stats.Stuck, LastMove: s.LastMove, WorstMove: s.WorstMove,
-		Err: errors.Join(s.Fenced, s.Trouble),
+		Joined: s.Joined, Draining: s.Draining, Err: errors.Join(s.Fenced, s.Trouble),
 	}
 	for _, p := range s.Peers {
 		c.Nodes = append(c.Nodes, NodeStatus{Member: p.Member, Self: p.Self, Alive: p.Alive, Epoch: p.Epoch, Shards: p.Shards, Ended: p.Sealed})
@@ -433,6 +441,15 @@ func version() string {
 		}
 	}
 	return ""
+}
+
+// unwell is why this node does not take part, and since when; nil: it does, or there is no cluster.
+func (n *node) unwell(now time.Time) (since time.Time, err error) {
+	if n == nil {
+		return since, nil
+	}
+	ago, err := n.Unwell()
+	return now.Add(-ago), err
 }
 
 // start begins what Start of a Manager is to begin.

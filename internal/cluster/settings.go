@@ -70,3 +70,20 @@ func Agree(ctx context.Context, objects store.Objects, mine Settings) error {
 	return fmt.Errorf("%w: they keep tenants at %q, this one at %q: use one template, or another FleetLogConfig.Path for another cluster; a cluster that is to change its template is stopped first, and the object %s deleted",
 		ErrSettings, theirs.Template, mine.Template, settingsName)
 }
+
+// Alone returns an error if the directory of a fleet log is a cluster's: a single process would
+// end the logs of all nodes. It is an ErrSettings, or why that could not be found out. One request.
+func Alone(ctx context.Context, objects store.Objects, path string) error {
+	there := false
+	for info, err := range objects.List(ctx, settingsName, "") { // to open what is not there some stores refuse
+		if err != nil {
+			return err
+		}
+		there = there || info.Name == settingsName
+	}
+	if !there {
+		return nil
+	}
+	return fmt.Errorf("%w: the fleet log %s is that of a cluster (it has the object %s), and this process is no node, so that it would take all tenants from the nodes: "+
+		"start it WithCluster (cluster: in the configuration); or, if there is to be no cluster any more, stop all nodes and delete that object", ErrSettings, path, settingsName)
+}
