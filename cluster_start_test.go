@@ -5,7 +5,6 @@ import (
 	"errors"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -46,41 +45,6 @@ func TestANodeStartsWhileTheBucketDoesNotAnswerAndJoinsWhenItDoes(t *testing.T) 
 	})
 }
 
-func TestANodeStartsWhereATakeOverOfItsFirstRoundFails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		c.put("p/t0", "first")
-		c.views["b"] = c.rep.View()
-		// It joins by one map, and the next one, by which it claims or takes over, fails a while.
-		maps := 0
-		fault := c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpCreateObject, Err: errCutOff, Match: func(op multidbtest.Operation) bool {
-			if !strings.Contains(op.Object, "map/") {
-				return false
-			}
-			maps++
-			return maps > 1
-		}})
-		<-c.die("a")
-		b := c.start("b")
-		<-time.After(20 * time.Second)
-		if fault.Hits() == 0 {
-			t.Error("nothing failed")
-		}
-		if s := b.Nodes(); s.Err == nil {
-			t.Error("nobody is told of it")
-		}
-		fault.Clear()
-		<-time.After(time.Minute)
-		c.settled()
-		if n := c.rows("p/t0"); n != 1 {
-			t.Errorf("%d rows, want 1", n)
-		}
-		c.closeAll()
-	})
-}
-
 func TestANodeThatTheStoreRefusesDoesNotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
@@ -115,47 +79,6 @@ func TestANodeThatIsFencedOrCutOffIsNotWell(t *testing.T) {
 			t.Errorf("when the bucket is there again: %v", worst)
 		}
 		c.closeAll()
-	})
-}
-
-func TestTheTenantsOfADeadNodeAreNotReportedAsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		var mu sync.Mutex
-		var failed []error
-		c.observe = func(node string, ev multidb.Event) {
-			if node == "a" && ev.Type == multidb.EventFailed && errors.Is(ev.Err, multidb.ErrMissing) {
-				mu.Lock()
-				defer mu.Unlock()
-				failed = append(failed, ev.Err)
-			}
-		}
-		c.start("a")
-		c.start("b")
-		c.settled()
-		ids := c.owned("b", someTenants(16))
-		for _, row := range []string{"first", "second"} {
-			for _, id := range ids {
-				c.put(id, row)
-			}
-		}
-		slow := c.views["a"].Inject(multidbtest.Fault{Op: multidbtest.OpOpenObject, Delay: time.Second}) // a restore takes a while
-		ended := c.die("b")
-		var wg sync.WaitGroup
-		for _, id := range ids {
-			wg.Go(func() {
-				if n := c.rows(id); n != 2 {
-					t.Errorf("%s has %d rows, want 2", id, n)
-				}
-			})
-		}
-		wg.Wait()
-		slow.Clear()
-		<-ended
-		c.closeAll()
-		if len(failed) > 0 {
-			t.Errorf("%d tenants were reported as missing: %v", len(failed), failed[0])
-		}
 	})
 }
 
