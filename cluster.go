@@ -376,10 +376,8 @@ type ClusterStatus struct {
 	// LastMove and WorstMove are for how long the shards of a move were served by nobody,
 	// up to the map that names the next owner.
 	LastMove, WorstMove time.Duration
-	// Joined: this node takes part. It does not before it has joined, and after it was fenced until it has joined again.
-	Joined bool
-	// Draining: Drain was called, and this node takes nothing any more.
-	Draining bool
+	Joined              bool // this node takes part: it has joined, and was not fenced since
+	Draining            bool // Drain was called: this node takes nothing any more
 	// Err is why this node does not take part now, or what the last look at the map could not do, which
 	// is tried again: it is fenced, or the bucket, or the others, cannot be asked.
 	Err error
@@ -445,10 +443,10 @@ func version() string {
 
 // unwell is why this node does not take part, and since when; nil: it does, or there is no cluster.
 func (n *node) unwell(now time.Time) (since time.Time, err error) {
-	if n == nil {
-		return since, nil
+	var ago time.Duration
+	if n != nil {
+		ago, err = n.Unwell()
 	}
-	ago, err := n.Unwell()
 	return now.Add(-ago), err
 }
 

@@ -123,9 +123,7 @@ func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
 		if err != nil {
 			return err
 		}
-		if err := cluster.Alone(ctx, innerObjects{objects}, dir); errors.Is(err, ErrClusterSettings) {
-			return fmt.Errorf("%w: its prefix says that its fleet log is %s, which is another cluster's, and FleetLogConfig.Path of this one is %s: use one path for all nodes; if there is no such cluster any more, delete %s/cluster/settings", ErrClusterSettings, dir, m.cfg.fleetLog.Path, dir)
-		} else if err != nil {
+		if err := cluster.Another(ctx, innerObjects{objects}, dir, m.cfg.fleetLog.Path); err != nil {
 			return err
 		}
 	}
@@ -184,23 +182,15 @@ func (m *Manager) openFleetLog(life format.ID, ended []format.ID) (*owner.Log, e
 // no node of it. Where the replica does not answer soon, the log finds out before it begins.
 func (m *Manager) checkAlone(ctx context.Context) error {
 	c := &m.cfg
-	if c.fleetLog == nil || c.cluster != nil {
+	if c.fleetLog == nil {
 		return nil
 	}
 	objects, err := c.replica.(ReplicaObjects).Objects(c.fleetLog.Path)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, aloneTimeout)
-	defer cancel()
-	if err := cluster.Alone(ctx, innerObjects{objects}, c.fleetLog.Path); errors.Is(err, ErrClusterSettings) {
-		return err
-	}
-	return nil
+	return cluster.AloneSoon(ctx, innerObjects{objects}, c.fleetLog.Path)
 }
-
-// aloneTimeout bounds how long Start waits for the replica to say whether there is a cluster.
-const aloneTimeout = 5 * time.Second
 
 // client returns the client of a database's prefix, with the log in front of it if there is one.
 func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error) {
