@@ -228,7 +228,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Expects: func(shard int) bool { return n.Node.Expects(shard) },
 		Rescan:  m.survey.Soon,
 		Hide:    m.tenancy.Hide,
-		Now:     m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
+		Kept:    m.cfg.removedRetention, Warn: m.cfg.logger.Warn, Now: m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
 	n.served = served
 	m.tenancy.SetNames(n.roster)
@@ -238,6 +238,9 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Ended: former, Membership: members, Log: log,
 		Agree: func(ctx context.Context) error {
 			return cluster.Agree(ctx, innerObjects{dir}, cluster.SettingsOf(m.cfg.place()))
+		},
+		Final: func(err error) bool {
+			return errors.Is(err, ErrAccessDenied) || errors.Is(err, ErrNoCredentials) || errors.Is(err, ErrNoBucket)
 		},
 		Reborn: func() (format.ID, error) {
 			life, _, err := m.remember(false)
@@ -518,7 +521,10 @@ type ClusterStatus struct {
 	// LastMove and WorstMove are for how long the shards of a move were served by nobody,
 	// up to the map that names the next owner.
 	LastMove, WorstMove time.Duration
-	// Err is why this node does not take part now: it is fenced, or the others cannot be asked.
+	Joined              bool // this node takes part: it has joined, and was not fenced since
+	Draining            bool // Drain was called: this node takes nothing any more
+	// Err is why this node does not take part now, or what the last look at the map could not do, which
+	// is tried again: it is fenced, or the bucket, or the others, cannot be asked.
 	Err error
 }
 
@@ -548,7 +554,7 @@ func clusterStatus(s cluster.Status) ClusterStatus {
 	c := ClusterStatus{
 		Map: s.Map, MapMade: s.Made, Free: s.Free, Served: s.Served, Moving: s.Moving, Expected: s.Expected,
 		Moves: s.Moves, Gains: s.Gains, TakeOvers: s.TakeOvers, Stuck: s.Stats.Stuck, LastMove: s.LastMove, WorstMove: s.WorstMove,
-		Err: errors.Join(s.Fenced, s.Trouble),
+		Joined: s.Joined, Draining: s.Draining, Err: errors.Join(s.Fenced, s.Trouble),
 	}
 	for _, p := range s.Peers {
 		c.Nodes = append(c.Nodes, NodeStatus{Member: p.Member, Self: p.Self, Alive: p.Alive, Epoch: p.Epoch, Shards: p.Shards, Ended: p.Sealed})
@@ -578,6 +584,24 @@ func version() string {
 		}
 	}
 	return ""
+}
+
+// unwell is why this node does not take part, and since when; nil: it does, or there is no cluster.
+func (n *node) unwell(now time.Time) (since time.Time, err error) {
+	var ago time.Duration
+	if n != nil {
+		ago, err = n.Unwell()
+	}
+	return now.Add(-ago), err
+}
+
+// start begins what Start of a Manager is to begin.
+func (n *node) start(ctx context.Context) error {
+	if err := n.Node.Start(ctx); err != nil {
+		return err
+	}
+	n.served.Start()
+	return nil
 }
 
 // stop ends what goes on by itself.

@@ -314,3 +314,47 @@ func TestWhatANodeHasNotDecidedAboutWhenItDiesIsNotItsOwnAfterThat(t *testing.T)
 		c.closeAll()
 	})
 }
+
+func TestWhatANodeHasSetAsideIsDeletedAfterTheRetention(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, multidb.WithRemovedRetention(3*time.Hour))
+		aside := c.watchAsides()
+		c.start("a")
+		b := c.start("b")
+		c.settled()
+		id := c.ownedBy("b")
+		c.put(id, "first")
+		c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		c.unpromised(b, id)
+		<-c.die("b")
+		c.rows(id)
+		other := filepath.Join(filepath.Dir(c.fileOf("b", id)), ".multidb-kept", "somebody's")
+		if err := os.MkdirAll(filepath.Dir(other), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(other, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c.start("b")
+		c.settled()
+		<-time.After(10 * time.Second)
+		path := aside.of(id)
+		if _, err := os.Stat(path); path == "" || err != nil {
+			t.Fatalf("set aside: %q, %v", path, err)
+		}
+		c.close("b") // it is remembered
+		c.start("b")
+		<-time.After(2 * time.Hour)
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("after two hours: %v", err)
+		}
+		<-time.After(2*time.Hour + 10*time.Minute)
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("after four hours: %v", err)
+		}
+		if _, err := os.Stat(other); err != nil {
+			t.Errorf("another file there: %v", err)
+		}
+		c.closeAll()
+	})
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/benbjohnson/litestream"
+	"github.com/multidb-go/multidb/internal/cluster"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/owner"
 	"github.com/multidb-go/multidb/internal/fleetlog/reading"
@@ -117,6 +118,15 @@ func (m *Manager) otherLog(ctx context.Context, id, dir string) error {
 	if err != nil {
 		return err
 	}
+	if m.node != nil { // the nodes of another cluster may be at work on it
+		objects, err := m.cfg.replica.(ReplicaObjects).Objects(dir)
+		if err != nil {
+			return err
+		}
+		if err := cluster.Another(ctx, innerObjects{objects}, dir, m.cfg.fleetLog.Path); err != nil {
+			return err
+		}
+	}
 	c, err := readingClient(m.cfg.replica, dir, databaseOf(e.Database()))
 	if err != nil {
 		return err
@@ -150,13 +160,30 @@ func (m *Manager) openFleetLog(life format.ID, ended []format.ID) (*owner.Log, e
 	}
 	return owner.New(owner.Config{
 		Objects: innerObjects{objects}, Path: c.fleetLog.Path, Node: name,
-		Share: c.cluster != nil, Life: life, Ended: ended, GiveUp: giveUp,
+		Share: c.cluster != nil, Check: func(ctx context.Context) (bool, error) {
+			err := cluster.Alone(ctx, innerObjects{objects}, c.fleetLog.Path)
+			return errors.Is(err, ErrClusterSettings), err
+		}, Life: life, Ended: ended, GiveUp: giveUp,
 		SyncInterval: c.syncInterval, UnpackInterval: c.fleetLog.UnpackInterval, Retention: c.fleetLog.LogRetention,
 		Prefix: c.prefix, Client: c.prefixClient,
 		Dir:      func(db registry.Database) (string, error) { return r.Dir(databaseOf(db)) },
 		ClientAt: c.clientAt,
 		Emit:     m.fleet.Emit, Now: c.now, Logger: c.logger,
 	}), nil
+}
+
+// checkAlone returns ErrClusterSettings if the fleet log is that of a cluster, and this process is
+// no node of it. Where the replica does not answer soon, the log finds out before it begins.
+func (m *Manager) checkAlone(ctx context.Context) error {
+	c := &m.cfg
+	if c.fleetLog == nil {
+		return nil
+	}
+	objects, err := c.replica.(ReplicaObjects).Objects(c.fleetLog.Path)
+	if err != nil {
+		return err
+	}
+	return cluster.AloneSoon(ctx, innerObjects{objects}, c.fleetLog.Path)
 }
 
 // client returns the client of a database's prefix, with the log in front of it if there is one.

@@ -19,7 +19,7 @@ const module = "github.com/multidb-go/multidb"
 // below has the internal packages that each internal package may import. One that is
 // not named may import none. The root and its users may import all of them.
 var below = map[string]string{
-	"conduct":        "fleet volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb trace",
+	"conduct":        "fleet localfile volume registry replicate policy schedule catalog worker lag levels life fsid ctxio ship sqlitedb trace",
 	"evict":          "ctxio fleet",
 	"fleet":          "registry replicate policy schedule budget disk life notify fsid ship",
 	"opener":         "conduct failpoint fleet volume registry replicate pool restore store store/metadata inquiry life fsid localfile ship sqlitedb",

@@ -338,3 +338,30 @@ func TestWhatMayBeASecretIsHidden(t *testing.T) {
 		}
 	}
 }
+
+func TestANodeThatTakesNoPartIsNotReadyForALoadBalancer(t *testing.T) {
+	s := newSite(t, []multidb.ID{orders}, nil)
+	s.server.opt.Authenticated = true
+	var st multidb.ClusterStatus
+	s.server.nodes = func() multidb.ClusterStatus { return st }
+	for _, c := range []struct {
+		name   string
+		is     multidb.ClusterStatus
+		status int
+		says   string
+	}{
+		{"a node", multidb.ClusterStatus{Map: 7, Joined: true}, 200, `"ready"`},
+		{"one that drains", multidb.ClusterStatus{Map: 7, Joined: true, Draining: true}, 503, "drains"},
+		{"one that was fenced", multidb.ClusterStatus{Map: 7, Err: errors.New("sealed by b")}, 503, "sealed by b"},
+		{"one that has not joined yet", multidb.ClusterStatus{Err: errors.New("the bucket is away")}, 503, "the bucket is away"},
+		{"one that could not do something just now", multidb.ClusterStatus{Map: 7, Joined: true, Err: errors.New("a move was put off")}, 200, `"ready"`},
+		{"no node", multidb.ClusterStatus{}, 200, `"ready"`},
+	} {
+		st = c.is
+		for _, path := range []string{"/readyz", "/readyz?started"} {
+			if w := ask(t, s.server, "GET", path); w.Code != c.status || !strings.Contains(w.Body.String(), c.says) {
+				t.Errorf("%s, %s: %d %s", c.name, path, w.Code, w.Body)
+			}
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package multidbhttp
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -38,12 +39,33 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n")) // whoever asked has gone
 }
 
+// errDraining and errOut are why a load balancer should send no requests to a node of a cluster.
+var (
+	errDraining = errors.New("this node drains: it gives its databases to the other nodes")
+	errOut      = errors.New("this node takes no part in its cluster right now")
+)
+
+// apart is why a node takes no requests that another one could answer; nil: it does, or it is none.
+func (s *Server) apart() error {
+	st := s.nodes()
+	switch {
+	case st.Draining:
+		return errDraining
+	case !st.Joined && (inCluster(&st) || st.Err != nil):
+		return errors.Join(errOut, st.Err)
+	}
+	return nil
+}
+
 // readyz says whether the Manager is started and all is well, and to those who may read also
-// what is not. With ?started it is only whether it is started.
+// what is not. With ?started it is only whether it is started and, as a node of a cluster, takes part: what
+// ails all nodes at once, as an outage of the bucket does, must not leave a load balancer without any.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	var answer readyJSON
 	if err := s.m.Serving(); err != nil {
 		answer.Reasons = append(answer.Reasons, problemJSON{Error: err.Error()})
+	} else if err := s.apart(); err != nil {
+		answer.Reasons = append(answer.Reasons, problemJSON{Error: s.cleanErr(err)})
 	} else if !r.URL.Query().Has("started") {
 		_, worst := s.healthy()
 		for _, st := range worst {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -171,6 +172,9 @@ const farewell = 5 * time.Second
 func (n *Node) Leave(ctx context.Context) error {
 	session, _ := n.current()
 	if session == nil {
+		session = n.entering // of the goroutine, which has ended, or of this one
+	}
+	if session == nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, farewell)
@@ -227,6 +231,8 @@ type Status struct {
 	// Expected is how many shards this node is to have once all is placed.
 	Expected int
 	Fenced   error
+	Joined   bool // it is a member, and has a log that is not fenced
+	Draining bool
 	Trouble  error // of the last round, or of the membership
 	Stats
 }
@@ -235,7 +241,7 @@ type Status struct {
 func (n *Node) Status() Status {
 	m := n.cfg.Log.Map()
 	n.mu.Lock()
-	s := Status{Fenced: n.fenced, Trouble: n.trouble, Stats: n.stats}
+	s := Status{Fenced: n.fenced, Trouble: n.trouble, Joined: n.session != nil && n.fenced == nil, Draining: n.drain, Stats: n.stats}
 	for i := range n.served {
 		if n.served[i] {
 			s.Served++
@@ -300,4 +306,35 @@ func membersOf(s member.Session) []member.Member {
 		return nil
 	}
 	return s.Members()
+}
+
+// unwellAfter is for how many heartbeats a node may be without the map or the members before
+// that counts: a request or two that fail are nothing.
+const unwellAfter = 3
+
+// Unwell is why this node does not take part, and for how long it has not; nil: it does. It
+// is fenced, or has not joined yet, or it could not read the map, or ask who is alive, for some heartbeats.
+func (n *Node) Unwell() (since time.Duration, err error) {
+	now := n.cfg.Boot()
+	read, patience := now-time.Duration(n.sure.Load()), unwellAfter*n.cfg.Heartbeat
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.fenced != nil:
+		return now - n.since, errors.Join(n.fenced, n.trouble)
+	case n.session == nil:
+		return read, fmt.Errorf("this node has not joined the cluster yet: %w", orUnknown(n.trouble))
+	case read > patience:
+		return read, fmt.Errorf("this node does not know for %v who owns what: %w", read.Round(time.Second), orUnknown(n.trouble))
+	case n.silent != 0 && now-n.silent > patience:
+		return now - n.silent, fmt.Errorf("this node does not know for %v which nodes are alive: %w", (now - n.silent).Round(time.Second), orUnknown(n.session.Err()))
+	}
+	return 0, nil
+}
+
+func orUnknown(err error) error {
+	if err == nil {
+		return errors.New("a request has not been answered yet")
+	}
+	return err
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/multidb-go/multidb/internal/fleetlog"
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/member"
+	"github.com/multidb-go/multidb/internal/store"
 )
 
 // Log is the fleet log, as a node uses it. Each call is as that of journal.Journal.
@@ -65,6 +66,8 @@ type Config struct {
 	Membership member.Membership
 	// Agree returns an error if this node is not set up as the others.
 	Agree func(ctx context.Context) error
+	// Final reports whether an error of the store does not pass by itself. Nil: none is known.
+	Final func(error) bool
 	// Reborn gives this process another life, and remembers it.
 	Reborn  func() (format.ID, error)
 	Log     Log
@@ -120,6 +123,10 @@ type Node struct {
 	stuck  map[int]time.Duration // until when a shard is not tried again
 	pauses map[int]time.Duration
 	given  []gift
+	// entering is the session of a join that has not got its epoch yet. fresh: what former lives of this node
+	// had was not taken in yet.
+	entering member.Session
+	fresh    bool
 
 	mu      sync.Mutex
 	session member.Session // nil: while this node joins
@@ -130,7 +137,9 @@ type Node struct {
 	rounds  chan struct{} // closed when one ends
 	placed  *placement    // as planned last
 	fenced  error
-	trouble error // of the last round
+	trouble error         // of the last round
+	silent  time.Duration // since when the members cannot be asked; 0: they can
+	since   time.Duration // of fenced
 	drain   bool
 	drained time.Duration // since when
 	stats   Stats
@@ -167,20 +176,16 @@ func New(cfg Config) *Node {
 }
 
 // Start joins the cluster, and returns when the first round has ended, in which a node that
-// finds shards without an owner takes its share. ctx bounds that alone.
+// finds shards without an owner takes its share. ctx bounds that alone. An error means that this
+// can be no node: it is set up differently, its name is taken, or the store refuses it. What may pass by itself
+// is tried again by the rounds to come; Status has it as Trouble.
 func (n *Node) Start(ctx context.Context) error {
-	if err := n.cfg.Agree(ctx); err != nil {
-		return err
-	}
-	if err := n.join(ctx, n.cfg.Ended); err != nil {
-		return err
-	}
-	err := n.gain(ctx, true) // what former lives of this node had
-	if err == nil {
-		_, err = n.once(ctx)
-	}
-	if err != nil {
+	n.fresh = true
+	n.sure.Store(int64(n.cfg.Boot()))
+	if _, err := n.once(ctx); err != nil && (ctx.Err() != nil || n.final(err)) {
 		return errors.Join(err, n.Leave(context.WithoutCancel(ctx)))
+	} else if err != nil {
+		n.cfg.Logger.Warn("multidb: a node could not do all that is due at its start, and tries again", "err", err)
 	}
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.stop = stop
@@ -188,19 +193,55 @@ func (n *Node) Start(ctx context.Context) error {
 	return nil
 }
 
-// join makes this process life a member, and gives it an epoch.
+// errLocal wraps what fails on this machine.
+var errLocal = errors.New("state of this node")
+
+// final reports whether trying again would not help.
+func (n *Node) final(err error) bool {
+	for _, target := range []error{ErrSettings, member.ErrNameTaken, store.ErrNoConditionalWrites, format.ErrNewer, errLocal} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return n.cfg.Final != nil && n.cfg.Final(err)
+}
+
+// enter is the first join, and takes in what former lives of this node had.
+func (n *Node) enter(ctx context.Context) error {
+	if session, _ := n.current(); session == nil {
+		if n.entering == nil {
+			if err := n.cfg.Agree(ctx); err != nil {
+				return err
+			}
+		}
+		if err := n.join(ctx, n.cfg.Ended); err != nil {
+			return err
+		}
+	}
+	if err := n.gain(ctx, true); err != nil {
+		return fmt.Errorf("%w: %w", errLocal, err)
+	}
+	n.fresh = false
+	return nil
+}
+
+// join makes this process life a member, and gives it an epoch. After an error it is called again.
 func (n *Node) join(ctx context.Context, ended string) error {
-	session, err := n.cfg.Membership.Join(ctx, n.self(), ended)
-	if err != nil {
-		return fmt.Errorf("join the cluster as %q: %w", n.cfg.Self.Name, err)
+	if n.entering == nil {
+		session, err := n.cfg.Membership.Join(ctx, n.self(), ended)
+		if err != nil {
+			return fmt.Errorf("join the cluster as %q: %w", n.cfg.Self.Name, err)
+		}
+		n.entering = session
 	}
 	epoch, err := n.cfg.Log.Begin(ctx)
 	if err != nil {
-		return errors.Join(fmt.Errorf("join the fleet log: %w", err), session.Leave(context.WithoutCancel(ctx)))
+		return fmt.Errorf("join the fleet log: %w", err)
 	}
 	n.mu.Lock()
-	n.session, n.epoch, n.fenced = session, epoch, nil
+	n.session, n.epoch, n.fenced = n.entering, epoch, nil
 	n.mu.Unlock()
+	n.entering = nil
 	n.emit(Event{Kind: Joined, Node: n.cfg.Self.Name, Epoch: epoch})
 	return nil
 }
@@ -256,6 +297,11 @@ func (n *Node) once(ctx context.Context) (wait time.Duration, err error) {
 	if n.trouble = err; err == nil || ctx.Err() != nil {
 		n.trouble = nil
 	}
+	if n.session == nil || n.session.Err() == nil {
+		n.silent = 0
+	} else if n.silent == 0 {
+		n.silent = n.cfg.Boot()
+	}
 	n.round++
 	close(n.rounds)
 	n.rounds = make(chan struct{})
@@ -271,11 +317,19 @@ func (n *Node) act(ctx context.Context) (wait time.Duration, err error) {
 	// What is read of this disk when shards come takes as long as it takes: it would begin from the
 	// start in the next round.
 	whole := ctx
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	bound := timeout
+	if n.fresh || n.isFenced() != nil {
+		bound += 6 * n.cfg.Heartbeat // a name that seems to be taken is waited for
+	}
+	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	if n.isFenced() != nil {
 		if err := n.rejoin(ctx); err != nil {
 			return wait, fmt.Errorf("join the cluster again: %w", err)
+		}
+	} else if n.fresh {
+		if err := n.enter(ctx); err != nil {
+			return min(wait, time.Second), err
 		}
 	}
 	looked := n.cfg.Boot()
@@ -490,7 +544,7 @@ func (n *Node) mark(shards []int, moving bool) {
 func (n *Node) lose(why error) {
 	n.mu.Lock()
 	epoch := n.epoch
-	n.fenced = why
+	n.fenced, n.since, n.fresh = why, n.cfg.Boot(), false
 	clear(n.served[:])
 	clear(n.moving[:])
 	n.mu.Unlock()
@@ -500,6 +554,9 @@ func (n *Node) lose(why error) {
 
 // rejoin begins another life after this node was taken over: it was only slow, or cut off.
 func (n *Node) rejoin(ctx context.Context) error {
+	if n.entering != nil { // the attempt before has come so far
+		return n.join(ctx, "")
+	}
 	if err := n.cfg.Serving.Lose(ctx); err != nil {
 		return err
 	}

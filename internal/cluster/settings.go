@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/store"
@@ -69,4 +70,44 @@ func Agree(ctx context.Context, objects store.Objects, mine Settings) error {
 	}
 	return fmt.Errorf("%w: they keep tenants at %q, this one at %q: use one template, or another FleetLogConfig.Path for another cluster; a cluster that is to change its template is stopped first, and the object %s deleted",
 		ErrSettings, theirs.Template, mine.Template, settingsName)
+}
+
+// Alone returns an error if the directory of a fleet log is a cluster's: a single process would
+// end the logs of all nodes. It is an ErrSettings, or why that could not be found out. One request.
+func Alone(ctx context.Context, objects store.Objects, path string) error {
+	there := false
+	for info, err := range objects.List(ctx, settingsName, "") { // to open what is not there some stores refuse
+		if err != nil {
+			return err
+		}
+		there = there || info.Name == settingsName
+	}
+	if !there {
+		return nil
+	}
+	return fmt.Errorf("%w: the fleet log %s is that of a cluster (it has the object %s), and this process is no node, so that it would take all tenants from the nodes: "+
+		"start it WithCluster (cluster: in the configuration); or, if there is to be no cluster any more, stop all nodes and delete that object", ErrSettings, path, settingsName)
+}
+
+// soonEnough bounds how long AloneSoon waits for the store.
+const soonEnough = 5 * time.Second
+
+// AloneSoon is Alone where a store that does not answer soon is no reason to wait.
+func AloneSoon(ctx context.Context, objects store.Objects, path string) error {
+	ctx, cancel := context.WithTimeout(ctx, soonEnough)
+	defer cancel()
+	if err := Alone(ctx, objects, path); errors.Is(err, ErrSettings) {
+		return err
+	}
+	return nil
+}
+
+// Another returns an ErrSettings if the fleet log of a database that a node with another log is about to take in is a cluster's.
+func Another(ctx context.Context, objects store.Objects, dir, own string) error {
+	err := Alone(ctx, objects, dir)
+	if errors.Is(err, ErrSettings) {
+		return fmt.Errorf("%w: the prefix says that its fleet log is %s, which is another cluster's, and FleetLogConfig.Path of this one is %s: use one path for all nodes; if there is no such cluster any more, delete %s/%s",
+			ErrSettings, dir, own, dir, settingsName)
+	}
+	return err
 }

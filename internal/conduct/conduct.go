@@ -197,7 +197,9 @@ func (j *job) finish(st *replicate.State, r *replicate.Report) {
 		c.record(e, st)
 	}
 	if r.Proved {
-		c.NotCache(e.ID())
+		if c.NotCache(e.ID()); r.Kept != "" {
+			c.NoteKept(r.Kept)
+		}
 	}
 	if !r.Acked.IsZero() {
 		c.cfg.Lag.Observe(r.Acked.Sub(r.Files.ModTime()), now)

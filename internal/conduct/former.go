@@ -10,6 +10,7 @@ import (
 
 	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleet"
+	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/replicate"
 	"github.com/multidb-go/multidb/internal/schedule"
@@ -100,7 +101,7 @@ func (c *Conductor) unpackFormer(ctx context.Context, f Former, all bool) error 
 // unpackAt gives one prefix what the logs have of it. e is nil where only another process
 // knows the database.
 func (c *Conductor) unpackAt(ctx context.Context, f Former, dir string, e *fleet.Entry) error {
-	if e != nil {
+	if e != nil && !fsid.OrZero(e.Path()).IsZero() { // or a run would report as missing what is only about to be brought here
 		_, err := c.Perform(ctx, e, replicate.OrderUnpack)
 		if !errors.Is(err, ship.ErrMissing) && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, fleet.ErrElsewhere) {
 			return err

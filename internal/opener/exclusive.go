@@ -161,6 +161,9 @@ func (o *Opener) SetAside(ctx context.Context, id, path string) (kept string, er
 	if kept != "" || err != nil {
 		o.fleet.Emit(fleet.Event{Type: fleet.EventSetAside, ID: id, Path: kept, Op: "set aside", Err: err})
 	}
+	if kept != "" {
+		o.conductor.NoteKept(kept)
+	}
 	if err == nil {
 		o.conductor.NotCache(id)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb/internal/conduct"
+	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/failpoint"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
@@ -48,6 +49,9 @@ type Config struct {
 	Move      time.Duration // how long handles are waited for when all is lost
 	// Expects reports whether a shard is to be served here once all is in its place.
 	Expects func(shard int) bool
+	// Kept is for how long files stay that were set aside.
+	Kept time.Duration
+	Warn func(msg string, args ...any) // logs
 	// Rescan has everything listed soon.
 	Rescan func()
 	// Hide forgets those of the catalog that are not in service.
@@ -74,6 +78,25 @@ func New(cfg Config) *Serving {
 	s := &Serving{cfg: cfg, lost: map[string]*fleet.Entry{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s
+}
+
+// sweepEvery is how often what was set aside is looked through for what is old enough to go.
+const sweepEvery = time.Hour
+
+// Start begins to delete what was set aside and is old enough. Stop ends it.
+func (s *Serving) Start() {
+	s.wg.Go(func() {
+		for s.ctx.Err() == nil {
+			if n, err := s.cfg.Conductor.DropKept(s.ctx, s.cfg.Kept); err != nil && s.ctx.Err() == nil {
+				s.cfg.Warn("multidb: files that were set aside are not deleted", "again", sweepEvery, "err", err)
+			} else if n > 0 {
+				s.cfg.Warn("multidb: files that were set aside are deleted, as they are older than the retention of what was removed", "files", n, "retention", s.cfg.Kept)
+			}
+			if ctxio.Sleep(s.ctx, sweepEvery) != nil {
+				return
+			}
+		}
+	})
 }
 
 // Stop ends what goes on in the background. No Gain follows.

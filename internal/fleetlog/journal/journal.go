@@ -46,6 +46,10 @@ type Config struct {
 	Share bool
 	Ended []format.ID
 
+	// Check is called before the log begins, without Share. refused: this process is not to have a log,
+	// which then ends with that; else it is tried again after an error. Nil: not.
+	Check func(ctx context.Context) (refused bool, err error)
+
 	// Interval is the time between two objects while files keep coming. Default 1 s.
 	Interval time.Duration
 	// Soon is the time between two objects while somebody waits (Hurry). Default 100 ms.
@@ -632,7 +636,17 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 	pause := pauses{most: j.cfg.MaxPause}
 	former := map[uint64]*fleetlog.Takeover{} // what a try has read, the next need not read
 	for tries := 0; ; {
-		epoch, tails, over, ended, err := j.tryJoin(ctx, former)
+		refused, err := j.check(ctx)
+		if refused {
+			return nil, err
+		}
+		var epoch uint64
+		var tails []*fleetlog.Tail
+		var over map[uint64]bool
+		var ended []Ended
+		if err == nil {
+			epoch, tails, over, ended, err = j.tryJoin(ctx, former)
+		}
 		switch {
 		case err == nil:
 			j.mu.Lock()
@@ -658,6 +672,14 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 			return nil, err
 		}
 	}
+}
+
+// check is Config.Check.
+func (j *Journal) check(ctx context.Context) (refused bool, err error) {
+	if j.cfg.Share || j.cfg.Check == nil {
+		return false, nil
+	}
+	return j.cfg.Check(ctx)
 }
 
 // givesUp counts the failures of a closing Journal, and reports whether there were enough.

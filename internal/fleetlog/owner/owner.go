@@ -41,6 +41,7 @@ type Config struct {
 	// process's, and random if it is zero. GiveUp is called by Close when the prefixes have
 	// everything, before the log ends.
 	Share  bool
+	Check  func(ctx context.Context) (refused bool, err error) // see journal.Config; nil: not
 	Life   format.ID
 	Ended  []format.ID
 	GiveUp func(ctx context.Context) error
@@ -92,7 +93,7 @@ func (l *Log) now() *life { return l.cur.Load() }
 func (l *Log) begin(id format.ID, ended []format.ID) *life {
 	cfg, this := &l.cfg, new(life)
 	this.journal = journal.New(journal.Config{
-		Store: cfg.Objects, Life: id, Node: cfg.Node, Share: cfg.Share, Ended: ended, Interval: cfg.SyncInterval, Retention: cfg.Retention,
+		Store: cfg.Objects, Life: id, Node: cfg.Node, Share: cfg.Share, Ended: ended, Check: cfg.Check, Interval: cfg.SyncInterval, Retention: cfg.Retention,
 		Now: cfg.Now, Logger: cfg.Logger, Began: l.began, Fenced: l.fenced,
 		Failed:   func(err error) { this.client.Failed(err); l.conductor.Unacknowledged(err) },
 		TookOver: func(e journal.Ended) { l.tell(fleet.EventFleetLogTakenOver, e.Epoch, e.Node, nil) },
