@@ -205,7 +205,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Dir:     func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
 		Expects: func(shard int) bool { return n.Node.Expects(shard) },
 		Rescan:  m.survey.Soon, Hide: m.tenancy.Hide,
-		Now:     m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
+		Now: m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
 	n.served = served
 	n.Node = cluster.New(cluster.Config{
