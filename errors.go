@@ -51,8 +51,8 @@ var (
 	// this node.
 	ErrNameTaken = member.ErrNameTaken
 	// ErrClusterSettings is returned by Start where a node is not set up as the others of its
-	// cluster are: another template, or a version that divides the databases otherwise. Also for a single
-	// process whose fleet log is a cluster's (then by Sync, where Start could not ask), and by Acquire
+	// cluster are: another template, or a version that divides the databases otherwise. Also by Sync of a single
+	// process whose fleet log is a cluster's, and by Acquire
 	// for a database that a cluster with another FleetLogConfig.Path has.
 	ErrClusterSettings = cluster.ErrSettings
 	// ErrNotDurable is returned by Close for every database that has commits

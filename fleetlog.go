@@ -172,20 +172,6 @@ func (m *Manager) openFleetLog(life format.ID, ended []format.ID) (*owner.Log, e
 	}), nil
 }
 
-// checkAlone returns ErrClusterSettings if the fleet log is that of a cluster, and this process is
-// no node of it. Where the replica does not answer soon, the log finds out before it begins.
-func (m *Manager) checkAlone(ctx context.Context) error {
-	c := &m.cfg
-	if c.fleetLog == nil {
-		return nil
-	}
-	objects, err := c.replica.(ReplicaObjects).Objects(c.fleetLog.Path)
-	if err != nil {
-		return err
-	}
-	return cluster.AloneSoon(ctx, innerObjects{objects}, c.fleetLog.Path)
-}
-
 // client returns the client of a database's prefix, with the log in front of it if there is one.
 func (m *Manager) client(db registry.Database) (litestream.ReplicaClient, error) {
 	if m.fleetLog != nil {

@@ -118,8 +118,7 @@ func New(opts ...Option) (*Manager, error) {
 
 // Start opens the state directory, loads what is known, and returns when the
 // first discovery is done. It makes no request to the replica, whose troubles
-// become statuses and events; but with WithFleetLog one, which finds out that the fleet is a cluster's
-// (ErrClusterSettings), and WithCluster those of a node that joins. ctx bounds only Start. The Manager can be started
+// become statuses and events; but WithCluster makes those of a node that joins. ctx bounds only Start. The Manager can be started
 // once; if Start fails, or Close is called meanwhile, nothing is left running, and
 // the Manager is closed: make a new one to try again.
 //
@@ -188,12 +187,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return fmt.Errorf("load catalog: %w", err)
 	}
 	if m.node != nil {
-		err = m.node.start(ctx)
-	} else {
-		err = m.checkAlone(ctx)
-	}
-	if err != nil {
-		return err
+		if err := m.node.start(ctx); err != nil {
+			return err
+		}
 	}
 	var scanCtx context.Context
 	scanCtx, m.stopScan = context.WithCancel(m.ctx)

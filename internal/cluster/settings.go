@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"time"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/store"
@@ -87,19 +86,6 @@ func Alone(ctx context.Context, objects store.Objects, path string) error {
 	}
 	return fmt.Errorf("%w: the fleet log %s is that of a cluster (it has the object %s), and this process is no node, so that it would take all tenants from the nodes: "+
 		"start it WithCluster (cluster: in the configuration); or, if there is to be no cluster any more, stop all nodes and delete that object", ErrSettings, path, settingsName)
-}
-
-// soonEnough bounds how long AloneSoon waits for the store.
-const soonEnough = 5 * time.Second
-
-// AloneSoon is Alone where a store that does not answer soon is no reason to wait.
-func AloneSoon(ctx context.Context, objects store.Objects, path string) error {
-	ctx, cancel := context.WithTimeout(ctx, soonEnough)
-	defer cancel()
-	if err := Alone(ctx, objects, path); errors.Is(err, ErrSettings) {
-		return err
-	}
-	return nil
 }
 
 // Another returns an ErrSettings if the fleet log of a database that a node with another log is about to take in is a cluster's.

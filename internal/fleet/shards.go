@@ -177,6 +177,13 @@ func (f *Fleet) Detach(e *Entry) (ended <-chan struct{}) {
 	return f.endedLocked(e)
 }
 
+// Ended is closed when no run of a database is in progress.
+func (f *Fleet) Ended(e *Entry) <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.endedLocked(e)
+}
+
 // endedLocked is closed when no run of a database is in progress.
 func (f *Fleet) endedLocked(e *Entry) <-chan struct{} {
 	done := make(chan struct{})

@@ -129,9 +129,27 @@ var errAway = errors.New("the local file was set aside")
 // is opened, and commits that nobody promised to keep give way to the history that
 // others have. They are set aside with the file, and told of (EventSetAside).
 func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
-	if o.fleet.IsNewest(e) {
-		return nil
+	for range renewTries {
+		if o.fleet.IsNewest(e) {
+			return nil
+		}
+		if err := o.tryRenew(ctx, e); err != nil {
+			return err
+		}
+		// A run that is in progress may be about to find out otherwise.
+		select {
+		case <-o.fleet.Ended(e):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
+	return fmt.Errorf("look for newer commits of other nodes: %w: it is not known to be the newest", conduct.ErrInUse)
+}
+
+// renewTries is how often a file is looked at that others go on changing.
+const renewTries = 10
+
+func (o *Opener) tryRenew(ctx context.Context, e *fleet.Entry) error {
 	o.fleet.Doubt(e, o.cfg.Prefix(e.Database()))
 	err := o.perform(ctx, e, replicate.OrderCheck)
 	if errors.Is(err, ship.ErrFenced) && o.fleet.Fenced() == nil {
@@ -144,9 +162,6 @@ func (o *Opener) renew(ctx context.Context, e *fleet.Entry) error {
 			o.fleet.Anew(e)
 			return errAway
 		}
-	}
-	if err == nil && !o.fleet.IsNewest(e) {
-		err = fmt.Errorf("%w: it is not known to be the newest", conduct.ErrInUse)
 	}
 	if err != nil {
 		return fmt.Errorf("look for newer commits of other nodes: %w", err)

@@ -60,7 +60,11 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 		return err
 	}
 	if evicted {
-		if err := o.bringBack(ctx, e); err != nil {
+		err := o.bringBack(ctx, e)
+		if o.cfg.Shared && errors.Is(err, localfile.ErrExists) {
+			return o.foundAfter(ctx, e)
+		}
+		if err != nil {
 			return fmt.Errorf("bring back from the replica: %w", err)
 		}
 		return nil
@@ -72,9 +76,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 			o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 			return nil
 		case o.cfg.Shared && errors.Is(err, localfile.ErrExists):
-			// An opening from before this node lost the database, for which nobody waits any
-			// more, was faster. What it has made may be old.
-			return o.found(ctx, e)
+			return o.foundAfter(ctx, e)
 		case !errors.Is(err, restore.ErrNoBackup):
 			return fmt.Errorf("restore on open: %w", err)
 		}
@@ -89,6 +91,10 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 	}
 	return o.makeFile(ctx, e, m)
 }
+
+// foundAfter goes on with a file that an opening has made from before this node lost the database,
+// for which nobody waits any more. What it has made may be old.
+func (o *Opener) foundAfter(ctx context.Context, e *fleet.Entry) error { return o.found(ctx, e) }
 
 // found goes on with a file that is there.
 func (o *Opener) found(ctx context.Context, e *fleet.Entry) error {
