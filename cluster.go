@@ -503,6 +503,28 @@ func (m *Manager) Nodes() ClusterStatus {
 	return clusterStatus(m.node.Status())
 }
 
+// NodesNow is Nodes with the newest object of each node's log, which it asks the bucket for: a
+// request for each of them, and another one for each 1,000 objects. Errors: ErrNotStarted,
+// ErrClosed, that of ctx, and what the bucket says; what Nodes knows is returned beside them.
+func (m *Manager) NodesNow(ctx context.Context) (ClusterStatus, error) {
+	s := m.Nodes()
+	if err := m.fleet.Serving(); err != nil || m.node == nil {
+		return s, err
+	}
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.Epoch == 0 {
+			continue
+		}
+		last, err := cluster.Last(ctx, m.node.pages, n.Epoch)
+		if err != nil {
+			return s, fmt.Errorf("multidb: nodes: %w", err)
+		}
+		n.LastObject, n.LastObjectAt = last.Number, last.At
+	}
+	return s, nil
+}
+
 // ClusterStatus is what a node knows of its cluster.
 type ClusterStatus struct {
 	Nodes []NodeStatus // by name
@@ -535,6 +557,10 @@ type NodeStatus struct {
 	Epoch  uint64 // of the log that it writes; 0: none yet
 	Shards int
 	Ended  bool // its log was ended by another node, which has yet to unpack it
+	// LastObject is the number of the newest object of its log, and LastObjectAt when the store
+	// says that it was written; only NodesNow asks. An idle node writes none.
+	LastObject   uint64
+	LastObjectAt time.Time
 }
 
 // Dead lists the nodes that are not alive while something is theirs: shards, or a log that nobody

@@ -91,6 +91,15 @@ func TestANodeKnowsTheDatabasesOfTheShardsThatItTakesIn(t *testing.T) {
 				t.Errorf("sync all at %s: %v", name, err)
 			}
 		}
+		now, err := c.nodes["b"].NodesNow(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range now.Nodes {
+			if n.Name == "a" && n.LastObject == 0 || (n.LastObject == 0) != n.LastObjectAt.IsZero() {
+				t.Errorf("the newest object of %s: %d, %v", n.Name, n.LastObject, n.LastObjectAt)
+			}
+		}
 		done := map[multidb.ID]int{}
 		for _, m := range c.nodes {
 			if err := m.Each(t.Context(), multidb.EachOptions{Parallel: 1}, func(ctx context.Context, id multidb.ID, db *sql.DB) error {

@@ -97,6 +97,7 @@ var calls = map[string]func(ctx context.Context, m *multidb.Manager) error{
 		}
 		return nil
 	},
+	"NodesNow": func(ctx context.Context, m *multidb.Manager) error { _, err := m.NodesNow(ctx); return err },
 	// These say what they know at any time.
 	"Stats":   func(_ context.Context, m *multidb.Manager) error { m.Stats(); return nil },
 	"Nodes":   func(_ context.Context, m *multidb.Manager) error { m.Nodes(); return nil },

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/multidb-go/multidb"
 	"github.com/multidb-go/multidb/config"
 	"github.com/multidb-go/multidb/internal/control"
 )
@@ -23,7 +24,8 @@ func nodesCommand() *command {
 		long: `
 The 1,024 shards are the parts that the databases of a cluster are moved in. The
 running replicate is asked, and says what it knows: members, and the map of who owns
-what. Both are some seconds old. Without a running replicate nothing can be told.
+what. Both are some seconds old. What the newest object of each log is it asks the
+bucket. Without a running replicate nothing can be told.
 
 A node is alive, draining (it gives away what it has), dead (shards, or a log, are
 still its own), or gone: what it had is at other nodes, or at its next process, and
@@ -127,19 +129,25 @@ func tableOfNodes(e *env, c control.Cluster) error {
 	if c.Error != "" {
 		cells = append(cells, "does not take part", show(c.Error))
 	}
+	if c.NoObjects != "" {
+		cells = append(cells, "last objects", show(c.NoObjects))
+	}
 	if err := e.fields(false, nil, cells...); err != nil {
 		return err
 	}
-	out := newRows(e.stdout, false, "\nNODE", "STATE", "SHARDS", "EPOCH", "URL", "VERSION")
+	out := newRows(e.stdout, false, "\nNODE", "STATE", "SHARDS", "EPOCH", "LAST OBJECT", "URL", "VERSION")
 	for _, n := range c.Nodes {
-		name, epoch := show(n.Name), "-"
+		name, epoch, last := show(n.Name), "-", "-"
 		if n.Self {
 			name += " (asked)"
 		}
 		if n.Epoch > 0 {
 			epoch = strconv.FormatUint(n.Epoch, 10)
 		}
-		if err := out.add(n, name, nodeState(n), strconv.Itoa(n.Shards), epoch, showDash(n.URL), showDash(n.Version)); err != nil {
+		if n.LastObject > 0 {
+			last = fmt.Sprintf("%d, %s", n.LastObject, showTime(n.LastObjectAt))
+		}
+		if err := out.add(n, name, nodeState(n), strconv.Itoa(n.Shards), epoch, last, showDash(n.URL), showDash(n.Version)); err != nil {
 			return err
 		}
 	}
@@ -232,7 +240,23 @@ func (s *served) Nodes() (control.Cluster, error) {
 	if s.node == "" {
 		return control.Cluster{}, control.ErrNoCluster
 	}
-	st := s.m.Nodes()
+	return s.nodes(s.m.Nodes()), nil
+}
+
+// NodesNow is Nodes with the newest object of each log. Where the bucket cannot say, that is missing.
+func (s *served) NodesNow(ctx context.Context) (control.Cluster, error) {
+	if s.node == "" {
+		return control.Cluster{}, control.ErrNoCluster
+	}
+	st, err := s.m.NodesNow(ctx)
+	c := s.nodes(st)
+	if err != nil {
+		c.NoObjects = inOneLine(err)
+	}
+	return c, nil
+}
+
+func (s *served) nodes(st multidb.ClusterStatus) control.Cluster {
 	c := control.Cluster{
 		Node: s.node, PID: os.Getpid(), Map: st.Map, MapMade: st.MapMade,
 		Free: st.Free, Served: st.Served, Expected: st.Expected, Moving: st.Moving,
@@ -247,9 +271,10 @@ func (s *served) Nodes() (control.Cluster, error) {
 		c.Nodes = append(c.Nodes, control.Node{
 			Name: n.Name, URL: n.URL, Version: n.Version, Life: n.Life, Self: n.Self, Alive: n.Alive, Draining: n.Draining,
 			Dead: slices.Contains(dead, n), Epoch: n.Epoch, Shards: n.Shards, Ended: n.Ended,
+			LastObject: n.LastObject, LastObjectAt: n.LastObjectAt,
 		})
 	}
-	return c, nil
+	return c
 }
 
 // drainTold is how often it is told how far a draining is.

@@ -89,6 +89,9 @@ func TestTheNodesAreListedAndOneIsDrainedAndWhoHasADatabaseIsTold(t *testing.T) 
 	if b := living(both, "b"); b.Self || b.Epoch == 0 || b.URL != "http://b.test" || !living(both, "a").Self || both.Moves == 0 {
 		t.Errorf("%+v", both)
 	}
+	if b := living(both, "b"); b.LastObject != 0 && time.Since(b.LastObjectAt) > time.Minute || living(both, "a").LastObject == 0 || both.NoObjects != "" {
+		t.Errorf("last objects: %+v", both)
+	}
 	if out := invoke(t, nil, "nodes", "-config", a, "-json=false").start().want(0).stdout.String(); !strings.Contains(out, "asked            node a, process ") || !strings.Contains(out, "\na (asked)  alive  ") {
 		t.Errorf("as a table:\n%s", out)
 	}
@@ -169,9 +172,11 @@ func TestAReplicateThatIsNoNodeSaysSo(t *testing.T) {
 func TestANodeThatIsNotWellEndsWithThree(t *testing.T) {
 	live := control.Node{Name: "a", Self: true, Alive: true, Epoch: 4, Shards: 1000, URL: "http://a.test"}
 	for says, c := range map[string]control.Cluster{
-		"alive 1000 4 http": {Nodes: []control.Node{live, {Name: "a", Epoch: 2, Ended: true}}},
-		"b dead 24 2":       {Nodes: []control.Node{live, {Name: "b", Epoch: 2, Shards: 24, Dead: true}}},
-		"; 24 are nobody's": {Nodes: []control.Node{live}, Free: 24},
+		"alive 1000 4 - http":  {Nodes: []control.Node{live, {Name: "a", Epoch: 2, Ended: true}}},
+		"b dead 24 2":          {Nodes: []control.Node{live, {Name: "b", Epoch: 2, Shards: 24, Dead: true}}},
+		"4 7, ":                {Nodes: []control.Node{{Name: "c", Epoch: 4, LastObject: 7, LastObjectAt: time.Now()}}, Free: 1},
+		"last objects refused": {Nodes: []control.Node{live}, Free: 1, NoObjects: "refused"},
+		"; 24 are nobody's":    {Nodes: []control.Node{live}, Free: 24},
 		"does not take part fenced by \"another\"": {Nodes: []control.Node{live}, Error: `fenced by "another"`},
 		`"b\x1b[2J"`: {Nodes: []control.Node{{Name: "b\x1b[2J"}}, Free: 1},
 	} {

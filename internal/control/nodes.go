@@ -20,14 +20,16 @@ var ErrNoCluster = errors.New("the running replicate is no node of a cluster: it
 
 // Cluster is what the node that is asked knows of the others. Durations are in nanoseconds.
 type Cluster struct {
-	Node     string    `json:"node"` // who is asked
-	PID      int       `json:"pid"`
-	Map      uint64    `json:"map"`
-	MapMade  time.Time `json:"map_made,omitzero"`
-	Free     int       `json:"free_shards"`     // that nobody owns
-	Served   int       `json:"served_shards"`   // by this node, as are the next ones
-	Expected int       `json:"expected_shards"` // once all is in its place
-	Moving   int       `json:"moving_shards"`   // away from it, now
+	Node    string    `json:"node"` // who is asked
+	PID     int       `json:"pid"`
+	Map     uint64    `json:"map"`
+	MapMade time.Time `json:"map_made,omitzero"`
+	// NoObjects is why the bucket could not say what the newest objects of the logs are.
+	NoObjects string `json:"last_objects_error,omitempty"`
+	Free      int    `json:"free_shards"`     // that nobody owns
+	Served    int    `json:"served_shards"`   // by this node, as are the next ones
+	Expected  int    `json:"expected_shards"` // once all is in its place
+	Moving    int    `json:"moving_shards"`   // away from it, now
 
 	Moves     int64         `json:"moves"`
 	Gains     int64         `json:"gains"`
@@ -53,6 +55,9 @@ type Node struct {
 	Epoch    uint64 `json:"epoch"`          // 0: it has none yet
 	Shards   int    `json:"shards"`
 	Ended    bool   `json:"ended,omitempty"` // its log was ended by another node, and is not unpacked yet
+	// The newest object of its log, and when the store says that it was written.
+	LastObject   uint64    `json:"last_object,omitempty"`
+	LastObjectAt time.Time `json:"last_object_at,omitzero"`
 }
 
 // Owned is how many shards the node that was asked has by the map.
@@ -85,6 +90,8 @@ type Drained struct {
 type Clusterer interface {
 	// Nodes returns ErrNoCluster where the process is no node.
 	Nodes() (Cluster, error)
+	// NodesNow is Nodes with the newest object of each log, which it asks the bucket for.
+	NodesNow(ctx context.Context) (Cluster, error)
 	// Drain gives everything away, and tells how far it is until that is done, has failed,
 	// timeout is over, or ctx has ended. An error of tell says that nobody listens. Giving goes
 	// on, also after an error.
@@ -154,7 +161,7 @@ func (d draining) check() error {
 
 func nodes(c Clusterer) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v, err := c.Nodes()
+		v, err := c.NodesNow(r.Context())
 		if err != nil {
 			fail(w, http.StatusConflict, err)
 			return

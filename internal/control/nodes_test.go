@@ -21,6 +21,8 @@ type clusterer struct {
 
 func (c clusterer) Nodes() (Cluster, error) { return c.nodes, c.err }
 
+func (c clusterer) NodesNow(context.Context) (Cluster, error) { return c.nodes, c.err }
+
 func (c clusterer) Drain(ctx context.Context, timeout time.Duration, tell func(Drained) error) {
 	c.drain(ctx, timeout, tell)
 }
