@@ -32,6 +32,10 @@
 // this package reads both. One Manager owns a log: a later one takes it over, and
 // the databases of the earlier one are fenced.
 //
+// With [WithCluster] several Managers on several machines share such a fleet: each database is served by one of them,
+// moves when a node joins, leaves or is drained ([Manager.Drain]), and goes on at another one when its node has died. The methods
+// of a database return a [*NotOwnerError] elsewhere; multidbhttp.Router passes requests on.
+//
 // # What is promised
 //
 // A commit is durable once [Manager.Sync] has returned for it, and not before;
