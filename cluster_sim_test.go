@@ -77,11 +77,11 @@ const (
 
 // simTally counts what simulations did.
 type simTally struct {
-	mu                                                                                              sync.Mutex
-	seeds, commits, promised, restores, fresh, starts, kills, sleeps, cuts, moves, takeOvers, verbs int
-	fences, asides, refused, notYet, maps, objects                                                  int
-	longest                                                                                         time.Duration
-	virtual                                                                                         time.Duration
+	mu                                                                            sync.Mutex
+	seeds, commits, promised, restores, fresh, starts, kills, sleeps, cuts, verbs int
+	fences, asides, refused, notYet, maps, objects                                int
+	longest                                                                       time.Duration
+	virtual                                                                       time.Duration
 }
 
 func (a *simTally) add(to *int, n int) {
