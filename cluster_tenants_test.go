@@ -313,3 +313,39 @@ func TestWithoutAClusterEverywhereIsHere(t *testing.T) {
 		}
 	})
 }
+
+func TestADatabaseThatAnotherNodeHasErasedDoesNotComeBackWithTheFileOfBefore(t *testing.T) {
+	t.Parallel()
+	c := hurried(t, multidb.WithHotDuration(time.Second))
+	a := c.start("a")
+	c.settled()
+	ids := someTenants(4)
+	for _, id := range ids {
+		c.put(id, "first")
+	}
+	eventually(t, "all are cold, and their files sealed", func() bool { return a.Stats().Cold == len(ids) })
+	b := c.start("b")
+	drain := func(m *multidb.Manager, name string) {
+		t.Helper()
+		if err := m.Drain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.close(name)
+	}
+	drain(a, "a")
+	for _, id := range ids {
+		if _, err := b.Erase(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start("a")
+	drain(b, "b")
+	c.settled()
+	for _, id := range ids {
+		c.put(id, "second")
+		if n := c.rows(id); n != 1 {
+			t.Errorf("%s has %d rows, want 1", id, n)
+		}
+	}
+	c.closeAll()
+}

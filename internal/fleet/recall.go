@@ -31,6 +31,8 @@ type Recalled struct {
 	Evicted bool
 	// Cache: others may have served it since what is in its file, see replicate.State.MarkCache.
 	Cache bool
+	// Sealed, of a Cache: its file is as it was when all of it was at the replica.
+	Sealed bool
 }
 
 // Recall makes a database known that the catalog has.
@@ -65,7 +67,7 @@ func (f *Fleet) Recall(r Recalled) {
 		f.recallStateLocked(e, r)
 	}
 	if r.Cache {
-		e.markCache()
+		e.markCache(r.Sealed)
 	}
 }
 

@@ -130,14 +130,14 @@ func (f *Fleet) doubtLocked(e *Entry, at Prefix) {
 		return
 	}
 	if known := e.peekLocked(); !known.Verified() && known.Position().TXID == 0 && known.Captured() == 0 {
-		e.markCache()
+		e.markCache(false)
 	}
 }
 
 // markCache marks the State of an entry that is not running.
-func (e *Entry) markCache() {
+func (e *Entry) markCache(sealed bool) {
 	st := e.unpack()
-	st.MarkCache()
+	st.MarkCache(sealed)
 	e.packed, e.state, e.cache = st.Pack(), nil, true
 }
 

@@ -181,7 +181,7 @@ func (x *run) activate(ctx context.Context) error {
 		a.snapshotNeeded, a.due = true, true
 	}
 	st.db, st.active, st.inventory = db, a, nil
-	st.verified, st.takeOver, st.cache = true, false, false
+	st.verified, st.takeOver, st.cache, st.sealed = true, false, false, false
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (x *run) activate(ctx context.Context) error {
 // file was made.
 func (x *run) listing(ctx context.Context, client litestream.ReplicaClient) (ship.Listing, error) {
 	st := x.st
-	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver, Cache: st.cache}
+	l := ship.Listing{Began: x.cfg.Boot(), TakeOverUnknown: x.cfg.TakeOverUnknown, TakeOver: st.takeOver, Cache: st.cache, Sealed: st.sealed}
 	if asked := st.emptyAt; asked != 0 {
 		if st.emptyAt = 0; l.Began-asked <= x.cfg.Grace/4 {
 			l.Began = asked

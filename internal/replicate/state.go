@@ -65,6 +65,9 @@ type State struct {
 	// cache: the local file is of an earlier time, and others may have served the database since.
 	// It counts only as far as it is a state of the replica's history; see ship.Listing.Cache.
 	cache bool
+	// sealed, of a cache: it was as it is when all of it is at the replica when the database came to this
+	// process, which alone has committed to it since.
+	sealed bool
 
 	// These are not packed. takeOver: the local file counts at the next comparison with
 	// the replica. maintenance is why maintenance fails while the database is active,
@@ -243,8 +246,10 @@ func (st *State) MarkLost() { st.unrecorded = true }
 
 // MarkCache marks the State of a file of an earlier time, of a database that others may have
 // served since: nothing that only the file has is shipped. The mark goes when the file was found
-// to be the newest state, or was replaced by that.
-func (st *State) MarkCache() { st.cache = true }
+// to be the newest state, or was replaced by that. sealed: what the file has more than the state
+// that is known of it was committed by this process, or beside it, and is shipped if the replica
+// is in that state still.
+func (st *State) MarkCache(sealed bool) { st.cache, st.sealed = true, sealed }
 
 // Remains is what is kept of a database whose file does not exist any more, so that it can
 // be restored without a listing.
@@ -328,7 +333,7 @@ func (st *State) Pack() string {
 	}
 	pos := &st.db.State
 	set(0, packedClean, st.clean)
-	set(0, packedVerified, st.verified)
+	set(0, packedVerified, st.verified || st.cache && st.sealed) // a cache is not verified
 	set(1, packedYoung, st.young)
 	set(1, packedUnanswered, st.unanswered)
 	set(1, packedHandedOver, st.handedOver)
@@ -396,6 +401,9 @@ func (st *State) Unpack(s string) error {
 	pos := &st.db.State
 	st.clean, st.verified = flags&packedClean != 0, flags&packedVerified != 0
 	st.unanswered, st.handedOver, st.cache = more&packedUnanswered != 0, more&packedHandedOver != 0, more&packedCache != 0
+	if st.sealed = st.cache && st.verified; st.sealed {
+		st.verified = false
+	}
 	pos.TXID, pos.PageSize = ltx.TXID(d.Uvarint()), uint32(d.Uvarint())
 	pos.Commit, pos.Ino = uint32(d.Uvarint()), d.Uvarint()
 	if flags&packedPosition != 0 {

@@ -144,8 +144,8 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 		}
 		// One that is as it was when it was sealed has nothing that nobody promised, and what another
 		// program commits to it from now on is this node's to ship.
-		sealed := err == nil && r.Known != nil && asSealed(files, r.Known.Position.Fingerprint)
-		if r.Cache = (r.Cache || !ours) && !sealed; r.Cache {
+		r.Sealed = err == nil && r.Known != nil && asSealed(files, r.Known.Position.Fingerprint)
+		if r.Cache = r.Cache || !ours; r.Cache && !r.Sealed {
 			doubtful = append(doubtful, r.ID)
 		}
 		return true

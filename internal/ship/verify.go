@@ -40,6 +40,9 @@ type Listing struct {
 	// since, even if the replica's last file is ours. What only the local file has was not
 	// promised to anybody, and does not count: see verifyCache.
 	Cache bool
+	// Sealed, of a Cache: in the state that is known of it the file was when the database came to
+	// this process. What it has more was committed since.
+	Sealed bool
 }
 
 // Verify decides whether the local file may go on from what the replica holds. It is called
@@ -63,6 +66,8 @@ func (s *Shipper) Verify(ctx context.Context, db *DB, l Listing) error {
 		return fmt.Errorf("verify against transaction %s: %w", last.MaxTXID, err)
 	}
 	switch known := db.State; {
+	case l.Cache && !l.TakeOver && l.Sealed && known.TXID == last.MaxTXID && s.isShippedFile(known, found):
+		db.State.Origin = found.Origin // nobody has gone on with it
 	case l.Cache && !l.TakeOver:
 		if err := s.verifyCache(ctx, db, l, last, found); err != nil {
 			return err
