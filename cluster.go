@@ -495,12 +495,11 @@ func (m *Manager) Drain(ctx context.Context) error {
 
 // Nodes is what this node knows of the cluster; the zero value without WithCluster. It makes no request.
 func (m *Manager) Nodes() ClusterStatus {
-	var served bool
-	m.fleet.Life(func(l *life.Life) { served = l.Served() })
-	if m.node == nil || !served {
+	n := m.started()
+	if n == nil {
 		return ClusterStatus{}
 	}
-	return clusterStatus(m.node.Status())
+	return clusterStatus(n.Status())
 }
 
 // NodesNow is Nodes with the newest object of each node's log, which it asks the bucket for: a
@@ -609,6 +608,16 @@ func version() string {
 		}
 	}
 	return ""
+}
+
+// started is this Manager as a node, once Start has returned; nil before, and without a cluster.
+func (m *Manager) started() *node {
+	var served bool
+	m.fleet.Life(func(l *life.Life) { served = l.Served() })
+	if !served { // Start is about to set it
+		return nil
+	}
+	return m.node
 }
 
 // unwell is why this node does not take part, and since when; nil: it does, or there is no cluster.

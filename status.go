@@ -149,7 +149,7 @@ func (m *Manager) Healthy(maxLag time.Duration) (ok bool, worst []Status) {
 	if since, err := m.fleetLogErr(maxLag); err != nil {
 		worst = append(worst, Status{Err: err, ErrSince: since})
 	}
-	if since, err := m.node.unwell(m.cfg.now()); err != nil {
+	if since, err := m.started().unwell(m.cfg.now()); err != nil {
 		worst = append(worst, Status{Err: fmt.Errorf("cluster: %w", err), ErrSince: since})
 	}
 	for _, s := range m.fleet.Worst(maxLag, worstNamed-len(worst)) {
