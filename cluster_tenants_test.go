@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/multidbtest"
 )
 
 // known are the databases that a node knows, as All has them.
@@ -348,4 +349,47 @@ func TestADatabaseThatAnotherNodeHasErasedDoesNotComeBackWithTheFileOfBefore(t *
 		}
 	}
 	c.closeAll()
+}
+
+func TestADatabaseWhoseNewestCommitsAreInTheLogOfADeadNodeKeepsThemAtARenaming(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		ids := someTenants(8)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		<-time.After(10 * time.Minute) // they are in their prefixes, and named
+		for _, id := range ids {
+			c.put(id, "second")
+		}
+		ended := c.die("a")
+		b := c.open("b")
+		var away []*multidbtest.Injection
+		for _, id := range ids { // so that nothing is unpacked
+			away = append(away, c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Prefix: string(id), Err: errCutOff}))
+		}
+		if err := b.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.nodes["b"] = b
+		c.settled()
+		c.knows(ids)
+		for i, id := range ids {
+			to := multidb.ID(fmt.Sprintf("q/t%d", i))
+			if err := b.Rename(t.Context(), id, to); !errors.Is(err, errCutOff) {
+				t.Errorf("rename %s without its newest commit: %v", id, err)
+			}
+			away[i].Clear()
+			if err := b.Rename(t.Context(), id, to); err != nil {
+				t.Error(err)
+			}
+			if n := c.rows(to); n != 2 {
+				t.Errorf("%s has %d rows, want 2", to, n)
+			}
+		}
+		<-ended
+		c.closeAll()
+	})
 }

@@ -334,7 +334,7 @@ func (m *Manager) newTenancy(r *replicate.Replicator) *tenancy.Tenancy {
 		Age: &fsid.AgeClock{Keep: c.removedRetention},
 	}
 	if m.fleetLog != nil {
-		cfg.Forget = m.fleetLog.Erase
+		cfg.Forget, cfg.Unpack = m.fleetLog.Erase, m.fleetLog.UnpackFor
 	}
 	if c.cluster != nil {
 		cfg.Serves = func(db registry.Database) bool {

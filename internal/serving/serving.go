@@ -274,7 +274,7 @@ func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err e
 	if err != nil {
 		return lift, nil //nolint:nilerr // it has no prefix, and is nobody's to serve
 	}
-	if s.cfg.Log.Lacks(dir) {
+	if s.cfg.Log.Lacks(dir) && !s.cfg.Fleet.Evicted(e) { // UnpackShards does it for one without a file
 		_, err = s.cfg.Conductor.Perform(ctx, e, replicate.OrderUnpack)
 	}
 	return lift, err

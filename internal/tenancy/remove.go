@@ -132,7 +132,11 @@ func (t *Tenancy) vacate(ctx context.Context, e *fleet.Entry) error {
 			return err
 		}
 	}
-	return t.cfg.Opener.VacateAlone(ctx, e)
+	if err := t.cfg.Opener.VacateAlone(ctx, e); err != nil || t.cfg.Unpack == nil {
+		return err
+	}
+	// The log of a node that was taken over may have more of a database that was never opened here.
+	return t.cfg.Unpack(ctx, e.Database())
 }
 
 // deleteEmpty deletes a file of which the replica has nothing since nothing is in it.

@@ -57,7 +57,9 @@ type Config struct {
 
 	Retention time.Duration // of what was removed
 	Now       func() time.Time
-	Age       *fsid.AgeClock // from which the retention is counted
+	// Unpack gives a prefix what the fleet log has of a database; nil: there is none.
+	Unpack func(context.Context, registry.Database) error
+	Age    *fsid.AgeClock // from which the retention is counted
 }
 
 // Names is roster.Roster.

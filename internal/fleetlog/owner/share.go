@@ -2,12 +2,14 @@ package owner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/multidb-go/multidb/internal/fleetlog/format"
 	"github.com/multidb-go/multidb/internal/fleetlog/journal"
+	"github.com/multidb-go/multidb/internal/registry"
 )
 
 // Shared is the log of a process that has its epoch beside others, as a node of a cluster
@@ -139,17 +141,33 @@ func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error
 		if !in(format.Shard(dir)) {
 			continue
 		}
-		inner, err := s.l.cfg.ClientAt(dir)
-		if err == nil {
-			_, err = s.l.now().client.Unpack(ctx, dir, inner, true)
-		}
-		if err == nil && s.Lacks(dir) {
-			err = fmt.Errorf("something of it is not durable yet")
-		}
-		if err != nil {
-			return fmt.Errorf("unpack %s: %w", dir, err)
+		if err := s.l.unpackAt(ctx, dir); err != nil {
+			return err
 		}
 		s.Away(dir)
+	}
+	return nil
+}
+
+// UnpackFor gives the prefix of a database what the log has of it. Nobody uses the database.
+func (l *Log) UnpackFor(ctx context.Context, db registry.Database) error {
+	dir, err := l.cfg.Dir(db)
+	if err != nil || l.now().client.Tail(dir).Files == 0 {
+		return err
+	}
+	return l.unpackAt(ctx, dir)
+}
+
+func (l *Log) unpackAt(ctx context.Context, dir string) error {
+	inner, err := l.cfg.ClientAt(dir)
+	if err == nil {
+		_, err = l.now().client.Unpack(ctx, dir, inner, true)
+	}
+	if err == nil && l.now().client.Tail(dir).Files > 0 {
+		err = errors.New("something of it is not durable yet")
+	}
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", dir, err)
 	}
 	return nil
 }
