@@ -66,7 +66,7 @@ func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 	if err := errors.Join(start("a", sp.Dir), placed(ctx, 5*time.Minute, all...)); err != nil {
 		return nil, err
 	}
-	if err := pause(ctx, 10*time.Second); err != nil { // it settles
+	if err := sp.quiet(ctx); err != nil {
 		return nil, err
 	}
 	state := func() (cpu float64, answers []nodeAnswer, err error) {
@@ -163,4 +163,25 @@ func nodesJoin(ctx context.Context, sp *spec) (_ figures, err error) {
 		return nil, err
 	}
 	return f, measure("again", func() (int, error) { return join("a", sp.Dir) })
+}
+
+// quiet waits until a node has nothing more to do than to say that it is alive: the first one asks of each tenant whether
+// the replica has it, and names them in the bucket, once in the life of a fleet.
+func (sp *spec) quiet(ctx context.Context) error {
+	for {
+		before, err := sp.control().stats(ctx)
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, 10*time.Second); err != nil {
+			return err
+		}
+		after, err := sp.control().stats(ctx)
+		if err != nil {
+			return err
+		}
+		if d := after.minus(before); d.total() < 30 { // three for each of three heartbeats
+			return nil
+		}
+	}
 }
