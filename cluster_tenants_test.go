@@ -393,3 +393,36 @@ func TestADatabaseWhoseNewestCommitsAreInTheLogOfADeadNodeKeepsThemAtARenaming(t
 		c.closeAll()
 	})
 }
+
+func TestTheLogOfADeadNodeIsFinishedThoughNobodyOpensItsDatabases(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		ids := someTenants(8)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		<-time.After(10 * time.Minute) // they are in their prefixes, and named
+		for _, id := range ids {
+			c.put(id, "second")
+		}
+		ended := c.die("a")
+		b := c.start("b")
+		c.settled()
+		c.knows(ids)
+		<-ended
+		<-time.After(time.Hour)
+		for _, n := range b.Nodes().Nodes {
+			if n.Ended || n.Name != "b" {
+				t.Errorf("an hour later there is still %+v", n)
+			}
+		}
+		for _, id := range ids {
+			if err := b.Unpack(t.Context(), id); err != nil {
+				t.Error(err)
+			}
+		}
+		c.closeAll()
+	})
+}
