@@ -8,6 +8,9 @@ import (
 // TestTenantsAtRestMoveWithoutARequestEach runs the short form of nodes-join, which is the same in all but the number of
 // tenants. Its times are not looked at: they are the machine's.
 func TestTenantsAtRestMoveWithoutARequestEach(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes a minute and a half")
+	}
 	b, err := newBench(settings{short: true, runs: 1, dir: t.TempDir()}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
