@@ -145,7 +145,7 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 				}
 				t.Run(v.name+" "+how, func(t *testing.T) {
 					t.Parallel()
-					first, stride := 1+rand.Int64N(3), int64(6)
+					first, stride := 1+rand.Int64N(3), int64(8)
 					if testing.Short() {
 						stride = 9
 					}

@@ -31,7 +31,7 @@ import (
 func TestTheManagerAgreesWithItsModel(t *testing.T) {
 	t.Parallel()
 	var total tally
-	eachSeed(t, 60, &total, func(t *testing.T, seed uint64, dir string) {
+	eachSeed(t, 40, &total, func(t *testing.T, seed uint64, dir string) {
 		w := newWorld(t, seed, dir)
 		w.history()
 		total.add(w.tally)
