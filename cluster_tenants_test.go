@@ -351,20 +351,26 @@ func TestADatabaseThatAnotherNodeHasErasedDoesNotComeBackWithTheFileOfBefore(t *
 	c.closeAll()
 }
 
+// leftInALog is a cluster whose only node has died, with the second commit of each tenant in its log alone.
+func leftInALog(t *testing.T) (c *clusterRig, ids []multidb.ID, ended <-chan struct{}) {
+	t.Helper()
+	c = newCluster(t)
+	c.start("a")
+	c.settled()
+	ids = someTenants(8)
+	for _, id := range ids {
+		c.put(id, "first")
+	}
+	<-time.After(10 * time.Minute) // they are in their prefixes, and named
+	for _, id := range ids {
+		c.put(id, "second")
+	}
+	return c, ids, c.die("a")
+}
+
 func TestADatabaseWhoseNewestCommitsAreInTheLogOfADeadNodeKeepsThemAtARenaming(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		ids := someTenants(8)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		<-time.After(10 * time.Minute) // they are in their prefixes, and named
-		for _, id := range ids {
-			c.put(id, "second")
-		}
-		ended := c.die("a")
+		c, ids, ended := leftInALog(t)
 		b := c.open("b")
 		var away []*multidbtest.Injection
 		for _, id := range ids { // so that nothing is unpacked
@@ -396,18 +402,7 @@ func TestADatabaseWhoseNewestCommitsAreInTheLogOfADeadNodeKeepsThemAtARenaming(t
 
 func TestTheLogOfADeadNodeIsFinishedThoughNobodyOpensItsDatabases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		ids := someTenants(8)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		<-time.After(10 * time.Minute) // they are in their prefixes, and named
-		for _, id := range ids {
-			c.put(id, "second")
-		}
-		ended := c.die("a")
+		c, ids, ended := leftInALog(t)
 		b := c.start("b")
 		c.settled()
 		c.knows(ids)

@@ -62,7 +62,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 	if evicted {
 		err := o.bringBack(ctx, e)
 		if o.cfg.Shared && errors.Is(err, localfile.ErrExists) {
-			return o.foundAfter(ctx, e)
+			return o.found(ctx, e)
 		}
 		if err != nil {
 			return fmt.Errorf("bring back from the replica: %w", err)
@@ -76,7 +76,7 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 			o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 			return nil
 		case o.cfg.Shared && errors.Is(err, localfile.ErrExists):
-			return o.foundAfter(ctx, e)
+			return o.found(ctx, e)
 		case !errors.Is(err, restore.ErrNoBackup):
 			return fmt.Errorf("restore on open: %w", err)
 		}
@@ -92,11 +92,8 @@ func (o *Opener) ensureFile(ctx context.Context, e *fleet.Entry, m *making) erro
 	return o.makeFile(ctx, e, m)
 }
 
-// foundAfter goes on with a file that an opening has made from before this node lost the database,
-// for which nobody waits any more. What it has made may be old.
-func (o *Opener) foundAfter(ctx context.Context, e *fleet.Entry) error { return o.found(ctx, e) }
-
-// found goes on with a file that is there.
+// found goes on with a file that is there. Also with one that an opening has made from before this
+// node lost the database, for which nobody waits any more: it may be old.
 func (o *Opener) found(ctx context.Context, e *fleet.Entry) error {
 	o.fleet.NoteFile(e, fsid.OrZero(e.Path()))
 	o.fleet.Found(e)
