@@ -12,8 +12,26 @@ import (
 // ltx.Compactor does, but the file keeps the writer of the last, as well as its time, and
 // so can be recognized. It verifies what it reads. A file may be a Packed. At an error what was written is void.
 func Merge(w io.Writer, files []io.Reader) (ltx.Header, ltx.Trailer, error) {
+	return merge(w, files, 0)
+}
+
+// Since writes a file of several transactions as one that begins with a later one of them: applied to the
+// state before that it leads to the same state, as each page has its last content.
+func Since(w io.Writer, r io.Reader, txid ltx.TXID) error {
+	_, _, err := merge(w, []io.Reader{r}, txid)
+	return err
+}
+
+// merge is Merge, or Since where that is not 0.
+func merge(w io.Writer, files []io.Reader, since ltx.TXID) (ltx.Header, ltx.Trailer, error) {
 	m := &merger{}
 	hdr, err := m.open(files)
+	if since != 0 && err == nil {
+		if since <= hdr.MinTXID || since > hdr.MaxTXID {
+			err = fmt.Errorf("transaction %s is none of those that can be left out of %s to %s", since, hdr.MinTXID, hdr.MaxTXID)
+		}
+		hdr.MinTXID = since
+	}
 	if err == nil {
 		m.enc, err = ltx.NewEncoder(w)
 	}

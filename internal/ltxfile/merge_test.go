@@ -86,3 +86,35 @@ func TestWhatIsDamagedOrDoesNotFollowIsNotMerged(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatIsLeftOfAMergedFileLeadsToTheSameState, from each of its transactions on.
+func TestWhatIsLeftOfAMergedFileLeadsToTheSameState(t *testing.T) {
+	for seed := range uint64(50) {
+		files := chain(t, seed, 8)
+		var merged, want bytes.Buffer
+		if _, _, err := Merge(&merged, readers(files[1:])); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Merge(&want, readers(files)); err != nil {
+			t.Fatal(err)
+		}
+		for since := ltx.TXID(1); since < 11; since++ {
+			var rest, got bytes.Buffer
+			err := Since(&rest, bytes.NewReader(merged.Bytes()), since)
+			if since < 3 || since > 8 {
+				if err == nil {
+					t.Errorf("of 2 to 8 was left what begins with %d", since)
+				}
+				continue
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := Merge(&got, append(readers(files[:since-1]), &rest)); err != nil {
+				t.Fatal(err)
+			}
+			if _, same, err := Same(bytes.NewReader(want.Bytes()), &got); err != nil || !same {
+				t.Errorf("seed %d, since %d: the same: %v, %v", seed, since, same, err)
+			}
+		}
+	}
+}

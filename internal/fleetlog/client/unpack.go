@@ -55,12 +55,12 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	}
 	last := tail[len(tail)-1].max
 	l.mu.Lock()
-	known := l.known[prefix]
+	end := l.known[prefix]
 	delete(l.known, prefix) // until it is known again
 	l.mu.Unlock()
-	ours := known != 0 && known == tail[0].min-1
+	ours := end != 0 && end == tail[0].min-1 && follow(tail) == len(tail)
 	if !ours {
-		if tail, infos, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
+		if tail, end, infos, err = l.behindPrefix(ctx, prefix, inner, tail); err != nil {
 			return nil, err
 		}
 	} else if dropped(tail) {
@@ -71,22 +71,26 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	if n := len(tail) - 1; n > 0 && !all {
 		tail, last = tail[:n], tail[n-1].max
 	}
-	for i, f := range tail {
-		if i > 0 && f.min != tail[i-1].max+1 {
-			return infos, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, f.min, tail[i-1].max)
-		}
-	}
 	wrote := len(tail) > 0
-	for alone := !ours; len(tail) > 0; alone = false {
-		next := tail
-		if all && len(tail) > 1 {
+	for alone := !ours; len(tail) > 0; {
+		if tail[0].min > end+1 {
+			info, err := l.bridge(ctx, inner, infos, end, tail[0].min)
+			if err != nil {
+				return infos, err
+			}
+			end, infos = info.MaxTXID, append(infos, info)
+			tail = slices.DeleteFunc(tail, func(f *tailFile) bool { return f.max <= end })
+			continue
+		}
+		next := tail[:follow(tail)]
+		if all && len(next) == len(tail) && len(tail) > 1 {
 			next = tail[:len(tail)-1]
 		}
 		info, n, err := l.writePiece(ctx, prefix, inner, next, alone)
 		if err != nil {
 			return infos, err
 		}
-		infos, tail = append(infos, info), tail[n:]
+		end, infos, tail, alone = info.MaxTXID, append(infos, info), tail[n:], false
 	}
 	failpoint.Hit("fleetlog.unpack.after")
 	l.mu.Lock()
@@ -109,14 +113,56 @@ func (l *Log) Unpack(ctx context.Context, prefix string, inner litestream.Replic
 	return infos, nil
 }
 
-// behindPrefix returns what a prefix lacks of a tail, and what it has of it. Where it ends
+// follow is how many of the first files of a tail follow each other.
+func follow(tail []*tailFile) int {
+	for i := 1; i < len(tail); i++ {
+		if tail[i].min > tail[i-1].max+1 {
+			return i
+		}
+	}
+	return len(tail)
+}
+
+// bridge has the prefix lead from where it ends towards a file of the tail that does not follow. In between is
+// what an owner has unpacked, whose log has let go of it, while the log before it stays for others: it is in
+// the prefix, but in a file that begins before end, which endOf passes over because another unpacker, who was cut short,
+// has written a shorter one. The rest of that file is written as one of its own; where one begins
+// behind end it need not be.
+func (l *Log) bridge(ctx context.Context, inner litestream.ReplicaClient, found []*ltx.FileInfo, end, next ltx.TXID) (*ltx.FileInfo, error) {
+	var over *ltx.FileInfo
+	for _, f := range found {
+		if f.MinTXID <= end+1 && f.MaxTXID > end && (over == nil || f.MaxTXID > over.MaxTXID) {
+			over = f
+		}
+	}
+	if over == nil {
+		return nil, fmt.Errorf("%w: the fleet log has transaction %s after %s", untrusted.ErrDamaged, next, end)
+	} else if over.MinTXID == end+1 {
+		return over, nil
+	}
+	rc, err := inner.OpenLTXFile(ctx, 0, over.MinTXID, over.MaxTXID, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	var rest bytes.Buffer
+	err = ltxfile.Since(&rest, untrusted.NewLTX(rc), end+1)
+	if err = errors.Join(err, rc.Close()); err != nil {
+		return nil, fmt.Errorf("%s: %w", ltx.FormatFilename(over.MinTXID, over.MaxTXID), err)
+	}
+	info, err := inner.WriteLTXFile(ctx, 0, end+1, over.MaxTXID, buffer{bytes.NewReader(rest.Bytes())})
+	if errors.Is(err, fs.ErrExist) { // by another unpacker, or by this one, whose answer was lost
+		info, err = &ltx.FileInfo{MinTXID: end + 1, MaxTXID: over.MaxTXID, Size: int64(rest.Len()), CreatedAt: over.CreatedAt}, nil
+	}
+	return info, err
+}
+
+// behindPrefix returns what a prefix lacks of a tail, where it ends, and what it has of the tail. Where it ends
 // inside of a merged file, or begins with one, the tail is read again as it was.
-func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (lacks []*tailFile, found []*ltx.FileInfo, err error) {
+func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.ReplicaClient, tail []*tailFile) (lacks []*tailFile, end ltx.TXID, found []*ltx.FileInfo, err error) {
 	files, err := store.Files(ctx, inner, false)
 	if err != nil {
-		return nil, nil, err
+		return nil, 0, nil, err
 	}
-	var end ltx.TXID
 	rest := func() []*tailFile {
 		return slices.DeleteFunc(slices.Clone(tail), func(f *tailFile) bool { return f.max <= end })
 	}
@@ -127,7 +173,7 @@ func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.
 			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 		}
 	}
-	return rest(), found, err
+	return rest(), end, found, err
 }
 
 // endOf looks for what a prefix has of a tail, and up to where: another life may have

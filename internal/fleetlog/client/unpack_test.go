@@ -475,3 +475,89 @@ func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.
 	w.unpack(w.log, te, "1-1 2-7 8-8 9-9 10-11 12-12")
 	te.sameBytes(w.store.Client(te.prefix))
 }
+
+// cutShort is a prefix whose unpacker dies before a write.
+type cutShort struct {
+	litestream.ReplicaClient
+	writes int // that it makes before that
+}
+
+var errDied = errors.New("died")
+
+func (c *cutShort) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
+	if c.writes--; c.writes < 0 {
+		return nil, errDied
+	}
+	return c.ReplicaClient.WriteLTXFile(ctx, level, minTXID, maxTXID, r)
+}
+
+// TestWhatAnUnpackerThatWasCutShortHidesInThePrefixIsUnpackedOnceMore: the first life's log has 2 to 6, and stays.
+// Its successor has unpacked those with its own 7 to 9, as 3 to 8, of which its log has let go. Another unpacker had the same
+// at hand up to 5, and died when it had written 3 to 4: so no compaction gets from 4 to what the third
+// life adds.
+func TestWhatAnUnpackerThatWasCutShortHidesInThePrefixIsUnpackedOnceMore(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		w := newWorld(t)
+		te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
+		join := func(x *tenant) { x.db.Client = w.log.Client(x.prefix, x.prefix, w.store.Client(x.prefix)) }
+		idle.ship(1) // which keeps the first log
+		te.ship(1)
+		w.unpack(w.log, te, "1-1")
+		te.ship(4)
+		other, err := Read(t.Context(), w.objects)
+		if err != nil {
+			t.Fatal(err)
+		}
+		te.ship(1)
+		w.close()
+		w.begin(2)
+		join(te)
+		join(busy)
+		te.ship(3)
+		inner := &meanwhile{w.store.Client(te.prefix), func() {
+			if _, err := other.Unpack(t.Context(), te.prefix, &cutShort{w.store.Client(te.prefix), 2}, true); !errors.Is(err, errDied) {
+				t.Fatal(err)
+			}
+			if compacted {
+				w.compact(te.prefix)
+			}
+		}}
+		if _, err := w.log.Unpack(t.Context(), te.prefix, inner, true); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // until an object says that this was unpacked
+			busy.ship(1)
+			if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.close()
+		w.begin(3)
+		join(te)
+		te.ship(1)
+		if tail := w.log.Tail(te.prefix); tail.Min != 1 || tail.Max != 10 || tail.Files != 7 {
+			t.Fatalf("the logs have %+v; this shows nothing", tail)
+		}
+		if got := w.level0(te.prefix); !strings.Contains(got, " 3-8") {
+			t.Fatalf("the prefix has %s; this shows nothing", got)
+		}
+		if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); err != nil {
+			t.Fatalf("compacted %v: %v", compacted, err)
+		}
+		if got := w.level0(te.prefix); !strings.HasSuffix(got, "3-4 3-8 5-5 6-6 7-8 9-9 10-10") {
+			t.Errorf("compacted %v: the prefix has %s", compacted, got)
+		}
+		te.sameBytes(w.store.Client(te.prefix))
+		hidden := []*ltx.FileInfo{{MinTXID: 3, MaxTXID: 8}} // as a compaction passes it over
+		if err := w.store.Client(te.prefix).DeleteLTXFiles(t.Context(), hidden); err != nil {
+			t.Fatal(err)
+		}
+		te.sameBytes(w.store.Client(te.prefix))
+		te.ship(2)
+		if _, err := w.log.Unpack(t.Context(), te.prefix, w.store.Client(te.prefix), true); err != nil {
+			t.Fatalf("compacted %v: %v", compacted, err)
+		}
+		w.compact(te.prefix)
+		te.sameBytes(w.store.Client(te.prefix))
+	}
+}
