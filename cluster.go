@@ -161,14 +161,15 @@ func (c *config) checkCluster() error {
 // node is a Manager as a node of a cluster.
 type node struct {
 	*cluster.Node
-	fleet  *fleet.Fleet
-	locate func(id string) (db registry.Database, source int, ok bool)
-	prefix func(registry.Database) fleet.Prefix
-	wait   time.Duration // for a database that is about to be served here
-	served *serving.Serving
-	roster *roster.Roster
-	pages  store.Objects // where the roster's are
-	logger *slog.Logger
+	fleet   *fleet.Fleet
+	locate  func(id string) (db registry.Database, source int, ok bool)
+	prefix  func(registry.Database) fleet.Prefix
+	wait    time.Duration // for a database that is about to be served here
+	served  *serving.Serving
+	tenants *serving.Tenants
+	roster  *roster.Roster
+	pages   store.Objects // where the roster's are
+	logger  *slog.Logger
 }
 
 // nodeFile remembers the lives of this node, in the state directory.
@@ -212,7 +213,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			db, err := objects.DatabaseAt(dir)
 			return db.inner(), err
 		},
-		Taken: log.Taken, Named: log.Named, Told: m.tenancy.Told, Warn: m.cfg.logger.Warn,
+		Taken: log.Taken, Named: log.Named, Told: m.tenancy.Told, Pages: n.pages, Drop: m.tenancy.Drop, Warn: m.cfg.logger.Warn,
 	}
 	n.roster = roster.New(roster.Config{
 		Objects: n.pages, Found: tenants.Found, Pause: c.Heartbeat / 2, Again: c.Heartbeat, Warn: m.cfg.logger.Warn,
@@ -229,7 +230,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Rescan:  m.survey.Soon, Hide: m.tenancy.Hide,
 		Kept: m.cfg.removedRetention, Warn: m.cfg.logger.Warn, Now: m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
-	n.served = served
+	n.served, n.tenants = served, tenants
 	m.tenancy.SetNames(n.roster)
 	tenants.Serving, tenants.Roster = served, n.roster
 	n.Node = cluster.New(cluster.Config{
@@ -442,7 +443,7 @@ func (m *Manager) Everywhere(ctx context.Context) iter.Seq2[Placed, error] {
 		if m.node == nil {
 			return
 		}
-		for page, err := range roster.All(ctx, m.node.pages) {
+		for page, err := range roster.All(ctx, m.node.pages, nil) {
 			if err != nil {
 				yield(Placed{}, fmt.Errorf("multidb: list the databases of all nodes: %w", err))
 				return
@@ -634,7 +635,7 @@ func (n *node) start(ctx context.Context) error {
 	if err := n.Node.Start(ctx); err != nil {
 		return err
 	}
-	n.served.Start()
+	n.served.Start(n.tenants)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package multidb_test
 
 import (
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -354,6 +355,151 @@ func TestWhatANodeHasSetAsideIsDeletedAfterTheRetention(t *testing.T) {
 		}
 		if _, err := os.Stat(other); err != nil {
 			t.Errorf("another file there: %v", err)
+		}
+		c.closeAll()
+	})
+}
+
+func TestWhatOneNodeErasesTheOthersForgetToo(t *testing.T) {
+	t.Parallel()
+	c := hurried(t, multidb.WithHotDuration(time.Second))
+	aside := c.watchAsides()
+	a := c.start("a")
+	c.settled()
+	ids := someTenants(30)
+	for _, id := range ids {
+		c.put(id, "first")
+	}
+	eventually(t, "all are cold, and their files sealed", func() bool { return a.Stats().Cold == len(ids) })
+	gone := map[multidb.ID]bool{}
+	for _, id := range ids[:15] {
+		if err := a.Evict(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		gone[id] = true
+	}
+	b := c.start("b")
+	c.settled()
+	c.knows(ids)
+	its := c.owned("b", ids)
+	evicted := slices.IndexFunc(its, func(id multidb.ID) bool { return gone[id] })
+	its = slices.DeleteFunc(its, func(id multidb.ID) bool { return gone[id] && id != its[evicted] })
+	if evicted < 0 || len(its) < 5 {
+		t.Fatalf("b has %v", its)
+	}
+	its[0], its[evicted] = its[evicted], its[0]
+	erased, removed, changed, stays := its[1], its[2], its[3], its[4:]
+	kept := filepath.Join(filepath.Dir(c.fileOf("a", erased)), ".multidb-kept", filepath.Base(c.fileOf("a", erased))+"-of-before")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(kept), 0o700), os.WriteFile(kept, []byte("x"), 0o600),
+		os.WriteFile(c.fileOf("a", changed)+"-wal", []byte("commits of somebody"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	forget := func(want int) {
+		t.Helper()
+		if n, err := multidb.ForgetErased(t.Context(), a); err != nil || n != want {
+			t.Errorf("%d were forgotten, want %d; %v", n, want, err)
+		}
+	}
+	there := func(path string, want bool) {
+		t.Helper()
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s is there: %v", path, err)
+		}
+	}
+	forget(0)
+	if err := b.Remove(t.Context(), removed); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []multidb.ID{its[0], erased, changed} {
+		if _, err := b.Erase(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unnamed := func(n int) { // the pages say so a little later
+		t.Helper()
+		eventually(t, "the pages do not name what was erased", func() bool {
+			return len(everywhere(t, b)) == len(ids)-n
+		})
+	}
+	unnamed(3)
+	cut := c.views["a"].Inject(multidbtest.Fault{Op: multidbtest.OpList, Prefix: string(erased), Err: errCutOff})
+	if n, err := multidb.ForgetErased(t.Context(), a); n != 1 || !errors.Is(err, errCutOff) {
+		t.Errorf("%d were forgotten while one could not be asked about, want the evicted one: %v", n, err)
+	}
+	cut.Clear()
+	there(c.fileOf("a", erased), true)
+	forget(2) // what has commits of its own is looked at for the second time
+	there(c.fileOf("a", erased), false)
+	there(kept, false)
+	there(c.fileOf("a", changed), false)
+	there(c.fileOf("a", removed), true) // it can be undeleted
+	for _, id := range stays {
+		there(c.fileOf("a", id), true)
+	}
+	if got := aside.all(); !slices.Equal(got, []multidb.ID{changed}) {
+		t.Errorf("set aside: %v, want %v", got, changed)
+	}
+	there(aside.of(changed), true)
+	if _, err := b.Erase(t.Context(), removed); err != nil {
+		t.Fatal(err)
+	}
+	unnamed(4)
+	forget(1)
+	forget(0)
+	there(c.fileOf("a", removed), false)
+	there(aside.of(changed), true) // until the retention ends
+	if err := b.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.close("b")
+	c.settled()
+	c.knows(slices.DeleteFunc(ids, func(id multidb.ID) bool { return slices.Contains(its[:4], id) }))
+	for _, id := range append(stays, its[:4]...) {
+		c.put(id, "last")
+		want := 1
+		if slices.Contains(stays, id) {
+			want = 2
+		}
+		if n := c.rows(id); n != want {
+			t.Errorf("%s has %d rows, want %d", id, n, want)
+		}
+	}
+	c.closeAll()
+}
+
+// TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt before.
+func TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		b := c.start("b")
+		c.settled()
+		its := c.owned("b", ids)
+		for _, id := range its {
+			if _, err := b.Erase(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := c.die("a")
+		c.settled()
+		<-ended
+		<-time.After(20 * time.Minute)
+		left := slices.DeleteFunc(slices.Clone(ids), func(id multidb.ID) bool { return slices.Contains(its, id) })
+		c.knows(left)
+		for _, id := range its {
+			if n := len(c.rep.Files(string(id))); n > 0 {
+				t.Errorf("%s was erased, and its prefix has %d files", id, n)
+			}
+		}
+		for _, id := range left {
+			if n := c.rows(id); n != 1 {
+				t.Errorf("%s has %d rows", id, n)
+			}
 		}
 		c.closeAll()
 	})

@@ -55,3 +55,8 @@ func OwnerOf(fi fs.FileInfo) (uid, gid int, ok bool) {
 func AcquireUntraced(ctx context.Context, m *Manager, id ID) (Handle, error) {
 	return m.acquire(ctx, id)
 }
+
+// ForgetErased deletes the files of what other nodes have erased, as a node does from time to time.
+func ForgetErased(ctx context.Context, m *Manager) (files int, err error) {
+	return m.node.tenants.Forget(ctx)
+}

@@ -49,10 +49,15 @@ func (c *Conductor) LoadShards(ctx context.Context, shards []int, keep func(*fle
 		delete(c.ahead.rows, shard)
 	}
 	for _, id := range gone {
-		c.cfg.Catalog.Delete(id)
-		c.NotCache(id)
+		c.Forget(id)
 	}
 	return nil
+}
+
+// Forget forgets what the catalog has of a database that is not known, and whose file has gone.
+func (c *Conductor) Forget(id string) {
+	c.cfg.Catalog.Delete(id)
+	c.NotCache(id)
 }
 
 // ahead is what the catalog has of shards that this process does not serve, so that nobody changes it, by shard.
@@ -98,6 +103,35 @@ func (c *Conductor) readAhead(ctx context.Context, shards []int, expected func(s
 		}
 	}
 	return nil
+}
+
+// Elsewhere are the databases that the catalog has of shards that this process does not serve, of which something was
+// shipped from here. Their files may be gone.
+func (c *Conductor) Elsewhere(ctx context.Context) iter.Seq2[fleet.Recalled, error] {
+	return func(yield func(fleet.Recalled, error) bool) {
+		if err := c.cfg.Catalog.Flush(ctx); err != nil { // it may be about to forget some
+			yield(fleet.Recalled{}, err)
+			return
+		}
+		for row, err := range c.rows(ctx) {
+			if err != nil {
+				yield(fleet.Recalled{}, err)
+				return
+			}
+			r := c.place(row)
+			if r.Prefix.Err != nil || r.Prefix.Path != row.Prefix || c.fleet.Serves(r.Prefix.Shard) {
+				continue
+			}
+			pos, _, err := replicate.DecodePosition(row.State)
+			if err != nil || pos.TXID == 0 {
+				continue // it is looked at when its shard comes
+			}
+			r.Known = &replicate.Record{Position: pos}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
 }
 
 // row is what the catalog has of a database.

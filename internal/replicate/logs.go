@@ -65,19 +65,25 @@ func (l *Logs) Position(id string, pos ship.State) ([]byte, error) {
 // Recall decodes what Position returned, in this process or an earlier one. It also
 // remembers the log, because the file may have been exchanged while no process was running.
 func (l *Logs) Recall(id string, b []byte) (pos ship.State, err error) {
-	if err = pos.UnmarshalBinary(b); err == nil || len(b) < 8 {
-		return pos, err
-	}
-	split := len(b) - 8
-	if pos.UnmarshalBinary(b[:split]) != nil {
-		return pos, err
-	}
-	if wal := binary.LittleEndian.Uint64(b[split:]); wal != 0 {
+	pos, wal, err := DecodePosition(b)
+	if wal != 0 {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.logs[id] = logOf{pos.Ino, wal, pos.Salt1, true}
 	}
-	return pos, nil
+	return pos, err
+}
+
+// DecodePosition decodes what Position returned. wal is the number of the log's file; 0: it was not known.
+func DecodePosition(b []byte) (pos ship.State, wal uint64, err error) {
+	if err = pos.UnmarshalBinary(b); err == nil || len(b) < 8 {
+		return pos, 0, err
+	}
+	split := len(b) - 8
+	if pos.UnmarshalBinary(b[:split]) != nil {
+		return pos, 0, err
+	}
+	return pos, binary.LittleEndian.Uint64(b[split:]), nil
 }
 
 // IDs returns the databases of which a log is known.

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"slices"
 	"strconv"
 	"strings"
@@ -208,9 +209,9 @@ const tries = 10
 // errBusy: others wrote the page in between each time.
 var errBusy = errors.New("others go on writing it")
 
-// All reads every page, in the order of the shards. Those that were never written are left out.
-// After an error it ends.
-func All(ctx context.Context, objects store.Objects) func(yield func(*Page, error) bool) {
+// All reads every page, in the order of the shards, or those that want asks for by shard and number. Those that were never
+// written are left out. After an error it ends.
+func All(ctx context.Context, objects store.Objects, want func(shard int, number uint64) bool) iter.Seq2[*Page, error] {
 	return func(yield func(*Page, error) bool) {
 		numbers, _, err := newest(ctx, objects, dir)
 		if err != nil {
@@ -218,8 +219,10 @@ func All(ctx context.Context, objects store.Objects) func(yield func(*Page, erro
 			return
 		}
 		shards := make([]int, 0, len(numbers))
-		for shard := range numbers {
-			shards = append(shards, shard)
+		for shard, number := range numbers {
+			if want == nil || want(shard, number) {
+				shards = append(shards, shard)
+			}
 		}
 		slices.Sort(shards)
 		for _, shard := range shards {

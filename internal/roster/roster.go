@@ -365,10 +365,12 @@ func (r *Roster) read(ctx context.Context, shards []int) (pages []*Page, err err
 		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if s := r.shards[at]; s != nil && s.served && s.load {
-			if s.load = false; s.writes == began[at] { // else p may be older
-				s.page = p
-			}
+		switch s := r.shards[at]; {
+		case s == nil || !s.served || !s.load:
+		case s.writes != began[at]: // p may be older, and name what has gone since
+			r.wake()
+		default:
+			s.load, s.page = false, p
 			pages = append(pages, p)
 		}
 		return nil
@@ -497,7 +499,7 @@ func (r *Roster) written(at int, page *Page, changes map[string]change) {
 		}
 	}
 	switch {
-	case s.served && !s.load: // else the page is read for Found
+	case s.served: // also if Found is to be told of it: of what has gone since it must not be
 		s.page = page
 	case !s.served && len(s.changes) == 0:
 		delete(r.shards, at)

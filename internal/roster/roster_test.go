@@ -132,7 +132,7 @@ func everything(int) bool { return true }
 // ids are those that the pages name.
 func ids(t *testing.T, objects store.Objects) (all []string) {
 	t.Helper()
-	for p, err := range roster.All(t.Context(), objects) {
+	for p, err := range roster.All(t.Context(), objects, nil) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -360,7 +360,7 @@ func TestWhatCannotBeReadIsTriedAgainAndNeverReplaced(t *testing.T) {
 			if n := a.way.requests["create"]; n != 0 {
 				t.Errorf("%d pages were written over it", n)
 			}
-			for _, err := range roster.All(t.Context(), dir) {
+			for _, err := range roster.All(t.Context(), dir, nil) {
 				if err == nil {
 					t.Error("it was read")
 				}

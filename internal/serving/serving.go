@@ -69,6 +69,8 @@ type Serving struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup // of settle
 
+	coming sync.Mutex // held while shards come and go
+
 	mu   sync.Mutex
 	lost map[string]*fleet.Entry // that were in use when all was lost, by ID, as they were known then
 }
@@ -80,11 +82,21 @@ func New(cfg Config) *Serving {
 	return s
 }
 
-// sweepEvery is how often what was set aside is looked through for what is old enough to go.
+// sweepEvery is how often it is looked for files that are to go.
 const sweepEvery = time.Hour
 
-// Start begins to delete what was set aside and is old enough. Stop ends it.
-func (s *Serving) Start() {
+// Start begins to delete what was set aside and is old enough, and has tenants forget what was
+// erased. Stop ends it.
+func (s *Serving) Start(tenants *Tenants) {
+	s.wg.Go(func() {
+		for wait := forgetAfter; ctxio.Sleep(s.ctx, wait) == nil; wait = sweepEvery {
+			if n, err := tenants.Forget(s.ctx); err != nil && s.ctx.Err() == nil {
+				s.cfg.Warn("multidb: it could not be found out of all files whether other nodes have erased their databases", "again", sweepEvery, "err", err)
+			} else if n > 0 {
+				s.cfg.Warn("multidb: files are deleted of databases that other nodes have erased", "databases", n)
+			}
+		}
+	})
 	s.wg.Go(func() {
 		for s.ctx.Err() == nil {
 			if n, err := s.cfg.Conductor.DropKept(s.ctx, s.cfg.Kept); err != nil && s.ctx.Err() == nil {
@@ -136,6 +148,8 @@ const atOnce = 32
 // a cache: it is used if it is a state of the replica's history, after it was brought up to date, and set aside
 // if it has what that lacks. That is decided when it is opened, or sooner: see settle.
 func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
+	s.coming.Lock()
+	defer s.coming.Unlock()
 	var doubtful []string
 	keep := func(r *fleet.Recalled) bool {
 		files, err := fsid.StatFiles(r.Path, s.cfg.Stat)
@@ -199,6 +213,8 @@ func (s *Serving) rests(e *fleet.Entry) bool {
 // and what was committed is given to the prefixes. ctx bounds all of it. done are the shards
 // that nothing here touches any more; the others are served on.
 func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err error) {
+	s.coming.Lock()
+	defer s.coming.Unlock()
 	byShard := s.databases(shards)
 	// What is shipped before anybody has to wait need not be shipped while they do.
 	s.each(byShard, func(e *fleet.Entry, shard int) {
@@ -306,6 +322,8 @@ func (s *Serving) away(e *fleet.Entry) {
 // they are, as caches, but for those of which handles are out: these are moved away below them, as
 // what is committed through them from then on is nobody's.
 func (s *Serving) Lose(ctx context.Context) error {
+	s.coming.Lock()
+	defer s.coming.Unlock()
 	all := make([]int, fleet.Shards)
 	for i := range all {
 		all[i] = i

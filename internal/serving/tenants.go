@@ -34,7 +34,16 @@ type Tenants struct {
 	// Told takes in what the page says of a database's life, where another node did it: that it was taken out of service and
 	// until when its backups stay, or, where at is zero, that it is in service.
 	Told func(ctx context.Context, db registry.Database, at, until time.Time) error
-	Warn func(msg string, args ...any)
+	// Pages is where the pages are, and Drop deletes what this machine has of a database that another node has
+	// erased.
+	Pages store.Objects
+	Drop  func(context.Context, registry.Database) error
+	Warn  func(msg string, args ...any)
+
+	// Of Forget: the pages as they were at the last look, without those that named all that could be told of; and
+	// of which databases it could not be told whether they were erased.
+	looked   map[int]uint64
+	doubtful map[string]bool
 }
 
 // asksAtOnce is how many prefixes are asked about at the same time.
@@ -171,6 +180,11 @@ func (t *Tenants) nameAt(ctx context.Context, dir string) error {
 	md, err := metadata.At(ctx, client)
 	if err != nil || md.Unusable() != nil {
 		return err
+	}
+	if !t.Serving.cfg.Log.Lacks(dir) {
+		if newest, err := store.Newest(ctx, client); err != nil || newest == 0 {
+			return err // it was erased since
+		}
 	}
 	db, source, ok := t.Locate(cmp.Or(md.ID, db.ID))
 	if at, err := t.Serving.cfg.Dir(db); !ok || err != nil || at != dir {

@@ -192,6 +192,26 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	return done, nil
 }
 
+// Drop deletes what this machine has of a database that another node has erased, which nobody opens or
+// makes here meanwhile. It leaves one alone that something is being done to.
+func (t *Tenancy) Drop(ctx context.Context, db registry.Database) error {
+	end, busy, err := t.tryBegin(db.ID)
+	if err != nil || busy != nil {
+		return err
+	}
+	defer end()
+	if t.noted(db.ID) != nil {
+		return nil
+	}
+	if _, err := deleteLocal(db.Path); err != nil {
+		return err
+	}
+	if err := t.cfg.DropPages(db.ID); err != nil {
+		return err
+	}
+	return t.cfg.Catalog.Erase(ctx, db.ID)
+}
+
 // LocalFiles are the names that the files of a database may have, what stands beside it, and
 // what was set aside of it.
 func LocalFiles(path string) (names []string, err error) {
