@@ -45,7 +45,7 @@ attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
 	$(PROGRAMS) $(GO) -C test test -count=1 -parallel 5 -timeout 15m ./torture
 
 # What takes long under the race detector, and has one goroutine, or counts requests.
-ONE_GOROUTINE := ^Test(ThePolic(y|ies)|NoRandomDamage|EveryStateOfARandomDatabase|TheEncoderWrites|OneGiantTransaction|AnActiveTenantCosts|AFleetWithALogCosts|EachRuleIsMissed)
+ONE_GOROUTINE := ^Test(ThePolic(y|ies)|NoRandomDamage|EveryStateOfARandomDatabase|TheEncoderWrites|OneGiantTransaction|AnActiveTenantCosts|AFleetWithALogCosts|EachRuleIsMissed|EveryShippedState|AFileSystemThatKeepsWhole|AStepTellsWhatBehind|EveryPageSizeIs|OneRowOfAWriter|RandomCompaction)
 
 .PHONY: race
 race: ## run the shorter tests under the race detector; needs a C compiler

@@ -145,9 +145,9 @@ func TestATenantsLifeGoesOnAfterAnyRequestThatFails(t *testing.T) {
 				}
 				t.Run(v.name+" "+how, func(t *testing.T) {
 					t.Parallel()
-					first, stride := 1+rand.Int64N(3), int64(8)
+					first, stride := 1+rand.Int64N(3), int64(10)
 					if testing.Short() {
-						stride = 9
+						stride = 18
 					}
 					if os.Getenv("MULTIDB_LIFECYCLE_TIME") != "" {
 						first, stride = 1, 1

@@ -45,7 +45,7 @@ func eachSeed(t *testing.T, n int, done fmt.Stringer, run func(t *testing.T, see
 	case only && long == 0:
 		n = 1
 	case testing.Short():
-		n /= 4 // the race detector's run
+		n /= 8 // the race detector's run
 	}
 	began := time.Now()
 	const atOnce = 4
