@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -296,12 +297,11 @@ func TestAReplicaThatSendsNothingEndsTheRestore(t *testing.T) {
 // vanishing is a client of which a file is gone once.
 type vanishing struct {
 	litestream.ReplicaClient
-	gone bool
+	gone atomic.Bool // files are read ahead, several at once
 }
 
 func (c *vanishing) OpenLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, offset, size int64) (io.ReadCloser, error) {
-	if !c.gone && minTXID == 1 {
-		c.gone = true
+	if minTXID == 1 && c.gone.CompareAndSwap(false, true) {
 		return nil, fs.ErrNotExist
 	}
 	return c.ReplicaClient.OpenLTXFile(ctx, level, minTXID, maxTXID, offset, size)
@@ -315,7 +315,7 @@ func TestAFileThatIsGoneMeanwhileIsPlannedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := &vanishing{ReplicaClient: h.client}
-	if got, err := h.ours(c, 0); err != nil || !c.gone || !bytes.Equal(got, want) {
+	if got, err := h.ours(c, 0); err != nil || !c.gone.Load() || !bytes.Equal(got, want) {
 		t.Errorf("restored %d bytes of %d: %v", len(got), len(want), err)
 	}
 }
