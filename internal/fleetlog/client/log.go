@@ -46,15 +46,14 @@ type Log struct {
 	mu        sync.Mutex
 	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting   map[*tailFile][]chan error
-	durable   []*tailFile                      // those with their data, the oldest first; some are unpacked
-	kept      int                              // how many of them are not
-	memory    int64                            // bytes of their data
-	pending   map[object]int                   // files that are durable and in a tail, by the object that has their records
-	tailBytes int64                            // of all tails
-	ahead     map[aheadKey]*ahead              // of a Log that only reads: files that were read before they were opened
-	known     map[string]ltx.TXID              // by prefix: where it ends, as this process has unpacked it
-	excluded  map[string]*exclusion            // by prefix: those that are unpacked or erased now
-	elsewhere map[uint64]map[string]*elsewhere // by epoch and prefix
+	durable   []*tailFile           // those with their data, the oldest first; some are unpacked
+	kept      int                   // how many of them are not
+	memory    int64                 // bytes of their data
+	pending   map[object]int        // files that are durable and in a tail, by the object that has their records
+	tailBytes int64                 // of all tails
+	ahead     map[aheadKey]*ahead   // of a Log that only reads: files that were read before they were opened
+	known     map[string]ltx.TXID   // by prefix: where it ends, as this process has unpacked it
+	excluded  map[string]*exclusion // by prefix: those that are unpacked or erased now
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -95,7 +94,7 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, excluded: map[string]*exclusion{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{}, elsewhere: map[uint64]map[string]*elsewhere{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{},
 	}
 }
 
@@ -128,12 +127,12 @@ func (l *Log) begin(ctx context.Context) error {
 	if lost != nil || ready {
 		return lost
 	}
-	var taken journal.Taken
+	var logs []*format.Log
 	var err error
 	if l.cfg.Journal == nil {
-		taken.Logs, err = journal.Read(ctx, l.cfg.Objects, l.what)
+		logs, err = journal.Read(ctx, l.cfg.Objects, l.what)
 	} else {
-		taken, err = l.cfg.Journal.Join(ctx)
+		logs, err = l.cfg.Journal.Join(ctx)
 	}
 	if err != nil {
 		return fenced(err)
@@ -141,7 +140,7 @@ func (l *Log) begin(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.ready {
-		l.loadLocked(taken)
+		l.loadLocked(logs)
 	}
 	return nil
 }
@@ -166,23 +165,11 @@ func fenced(err error) error {
 }
 
 // loadLocked makes known what logs have.
-func (l *Log) loadLocked(taken journal.Taken) {
+func (l *Log) loadLocked(logs []*format.Log) {
 	l.ready = true
-	for _, log := range taken.Logs {
+	for _, log := range logs {
 		for _, r := range log.Records {
-			if taken.Has(r.Prefix) {
-				l.addLocked(r.Prefix, recorded(log, r))
-			} else {
-				l.elsewhereLocked(log.Epoch, r)
-			}
-		}
-	}
-	for _, log := range taken.Known {
-		for _, r := range log.Records {
-			if taken.Has(r.Prefix) {
-				l.addLocked(r.Prefix, recorded(log, r))
-				delete(l.elsewhere[log.Epoch], r.Prefix)
-			}
+			l.addLocked(r.Prefix, recorded(log, r))
 		}
 	}
 	for _, tail := range l.tails {
@@ -194,17 +181,16 @@ func (l *Log) loadLocked(taken journal.Taken) {
 func (l *Log) Begin(ctx context.Context) error { return l.begin(ctx) }
 
 // TakeIn makes known what logs have that were taken over after Begin.
-func (l *Log) TakeIn(taken journal.Taken) {
+func (l *Log) TakeIn(logs []*format.Log) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.loadLocked(taken)
+	l.loadLocked(logs)
 }
 
 // Over forgets what a log had that another process has finished: it is in the prefixes.
 func (l *Log) Over(epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.elsewhere, epoch)
 	for prefix := range l.tails {
 		l.removeLocked(prefix, func(f *tailFile) bool { return f.durable && f.place.epoch == epoch })
 	}
@@ -239,13 +225,10 @@ func (l *Log) FinishFormer(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// holds reports whether a tail has a file of an epoch, or that of another owner may.
+// holds reports whether a tail has a file of an epoch.
 func (l *Log) holds(epoch uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.elsewhere[epoch]) > 0 {
-		return true
-	}
 	for o := range l.pending {
 		if o.epoch == epoch {
 			return true

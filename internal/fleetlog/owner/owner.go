@@ -220,7 +220,7 @@ func (l *Log) unpackFormer(ctx context.Context) {
 			return err
 		},
 		Finish: func(ctx context.Context) (left bool, err error) {
-			err = errors.Join(l.now().client.Look(ctx, l.cfg.ClientAt), l.now().client.FinishFormer(ctx))
+			err = l.now().client.FinishFormer(ctx)
 			return l.now().journal.Err() == nil && len(l.now().journal.Former()) > 0, err
 		},
 	})

@@ -50,14 +50,12 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 	return s.takeIn(s.journal().TakeOver(ctx, epoch))
 }
 
-func (s Shared) takeIn(taken journal.Taken, err error) error {
-	if logs := slices.Concat(taken.Logs, taken.Known); err == nil && len(logs) > 0 {
-		s.l.now().client.TakeIn(taken)
+func (s Shared) takeIn(logs []*format.Log, err error) error {
+	if err == nil && len(logs) > 0 {
+		s.l.now().client.TakeIn(logs)
 		for _, log := range logs {
 			for _, rec := range log.Records {
-				if taken.Has(rec.Prefix) {
-					s.l.take([]string{rec.Prefix})
-				}
+				s.l.take([]string{rec.Prefix})
 			}
 		}
 	}
@@ -70,11 +68,11 @@ func (s Shared) takeIn(taken journal.Taken, err error) error {
 // resume ends a TakeOver of which it is not known whether it came true. Before that nobody may
 // learn of the map who owns what.
 func (s Shared) resume(ctx context.Context) error {
-	taken, err := s.journal().Resume(ctx)
+	logs, err := s.journal().Resume(ctx)
 	if err != nil {
 		return fmt.Errorf("end a take-over: %w", err)
-	} else if len(taken.Logs)+len(taken.Known) > 0 {
-		return s.takeIn(taken, nil)
+	} else if len(logs) > 0 {
+		return s.takeIn(logs, nil)
 	}
 	return nil
 }
@@ -148,8 +146,7 @@ func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error
 		}
 		s.Away(dir)
 	}
-	// Whoever gets them may erase some, to which nothing may be written then.
-	return s.l.now().client.Quiet(ctx, func(dir string) bool { return in(format.Shard(dir)) })
+	return nil
 }
 
 // UnpackFor gives the prefix of a database what the log has of it. Nobody uses the database.
