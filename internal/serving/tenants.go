@@ -40,8 +40,8 @@ type Tenants struct {
 	Drop  func(context.Context, registry.Database) error
 	Warn  func(msg string, args ...any)
 
-	// Of Forget: the pages as they were at the last look, without those that named all that could be told of; and
-	// of which databases it could not be told whether they were erased.
+	// Of Forget, from its last look: the numbers of the pages that need not be read again while they stay; and the
+	// IDs of which it could not be told whether they were erased.
 	looked   map[int]uint64
 	doubtful map[string]bool
 }

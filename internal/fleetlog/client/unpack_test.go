@@ -434,12 +434,7 @@ func inThirdLife(t *testing.T) (*world, *tenant) {
 	join(busy)
 	te.ship(3)
 	w.unpack(w.log, te, "1-1 2-7 8-8")
-	for range 3 { // until an object says that this was unpacked
-		busy.ship(1)
-		if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
-			t.Fatal(err)
-		}
-	}
+	busy.shipUntilPacked()
 	w.close()
 	w.begin(3)
 	join(te)
@@ -474,6 +469,17 @@ func TestTheOwnersCommitsAreUnpackedBehindWhatALaterOwnerHadUnpacked(t *testing.
 	}
 	w.unpack(w.log, te, "1-1 2-7 8-8 9-9 10-11 12-12")
 	te.sameBytes(w.store.Client(te.prefix))
+}
+
+// shipUntilPacked goes on until an object of the log says what was unpacked before.
+func (te *tenant) shipUntilPacked() {
+	te.w.t.Helper()
+	for range 3 {
+		te.ship(1)
+		if _, err := te.w.log.Unpack(te.w.t.Context(), te.prefix, te.w.store.Client(te.prefix), true); err != nil {
+			te.w.t.Fatal(err)
+		}
+	}
 }
 
 // cutShort is a prefix whose unpacker dies before a write.
@@ -525,12 +531,7 @@ func TestWhatAnUnpackerThatWasCutShortHidesInThePrefixIsUnpackedOnceMore(t *test
 		if _, err := w.log.Unpack(t.Context(), te.prefix, inner, true); err != nil {
 			t.Fatal(err)
 		}
-		for range 3 { // until an object says that this was unpacked
-			busy.ship(1)
-			if _, err := w.log.Unpack(t.Context(), busy.prefix, w.store.Client(busy.prefix), true); err != nil {
-				t.Fatal(err)
-			}
-		}
+		busy.shipUntilPacked()
 		w.close()
 		w.begin(3)
 		join(te)
