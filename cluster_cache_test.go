@@ -466,3 +466,64 @@ func TestWhatOneNodeErasesTheOthersForgetToo(t *testing.T) {
 	}
 	c.closeAll()
 }
+
+// finished are the logs of which nothing is left.
+type finished struct {
+	mu     sync.Mutex
+	epochs []uint64
+}
+
+func (c *clusterRig) watchFinished() *finished {
+	f := new(finished)
+	c.observe = func(_ string, ev multidb.Event) {
+		if ev.Type == multidb.EventFleetLogFinished {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.epochs = append(f.epochs, ev.Epoch)
+		}
+	}
+	return f
+}
+
+func (f *finished) has(epoch uint64) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Contains(f.epochs, epoch)
+}
+
+// TestANodeThatWasFencedWhileItUnpackedDoesSoAgainInItsNextLife: what it unpacks then is not what it knew before.
+func TestANodeThatWasFencedWhileItUnpackedDoesSoAgainInItsNextLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		finished := c.watchFinished()
+		c.start("a")
+		b := c.start("b")
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		full := c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpWrite, Err: errCutOff}) // its log goes on
+		<-c.die("a")
+		c.settled()
+		c.start("c")
+		c.members.Partition("b")
+		cut := c.views["b"].Inject(multidbtest.Fault{Err: errCutOff})
+		delete(c.nodes, "b")
+		c.settled()
+		full.Clear()
+		cut.Clear()
+		c.members.Heal("b")
+		<-time.After(30 * time.Second) // it finds out, and begins another life
+		c.nodes["b"] = b
+		c.settled()
+		c.put(c.ownedBy("c"), "of a new one")
+		<-c.die("c")
+		c.settled()
+		<-time.After(10 * time.Minute)
+		if !finished.has(3) {
+			t.Errorf("of the logs that have ended are finished %v, but not that of the node that died last", finished.epochs)
+		}
+		c.closeAll()
+	})
+}

@@ -182,9 +182,12 @@ func (l *Log) Begin(ctx context.Context) error { return l.begin(ctx) }
 
 // TakeIn makes known what logs have that were taken over after Begin.
 func (l *Log) TakeIn(logs []*format.Log) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.loadLocked(logs)
+	if len(logs) > 0 {
+		l.mu.Lock()
+		l.loadLocked(logs)
+		l.mu.Unlock()
+	}
+	l.cfg.Journal.TakenIn()
 }
 
 // Over forgets what a log had that another process has finished: it is in the prefixes.
@@ -205,7 +208,7 @@ func (l *Log) Away(prefix string) {
 }
 
 // FinishFormer finishes the logs that were taken over and of which no tail has a file any
-// more.
+// more. One that is just being taken over waits until it is known what it has.
 func (l *Log) FinishFormer(ctx context.Context) error {
 	if l.cfg.Journal == nil {
 		return nil
@@ -217,7 +220,7 @@ func (l *Log) FinishFormer(ctx context.Context) error {
 		return nil // what they have is not known
 	}
 	var errs []error
-	for _, epoch := range l.cfg.Journal.Former() {
+	for _, epoch := range l.cfg.Journal.Known() {
 		if !l.holds(epoch) {
 			errs = append(errs, l.cfg.Journal.Finish(ctx, epoch))
 		}

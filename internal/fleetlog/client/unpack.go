@@ -170,6 +170,9 @@ func (l *Log) behindPrefix(ctx context.Context, prefix string, inner litestream.
 	n := slices.IndexFunc(rest(), func(f *tailFile) bool { return f.merged != nil })
 	if errors.Is(err, errInside) || err == nil && (n == 0 || n > 0 && dropped(rest())) {
 		if tail, err = l.raw(ctx, prefix, tail); err == nil {
+			files, err = store.Files(ctx, inner, false) // after the logs (M2): one may have let go of what is in the prefix since
+		}
+		if err == nil {
 			end, found, err = l.endOf(ctx, prefix, inner, files, tail)
 		}
 	}

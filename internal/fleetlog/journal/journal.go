@@ -113,12 +113,14 @@ type Journal struct {
 	packed    uint64            // below which there are none
 	tails     []*fleetlog.Tail  // of the logs that were taken over
 	over      map[uint64]bool   // those of them that another process had finished by then
+	unread    map[uint64]bool   // those of them of which it is not known yet what they have; see TakenIn
 	known     *format.Map       // the newest map that was read; nil: none
 	closing   bool
 	wanted    bool          // somebody wants the log to begin, though there is no file
 	joined    chan struct{} // closed when it has begun
 
-	doubt *doubt // nil: none. It is of the caller who changes the map (Config.Share)
+	doubt *doubt // nil: none. It is of the caller who changes the map (Config.Share), and so is gift
+	gift  *gift
 }
 
 // write is a file that is not acknowledged.
@@ -190,7 +192,7 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{store: cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, others: map[uint64]uint64{}, packed: 1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, others: map[uint64]uint64{}, unread: map[uint64]bool{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j

@@ -52,8 +52,12 @@ func (j *Journal) Refresh(ctx context.Context) (*format.Map, error) {
 
 // change makes a change of the map as of now.
 func (j *Journal) change(ctx context.Context, edit func(*format.Map) error) error {
+	return j.carryOut(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), j.Map(), edit))
+}
+
+func (j *Journal) carryOut(ctx context.Context, c *fleetlog.Change) error {
 	failpoint.Hit("fleetlog.map.before")
-	m, err := j.req.change(ctx, fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), j.Map(), edit))
+	m, err := j.req.change(ctx, c)
 	failpoint.Hit("fleetlog.map.after")
 	if err = failpoint.Err("fleetlog.map.lost", err); err == nil || errors.Is(err, fleetlog.ErrMoved) {
 		j.learn(m)
@@ -169,6 +173,7 @@ func (j *Journal) Resume(ctx context.Context) (logs []*format.Log, err error) {
 		t := d.read[epoch]
 		if m.Find(epoch) >= 0 { // else it was finished meanwhile: the prefixes have all of it
 			j.tails = append(j.tails, t.Tail)
+			j.unread[epoch] = true
 			logs = append(logs, t.Objects()...)
 		}
 	}
@@ -177,6 +182,22 @@ func (j *Journal) Resume(ctx context.Context) (logs []*format.Log, err error) {
 		j.cfg.TookOver(d.ended)
 	}
 	return fleetlog.Remembered(logs), nil
+}
+
+// TakenIn says that who unpacks knows what TakeOver and Resume have returned so far.
+func (j *Journal) TakenIn() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	clear(j.unread)
+}
+
+// Known are those of Former of which who unpacks knows what they have. Only these may be finished: another seems
+// to have nothing.
+func (j *Journal) Known() []uint64 {
+	epochs := j.Former()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.DeleteFunc(epochs, func(epoch uint64) bool { return j.unread[epoch] })
 }
 
 // lacks reports whether a log is sealed, and not known here: whoever takes over reads it too, as the
@@ -258,31 +279,49 @@ func (j *Journal) Release(ctx context.Context, shards []int) error {
 	}
 }
 
+// gift is a Give of which it is not known whether the map has it.
+type gift struct {
+	shards []int
+	to     uint64
+	change *fleetlog.Change
+}
+
 // Give has the map name another epoch as the owner of shards that Release gave up; 0, or one
 // that has ended: nobody. Where the map names somebody else by now, it stays. What Map returns
 // afterwards is at least as new as the end of the Give (M3).
+//
+// After an error the same Give goes on with the change that it has begun: that may have come true, and who
+// got the shards may have given them back by now, which another change would take for the time before.
 func (j *Journal) Give(ctx context.Context, shards []int, to uint64) error {
 	self, err := j.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	err = j.change(ctx, func(m *format.Map) error {
-		given := false
-		for _, s := range shards {
-			switch err := fleetlog.Give(m, s, self, to); {
-			case err == nil:
-				given = true
-			case !errors.Is(err, fleetlog.ErrMoved):
-				return err
+	g := j.gift
+	if g == nil || g.to != to || !slices.Equal(g.shards, shards) {
+		g = &gift{shards: slices.Clone(shards), to: to}
+		g.change = fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), j.Map(), func(m *format.Map) error {
+			given := false
+			for _, s := range g.shards {
+				switch err := fleetlog.Give(m, s, self, to); {
+				case err == nil:
+					given = true
+				case !errors.Is(err, fleetlog.ErrMoved):
+					return err
+				}
 			}
-		}
-		if !given {
-			return fleetlog.ErrMoved
-		}
-		return nil
-	})
+			if !given {
+				return fleetlog.ErrMoved
+			}
+			return nil
+		})
+	}
+	j.gift = nil
+	err = j.carryOut(ctx, g.change)
 	if errors.Is(err, fleetlog.ErrMoved) {
 		return nil // it was taken over: the next object finds the seal
+	} else if done, failed := g.change.Done(); err != nil && (!done || failed == nil) {
+		j.gift = g
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"strings"
 	"testing"
@@ -131,5 +132,101 @@ func TestAMapThatIsCreatedByAnotherAndIsNotListedYetIsWaitedFor(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+}
+
+// nodes are Journals beside each other.
+type nodes struct {
+	t      *testing.T
+	b      *bucket
+	epochs map[*Journal]uint64
+}
+
+func (n *nodes) join(id byte, ended ...format.ID) *Journal {
+	n.t.Helper()
+	j := life(n.b, id, func(c *Config) { c.Share, c.Ended = true, ended })
+	epoch, err := j.Begin(n.t.Context())
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	n.epochs[j] = epoch
+	return j
+}
+
+// move gives the shard of a prefix away, all of which is in the prefix.
+func (n *nodes) move(from, to *Journal, prefix string) {
+	n.t.Helper()
+	s := []int{format.Shard(prefix)}
+	if err := from.Release(n.t.Context(), s); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := from.Give(n.t.Context(), s, n.epochs[to]); err != nil {
+		n.t.Fatal(err)
+	}
+	if m, err := to.Refresh(n.t.Context()); err != nil || m.Owners[s[0]] != n.epochs[to] {
+		n.t.Fatalf("the shard was not given: %v", err)
+	}
+}
+
+func beside(t *testing.T, fn func(n *nodes)) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &nodes{t, newBucket(1), map[*Journal]uint64{}}
+		fn(n)
+		for j := range n.epochs {
+			j.Stop()
+		}
+	})
+}
+
+// deaf loses the answer to the next Create of a map.
+type deaf struct {
+	*bucket
+	loses bool
+}
+
+var errUnheard = errors.New("no answer")
+
+func (d *deaf) Create(ctx context.Context, name string, data []byte) error {
+	err := d.bucket.Create(ctx, name, data)
+	if _, isMap := format.ParseMapName(name); isMap && d.loses {
+		d.loses = false
+		return errUnheard
+	}
+	return err
+}
+
+// TestAShardThatCameBackIsNotGivenAwayByAGiveFromBefore of which the answer was lost: it is released no more.
+func TestAShardThatCameBackIsNotGivenAwayByAGiveFromBefore(t *testing.T) {
+	beside(t, func(n *nodes) {
+		d := &deaf{bucket: n.b}
+		a := life(n.b, 1, func(c *Config) { c.Share, c.Store = true, d })
+		epoch, err := a.Begin(n.t.Context())
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		n.epochs[a] = epoch
+		b := n.join(2)
+		if err := a.Claim(n.t.Context(), allShards); err != nil {
+			n.t.Fatal(err)
+		}
+		shard := []int{format.Shard("tenant")}
+		if err := a.Release(n.t.Context(), shard); err != nil {
+			n.t.Fatal(err)
+		}
+		d.loses = true
+		if err := a.Give(n.t.Context(), shard, n.epochs[b]); !errors.Is(err, errUnheard) {
+			n.t.Fatal(err)
+		}
+		if _, err := b.Refresh(n.t.Context()); err != nil {
+			n.t.Fatal(err)
+		}
+		n.move(b, a, "tenant")
+		if err := a.Give(n.t.Context(), shard, n.epochs[b]); err != nil {
+			n.t.Fatal(err)
+		}
+		if m, err := b.Refresh(n.t.Context()); err != nil || m.Owners[shard[0]] != epoch {
+			n.t.Errorf("it belongs to epoch %d, %v", m.Owners[shard[0]], err)
+		}
+		n.move(a, b, "tenant") // another Give is one of its own
 	})
 }

@@ -211,7 +211,8 @@ func (l *Log) again() {
 
 func (l *Log) unpackFormer(ctx context.Context) {
 	l.conductor.UnpackFormer(ctx, conduct.Former{
-		Prefixes: l.now().client.Former, Dir: l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
+		Prefixes: func(ctx context.Context) ([]string, error) { return l.now().client.Former(ctx) }, // of this life, also after Anew
+		Dir:      l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
 		Unpack: func(ctx context.Context, dir string) error {
 			inner, err := l.cfg.ClientAt(dir)
 			if err == nil {

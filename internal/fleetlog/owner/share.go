@@ -51,7 +51,7 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 }
 
 func (s Shared) takeIn(logs []*format.Log, err error) error {
-	if err == nil && len(logs) > 0 {
+	if err == nil {
 		s.l.now().client.TakeIn(logs)
 		for _, log := range logs {
 			for _, rec := range log.Records {
@@ -74,6 +74,7 @@ func (s Shared) resume(ctx context.Context) error {
 	} else if len(logs) > 0 {
 		return s.takeIn(logs, nil)
 	}
+	s.l.now().client.TakeIn(nil)
 	return nil
 }
 
