@@ -9,15 +9,16 @@ import (
 	"github.com/superfly/ltx"
 )
 
-// countingLister has nothing, and counts how often it is asked.
+// countingLister has nothing, or some files, and counts how often it is asked.
 type countingLister struct {
 	litestream.ReplicaClient
 	asked int
+	has   []*ltx.FileInfo
 }
 
 func (c *countingLister) AllLTXFiles(context.Context, bool) ([]*ltx.FileInfo, error) {
 	c.asked++
-	return nil, nil
+	return c.has, nil
 }
 
 // TestAnAnswerThatIsOldDoesNotSpareTheListing: whatever the replica said when the

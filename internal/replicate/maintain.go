@@ -262,6 +262,7 @@ func (x *run) unpack(ctx context.Context) error {
 	if err := x.claimForLog(ctx); err != nil {
 		return err
 	}
+	end := a.inv.MaxTXID()
 	infos, err := a.deferred.Unpack(ctx, all)
 	for _, info := range infos {
 		a.inv.Wrote(info, nil)
@@ -269,6 +270,14 @@ func (x *run) unpack(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
+	}
+	if len(infos) > 0 && infos[0].MinTXID > end+1 { // what is in between another unpacker has written, since this database has a file
+		files, err := store.Files(ctx, a.deferred.Prefix(), false)
+		if err != nil {
+			return fmt.Errorf("list the replica: %w", err)
+		}
+		a.inv.Reset(files)
+		a.inv.MarkSeen(x.cfg.Now(), x.cfg.Grace)
 	}
 	if len(infos) > 0 {
 		a.unpacked = x.r.Started

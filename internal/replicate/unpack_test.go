@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/benbjohnson/litestream"
 	"github.com/superfly/ltx"
 )
 
@@ -17,10 +18,13 @@ type tailed struct {
 	size     int64
 	pressed  bool
 	unpacked int
+	prefix   countingLister
 }
 
 func (c *tailed) Tail() (int, int64) { return c.files, c.size }
 func (c *tailed) Pressed() bool      { return c.pressed }
+
+func (c *tailed) Prefix() litestream.ReplicaClient { return &c.prefix }
 
 func (c *tailed) Unpack(context.Context, bool) ([]*ltx.FileInfo, error) {
 	c.unpacked++
@@ -41,7 +45,7 @@ type hotOne struct {
 func newHotOne(id string) *hotOne {
 	c := &tailed{files: 1, size: 100}
 	st := &State{active: &active{deferred: c, named: true}}
-	x := &run{Replicator: New(Config{UnpackInterval: unpackInterval, UnpackSize: 8 << 20}), st: st}
+	x := &run{Replicator: New(Config{UnpackInterval: unpackInterval, UnpackSize: 8 << 20, Now: time.Now}), st: st}
 	x.in.ID = id
 	return &hotOne{c, x, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
@@ -106,5 +110,24 @@ func TestADatabaseIsUnpackedSoonerWhereItsTailIsLargeOrMemoryIsShort(t *testing.
 		if got := u.at(t, time.Second); got != c.want {
 			t.Errorf("%s: unpacked %v", name, got)
 		}
+	}
+}
+
+// TestWhatAnotherUnpackerHasWrittenMeanwhileIsKnownWithTheNextFile: a compaction that knows nothing of it would leave
+// a gap in the levels above.
+func TestWhatAnotherUnpackerHasWrittenMeanwhileIsKnownWithTheNextFile(t *testing.T) {
+	u := newHotOne("a")
+	u.size = 8 << 20 // each time
+	u.at(t, 0)
+	if u.at(t, time.Second); u.prefix.asked != 0 {
+		t.Errorf("the prefix was listed %d times though nobody else has written to it", u.prefix.asked)
+	}
+	u.unpacked++ // the third is another's
+	for i := range 4 {
+		u.prefix.has = append(u.prefix.has, &ltx.FileInfo{MinTXID: ltx.TXID(i + 1), MaxTXID: ltx.TXID(i + 1), Size: 1})
+	}
+	u.at(t, 2*time.Second)
+	if n := u.x.st.active.inv.Len(); n != 4 || u.prefix.asked != 1 {
+		t.Errorf("it knows of %d files, want 4; the prefix was listed %d times", n, u.prefix.asked)
 	}
 }
