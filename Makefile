@@ -47,11 +47,18 @@ attack: $(VERSITYGW) $(LITESTREAM) ## run the short form of the torture tests
 # What takes long under the race detector, and has one goroutine, or counts requests.
 ONE_GOROUTINE := ^Test(ThePolic(y|ies)|NoRandomDamage|EveryStateOfARandomDatabase|TheEncoderWrites|OneGiantTransaction|AnActiveTenantCosts|AFleetWithALogCosts|EachRuleIsMissed|EveryShippedState|AFileSystemThatKeepsWhole|AStepTellsWhatBehind|EveryPageSizeIs|OneRowOfAWriter|RandomCompaction)
 
-.PHONY: race
-race: ## run the shorter tests under the race detector; needs a C compiler
+.PHONY: race race-library race-command race-torture
+race: race-library ## run the shorter tests under the race detector; needs a C compiler
+	$(MAKE) -j2 --output-sync=target race-command race-torture # each has one core's work
+
+race-library:
 	$(GO) test -race -short -skip '$(ONE_GOROUTINE)' -timeout 25m $$($(GO) list ./... | grep -v '/cmd/multidb$$')
-	$(GO) test -race -short -run 'Replicat|SIGHUP|Alarm|Listen|Port|Watched|RestoreAll|TakenOver|Unpack|InEveryDatabase' -timeout 10m ./cmd/multidb # where goroutines share something
-	$(GO) -C test test -race -short -skip '^Test(ATenantsLife|NobodyIsServedHalf|NothingSynced|NoProcessLoses|WhatNodesPromised)' -timeout 25m ./torture # they watch processes that are built without it: attack has them
+
+race-command: # where goroutines share something
+	$(GO) test -race -short -run 'Replicat|SIGHUP|Alarm|Listen|Port|Watched|RestoreAll|TakenOver|Unpack|InEveryDatabase' -timeout 10m ./cmd/multidb
+
+race-torture: # without what watches processes that are built without it: attack has that
+	$(GO) -C test test -race -short -skip '^Test(ATenantsLife|NobodyIsServedHalf|NothingSynced|NoProcessLoses|WhatNodesPromised)' -timeout 25m ./torture
 
 .PHONY: bench
 bench: ## measure beside stock litestream, into docs/PERFORMANCE.md; half an hour

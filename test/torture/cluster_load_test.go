@@ -12,9 +12,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/multidb-go/multidb"
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/test/torture/clusternode"
 )
 
@@ -215,10 +218,61 @@ func (c *nodes) compare(where, tenant string, owed []promise, rows []string) {
 	c.mu.Unlock()
 	for _, p := range owed {
 		if !has[p.v] {
-			c.fail("%s of %s (%d rows) lacks %s, promised at %s by %s", where, tenant, len(rows), p.v, p.at.Format("04:05.000"), p.node)
+			c.fail("%s of %s (%d rows, the last of them %q) lacks %s, promised at %s by %s\n%s", where, tenant, len(rows), rows[max(0, len(rows)-3):], p.v,
+				p.at.Format("04:05.000"), p.node, c.evidence(tenant))
 			return
 		}
 	}
+}
+
+// evidence is what the bucket has of a tenant now, in its prefix and in the logs.
+func (c *nodes) evidence(tenant string) string {
+	var b strings.Builder
+	files, err := store.Files(context.Background(), place{url: c.place.url}.client(c.t, tenant), true)
+	fmt.Fprintf(&b, "prefix: %v\n", err)
+	for _, f := range files {
+		fmt.Fprintf(&b, "  level %d %d-%d of %s\n", f.Level, f.MinTXID, f.MaxTXID, f.CreatedAt.Format("04:05.000"))
+	}
+	keeps, ok := c.factory.(interface {
+		Objects(dir string) (multidb.ObjectStore, error)
+	})
+	if !ok {
+		return b.String()
+	}
+	objects, err := keeps.Objects(logDir)
+	if err != nil {
+		return b.String() + err.Error()
+	}
+	for o, err := range objects.List(context.Background(), "", "") {
+		if err != nil {
+			return b.String() + err.Error()
+		}
+		epoch, seq, ok := format.ParseObjectName(o.Name)
+		if !ok {
+			continue
+		}
+		rc, err := objects.Open(context.Background(), o.Name, 0, 0)
+		if err != nil {
+			continue
+		}
+		data, _ := io.ReadAll(rc)
+		_ = rc.Close()
+		e, _, err := format.Decode(data, int64(len(data)), epoch, seq)
+		switch {
+		case err != nil:
+			fmt.Fprintf(&b, "  %d/%d: %v\n", epoch, seq, err)
+		case e.Log == nil:
+			fmt.Fprintf(&b, "  %d/%d: seal\n", epoch, seq)
+		default:
+			if r, ok := e.Log.Find("t/" + tenant); ok {
+				fmt.Fprintf(&b, "  %d/%d: %d-%d of %s\n", epoch, seq, r.Min, r.Max, time.UnixMilli(r.Time).Format("04:05.000"))
+			}
+			if slices.Contains(e.Log.Releases, format.Shard("t/"+tenant)) {
+				fmt.Fprintf(&b, "  %d/%d: releases its shard at %s\n", epoch, seq, time.UnixMilli(e.Log.Created).Format("04:05.000"))
+			}
+		}
+	}
+	return b.String()
 }
 
 // look checks what is left when all is healed and nobody writes: one owner each, who takes commits
