@@ -421,39 +421,3 @@ func TestTheLogOfADeadNodeIsFinishedThoughNobodyOpensItsDatabases(t *testing.T) 
 		c.closeAll()
 	})
 }
-
-// TestAnErasureThatWasBegunByANodeThatDiedIsEndedByTheNextOne, whatever the first has left.
-func TestAnErasureThatWasBegunByANodeThatDiedIsEndedByTheNextOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		ids := someTenants(20)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		b := c.start("b")
-		c.settled()
-		id := c.owned("b", ids)[0]
-		c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpDelete, Err: errCutOff})
-		if _, err := b.Erase(t.Context(), id); !errors.Is(err, errCutOff) {
-			t.Fatal(err)
-		}
-		<-time.After(5 * time.Second)
-		<-c.die("b")
-		c.settled()
-		<-time.After(30 * time.Second)
-		if n := len(c.rep.Files(string(id))); n > 0 {
-			t.Errorf("its prefix has %d files", n)
-		}
-		c.knows(slices.DeleteFunc(ids, func(of multidb.ID) bool { return of == id }))
-		c.start("b")
-		c.settled()
-		c.put(id, "anew")
-		<-time.After(30 * time.Second)
-		if n := c.rows(id); n != 1 {
-			t.Errorf("the one that was made anew has %d rows", n)
-		}
-		c.closeAll()
-	})
-}

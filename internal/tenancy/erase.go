@@ -167,9 +167,6 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 		if err := t.mark(ctx, client, n.DB, erasedAt(n.Since)); err != nil {
 			return done, fmt.Errorf("write the tombstone: %w", err)
 		}
-		if t.names != nil { // so that its next node goes on with it (Told)
-			t.names.Removed(n.DB.database(), n.Since, n.Since)
-		}
 	}
 	failpoint.Hit("life.erase.marked")
 	if t.cfg.Forget != nil {

@@ -341,7 +341,7 @@ func (t *Tenancy) Hide() {
 }
 
 // Told takes in what another node did: that a database was taken out of service, and until when its
-// backups stay, or that its erasure was begun, which goes on here; or, where at is zero, that it is in service. What is noted here from an earlier
+// backups stay; or, where at is zero, that it is in service. What is noted here from an earlier
 // time yields to what the prefix says.
 func (t *Tenancy) Told(ctx context.Context, db registry.Database, at, until time.Time) error {
 	n := t.noted(db.ID)
@@ -372,14 +372,6 @@ func (t *Tenancy) Told(ctx context.Context, db registry.Database, at, until time
 			return err
 		}
 		if e := t.cfg.Fleet.Get(db.ID); e != nil { // as the catalog had it
-			t.cfg.Fleet.Drop(e)
-		}
-		t.later()
-	case n == nil && md.RemovedAt != nil && md.RenamedTo == "": // whose node has begun to erase it, and has lost the shard
-		if err := t.set(ctx, &note{Op: opErase, DB: identityOf(db), Since: *md.RemovedAt}); err != nil {
-			return err
-		}
-		if e := t.cfg.Fleet.Get(db.ID); e != nil {
 			t.cfg.Fleet.Drop(e)
 		}
 		t.later()

@@ -142,9 +142,9 @@ type nodes struct {
 	epochs map[*Journal]uint64
 }
 
-func (n *nodes) join(id byte, ended ...format.ID) *Journal {
+func (n *nodes) join(id byte) *Journal {
 	n.t.Helper()
-	j := life(n.b, id, func(c *Config) { c.Share, c.Ended = true, ended })
+	j := life(n.b, id, func(c *Config) { c.Share = true })
 	epoch, err := j.Begin(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
