@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -141,6 +142,48 @@ func TestADatabaseThatCouldNotBeMadeLeavesNothing(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestADatabaseThatCouldNotBeMadeIsForgottenThoughNobodyWaitsForIt any more, as whoever asked for it has left, or
+// the Manager is being closed.
+func TestADatabaseThatCouldNotBeMadeIsForgottenThoughNobodyWaitsForIt(t *testing.T) {
+	t.Parallel()
+	const id = "project9/new"
+	for _, closing := range []bool{false, true} {
+		t.Run(fmt.Sprintf("closing %v", closing), func(t *testing.T) {
+			begun, left := make(chan struct{}), make(chan struct{})
+			app := &failing{only: "/new", during: func(context.Context) { close(begun); <-left }}
+			app.how.Store("an error")
+			f := start(t, newTree(t, 1, 1), append(app.options(), multidb.WithReplica(multidbtest.NewReplica()))...)
+			ctx, leave := context.WithCancel(t.Context())
+			asked := make(chan error, 1)
+			go func() { asked <- f.m.Do(ctx, id, nothing) }()
+			<-begun
+			closed := make(chan error, 1)
+			if closing {
+				go func() { closed <- f.close() }()
+				if err := <-asked; !errors.Is(err, multidb.ErrClosed) {
+					t.Error(err)
+				}
+			} else {
+				leave()
+				if err := <-asked; !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			}
+			close(left)
+			if closing {
+				if err := <-closed; err != nil {
+					t.Error(err)
+				}
+			}
+			f.events.wait(t, "removed", func(e multidb.Event) bool { return e.Type == multidb.EventRemoved && e.ID == id })
+			if _, err := f.m.Status(id); !closing && !errors.Is(err, multidb.ErrNotFound) {
+				t.Errorf("its status: %v", err)
+			}
+			leave()
+		})
 	}
 }
 

@@ -77,10 +77,7 @@ func (f *Fleet) LetGo(e *Entry) (gone, touched bool) {
 	if e.reg.Held--; e.reg.Held == 0 {
 		f.idleLocked(e)
 	}
-	if e.reg.Held == 0 && e.reg.File.IsZero() && !e.item.Pinned() && !e.evicted {
-		f.removeLocked(e)
-		gone = true
-	}
+	gone = f.neverMadeLocked(e)
 	if touched = e.touched && e.reg.Held == 0 && !e.item.Running(); touched {
 		e.touched = false
 	}

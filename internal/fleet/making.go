@@ -19,19 +19,30 @@ func (f *Fleet) BeginNew(e *Entry) (busy <-chan struct{}) {
 }
 
 // EndNew ends what BeginNew has begun. made: the file stays, and who waits for something of
-// the database goes on. Else it is gone, and the database with it when nobody holds it.
-func (f *Fleet) EndNew(e *Entry, made bool) {
+// the database goes on. Else it is gone, and the database with it when nobody holds it: at once (gone), if
+// all who did have left meanwhile.
+func (f *Fleet) EndNew(e *Entry, made bool) (gone bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.making, e)
 	if !made {
 		f.reg.SetFile(e, fsid.ID{})
-		return
+		return f.neverMadeLocked(e)
 	}
 	if !e.reg.Removed && (e.waiters != nil || f.orders[e] != nil) {
 		f.schedule.Request(e.item, f.cfg.Now())
 		f.cfg.Due()
 	}
+	return false
+}
+
+// neverMadeLocked forgets a database that never got a file, unless somebody holds it.
+func (f *Fleet) neverMadeLocked(e *Entry) bool {
+	if e.reg.Held > 0 || !e.reg.File.IsZero() || e.item.Pinned() || e.evicted {
+		return false
+	}
+	f.removeLocked(e)
+	return true
 }
 
 func (f *Fleet) makingLocked(e *Entry) bool {

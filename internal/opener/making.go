@@ -125,7 +125,9 @@ func (o *Opener) endMaking(e *fleet.Entry, m *making, opened bool) (err error) {
 	}
 	o.endDirs(m, opened)
 	if m.begun {
-		o.fleet.EndNew(e, opened || m.file.IsZero() || err != nil)
+		if o.fleet.EndNew(e, opened || m.file.IsZero() || err != nil) {
+			o.conductor.Removed(e)
+		}
 	}
 	return err
 }
