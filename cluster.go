@@ -227,7 +227,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 		Fleet: m.fleet, Conductor: m.conductor, Opener: m.opener, Log: log, Prefix: m.cfg.prefix,
 		Dir:     func(db registry.Database) (string, error) { return objects.Dir(databaseOf(db)) },
 		Expects: func(shard int) bool { return n.Node.Expects(shard) },
-		Rescan:  m.survey.Soon, Hide: m.tenancy.Hide,
+		Rescan:  m.survey.Soon, Hide: m.tenancy.Hide, Settle: m.tenancy.Settle,
 		Kept: m.cfg.removedRetention, Warn: m.cfg.logger.Warn, Now: m.cfg.now, Stat: m.cfg.stat, Move: c.MoveTimeout,
 	})
 	n.served, n.tenants = served, tenants

@@ -429,6 +429,15 @@ func (r *Roster) Flush(ctx context.Context, in func(shard int) bool) error {
 	})
 }
 
+// Write writes what the page of a database's shard lacks, and returns when that is done.
+func (r *Roster) Write(ctx context.Context, db registry.Database) error {
+	at, ok := r.cfg.Shard(db)
+	if !ok {
+		return nil
+	}
+	return r.Flush(ctx, func(shard int) bool { return shard == at })
+}
+
 // write brings the page of a shard up to date. Others may write it at the same time, as a node
 // that does not know yet that it was taken over: each adds what it knows to what is there.
 func (r *Roster) write(ctx context.Context, at int) error {

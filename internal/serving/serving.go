@@ -54,8 +54,11 @@ type Config struct {
 	Warn func(msg string, args ...any) // logs
 	// Rescan has everything listed soon.
 	Rescan func()
-	// Hide forgets those of the catalog that are not in service.
-	Hide func()
+	// Hide forgets those of the catalog that are not in service, of shards that this node serves from now on. old says of a
+	// shard whether another one may have had it before. Settle waits until nothing is done to databases of shards that this one
+	// serves no more.
+	Hide   func(old func(shard int) bool)
+	Settle func(ctx context.Context, in func(shard int) bool) error
 	// Roster names the databases of the shards, of whom there need be nothing on this disk. Shard is that
 	// of a directory.
 	Roster *roster.Roster
@@ -172,7 +175,7 @@ func (s *Serving) Gain(ctx context.Context, shards []int, ours bool) error {
 		return fmt.Errorf("note which files are caches: %w", err)
 	}
 	failpoint.Hit("cluster.gain.loaded")
-	s.cfg.Hide()
+	s.cfg.Hide(func(shard int) bool { return !ours && slices.Contains(shards, shard) })
 	s.cfg.Fleet.Serve(shards, true)
 	failpoint.Hit("cluster.gain.served")
 	s.cfg.Roster.Load(shards) // who opens one of them need not wait for that
@@ -227,6 +230,11 @@ func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err erro
 	byShard = s.databases(shards) // some may have come meanwhile
 	var mu sync.Mutex
 	failed := map[int]error{}
+	for _, shard := range shards {
+		if err := s.cfg.Settle(ctx, set([]int{shard})); err != nil {
+			failed[shard] = err
+		}
+	}
 	lifts := map[*fleet.Entry]func(){}
 	s.each(byShard, func(e *fleet.Entry, shard int) {
 		mu.Lock()

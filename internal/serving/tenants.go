@@ -31,9 +31,9 @@ type Tenants struct {
 	// which it is known whose they are.
 	Taken func() []string
 	Named func(dir string)
-	// Told takes in what the page says of a database's life, where another node did it: that it was taken out of service and
-	// until when its backups stay, or, where at is zero, that it is in service.
-	Told func(ctx context.Context, db registry.Database, at, until time.Time) error
+	// Told takes in what the page says of a database's life, where another node did it: when it was taken out of
+	// service, or, where that is zero, that it is in service. It returns whether it is.
+	Told func(ctx context.Context, db registry.Database, at time.Time) (serves bool, err error)
 	// Pages is where the pages are, and Drop deletes what this machine has of a database that another node has
 	// erased.
 	Pages store.Objects
@@ -77,7 +77,7 @@ func (t *Tenants) named(ctx context.Context, shard int, tenant roster.Tenant) er
 		t.Warn("multidb: a database of the cluster fits no discovery pattern of this node", "id", tenant.ID)
 		return nil
 	}
-	if err := t.Told(ctx, db, tenant.Removed, tenant.EraseAfter); err != nil || !tenant.Removed.IsZero() {
+	if serves, err := t.Told(ctx, db, tenant.Removed); err != nil || !serves {
 		return err
 	}
 	return t.introduce(db, source)

@@ -107,15 +107,21 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 	return done, err
 }
 
-// madeAnew reports whether the prefix of a database whose erasure goes on was claimed since it
-// began: the state directory is an old one that was put back, and another database has the ID.
-func (t *Tenancy) madeAnew(ctx context.Context, n *note) (bool, error) {
+// over reports whether an erasure that is noted is not to go on. Its tombstone says that it is. Without that, another node
+// that had the database in between has ended it, or has served on what it did not know to be erased; or the prefix was claimed since it
+// began, as the state directory is an old one that was put back: then another database has the ID.
+func (t *Tenancy) over(ctx context.Context, n *note) (bool, error) {
 	client, err := t.cfg.Client(n.DB.database())
 	if err != nil {
 		return false, err
 	}
 	md, err := metadata.At(ctx, client)
-	return err == nil && md.RemovedAt == nil && md.CreatedAt.After(n.Since), err
+	if err != nil || md.RemovedAt != nil && md.EraseAfter == nil && md.RemovedAt.Equal(n.Since) {
+		return false, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.old[n.DB.ID] || md.RemovedAt == nil && md.CreatedAt.After(n.Since), nil
 }
 
 // erase deletes what there is, in an order that leaves nothing that could be taken for a
@@ -125,12 +131,7 @@ func (t *Tenancy) erase(ctx context.Context, n *note) (done Erasure, err error) 
 	if err != nil {
 		return done, fmt.Errorf("it goes on by itself: %w", err)
 	}
-	t.mu.Lock()
-	delete(t.notes, n.DB.ID)
-	t.mu.Unlock()
-	for _, id := range n.ids() {
-		t.cfg.Fleet.Withhold(id, nil)
-	}
+	t.drop(n)
 	ev := fleet.Event{Type: fleet.EventErased, ID: n.DB.ID, Path: n.DB.Path}
 	if len(done.Left) > 0 {
 		ev.Err = fmt.Errorf("%d things are left, the first of them %s: %w", len(done.Left), done.Left[0].Name, done.Left[0].Err)
@@ -158,12 +159,19 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 		return done, fmt.Errorf("list the prefix: %w", err)
 	}
 	var log string // that may have something of it
-	if objects > 0 {
+	if objects > 0 || t.names != nil { // of a node's database there may be what the log has alone
 		md, err := metadata.At(ctx, client)
 		if err != nil {
 			return done, err
 		}
 		log = md.FleetLog
+		if t.names != nil { // so that its next node goes on with it (Told)
+			t.names.Removed(db, n.Since, n.Since)
+			if err := t.names.Write(ctx, db); err != nil {
+				return done, err
+			}
+			failpoint.Hit("life.erase.told")
+		}
 		if err := t.mark(ctx, client, n.DB, erasedAt(n.Since)); err != nil {
 			return done, fmt.Errorf("write the tombstone: %w", err)
 		}

@@ -28,6 +28,7 @@ import (
 	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/opener"
 	"github.com/multidb-go/multidb/internal/registry"
+	"github.com/multidb-go/multidb/internal/store"
 	"github.com/multidb-go/multidb/internal/store/metadata"
 )
 
@@ -67,6 +68,7 @@ type Names interface {
 	Note(registry.Database)
 	Removed(db registry.Database, at, until time.Time)
 	Erased(registry.Database)
+	Write(context.Context, registry.Database) error
 }
 
 // Tenancy does it.
@@ -81,11 +83,12 @@ type Tenancy struct {
 	mu    sync.Mutex
 	notes map[string]*note         // what is done to which ID
 	busy  map[string]chan struct{} // the IDs that somebody works on now; closed when not any more
+	old   map[string]bool          // the IDs whose note is from before another node may have had the database
 }
 
 // New returns a Tenancy that has nothing to do.
 func New(cfg Config) *Tenancy {
-	t := &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]chan struct{}{}}
+	t := &Tenancy{cfg: cfg, wake: make(chan struct{}, 1), notes: map[string]*note{}, busy: map[string]chan struct{}{}, old: map[string]bool{}}
 	t.closing, t.close = context.WithCancel(context.Background())
 	return t
 }
@@ -176,6 +179,7 @@ func (t *Tenancy) set(ctx context.Context, n *note) error {
 func (t *Tenancy) keep(n *note) {
 	t.mu.Lock()
 	t.notes[n.DB.ID] = n
+	delete(t.old, n.DB.ID)
 	t.mu.Unlock()
 	for _, id := range n.ids() {
 		t.cfg.Fleet.Withhold(id, n.why())
@@ -188,14 +192,20 @@ func (t *Tenancy) end(ctx context.Context, n *note, others ...catalog.Note) erro
 	if err := t.cfg.Catalog.SetNotes(context.WithoutCancel(ctx), others...); err != nil {
 		return fmt.Errorf("note it in the state directory: %w", err)
 	}
+	t.drop(n)
+	failpoint.Hit("life." + n.Op + ".ended")
+	return nil
+}
+
+// drop forgets a note that is in the catalog no more.
+func (t *Tenancy) drop(n *note) {
 	t.mu.Lock()
 	delete(t.notes, n.DB.ID)
+	delete(t.old, n.DB.ID)
 	t.mu.Unlock()
 	for _, id := range n.ids() {
 		t.cfg.Fleet.Withhold(id, nil)
 	}
-	failpoint.Hit("life." + n.Op + ".ended")
-	return nil
 }
 
 func (t *Tenancy) noted(id string) *note {
@@ -212,6 +222,10 @@ func (t *Tenancy) begin(ctx context.Context, ids ...string) (_ context.Context, 
 	stop := context.AfterFunc(t.closing, func() { cancel(life.ErrClosed) })
 	for {
 		done, busy, err := t.tryBegin(ids...)
+		if err == nil && busy == nil && !t.serves(ids...) { // asked after Settle can see it
+			done()
+			err = fleet.ErrElsewhere
+		}
 		switch {
 		case err != nil:
 		case busy == nil:
@@ -234,6 +248,39 @@ func (t *Tenancy) begin(ctx context.Context, ids ...string) (_ context.Context, 
 		cancel(nil)
 		return nil, nil, err
 	}
+}
+
+// of is the database that has an ID, or would have.
+func (t *Tenancy) of(id string) (db registry.Database, ok bool) {
+	if e := t.cfg.Fleet.Get(id); e != nil {
+		return e.Database(), true
+	}
+	db, _, ok = t.cfg.Locate(id)
+	return db, ok
+}
+
+// serves reports whether this node serves databases; of what no pattern allows it does not say no.
+func (t *Tenancy) serves(ids ...string) bool {
+	return t.cfg.Serves == nil || !slices.ContainsFunc(ids, func(id string) bool {
+		db, ok := t.of(id)
+		return ok && !t.cfg.Serves(db)
+	})
+}
+
+// Settle waits until nothing is done to databases of shards that are not served any more, so that their
+// next node finds no other one at work.
+func (t *Tenancy) Settle(ctx context.Context, in func(shard int) bool) error {
+	t.mu.Lock()
+	busy := maps.Clone(t.busy)
+	t.mu.Unlock()
+	for id, over := range busy {
+		if db, ok := t.of(id); ok && in(t.cfg.Prefix(db).Shard) {
+			if err := waitFor(ctx, over); err != nil {
+				return fmt.Errorf("%q: %w: an operation on it is under way: %w", id, conduct.ErrInUse, err)
+			}
+		}
+	}
+	return nil
 }
 
 // Close interrupts what somebody asked for, and returns when nothing of it goes on: another
@@ -327,56 +374,85 @@ func (t *Tenancy) hide(n *note) {
 	}
 }
 
-// Hide is called when databases of the catalog were made known since Load: those that are not
-// in service are forgotten again, before anybody may open them, and what was begun with them
-// goes on.
-func (t *Tenancy) Hide() {
+// Hide is called when databases of the catalog were made known since Load, as this node serves their shards
+// from now on: those that are not in service are forgotten again, before anybody may open them, and what was begun with them
+// goes on. old says of a shard whether another node may have had it since that was noted.
+func (t *Tenancy) Hide(old func(shard int) bool) {
 	t.mu.Lock()
 	all := slices.Collect(maps.Values(t.notes))
 	t.mu.Unlock()
+	for _, n := range all {
+		if old(t.cfg.Prefix(n.DB.database()).Shard) {
+			t.mu.Lock()
+			t.old[n.DB.ID] = true
+			t.mu.Unlock()
+		}
+	}
 	for _, n := range all {
 		t.hide(n)
 	}
 	t.later()
 }
 
-// Told takes in what another node did: that a database was taken out of service, and until when its
-// backups stay; or, where at is zero, that it is in service. What is noted here from an earlier
-// time yields to what the prefix says.
-func (t *Tenancy) Told(ctx context.Context, db registry.Database, at, until time.Time) error {
+// Told takes in what another node did, as the page of a shard has it: that a database was taken out of service at a
+// time, or that its erasure was begun, which goes on here; or, where at is zero, that it is in service. What is noted here
+// from an earlier time, and what that node had no time to do, yields to what the prefix says. serves: it is in service.
+func (t *Tenancy) Told(ctx context.Context, db registry.Database, at time.Time) (serves bool, err error) {
 	n := t.noted(db.ID)
-	if at.IsZero() == (n == nil) || n != nil && n.Op != opRemoved {
-		return nil // nothing new, or something is being done
+	if at.IsZero() == (n == nil) || n != nil && n.Op != opRemoved && !(n.Op == opErase && at.IsZero()) {
+		return at.IsZero(), nil // nothing new, or something is being done
 	}
 	end, busy, err := t.tryBegin(db.ID)
 	if err != nil || busy != nil {
-		return nil //nolint:nilerr // somebody works on it, and knows better
+		return at.IsZero(), nil //nolint:nilerr // somebody works on it, and knows better
 	}
 	defer end()
 	if t.noted(db.ID) != n {
-		return nil
+		return at.IsZero(), nil
 	}
 	client, err := t.cfg.Client(db)
 	if err != nil {
-		return err
+		return false, err
 	}
 	md, err := metadata.At(ctx, client)
 	if err != nil {
-		return err
+		return false, err
 	}
-	switch removed := md.RemovedAt != nil && md.EraseAfter != nil; {
+	switch {
+	case n != nil && n.Op == opErase:
+		if over, err := t.over(ctx, n); err != nil || !over {
+			return false, err
+		}
+		return true, t.end(ctx, n)
 	case n != nil && md.Unusable() == nil:
-		return t.end(ctx, n)
-	case n == nil && removed:
-		if err := t.set(ctx, &note{Op: opRemoved, DB: identityOf(db), Since: *md.RemovedAt, Until: *md.EraseAfter}); err != nil {
-			return err
+		return true, t.end(ctx, n)
+	case n == nil && md.RemovedAt != nil && md.RenamedTo == "":
+		of := note{Op: opErase, DB: identityOf(db), Since: *md.RemovedAt}
+		if md.EraseAfter != nil {
+			of.Op, of.Until = opRemoved, *md.EraseAfter
+		}
+		if err := t.set(ctx, &of); err != nil {
+			return false, err
 		}
 		if e := t.cfg.Fleet.Get(db.ID); e != nil { // as the catalog had it
 			t.cfg.Fleet.Drop(e)
 		}
 		t.later()
+	case n == nil && md.Unusable() == nil: // the page was written before, or the tombstone is gone and it was not yet
+		if client, err = t.cfg.Reading(db); err != nil {
+			return false, err
+		}
+		newest, err := store.Newest(ctx, client)
+		if err != nil {
+			return false, err
+		} else if newest == 0 {
+			t.nameless(db)
+			return false, nil
+		}
+		t.named(db)
+		return true, nil
 	}
-	return nil
+	return at.IsZero(), nil
 }
 
 func (t *Tenancy) named(db registry.Database) {
@@ -490,9 +566,9 @@ func (t *Tenancy) goOn(ctx context.Context, n *note) error {
 	case opRemoved:
 		return t.expire(ctx, n)
 	case opErase:
-		if anew, err := t.madeAnew(ctx, n); err != nil {
+		if over, err := t.over(ctx, n); err != nil {
 			return err
-		} else if anew {
+		} else if over {
 			return t.end(ctx, n)
 		}
 		_, err := t.erase(ctx, n)
