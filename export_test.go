@@ -60,3 +60,12 @@ func AcquireUntraced(ctx context.Context, m *Manager, id ID) (Handle, error) {
 func ForgetErased(ctx context.Context, m *Manager) (files int, err error) {
 	return m.node.tenants.Forget(ctx)
 }
+
+// SyncOf is Sync of a database that was looked up before it is called.
+func SyncOf(m *Manager, id ID) (func(context.Context) error, error) {
+	e, err := m.fleet.Lookup(string(id))
+	return func(ctx context.Context) error {
+		_, err := m.conductor.Sync(ctx, e)
+		return err
+	}, err
+}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -213,21 +212,9 @@ func (w *town) try(what string, do func(ctx context.Context, m *multidb.Manager)
 		tried = true
 	}
 	if ctx.Err() != nil {
-		w.t.Errorf("%s never ends: %v\n%s", what, err, w.state())
+		w.t.Errorf("%s never ends: %v", what, err)
 	}
 	return tried, err
-}
-
-// state is how everything is, for a failure.
-func (w *town) state() string {
-	var b strings.Builder
-	for s := range w.manager().All() {
-		fmt.Fprintf(&b, "%+v\n", s)
-	}
-	fmt.Fprintf(&b, "%+v\n", w.manager().Stats())
-	buf := make([]byte, 4<<20)
-	b.Write(buf[:runtime.Stack(buf, true)])
-	return b.String()
 }
 
 func (w *town) write(id multidb.ID, v string) {

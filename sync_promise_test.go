@@ -2,6 +2,8 @@ package multidb_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -26,6 +28,24 @@ func TestSyncDoesNotWaitForTheFirstCopiesOfTheFleet(t *testing.T) {
 	}
 	if copied > 100 {
 		t.Errorf("three Syncs took %v and waited for %d of 300 first copies", took, copied)
+	}
+}
+
+// TestASyncThatCloseOvertakesEnds, although nobody runs any more who could answer it.
+func TestASyncThatCloseOvertakesEnds(t *testing.T) {
+	f := start(t, newTree(t, 1, 1), multidb.WithReplica(multidbtest.NewReplica()))
+	f.sync("project0/db0")
+	sync, err := multidb.SyncOf(f.m, "project0/db0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := sync(ctx); !errors.Is(err, multidb.ErrClosed) {
+		t.Error(err)
 	}
 }
 

@@ -12,12 +12,26 @@ import (
 // Sync returns when everything that was committed before the call is at the replica, up
 // to which transaction. ctx bounds the waiting; the run goes on.
 func (c *Conductor) Sync(ctx context.Context, e *fleet.Entry) (ltx.TXID, error) {
+	s := c.answer(ctx, c.fleet.Sync(e))
+	return s.TXID, s.Err
+}
+
+// answer waits for the answer to a Sync: life.ErrClosed where nothing runs any more. One that is there counts, though
+// ctx has ended.
+func (c *Conductor) answer(ctx context.Context, answer <-chan fleet.Synced) (s fleet.Synced) {
 	select {
-	case s := <-c.fleet.Sync(e):
-		return s.TXID, s.Err
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
+	case s = <-answer:
+		return s
+	default:
 	}
+	select {
+	case s = <-answer:
+	case <-ctx.Done():
+		s.Err = context.Cause(ctx)
+	case <-c.cfg.Stopped:
+		s.Err = life.ErrClosed
+	}
+	return s
 }
 
 // Perform has a run carry out an order, after the one that is under way. ctx bounds the

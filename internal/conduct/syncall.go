@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/multidb-go/multidb/internal/fleet"
-	"github.com/multidb-go/multidb/internal/life"
 	"github.com/multidb-go/multidb/internal/registry"
 	"github.com/multidb-go/multidb/internal/ship"
 )
@@ -26,27 +25,10 @@ func (c *Conductor) SyncAll(ctx context.Context) (left []Unshipped) {
 		answers[i] = c.fleet.Sync(e)
 	}
 	for i, e := range all {
-		if err := c.answer(ctx, answers[i]); err != nil && !errors.Is(err, registry.ErrNotFound) &&
+		if err := c.answer(ctx, answers[i]).Err; err != nil && !errors.Is(err, registry.ErrNotFound) &&
 			!(errors.Is(err, ship.ErrMissing) && c.renamed(e)) {
 			left = append(left, Unshipped{e.ID(), err})
 		}
 	}
 	return left
-}
-
-// answer waits for the answer to a Sync. One that is there counts, though ctx has ended.
-func (c *Conductor) answer(ctx context.Context, answer <-chan fleet.Synced) error {
-	select {
-	case s := <-answer:
-		return s.Err
-	default:
-	}
-	select {
-	case s := <-answer:
-		return s.Err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-c.cfg.Stopped:
-		return life.ErrClosed
-	}
 }
