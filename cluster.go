@@ -85,8 +85,8 @@ type ClusterConfig struct {
 	// is alive. With that one a node counts as gone after three Heartbeats, and all nodes have the
 	// same. Default 3 s.
 	Heartbeat time.Duration
-	// MoveTimeout is how long the move of databases to another node waits for their handles.
-	// If they are not released by then, the move is put off, and tried again after 1 to 30 s.
+	// MoveTimeout is how long the move of databases to another node waits for their handles, and for what is left to be
+	// written then. If that is not done, the move is put off, and tried again after 1 to 30 s.
 	// Who acquires one of them meanwhile waits. Default 1.5 s.
 	MoveTimeout time.Duration
 	// StrictOwnership is for how long this node serves on while it cannot read from the bucket whether it
@@ -247,7 +247,7 @@ func (m *Manager) newNode(life format.ID, ended []format.ID) (*node, error) {
 			return life, err
 		},
 		Serving:   served,
-		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, Move: c.MoveTimeout, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
+		Heartbeat: c.Heartbeat, Patience: 2 * c.Heartbeat, MaxMoves: c.MaxMoves, Strict: c.StrictOwnership,
 		Boot: m.cfg.steady, Emit: m.clusterEvent, Logger: m.cfg.logger,
 	})
 	return n, nil

@@ -467,6 +467,44 @@ func TestWhatOneNodeErasesTheOthersForgetToo(t *testing.T) {
 	c.closeAll()
 }
 
+// TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt before.
+func TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		c.start("a")
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		b := c.start("b")
+		c.settled()
+		its := c.owned("b", ids)
+		for _, id := range its {
+			if _, err := b.Erase(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended := c.die("a")
+		c.settled()
+		<-ended
+		<-time.After(20 * time.Minute)
+		left := slices.DeleteFunc(slices.Clone(ids), func(id multidb.ID) bool { return slices.Contains(its, id) })
+		c.knows(left)
+		for _, id := range its {
+			if n := len(c.rep.Files(string(id))); n > 0 {
+				t.Errorf("%s was erased, and its prefix has %d files", id, n)
+			}
+		}
+		for _, id := range left {
+			if n := c.rows(id); n != 1 {
+				t.Errorf("%s has %d rows", id, n)
+			}
+		}
+		c.closeAll()
+	})
+}
+
 // finished are the logs of which nothing is left.
 type finished struct {
 	mu     sync.Mutex
@@ -489,6 +527,34 @@ func (f *finished) has(epoch uint64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Contains(f.epochs, epoch)
+}
+
+// TestWhatADeadNodeHasLeftIsUnpackedAlsoWhereTheFileIsOfAnEarlierTime: no run ships anything from such a file, and
+// nobody opens it.
+func TestWhatADeadNodeHasLeftIsUnpackedAlsoWhereTheFileIsOfAnEarlierTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t)
+		finished := c.watchFinished()
+		c.start("a")
+		c.settled()
+		ids := someTenants(20)
+		for _, id := range ids {
+			c.put(id, "first")
+		}
+		c.start("b")
+		c.settled()
+		for _, id := range c.owned("b", ids) {
+			c.put(id, "second")
+		}
+		ended := c.die("b")
+		c.settled()
+		<-ended
+		<-time.After(time.Minute)
+		if !finished.has(2) {
+			t.Error("the log of the dead node is not finished")
+		}
+		c.closeAll()
+	})
 }
 
 // TestANodeThatWasFencedWhileItUnpackedDoesSoAgainInItsNextLife: what it unpacks then is not what it knew before.
@@ -517,10 +583,15 @@ func TestANodeThatWasFencedWhileItUnpackedDoesSoAgainInItsNextLife(t *testing.T)
 		<-time.After(30 * time.Second) // it finds out, and begins another life
 		c.nodes["b"] = b
 		c.settled()
-		c.put(c.ownedBy("c"), "of a new one")
+		for _, id := range ids {
+			if _, err := b.Sync(t.Context(), id); err != nil && !errors.Is(err, multidb.ErrFenced) && !errors.Is(err, multidb.ErrNotOwner) {
+				t.Error(err) // whoever syncs first is told that b was fenced
+			}
+			c.put(id, "second")
+		}
 		<-c.die("c")
 		c.settled()
-		<-time.After(10 * time.Minute)
+		<-time.After(time.Minute)
 		if !finished.has(3) {
 			t.Errorf("of the logs that have ended are finished %v, but not that of the node that died last", finished.epochs)
 		}

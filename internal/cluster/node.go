@@ -48,9 +48,9 @@ type Serving interface {
 	// Gain begins to serve shards, which this node owns. ours: nobody but former lives of this node
 	// has served them since what is on its disk.
 	Gain(ctx context.Context, shards []int, ours bool) error
-	// Yield stops serving shards, all of which is in their prefixes when it returns. Those that
-	// could not be let go of before ctx ended, as somebody holds a handle, are served on.
-	Yield(ctx context.Context, shards []int) (done []int, err error)
+	// Yield stops serving shards, all of which is in their prefixes when it returns. begins is called when
+	// nobody is served any more. Those that could not be let go of in time, as somebody holds a handle, are served on.
+	Yield(ctx context.Context, shards []int, begins func()) (done []int, err error)
 	// Lose stops serving everything at once, as another process has taken it over. Databases with
 	// commits that nobody promised are set aside. Nothing uses the log any more when it
 	// returns.
@@ -75,7 +75,6 @@ type Config struct {
 
 	Heartbeat time.Duration // between two looks at the map while nothing is expected
 	Patience  time.Duration // for a node that is wanted more, at a take-over
-	Move      time.Duration // how long a planned move waits for handles
 	// Strict is for how long a node that cannot read the map still counts as the owner of what
 	// it has; 0: for ever.
 	Strict   time.Duration
@@ -462,9 +461,7 @@ func (n *Node) move(ctx context.Context, shards []int, to uint64) error {
 	began := n.cfg.Boot()
 	n.mark(shards, true)
 	defer n.mark(shards, false)
-	yield, cancel := context.WithTimeout(ctx, n.cfg.Move)
-	done, err := n.cfg.Serving.Yield(yield, shards)
-	cancel()
+	done, err := n.cfg.Serving.Yield(ctx, shards, func() { began = n.cfg.Boot() })
 	if left := without(shards, done); len(left) > 0 {
 		n.postpone(left)
 		n.emit(Event{Kind: Stuck, Node: n.cfg.Self.Name, Shards: len(left), Took: n.cfg.Boot() - began, Err: err})

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/multidb-go/multidb/internal/ctxio"
 	"github.com/multidb-go/multidb/internal/fleet"
 	"github.com/multidb-go/multidb/internal/fsid"
 	"github.com/multidb-go/multidb/internal/registry"
@@ -27,8 +26,10 @@ type Former struct {
 	Unpack func(ctx context.Context, dir string) error
 	// Finish finishes those of which nothing is left. left: there are others.
 	Finish func(context.Context) (left bool, err error)
-	// Every is how long to wait before what failed is tried again.
+	// Every is how long to wait before what failed is tried again. More ends that: something was taken over since, or is
+	// wanted sooner.
 	Every time.Duration
+	More  <-chan struct{}
 	Warn  func(msg string, args ...any)
 }
 
@@ -38,8 +39,10 @@ const formerAtOnce = 4
 // UnpackFormer gives the prefixes what logs that were taken over have of databases that
 // nobody writes to, and finishes those logs. It returns when none is left, or ctx ends.
 func (c *Conductor) UnpackFormer(ctx context.Context, f Former) {
-	// At first only the cold ones: those that are written to are unpacked all the same.
-	for all := false; ; all = true {
+	// At first only those that nobody writes to: the others are unpacked all the same.
+	every := time.NewTimer(f.Every)
+	defer every.Stop()
+	for all := false; ; {
 		err := c.unpackFormer(ctx, f, all)
 		left, finished := f.Finish(ctx)
 		if !left || ctx.Err() != nil {
@@ -48,7 +51,13 @@ func (c *Conductor) UnpackFormer(ctx context.Context, f Former) {
 		if err = errors.Join(err, finished); err != nil {
 			f.Warn("multidb: a former fleet log has what some prefixes lack", "again", f.Every, "err", err)
 		}
-		if ctxio.Sleep(ctx, f.Every) != nil {
+		select {
+		case <-every.C:
+			all = true
+			every.Reset(f.Every)
+		case <-f.More:
+			all = false
+		case <-ctx.Done():
 			return
 		}
 	}
@@ -73,7 +82,7 @@ func (c *Conductor) unpackFormer(ctx context.Context, f Former, all bool) error 
 	slots := make(chan struct{}, formerAtOnce)
 	for _, dir := range prefixes {
 		e := entries[dir]
-		if e != nil && !all && c.fleet.Status(e).Tier != schedule.Cold {
+		if e != nil && !all && c.ships(e) {
 			continue
 		}
 		select {
@@ -98,12 +107,29 @@ func (c *Conductor) unpackFormer(ctx context.Context, f Former, all bool) error 
 	return first
 }
 
+// ships reports whether runs of a database that is written to, or may be, give its prefix what the logs have.
+func (c *Conductor) ships(e *fleet.Entry) bool {
+	return c.fleet.Status(e).Tier != schedule.Cold && !c.fleet.IsCache(e) && c.unpacks(e)
+}
+
+// unpacks reports whether a run could do it.
+func (c *Conductor) unpacks(e *fleet.Entry) bool {
+	fenced := errors.Is(c.fleet.Refused(e), ship.ErrFenced) // others have gone on from another file
+	return !fenced && !fsid.OrZero(e.Path()).IsZero()       // or a run would report as missing what is only about to be brought here
+}
+
 // unpackAt gives one prefix what the logs have of it. e is nil where only another process
 // knows the database.
 func (c *Conductor) unpackAt(ctx context.Context, f Former, dir string, e *fleet.Entry) error {
-	if e != nil && !fsid.OrZero(e.Path()).IsZero() { // or a run would report as missing what is only about to be brought here
+	if err := c.fleet.Fenced(); err != nil {
+		return err
+	}
+	if e != nil && c.unpacks(e) {
 		_, err := c.Perform(ctx, e, replicate.OrderUnpack)
-		if !errors.Is(err, ship.ErrMissing) && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, fleet.ErrElsewhere) {
+		switch {
+		case errors.Is(err, ship.ErrMissing), errors.Is(err, registry.ErrNotFound), errors.Is(err, fleet.ErrElsewhere):
+		case errors.Is(err, ship.ErrFenced) && c.fleet.Fenced() == nil: // others have gone on from another file, and nothing is shipped of this one
+		default:
 			return err
 		}
 	}

@@ -1,6 +1,10 @@
 package fleetlog
 
-import "github.com/multidb-go/multidb/internal/fleetlog/format"
+import (
+	"slices"
+
+	"github.com/multidb-go/multidb/internal/fleetlog/format"
+)
 
 // Forgotten says which records are void because their prefix was erased since (F9).
 type Forgotten map[forgotten]uint64 // the number below which they are
@@ -38,18 +42,43 @@ func (f Forgotten) Has(epoch, seq uint64, prefix string) bool {
 	return seq < f[forgotten{prefix, epoch}]
 }
 
-// Remembered are logs without the records that are void. What was given is not changed.
-func Remembered(logs []*format.Log) []*format.Log {
-	f := NewForgotten(logs)
+// Remembered are logs without the records that are void, by what they say themselves and others that were read say
+// too. What was given is not changed.
+func Remembered(logs []*format.Log, others ...*format.Log) []*format.Log {
+	f := NewForgotten(slices.Concat(logs, others))
 	if len(f) == 0 {
 		return logs
 	}
+	return without(logs, func(l *format.Log, r format.Record) bool { return f.Has(l.Epoch, l.Seq, r.Prefix) })
+}
+
+// Unreleased are logs without the records of shards that their owner has given up after these: the prefixes have them
+// (F6), and whoever has got the shard may have erased some since.
+func Unreleased(logs []*format.Log) []*format.Log {
+	type of struct {
+		epoch uint64
+		shard int
+	}
+	last := map[of]uint64{}
+	for _, l := range logs {
+		for _, s := range l.Releases {
+			last[of{l.Epoch, s}] = max(last[of{l.Epoch, s}], l.Seq)
+		}
+	}
+	if len(last) == 0 {
+		return logs
+	}
+	return without(logs, func(l *format.Log, r format.Record) bool { return l.Seq < last[of{l.Epoch, format.Shard(r.Prefix)}] })
+}
+
+// without are logs without some records. What was given is not changed.
+func without(logs []*format.Log, gone func(*format.Log, format.Record) bool) []*format.Log {
 	kept := make([]*format.Log, len(logs))
 	for i, l := range logs {
 		c := *l
 		c.Records = nil
 		for _, r := range l.Records {
-			if !f.Has(l.Epoch, l.Seq, r.Prefix) {
+			if !gone(l, r) {
 				c.Records = append(c.Records, r)
 			}
 		}

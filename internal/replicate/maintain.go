@@ -249,6 +249,22 @@ func (x *run) wroteLast() bool {
 	return x.cfg.Mine(o.Node(), o.Session())
 }
 
+// unpackAhead gives the prefix what logs that were taken over have of a database whose file is of an earlier time.
+func (x *run) unpackAhead(ctx context.Context) error {
+	client, err := x.in.Caller.Client()
+	if err != nil {
+		return err
+	}
+	deferred, ok := client.(Deferred)
+	if !ok {
+		return nil
+	}
+	if _, err = deferred.Unpack(ctx, true); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return nil
+}
+
 // unpack gives the prefix what the client has taken, where it is due.
 func (x *run) unpack(ctx context.Context) error {
 	a := x.st.active

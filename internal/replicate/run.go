@@ -66,6 +66,9 @@ func (x *run) do(ctx context.Context) {
 			x.r.Err = x.await(ctx)
 		}
 	}
+	if x.r.Err == nil && x.r.Lagging && x.in.Order == OrderUnpack {
+		x.r.Err = x.unpackAhead(ctx)
+	}
 	if x.r.Err == nil && x.r.Drained && x.in.Asked && x.cfg.Replicated {
 		x.r.Err = x.flush()
 	}

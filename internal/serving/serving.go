@@ -46,7 +46,7 @@ type Config struct {
 	Dir       func(registry.Database) (string, error)
 	Now       func() time.Time
 	Stat      func(path, suffix string) (fsid.Fingerprint, error)
-	Move      time.Duration // how long handles are waited for when all is lost
+	Move      time.Duration // how long handles are waited for
 	// Expects reports whether a shard is to be served here once all is in its place.
 	Expects func(shard int) bool
 	// Kept is for how long files stay that were set aside.
@@ -213,19 +213,16 @@ func (s *Serving) rests(e *fleet.Entry) bool {
 }
 
 // Yield lets go of shards: nobody opens their databases any more, the handles are waited for,
-// and what was committed is given to the prefixes. ctx bounds all of it. done are the shards
-// that nothing here touches any more; the others are served on.
-func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err error) {
+// and what was committed is given to the prefixes. Config.Move bounds that, and as much again what is shipped
+// before; begins is called in between. done are the shards that nothing here touches any more; the others are served on.
+func (s *Serving) Yield(ctx context.Context, shards []int, begins func()) (done []int, err error) {
 	s.coming.Lock()
 	defer s.coming.Unlock()
 	byShard := s.databases(shards)
-	// What is shipped before anybody has to wait need not be shipped while they do.
-	s.each(byShard, func(e *fleet.Entry, shard int) {
-		if !s.rests(e) {
-			_, _ = s.cfg.Conductor.Sync(ctx, e)
-		}
-	})
-	_ = s.cfg.Roster.Flush(ctx, set(shards)) // or by and by
+	shipped := s.shipBefore(ctx, shards, byShard)
+	begins()
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Move)
+	defer cancel()
 	s.cfg.Fleet.Serve(shards, false)
 	byShard = s.databases(shards) // some may have come meanwhile
 	var mu sync.Mutex
@@ -243,7 +240,7 @@ func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err erro
 		if lost {
 			return
 		}
-		lift, err := s.letGo(ctx, e)
+		lift, err := s.letGo(ctx, e, shipped[e])
 		mu.Lock()
 		defer mu.Unlock()
 		if lift != nil {
@@ -280,16 +277,41 @@ func (s *Serving) Yield(ctx context.Context, shards []int) (done []int, err erro
 	return done, err
 }
 
-// letGo bars a database, and returns when all of it is in its prefix. lift ends the bar; nil:
-// there is none.
-func (s *Serving) letGo(ctx context.Context, e *fleet.Entry) (lift func(), err error) {
+// shipBefore ships databases before anybody has to wait, so that it need not be done while they do. It returns
+// what their files looked like before, of those that have nothing more to ship as long as they look like that. That is also said of
+// stamps in the future, as a clock was set back: no run trusts them, and asks the replica each time.
+func (s *Serving) shipBefore(ctx context.Context, shards []int, byShard map[int][]*fleet.Entry) map[*fleet.Entry]fsid.Files {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Move)
+	defer cancel()
+	var mu sync.Mutex
+	shipped := map[*fleet.Entry]fsid.Files{}
+	s.each(byShard, func(e *fleet.Entry, _ int) {
+		if s.rests(e) {
+			return
+		}
+		now := s.cfg.Now()
+		files, err := fsid.StatFiles(e.Path(), s.cfg.Stat)
+		if _, failed := s.cfg.Conductor.Sync(ctx, e); err != nil || failed != nil || files.Young(now) {
+			return // it is tried again once nobody has it open
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		shipped[e] = files
+	})
+	_ = s.cfg.Roster.Flush(ctx, set(shards)) // or by and by
+	return shipped
+}
+
+// letGo bars a database, and returns when all of it is in its prefix. shipped is what its files looked like
+// when all of it was last shipped. lift ends the bar; nil: there is none.
+func (s *Serving) letGo(ctx context.Context, e *fleet.Entry, shipped fsid.Files) (lift func(), err error) {
 	lift, err = s.cfg.Opener.Keep(ctx, e, nil)
 	if errors.Is(err, registry.ErrNotFound) {
 		return lift, nil // it went
 	} else if err != nil {
 		return lift, err
 	}
-	if !s.rests(e) {
+	if files, err := fsid.StatFiles(e.Path(), s.cfg.Stat); !s.rests(e) && (err != nil || files != shipped) {
 		if _, err := s.cfg.Conductor.Sync(ctx, e); err != nil {
 			return lift, s.leave(ctx, e, err)
 		}

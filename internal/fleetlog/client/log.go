@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -46,14 +47,16 @@ type Log struct {
 	mu        sync.Mutex
 	tails     map[string][]*tailFile // by prefix, in the order of their TXIDs
 	waiting   map[*tailFile][]chan error
-	durable   []*tailFile           // those with their data, the oldest first; some are unpacked
-	kept      int                   // how many of them are not
-	memory    int64                 // bytes of their data
-	pending   map[object]int        // files that are durable and in a tail, by the object that has their records
-	tailBytes int64                 // of all tails
-	ahead     map[aheadKey]*ahead   // of a Log that only reads: files that were read before they were opened
-	known     map[string]ltx.TXID   // by prefix: where it ends, as this process has unpacked it
-	excluded  map[string]*exclusion // by prefix: those that are unpacked or erased now
+	durable   []*tailFile                      // those with their data, the oldest first; some are unpacked
+	kept      int                              // how many of them are not
+	memory    int64                            // bytes of their data
+	pending   map[object]int                   // files that are durable and in a tail, by the object that has their records
+	tailBytes int64                            // of all tails
+	ahead     map[aheadKey]*ahead              // of a Log that only reads: files that were read before they were opened
+	known     map[string]ltx.TXID              // by prefix: where it ends, as this process has unpacked it
+	excluded  map[string]*exclusion            // by prefix: those that are unpacked or erased now
+	elsewhere map[uint64]map[string]*elsewhere // by epoch and prefix
+	former    map[uint64]bool                  // the epochs of logs that were taken over, of which all is known
 	unpacks   int64
 	ready     bool  // what the logs have is known
 	err       error // this process will never know what is not durable to be
@@ -94,7 +97,8 @@ func New(cfg Config) *Log {
 	}
 	return &Log{
 		cfg: cfg, tails: map[string][]*tailFile{}, excluded: map[string]*exclusion{}, waiting: map[*tailFile][]chan error{},
-		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{},
+		pending: map[object]int{}, known: map[string]ltx.TXID{}, ahead: map[aheadKey]*ahead{}, elsewhere: map[uint64]map[string]*elsewhere{},
+		former: map[uint64]bool{},
 	}
 }
 
@@ -127,12 +131,12 @@ func (l *Log) begin(ctx context.Context) error {
 	if lost != nil || ready {
 		return lost
 	}
-	var logs []*format.Log
+	var taken journal.Taken
 	var err error
 	if l.cfg.Journal == nil {
-		logs, err = journal.Read(ctx, l.cfg.Objects, l.what)
+		taken.Logs, err = journal.Read(ctx, l.cfg.Objects, l.what)
 	} else {
-		logs, err = l.cfg.Journal.Join(ctx)
+		taken, err = l.cfg.Journal.Join(ctx)
 	}
 	if err != nil {
 		return fenced(err)
@@ -140,7 +144,7 @@ func (l *Log) begin(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.ready {
-		l.loadLocked(logs)
+		l.loadLocked(taken)
 	}
 	return nil
 }
@@ -165,12 +169,30 @@ func fenced(err error) error {
 }
 
 // loadLocked makes known what logs have.
-func (l *Log) loadLocked(logs []*format.Log) {
+func (l *Log) loadLocked(taken journal.Taken) {
 	l.ready = true
-	for _, log := range logs {
+	for _, log := range taken.Logs {
 		for _, r := range log.Records {
-			l.addLocked(r.Prefix, recorded(log, r))
+			if taken.Has(r.Prefix) {
+				l.addLocked(r.Prefix, recorded(log, r))
+			} else {
+				l.elsewhereLocked(log.Epoch, r)
+			}
 		}
+	}
+	for _, log := range taken.Known {
+		for _, r := range log.Records {
+			if f := l.elsewhere[log.Epoch][r.Prefix]; f != nil && taken.Has(r.Prefix) { // else it is known to be done, and the log may be gone
+				f.came = true
+				l.addLocked(r.Prefix, recorded(log, r))
+			}
+		}
+	}
+	for _, all := range l.elsewhere {
+		maps.DeleteFunc(all, func(_ string, f *elsewhere) bool { return f.came })
+	}
+	for _, epoch := range taken.Epochs {
+		l.former[epoch] = true
 	}
 	for _, tail := range l.tails {
 		slices.SortStableFunc(tail, func(a, b *tailFile) int { return cmp.Compare(a.min, b.min) })
@@ -181,19 +203,17 @@ func (l *Log) loadLocked(logs []*format.Log) {
 func (l *Log) Begin(ctx context.Context) error { return l.begin(ctx) }
 
 // TakeIn makes known what logs have that were taken over after Begin.
-func (l *Log) TakeIn(logs []*format.Log) {
-	if len(logs) > 0 {
-		l.mu.Lock()
-		l.loadLocked(logs)
-		l.mu.Unlock()
-	}
-	l.cfg.Journal.TakenIn()
+func (l *Log) TakeIn(taken journal.Taken) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.loadLocked(taken)
 }
 
 // Over forgets what a log had that another process has finished: it is in the prefixes.
 func (l *Log) Over(epoch uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	delete(l.elsewhere, epoch)
 	for prefix := range l.tails {
 		l.removeLocked(prefix, func(f *tailFile) bool { return f.durable && f.place.epoch == epoch })
 	}
@@ -213,14 +233,8 @@ func (l *Log) FinishFormer(ctx context.Context) error {
 	if l.cfg.Journal == nil {
 		return nil
 	}
-	l.mu.Lock()
-	ready := l.ready
-	l.mu.Unlock()
-	if !ready {
-		return nil // what they have is not known
-	}
 	var errs []error
-	for _, epoch := range l.cfg.Journal.Known() {
+	for _, epoch := range l.cfg.Journal.Former() {
 		if !l.holds(epoch) {
 			errs = append(errs, l.cfg.Journal.Finish(ctx, epoch))
 		}
@@ -228,10 +242,13 @@ func (l *Log) FinishFormer(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// holds reports whether a tail has a file of an epoch.
+// holds reports whether a tail may have a file of an epoch, this process's or that of another owner.
 func (l *Log) holds(epoch uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if !l.former[epoch] || len(l.elsewhere[epoch]) > 0 {
+		return true
+	}
 	for o := range l.pending {
 		if o.epoch == epoch {
 			return true

@@ -113,7 +113,8 @@ type Journal struct {
 	packed    uint64            // below which there are none
 	tails     []*fleetlog.Tail  // of the logs that were taken over
 	over      map[uint64]bool   // those of them that another process had finished by then
-	unread    map[uint64]bool   // those of them of which it is not known yet what they have; see TakenIn
+	ours      map[int]bool      // the shards that came with them at the beginning; nil: all
+	beside    []*format.Log     // what others had then, which may make records of them void
 	known     *format.Map       // the newest map that was read; nil: none
 	closing   bool
 	wanted    bool          // somebody wants the log to begin, though there is no file
@@ -192,7 +193,7 @@ func New(cfg Config) *Journal {
 	ctx, stop := context.WithCancelCause(context.Background())
 	j := &Journal{
 		cfg: cfg, req: requests{store: cfg.Store}, stop: stop,
-		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, others: map[uint64]uint64{}, unread: map[uint64]bool{}, packed: 1,
+		wake: make(chan struct{}, 1), done: make(chan struct{}), unacked: map[*write]struct{}{}, joined: make(chan struct{}), hurried: make(chan struct{}), keep: map[uint64]int{}, others: map[uint64]uint64{}, packed: 1,
 	}
 	go j.run(ctx)
 	return j
@@ -266,13 +267,13 @@ func (j *Journal) failed(err error) {
 	j.cfg.Failed(err)
 }
 
-// Join begins the log, if it has not begun, and returns the objects of the logs that were
-// taken over: those that count, in their order. If the store does not answer, the error is
+// Join begins the log, if it has not begun, and returns what the logs have that were
+// taken over. If the store does not answer, the error is
 // that of the last attempt, while the Journal tries on. Before that nothing is known of what they
 // have that no prefix has.
-func (j *Journal) Join(ctx context.Context) ([]*format.Log, error) {
+func (j *Journal) Join(ctx context.Context) (Taken, error) {
 	if err := j.join(ctx); err != nil {
-		return nil, err
+		return Taken{}, err
 	}
 	return j.takenOver(), nil
 }
@@ -520,15 +521,21 @@ func (j *Journal) Stats() Stats {
 	return s
 }
 
-func (j *Journal) takenOver() (logs []*format.Log) {
+func (j *Journal) takenOver() Taken {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var epochs []uint64
+	var logs []*format.Log
 	for _, t := range j.tails {
-		if s := t.Seal(); s == nil || !j.over[s.Epoch] {
+		s := t.Seal()
+		if s != nil {
+			epochs = append(epochs, s.Epoch)
+		}
+		if s == nil || !j.over[s.Epoch] {
 			logs = append(logs, t.Objects()...)
 		}
 	}
-	return fleetlog.Remembered(logs)
+	return Taken{Epochs: epochs, Logs: fleetlog.Unreleased(fleetlog.Remembered(logs, j.beside...)), Ours: j.ours}
 }
 
 // Err is why nothing is taken any more: fleetlog.ErrFenced, or nil.
@@ -646,13 +653,14 @@ func (j *Journal) begin(ctx context.Context) (*fleetlog.Writer, error) {
 		var tails []*fleetlog.Tail
 		var over map[uint64]bool
 		var ended []Ended
+		var came *heritage
 		if err == nil {
-			epoch, tails, over, ended, err = j.tryJoin(ctx, former)
+			epoch, tails, over, ended, came, err = j.tryJoin(ctx, former)
 		}
 		switch {
 		case err == nil:
 			j.mu.Lock()
-			j.tails, j.over, j.stats.Epoch, j.failing = tails, over, epoch, nil
+			j.tails, j.over, j.ours, j.beside, j.stats.Epoch, j.failing = tails, over, came.shards, came.beside, epoch, nil
 			j.mu.Unlock()
 			close(j.joined)
 			if j.cfg.Began != nil {
@@ -704,11 +712,11 @@ func final(err error) bool {
 }
 
 // tryJoin tries once what begin does. What another try has changed is found again.
-func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, over map[uint64]bool, ended []Ended, err error) {
+func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeover) (epoch uint64, tails []*fleetlog.Tail, over map[uint64]bool, ended []Ended, came *heritage, err error) {
 	created := j.cfg.Now().UnixMilli()
 	look := fleetlog.NewChange(j.cfg.Life, created, nil, func(*format.Map) error { return errLooked })
 	if _, err := j.req.change(ctx, look); !errors.Is(err, errLooked) {
-		return 0, nil, nil, nil, err
+		return 0, nil, nil, nil, nil, err
 	}
 	m := look.Map()
 	sealed := map[uint64]uint64{}
@@ -722,7 +730,7 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 			former[live.Epoch] = t
 		}
 		if err := j.takeOver(ctx, t); err != nil {
-			return 0, nil, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+			return 0, nil, nil, nil, nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 		}
 		sealed[live.Epoch] = t.Seal().Seq
 		tails = append(tails, t.Tail)
@@ -735,7 +743,10 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 				return err
 			}
 		}
-		epoch = fleetlog.EpochOf(m, j.cfg.Life)
+		epoch, came = fleetlog.EpochOf(m, j.cfg.Life), new(heritage)
+		if j.cfg.Share {
+			came = inherits(m, func(owner uint64) bool { _, ours := sealed[owner]; return ours || owner == epoch })
+		}
 		for _, live := range m.Live {
 			seq, ours := sealed[live.Epoch]
 			if live.Epoch == epoch || !ours && j.cfg.Share && !j.takes(m, live) {
@@ -757,14 +768,17 @@ func (j *Journal) tryJoin(ctx context.Context, former map[uint64]*fleetlog.Takeo
 	}))
 	failpoint.Hit("fleetlog.map.after")
 	if err = failpoint.Err("fleetlog.map.lost", err); err != nil {
-		return 0, nil, nil, nil, err
+		return 0, nil, nil, nil, nil, err
 	}
 	over = map[uint64]bool{}
 	for epoch := range sealed {
 		over[epoch] = joined.Find(epoch) < 0
 	}
 	j.learn(joined)
-	return epoch, tails, over, ended, nil
+	if err := j.lookBeside(ctx, joined, came, tails); err != nil {
+		return 0, nil, nil, nil, nil, err
+	}
+	return epoch, tails, over, ended, came, nil
 }
 
 // errLooked ends a Change that only reads the map.

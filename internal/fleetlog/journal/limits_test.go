@@ -159,8 +159,8 @@ func TestALongLogIsTakenOverInFewRequestsAndBoundedTime(t *testing.T) {
 				b.opens = 0
 				began := time.Now()
 				j := life(b, 1, nil)
-				logs, err := j.Join(t.Context())
-				took := time.Since(began)
+				taken, err := j.Join(t.Context())
+				logs, took := taken.Logs, time.Since(began)
 				if err != nil || uint64(len(logs)) != c.n+1-c.packed {
 					t.Fatalf("%d objects: %v", len(logs), err)
 				}
@@ -197,7 +197,8 @@ func TestACleanEndLeavesNothingToRead(t *testing.T) {
 		}
 		b.opens = 0
 		next := life(b, 2, nil)
-		logs, err := next.Join(t.Context())
+		taken, err := next.Join(t.Context())
+		logs := taken.Logs
 		if err != nil || len(logs) != 1 || len(logs[0].Records) != 0 || b.opens > 3 {
 			t.Errorf("%d objects in %d reads: %v", len(logs), b.opens, err)
 		}

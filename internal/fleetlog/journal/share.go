@@ -73,29 +73,92 @@ func (j *Journal) Begin(ctx context.Context) (epoch uint64, err error) {
 	return j.Stats().Epoch, nil
 }
 
+// Taken is what logs have that were taken over.
+type Taken struct {
+	Epochs []uint64      // of these logs
+	Logs   []*format.Log // the objects that count, in their order
+	// Known are those of logs that were read before, where a shard was another's that is this process's by now.
+	Known []*format.Log
+	// Ours are the shards that this process has got with them; nil: all. What the logs have of another shard is in the
+	// prefixes, or its owner knows of it, or has erased it: it is for nobody else to unpack.
+	Ours map[int]bool
+}
+
+// Has reports whether a prefix is of a shard that came with the logs.
+func (t Taken) Has(prefix string) bool { return t.Ours == nil || t.Ours[format.Shard(prefix)] }
+
+// heritage is the shards that come with logs that are taken over; nil: all.
+type heritage struct {
+	shards map[int]bool
+	donors map[uint64]bool // who had them last
+	beside []*format.Log   // see lookBeside
+}
+
+// inherits is what comes from some owners.
+func inherits(m *format.Map, from func(owner uint64) bool) *heritage {
+	h := &heritage{map[int]bool{}, map[uint64]bool{}, nil}
+	for s, owner := range m.Owners {
+		if owner != 0 && from(owner) {
+			h.shards[s], h.donors[owner] = true, true
+		}
+	}
+	return h
+}
+
+// lookBeside reads what other nodes have that may make records void: those of a log from before that of who had the shards last.
+// In between the shard may have been another node's, which has erased something and says so in its own log alone (F9).
+func (j *Journal) lookBeside(ctx context.Context, m *format.Map, h *heritage, tails []*fleetlog.Tail) error {
+	read, needed := map[uint64]bool{}, false
+	for _, t := range tails {
+		for _, l := range fleetlog.Unreleased(t.Objects()) {
+			read[l.Epoch] = true
+			needed = needed || h.shards != nil && !h.donors[l.Epoch] && slices.ContainsFunc(l.Records, func(r format.Record) bool { return h.shards[format.Shard(r.Prefix)] })
+		}
+	}
+	if !needed {
+		return nil
+	}
+	h.beside = nil
+	for _, live := range m.Live {
+		if read[live.Epoch] {
+			continue
+		}
+		logs, err := j.req.objects(ctx, live.Epoch, false)
+		if err != nil {
+			return err
+		}
+		for _, l := range logs {
+			if len(l.Forgets) > 0 {
+				h.beside = append(h.beside, l)
+			}
+		}
+	}
+	return nil
+}
+
 // TakeOver ends the log of another epoch, whose process is thought to have ended, and takes all
-// of its shards (F3, F7). It returns the objects of that log that count, and those of the logs
+// of its shards (F3, F7). It returns what that log has, and the logs
 // that were sealed before and are not finished: that process may not have unpacked all of
-// them. None of the shards may be served before the caller has taken in the
-// objects. It is not an error that another process was faster: Map says who has the shards.
-func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Log, err error) {
+// them. None of the shards may be served before the caller has taken that
+// in. It is not an error that another process was faster: Map says who has the shards.
+func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (taken Taken, err error) {
 	self, err := j.Begin(ctx)
 	if err != nil {
-		return nil, err
+		return Taken{}, err
 	} else if epoch == self {
-		return nil, fmt.Errorf("epoch %d is that of this process", epoch)
+		return Taken{}, fmt.Errorf("epoch %d is that of this process", epoch)
 	}
 	if j.doubt != nil {
-		return nil, errors.New("it is not known yet what became of the take-over before")
+		return Taken{}, errors.New("it is not known yet what became of the take-over before")
 	}
 	read := map[uint64]*fleetlog.Takeover{}
 	for {
 		m, err := j.Refresh(ctx)
 		if err != nil {
-			return nil, err
+			return Taken{}, err
 		}
 		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
-			return nil, nil
+			return Taken{}, nil
 		}
 		for _, live := range m.Live {
 			if live.Epoch != epoch && !j.lacks(live) || read[live.Epoch] != nil {
@@ -103,14 +166,14 @@ func (j *Journal) TakeOver(ctx context.Context, epoch uint64) (logs []*format.Lo
 			}
 			t := fleetlog.NewTakeover(format.Seal{Author: j.cfg.Life, Epoch: live.Epoch, Next: m.Next, Created: j.cfg.Now().UnixMilli(), Who: j.cfg.Node})
 			if err := j.takeOver(ctx, t); err != nil {
-				return nil, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
+				return Taken{}, fmt.Errorf("take over epoch %d of %q: %w", live.Epoch, live.Node, err)
 			}
 			read[live.Epoch] = t
 		}
 		failpoint.Hit("cluster.takeover.sealed")
 		j.doubt = j.heir(m, self, epoch, read)
-		if logs, err = j.Resume(ctx); !errors.Is(err, errUnread) {
-			return logs, err
+		if taken, err = j.Resume(ctx); !errors.Is(err, errUnread) {
+			return taken, err
 		}
 	}
 }
@@ -120,6 +183,7 @@ type doubt struct {
 	ended  Ended
 	read   map[uint64]*fleetlog.Takeover
 	change *fleetlog.Change
+	came   *heritage // as the change has it that was made
 }
 
 // errUnread: another log was sealed since the map was read.
@@ -127,8 +191,8 @@ var errUnread = errors.New("another log was taken over meanwhile")
 
 // heir is the change that makes this process the owner of what a log has that it has sealed.
 func (j *Journal) heir(m *format.Map, self, epoch uint64, read map[uint64]*fleetlog.Takeover) *doubt {
-	ended := Ended{epoch, m.Live[m.Find(epoch)].Node}
-	return &doubt{ended: ended, read: read, change: fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), m, func(m *format.Map) error {
+	d := &doubt{ended: Ended{epoch, m.Live[m.Find(epoch)].Node}, read: read}
+	d.change = fleetlog.NewChange(j.cfg.Life, j.cfg.Now().UnixMilli(), m, func(m *format.Map) error {
 		if i := m.Find(epoch); i < 0 || m.Live[i].Sealed != 0 {
 			return fleetlog.ErrMoved // whoever was faster has read it too
 		}
@@ -136,44 +200,58 @@ func (j *Journal) heir(m *format.Map, self, epoch uint64, read map[uint64]*fleet
 		if slices.ContainsFunc(m.Live, func(live format.Live) bool { return j.lacks(live) && read[live.Epoch] == nil }) {
 			return errUnread
 		}
+		d.came = inherits(m, func(owner uint64) bool { return owner == epoch })
 		return fleetlog.TakeOver(m, epoch, read[epoch].Seal().Seq, self)
-	})}
+	})
+	return d
 }
 
 // Resume ends a TakeOver that has failed when it changed the map: it may have done so, and then
 // this process is the owner of shards of which it has not told anybody yet what is in the logs.
 // So nothing else may be asked of the map before it has returned nil. It returns what TakeOver would
 // have.
-func (j *Journal) Resume(ctx context.Context) (logs []*format.Log, err error) {
+func (j *Journal) Resume(ctx context.Context) (taken Taken, err error) {
 	d := j.doubt
 	if d == nil {
-		return nil, nil
+		return Taken{}, nil
 	}
 	failpoint.Hit("fleetlog.map.before")
 	m, err := j.req.change(ctx, d.change)
 	failpoint.Hit("fleetlog.map.after")
 	if failed := failpoint.Err("fleetlog.map.lost", err); failed != nil && err == nil {
-		return nil, failed // the next one finds that it has ended
+		return Taken{}, failed // the next one finds that it has ended
 	}
 	if done, _ := d.change.Done(); !done {
-		return nil, err
+		return Taken{}, err
+	}
+	known := j.knownTails(m, d.read)
+	if err == nil { // it is this process's, and of others no more can come that makes something of it void
+		tails := slices.Clone(known)
+		for _, t := range d.read {
+			tails = append(tails, t.Tail)
+		}
+		if err := j.lookBeside(ctx, m, d.came, tails); err != nil {
+			return Taken{}, err
+		}
 	}
 	j.doubt = nil
 	switch j.learn(m); {
 	case errors.Is(err, fleetlog.ErrMoved):
-		return nil, nil
+		return Taken{}, nil
 	case err != nil:
 		if !errors.Is(err, fleetlog.ErrFenced) && !errors.Is(err, errUnread) { // it may own what it does not know of
 			j.Fence(fmt.Sprintf("it cannot be told whether a take-over came true: %v", err))
 		}
-		return nil, err
+		return Taken{}, err
 	}
+	var epochs []uint64
+	var logs []*format.Log
 	j.mu.Lock()
 	for _, epoch := range slices.Sorted(maps.Keys(d.read)) {
 		t := d.read[epoch]
 		if m.Find(epoch) >= 0 { // else it was finished meanwhile: the prefixes have all of it
 			j.tails = append(j.tails, t.Tail)
-			j.unread[epoch] = true
+			epochs = append(epochs, epoch)
 			logs = append(logs, t.Objects()...)
 		}
 	}
@@ -181,23 +259,26 @@ func (j *Journal) Resume(ctx context.Context) (logs []*format.Log, err error) {
 	if j.cfg.TookOver != nil {
 		j.cfg.TookOver(d.ended)
 	}
-	return fleetlog.Remembered(logs), nil
+	var before []*format.Log
+	for _, t := range known {
+		before = append(before, t.Objects()...)
+	}
+	counts := func(logs, others []*format.Log) []*format.Log {
+		return fleetlog.Unreleased(fleetlog.Remembered(logs, slices.Concat(others, d.came.beside)...))
+	}
+	return Taken{epochs, counts(logs, before), counts(before, logs), d.came.shards}, nil
 }
 
-// TakenIn says that who unpacks knows what TakeOver and Resume have returned so far.
-func (j *Journal) TakenIn() {
+// knownTails are the logs that were taken over before, and are not finished by a map.
+func (j *Journal) knownTails(m *format.Map, but map[uint64]*fleetlog.Takeover) (known []*fleetlog.Tail) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	clear(j.unread)
-}
-
-// Known are those of Former of which who unpacks knows what they have. Only these may be finished: another seems
-// to have nothing.
-func (j *Journal) Known() []uint64 {
-	epochs := j.Former()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.DeleteFunc(epochs, func(epoch uint64) bool { return j.unread[epoch] })
+	for _, t := range j.tails {
+		if s := t.Seal(); s != nil && but[s.Epoch] == nil && m != nil && m.Find(s.Epoch) >= 0 {
+			known = append(known, t)
+		}
+	}
+	return known
 }
 
 // lacks reports whether a log is sealed, and not known here: whoever takes over reads it too, as the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,24 +55,19 @@ func TestWhoTakesOverReadsAlsoWhatTheOtherTookOverMeanwhile(t *testing.T) {
 		w.before = func(name string) {
 			if strings.HasPrefix(name, format.LogDir(epochs[slow])) {
 				w.before = nil
-				if logs, err := slow.TakeOver(t.Context(), epochs[dead]); err != nil || len(logs) == 0 {
-					t.Errorf("the slow one takes over %d objects: %v", len(logs), err)
+				if taken, err := slow.TakeOver(t.Context(), epochs[dead]); err != nil || !has(taken, "tenant") {
+					t.Errorf("the slow one takes over %+v: %v", taken, err)
 				}
 			}
 		}
-		logs, err := heir.TakeOver(t.Context(), epochs[slow])
+		taken, err := heir.TakeOver(t.Context(), epochs[slow])
 		if err != nil {
 			t.Fatal(err)
-		}
-		found := false
-		for _, log := range logs {
-			_, ok := log.Find("tenant")
-			found = found || ok
 		}
 		if owner := heir.Map().Owners[format.Shard("tenant")]; owner != epochs[heir] || w.before != nil {
 			t.Errorf("epoch %d owns the shard, want %d", owner, epochs[heir])
 		}
-		if !found {
+		if !has(taken, "tenant") {
 			t.Error("it does not know of the file that the first has written")
 		}
 		for _, j := range []*Journal{dead, slow, heir} {
@@ -135,6 +131,18 @@ func TestAMapThatIsCreatedByAnotherAndIsNotListedYetIsWaitedFor(t *testing.T) {
 	})
 }
 
+// has reports whether a record of a prefix was taken over, whose shard came with it.
+func has(taken Taken, prefix string) bool {
+	return taken.Has(prefix) && recorded(taken, prefix)
+}
+
+func recorded(taken Taken, prefix string) bool {
+	return slices.ContainsFunc(slices.Concat(taken.Logs, taken.Known), func(l *format.Log) bool {
+		_, ok := l.Find(prefix)
+		return ok
+	})
+}
+
 // nodes are Journals beside each other.
 type nodes struct {
 	t      *testing.T
@@ -142,15 +150,35 @@ type nodes struct {
 	epochs map[*Journal]uint64
 }
 
-func (n *nodes) join(id byte) *Journal {
+func (n *nodes) join(id byte, ended ...format.ID) *Journal {
 	n.t.Helper()
-	j := life(n.b, id, func(c *Config) { c.Share = true })
+	j := life(n.b, id, func(c *Config) { c.Share, c.Ended = true, ended })
 	epoch, err := j.Begin(n.t.Context())
 	if err != nil {
 		n.t.Fatal(err)
 	}
 	n.epochs[j] = epoch
 	return j
+}
+
+func (n *nodes) put(j *Journal, prefix string) {
+	n.t.Helper()
+	done := make(chan error, 1)
+	if err := j.Append(n.t.Context(), file(prefix, 1, 10), func(_ Place, err error) { done <- err }); err != nil {
+		n.t.Fatal(err)
+	} else if err := <-done; err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+func (n *nodes) erase(j *Journal, prefix string) {
+	n.t.Helper()
+	done := make(chan error, 1)
+	if err := j.Forget(n.t.Context(), prefix, func(_ Place, err error) { done <- err }); err != nil {
+		n.t.Fatal(err)
+	} else if err := <-done; err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 // move gives the shard of a prefix away, all of which is in the prefix.
@@ -166,6 +194,15 @@ func (n *nodes) move(from, to *Journal, prefix string) {
 	if m, err := to.Refresh(n.t.Context()); err != nil || m.Owners[s[0]] != n.epochs[to] {
 		n.t.Fatalf("the shard was not given: %v", err)
 	}
+}
+
+func (n *nodes) takeOver(heir, from *Journal) Taken {
+	n.t.Helper()
+	taken, err := heir.TakeOver(n.t.Context(), n.epochs[from])
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return taken
 }
 
 func beside(t *testing.T, fn func(n *nodes)) {
@@ -228,5 +265,112 @@ func TestAShardThatCameBackIsNotGivenAwayByAGiveFromBefore(t *testing.T) {
 			n.t.Errorf("it belongs to epoch %d, %v", m.Owners[shard[0]], err)
 		}
 		n.move(a, b, "tenant") // another Give is one of its own
+	})
+}
+
+// TestWhatALogHasOfAShardThatItsOwnerGaveAwayIsNotTakenOver: it is in the prefixes, and who has the
+// shard may have erased it since.
+func TestWhatALogHasOfAShardThatItsOwnerGaveAwayIsNotTakenOver(t *testing.T) {
+	beside(t, func(n *nodes) {
+		a, b, c := n.join(1), n.join(2), n.join(3)
+		if err := a.Claim(n.t.Context(), allShards); err != nil {
+			n.t.Fatal(err)
+		}
+		n.put(a, "given")
+		n.put(a, "back")
+		n.put(a, "stays")
+		n.move(a, b, "given")
+		n.move(a, b, "back")
+		n.erase(b, "back")
+		n.move(b, a, "back")
+		n.put(a, "stays")
+		taken := n.takeOver(c, a)
+		if recorded(taken, "given") || recorded(taken, "back") || !has(taken, "stays") {
+			n.t.Errorf("taken over: %+v", taken)
+		}
+	})
+}
+
+// TestWhatANodeReadsOfTheShardsOfOthersIsNotItsOwn: it begins another life after it was killed while it unpacked what it had
+// taken over, and knows of a log from before of which others have the shards by now.
+func TestWhatANodeReadsOfTheShardsOfOthersIsNotItsOwn(t *testing.T) {
+	beside(t, func(n *nodes) {
+		a, b, c := n.join(1), n.join(2), n.join(3)
+		if err := a.Claim(n.t.Context(), allShards); err != nil {
+			n.t.Fatal(err)
+		}
+		n.put(a, "erased")
+		n.put(a, "stays")
+		n.takeOver(b, a)
+		n.put(b, "new")
+		n.move(b, c, "erased")
+		n.erase(c, "erased")
+		b.Stop()
+		next := n.join(4, format.ID{2})
+		taken, err := next.Join(n.t.Context())
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if taken.Has("erased") || !has(taken, "stays") || !has(taken, "new") {
+			n.t.Errorf("its next life has %+v", taken)
+		}
+	})
+}
+
+// TestWhatAnotherNodeErasedInBetweenDoesNotComeWithTheShard: it says so in its own log alone, which goes on.
+func TestWhatAnotherNodeErasedInBetweenDoesNotComeWithTheShard(t *testing.T) {
+	for name, restarts := range map[string]bool{"taken over": false, "its own next life": true} {
+		t.Run(name, func(t *testing.T) {
+			beside(t, func(n *nodes) {
+				a, b, c := n.join(1), n.join(2), n.join(3)
+				if err := a.Claim(n.t.Context(), allShards); err != nil {
+					n.t.Fatal(err)
+				}
+				n.put(a, "erased")
+				n.put(a, "stays")
+				n.takeOver(b, a)
+				n.move(b, c, "erased")
+				n.erase(c, "erased")
+				n.move(c, b, "erased")
+				var taken Taken
+				if restarts {
+					b.Stop()
+					var err error
+					if taken, err = n.join(4, format.ID{2}).Join(n.t.Context()); err != nil {
+						n.t.Fatal(err)
+					}
+				} else {
+					taken = n.takeOver(n.join(5), b)
+				}
+				if !taken.Has("erased") || recorded(taken, "erased") || !has(taken, "stays") {
+					n.t.Errorf("taken over: %+v", taken)
+				}
+			})
+		})
+	}
+}
+
+// TestWhatWasReadBeforeItsShardCameIsTakenOverWithTheShard: who began while another node had it, and read the log of its
+// owner before that one, knows of what it is to unpack when that other node ends too.
+func TestWhatWasReadBeforeItsShardCameIsTakenOverWithTheShard(t *testing.T) {
+	beside(t, func(n *nodes) {
+		a, b, c := n.join(1), n.join(2), n.join(3)
+		if err := a.Claim(n.t.Context(), allShards); err != nil {
+			n.t.Fatal(err)
+		}
+		n.put(a, "tenant")
+		n.takeOver(b, a)
+		c.Stop()
+		next := n.join(4, format.ID{3})
+		taken, err := next.Join(n.t.Context())
+		if err != nil {
+			n.t.Fatal(err)
+		}
+		if !recorded(taken, "tenant") || taken.Has("tenant") {
+			n.t.Errorf("at the beginning it has %+v; this shows nothing", taken)
+		}
+		if taken = n.takeOver(next, b); !has(taken, "tenant") {
+			n.t.Errorf("taken over: %+v", taken)
+		}
 	})
 }

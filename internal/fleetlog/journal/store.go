@@ -257,14 +257,11 @@ func Read(ctx context.Context, objects store.Objects, what Reading) (logs []*for
 		return nil, err
 	}
 	for _, live := range look.Map().Live {
-		tail := fleetlog.NewTail(live.Epoch)
-		tail.History = what.History
-		for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
-			if err := r.read(ctx, tail, asks); err != nil {
-				return nil, fmt.Errorf("read the log of epoch %d: %w", live.Epoch, err)
-			}
+		one, err := r.objects(ctx, live.Epoch, what.History)
+		if err != nil {
+			return nil, err
 		}
-		logs = append(logs, tail.Objects()...)
+		logs = append(logs, one...)
 	}
 	if len(look.Map().Live) > 1 {
 		// What makes records of one log void may be in another, which may be gone by now. It
@@ -276,6 +273,18 @@ func Read(ctx context.Context, objects store.Objects, what Reading) (logs []*for
 		logs = slices.DeleteFunc(logs, func(l *format.Log) bool { return again.Map().Find(l.Epoch) < 0 })
 	}
 	return fleetlog.Remembered(logs), nil
+}
+
+// objects are those of a log that count, as it is now.
+func (r requests) objects(ctx context.Context, epoch uint64, history bool) ([]*format.Log, error) {
+	tail := fleetlog.NewTail(epoch)
+	tail.History = history
+	for asks := tail.Asks(); len(asks) > 0; asks = tail.Asks() {
+		if err := r.read(ctx, tail, asks); err != nil {
+			return nil, fmt.Errorf("read the log of epoch %d: %w", epoch, err)
+		}
+	}
+	return tail.Objects(), nil
 }
 
 // parallel is how many objects are read at once.

@@ -212,7 +212,7 @@ func (l *Log) again() {
 func (l *Log) unpackFormer(ctx context.Context) {
 	l.conductor.UnpackFormer(ctx, conduct.Former{
 		Prefixes: func(ctx context.Context) ([]string, error) { return l.now().client.Former(ctx) }, // of this life, also after Anew
-		Dir:      l.cfg.Dir, Every: l.cfg.UnpackInterval, Warn: l.cfg.Logger.Warn,
+		Dir:      l.cfg.Dir, Every: l.cfg.UnpackInterval, More: l.more, Warn: l.cfg.Logger.Warn,
 		Unpack: func(ctx context.Context, dir string) error {
 			inner, err := l.cfg.ClientAt(dir)
 			if err == nil {
@@ -221,7 +221,7 @@ func (l *Log) unpackFormer(ctx context.Context) {
 			return err
 		},
 		Finish: func(ctx context.Context) (left bool, err error) {
-			err = l.now().client.FinishFormer(ctx)
+			err = errors.Join(l.now().client.Look(ctx, l.cfg.ClientAt), l.now().client.FinishFormer(ctx))
 			return l.now().journal.Err() == nil && len(l.now().journal.Former()) > 0, err
 		},
 	})

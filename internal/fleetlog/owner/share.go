@@ -50,12 +50,14 @@ func (s Shared) TakeOver(ctx context.Context, epoch uint64) error {
 	return s.takeIn(s.journal().TakeOver(ctx, epoch))
 }
 
-func (s Shared) takeIn(logs []*format.Log, err error) error {
-	if err == nil {
-		s.l.now().client.TakeIn(logs)
-		for _, log := range logs {
+func (s Shared) takeIn(taken journal.Taken, err error) error {
+	if err == nil && len(taken.Epochs) > 0 {
+		s.l.now().client.TakeIn(taken)
+		for _, log := range slices.Concat(taken.Logs, taken.Known) {
 			for _, rec := range log.Records {
-				s.l.take([]string{rec.Prefix})
+				if taken.Has(rec.Prefix) {
+					s.l.take([]string{rec.Prefix})
+				}
 			}
 		}
 	}
@@ -68,13 +70,12 @@ func (s Shared) takeIn(logs []*format.Log, err error) error {
 // resume ends a TakeOver of which it is not known whether it came true. Before that nobody may
 // learn of the map who owns what.
 func (s Shared) resume(ctx context.Context) error {
-	logs, err := s.journal().Resume(ctx)
+	taken, err := s.journal().Resume(ctx)
 	if err != nil {
 		return fmt.Errorf("end a take-over: %w", err)
-	} else if len(logs) > 0 {
-		return s.takeIn(logs, nil)
+	} else if len(taken.Epochs) > 0 {
+		return s.takeIn(taken, nil)
 	}
-	s.l.now().client.TakeIn(nil)
 	return nil
 }
 
@@ -143,11 +144,13 @@ func (s Shared) UnpackShards(ctx context.Context, in func(shard int) bool) error
 			continue
 		}
 		if err := s.l.unpackAt(ctx, dir); err != nil {
+			s.l.again() // which may take as long as it needs
 			return err
 		}
 		s.Away(dir)
 	}
-	return nil
+	// Whoever gets them may erase some, to which nothing may be written then.
+	return s.l.now().client.Quiet(ctx, func(dir string) bool { return in(format.Shard(dir)) })
 }
 
 // UnpackFor gives the prefix of a database what the log has of it. Nobody uses the database.
