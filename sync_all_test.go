@@ -88,8 +88,9 @@ func TestSyncAllGoesOnWhereSomeFailAndNamesThem(t *testing.T) {
 }
 
 func TestSyncAllThatIsEndedSaysWhatIsLeft(t *testing.T) {
+	const workers = 4 // each of them may have written what is not answered yet
 	rep := multidbtest.NewReplica()
-	f := start(t, newTree(t, 1, 40), quiet(multidb.WithReplica(rep), multidb.WithUploadConcurrency(4))...)
+	f := start(t, newTree(t, 1, 40), quiet(multidb.WithReplica(rep), multidb.WithUploadConcurrency(workers))...)
 	t.Cleanup(rep.ClearFaults)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	told := errors.New("told to")
@@ -111,7 +112,7 @@ func TestSyncAllThatIsEndedSaysWhatIsLeft(t *testing.T) {
 	err := f.m.SyncAll(ctx)
 	<-done
 	var all *multidb.AllError
-	if !errors.Is(err, told) || !errors.As(err, &all) || all.Count == 0 || all.Count > 2 {
+	if !errors.Is(err, told) || !errors.As(err, &all) || all.Count == 0 || all.Count > workers {
 		t.Fatalf("%v", err)
 	}
 	for _, e := range all.Failed {
