@@ -158,7 +158,7 @@ func (t *Tenancy) eraseAll(ctx context.Context, n *note) (done Erasure, err erro
 	if err != nil {
 		return done, fmt.Errorf("list the prefix: %w", err)
 	}
-	var log string // that may have something of it
+	var log string                     // that may have something of it
 	if objects > 0 || t.names != nil { // of a node's database there may be what the log has alone
 		md, err := metadata.At(ctx, client)
 		if err != nil {
