@@ -107,16 +107,16 @@ func (t *Tenancy) eraseNoted(ctx context.Context, db identity, e *fleet.Entry) (
 	return done, err
 }
 
-// over reports whether an erasure that is noted is not to go on. Its tombstone says that it is. Without that, another node
-// that had the database in between has ended it, or has served on what it did not know to be erased; or the prefix was claimed since it
-// began, as the state directory is an old one that was put back: then another database has the ID.
+// over reports whether an erasure that is noted is not to go on. Its tombstone says that it is, or that of the removal which it
+// ends (expire). Without that, another node that had the database in between has ended it, or has served on what it did not know to be
+// erased; or the prefix was claimed since it began, as the state directory is an old one that was put back: then another database has the ID.
 func (t *Tenancy) over(ctx context.Context, n *note) (bool, error) {
 	client, err := t.cfg.Client(n.DB.database())
 	if err != nil {
 		return false, err
 	}
 	md, err := metadata.At(ctx, client)
-	if err != nil || md.RemovedAt != nil && md.EraseAfter == nil && md.RemovedAt.Equal(n.Since) {
+	if err != nil || md.RemovedAt != nil && md.RemovedAt.Equal(n.Since) {
 		return false, err
 	}
 	t.mu.Lock()
