@@ -349,7 +349,8 @@ type buffer struct{ *bytes.Reader }
 func (buffer) Close() error { return nil }
 
 // piece returns the first files of a tail as one: a large one as a stream, of others as many
-// as memory and the page size allow.
+// as memory and the page size allow. Those of another log are not among them: where a log ended is a state that
+// its last Sync may have promised, and nothing else tells of it when that log is finished.
 func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.ReadCloser, n int, err error) {
 	if tail[0].large != 0 {
 		r, err := l.open(ctx, tail[0], 0, 0)
@@ -360,7 +361,7 @@ func (l *Log) piece(ctx context.Context, tail []*tailFile, alone bool) (r io.Rea
 	var pageSize uint32
 	var sum int64
 	for _, f := range tail {
-		if f.large != 0 || n > 0 && (alone || sum+f.size > pieceBytes) {
+		if f.large != 0 || n > 0 && (alone || sum+f.size > pieceBytes || f.place.epoch != tail[0].place.epoch) {
 			break
 		}
 		data, err := l.fetch(ctx, f)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,9 +14,11 @@ import (
 
 	"github.com/benbjohnson/litestream"
 	"github.com/multidb-go/multidb/internal/levels"
+	"github.com/multidb-go/multidb/internal/ltxfile"
 	"github.com/multidb-go/multidb/internal/restore"
 	"github.com/multidb-go/multidb/internal/ship"
 	"github.com/multidb-go/multidb/internal/store"
+	"github.com/multidb-go/multidb/internal/untrusted"
 	"github.com/superfly/ltx"
 )
 
@@ -421,7 +424,8 @@ func TestAReaderStopsAtAGapWhereThePrefixIsEmpty(t *testing.T) {
 }
 
 // inThirdLife is a world in its third life, with a tenant of which the first log has 1 to 5, and is
-// not finished; the second life has unpacked those together with its own 6 to 8, and its log says so.
+// not finished; the second life has unpacked those and its own 6 to 8, and its log says so. 2 to 7 are in one file, as
+// versions wrote them that did not keep where a log had ended.
 func inThirdLife(t *testing.T) (*world, *tenant) {
 	w := newWorld(t)
 	te, idle, busy := w.tenant("litestream/a"), w.tenant("litestream/idle"), w.tenant("litestream/busy")
@@ -433,7 +437,8 @@ func inThirdLife(t *testing.T) (*world, *tenant) {
 	join(te)
 	join(busy)
 	te.ship(3)
-	w.unpack(w.log, te, "1-1 2-7 8-8")
+	w.unpack(w.log, te, "1-1 2-5 6-7 8-8")
+	asOne(t, w.store.Client(te.prefix), ltx.FileInfo{MinTXID: 2, MaxTXID: 5}, ltx.FileInfo{MinTXID: 6, MaxTXID: 7})
 	busy.shipUntilPacked()
 	w.close()
 	w.begin(3)
@@ -490,6 +495,35 @@ type cutShort struct {
 
 var errDied = errors.New("died")
 
+// asOne puts one file in the place of several of level 0 that follow each other.
+func asOne(t *testing.T, client litestream.ReplicaClient, files ...ltx.FileInfo) {
+	t.Helper()
+	var parts []io.Reader
+	var gone []*ltx.FileInfo
+	for i := range files {
+		f := &files[i]
+		rc, err := client.OpenLTXFile(t.Context(), 0, f.MinTXID, f.MaxTXID, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(rc)
+		if err := errors.Join(err, rc.Close()); err != nil {
+			t.Fatal(err)
+		}
+		parts, gone = append(parts, untrusted.NewLTX(bytes.NewReader(data))), append(gone, f)
+	}
+	var all bytes.Buffer
+	if _, _, err := ltxfile.Merge(&all, parts); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.WriteLTXFile(t.Context(), 0, gone[0].MinTXID, gone[len(gone)-1].MaxTXID, &all); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.DeleteLTXFiles(t.Context(), gone); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (c *cutShort) WriteLTXFile(ctx context.Context, level int, minTXID, maxTXID ltx.TXID, r io.Reader) (*ltx.FileInfo, error) {
 	if c.writes--; c.writes < 0 {
 		return nil, errDied
@@ -531,6 +565,7 @@ func TestWhatAnUnpackerThatWasCutShortHidesInThePrefixIsUnpackedOnceMore(t *test
 		if _, err := w.log.Unpack(t.Context(), te.prefix, inner, true); err != nil {
 			t.Fatal(err)
 		}
+		asOne(t, w.store.Client(te.prefix), ltx.FileInfo{MinTXID: 3, MaxTXID: 6}, ltx.FileInfo{MinTXID: 7, MaxTXID: 8}) // see inThirdLife
 		busy.shipUntilPacked()
 		w.close()
 		w.begin(3)
