@@ -227,11 +227,13 @@ func (s *Serving) Yield(ctx context.Context, shards []int, begins func()) (done 
 	byShard = s.databases(shards) // some may have come meanwhile
 	var mu sync.Mutex
 	failed := map[int]error{}
+	verbs, ended := context.WithTimeout(ctx, s.cfg.Move/4) // a long one puts its own shard off, and no other
 	for _, shard := range shards {
-		if err := s.cfg.Settle(ctx, set([]int{shard})); err != nil {
+		if err := s.cfg.Settle(verbs, set([]int{shard})); err != nil {
 			failed[shard] = err
 		}
 	}
+	ended()
 	lifts := map[*fleet.Entry]func(){}
 	s.each(byShard, func(e *fleet.Entry, shard int) {
 		mu.Lock()
