@@ -470,15 +470,7 @@ func TestWhatOneNodeErasesTheOthersForgetToo(t *testing.T) {
 // TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt before.
 func TestWhatWasErasedDoesNotComeBackWithTheLogOfANodeThatHadIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		ids := someTenants(20)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		b := c.start("b")
-		c.settled()
+		c, b, ids := joinedLater(t)
 		its := c.owned("b", ids)
 		for _, id := range its {
 			if _, err := b.Erase(t.Context(), id); err != nil {

@@ -12,9 +12,8 @@ import (
 	"github.com/multidb-go/multidb/multidbtest"
 )
 
-// halfErased is a cluster of a and b, where b has died with an erasure that a fault had stopped. The database has
-// no file at b.
-func halfErased(t *testing.T, fault multidbtest.Fault) (c *clusterRig, ids []multidb.ID, id multidb.ID) {
+// joinedLater is a cluster whose databases were made at a, before b came: those that b owns have no file there.
+func joinedLater(t *testing.T) (c *clusterRig, b *multidb.Manager, ids []multidb.ID) {
 	t.Helper()
 	c = newCluster(t)
 	c.start("a")
@@ -23,8 +22,15 @@ func halfErased(t *testing.T, fault multidbtest.Fault) (c *clusterRig, ids []mul
 	for _, id := range ids {
 		c.put(id, "first")
 	}
-	b := c.start("b")
+	b = c.start("b")
 	c.settled()
+	return c, b, ids
+}
+
+// halfErased is a cluster of a and b, where b has died with an erasure that a fault had stopped.
+func halfErased(t *testing.T, fault multidbtest.Fault) (c *clusterRig, ids []multidb.ID, id multidb.ID) {
+	t.Helper()
+	c, b, ids := joinedLater(t)
 	id = c.owned("b", ids)[0]
 	fault.Err = errCutOff
 	c.views["b"].Inject(fault)
@@ -98,15 +104,7 @@ func TestAnErasureOfWhichNothingWasWrittenDoesNotGoOnWhenAnotherNodeHadTheDataba
 
 func TestAShardIsNotGivenAwayWhileADatabaseOfItIsErased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t)
-		c.start("a")
-		c.settled()
-		ids := someTenants(20)
-		for _, id := range ids {
-			c.put(id, "first")
-		}
-		b := c.start("b")
-		c.settled()
+		c, b, ids := joinedLater(t)
 		id := c.owned("b", ids)[0]
 		goOn := make(chan struct{})
 		c.views["b"].Inject(multidbtest.Fault{Op: multidbtest.OpWriteMetadata, Prefix: string(id), Until: goOn})
